@@ -1,0 +1,230 @@
+//! The plugin's configuration as it is written: JSON, one map of intercepts per workload.
+//! Knows the shape only; what an entry means is `matcher`'s business, what it may say is `limits`'.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::limits::InvalidIntercept;
+
+/// The schema that this crate reads and writes. A higher one is refused as a whole: guessing at its meaning could send a request astray.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// The whole document, as the CLI writes it. The filter reads it through [`parse`], which is lenient where this type is strict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Always [`SCHEMA_VERSION`].
+    pub version: u64,
+    /// What the operator allows.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The intercepts of one workload, by name.
+    #[serde(default)]
+    pub intercepts: BTreeMap<String, Intercept>,
+}
+
+/// What an operator allows on a workload. Belongs to the installer; checked by the filter as well as by the CLI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// May an intercept have neither a header nor a baggage condition?
+    pub allow_all: bool,
+    /// The longest time that a lease may still have to run, in seconds.
+    pub max_lease_seconds: u64,
+    /// The header names that conditions may use, in any case; `None`: every name. A baggage condition uses the header `baggage`.
+    pub header_names: Option<Vec<String>>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { allow_all: false, max_lease_seconds: 86_400, header_names: None }
+    }
+}
+
+/// One intercept: a rule with its destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intercept {
+    /// The workload's port whose requests it may match (the container port; in a plain Envoy the listener's).
+    pub port: u16,
+    /// The Envoy cluster that takes matched requests; begins with `intercept|`.
+    pub cluster: String,
+    /// The tunnel's public name at the relay: 32 lower-case hexadecimal digits.
+    pub address: String,
+    /// Who claims it. Shown, never matched.
+    pub owner: String,
+    /// When it was made, in seconds since the epoch. Shown, never matched.
+    pub created: u64,
+    /// All must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<MatchHeader>,
+    /// All must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baggage: Vec<MatchBaggage>,
+    /// Must match, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<MatchPath>,
+    /// The end of the lease, in seconds since the epoch: from then on it matches nothing.
+    pub expires: u64,
+}
+
+/// A header has a value that a regex matches entirely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchHeader {
+    /// An RFC 9110 token in any case, or a pseudo-header such as `:method`.
+    pub name: String,
+    /// The regex.
+    pub value: String,
+}
+
+/// A member of the W3C `baggage` header has a value that a regex matches entirely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchBaggage {
+    /// The member's key, an RFC 9110 token; case matters.
+    pub key: String,
+    /// The regex, tried against the percent-decoded value.
+    pub value: String,
+}
+
+/// A condition on the path, query string removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchPath {
+    /// It equals this text.
+    Equal(String),
+    /// It begins with this text.
+    Prefix(String),
+    /// This regex matches it entirely, with or without the leading slash.
+    Regex(String),
+}
+
+/// What [`parse`] understood: enough to compile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// What the operator allows.
+    pub limits: Limits,
+    /// The entries that could be read, by name.
+    pub intercepts: BTreeMap<String, Intercept>,
+}
+
+/// Something that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The intercept; `None` where it concerns the document as a whole.
+    pub intercept: Option<String>,
+    /// Where, what, and what was expected.
+    pub reason: String,
+}
+
+/// Why a document, or one entry of it, cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// Not JSON, not an object, or the same top-level key twice.
+    #[error("configuration: {0}, no intercept is active")]
+    Unreadable(serde_json::Error),
+    /// A schema that this build does not know.
+    #[error("version: expected {SCHEMA_VERSION}, found {0}, no intercept is active")]
+    Version(String),
+    /// The operator's limits cannot be read, so nothing can be held against them.
+    #[error("limits: {0}, no intercept is active")]
+    Limits(serde_json::Error),
+    /// A top-level key twice.
+    #[error("{0}: given twice, no intercept is active")]
+    Twice(String),
+    /// A top-level key that the schema does not have.
+    #[error("{0}: unknown field, ignored")]
+    Unknown(String),
+}
+
+/// Reads a plugin configuration. Never fails: what cannot be used is left out and named in the second part, the rest stands.
+///
+/// No bytes at all, and `{}`, are a configuration without intercepts. A document whose version, limits or outline cannot be read yields no intercepts at all
+/// (whatever an operator forbade must not come alive by a typing error), while a bad entry under `intercepts` takes only itself out.
+pub fn parse(json: &[u8]) -> (Config, Vec<Rejected>) {
+    let mut rejected = Vec::new();
+    let config = outline(json, &mut rejected).unwrap_or_else(|error| {
+        rejected.push(Rejected { intercept: None, reason: error.to_string() });
+        Config::default()
+    });
+    (config, rejected)
+}
+
+fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidConfig> {
+    if json.trim_ascii().is_empty() {
+        return Ok(Config::default());
+    }
+    let Members(members) = serde_json::from_slice(json).map_err(InvalidConfig::Unreadable)?;
+    let mut fields = BTreeMap::new();
+    for (key, value) in members {
+        if !matches!(key.as_str(), "version" | "limits" | "intercepts") {
+            rejected.push(Rejected { intercept: None, reason: InvalidConfig::Unknown(key).to_string() });
+        } else if fields.insert(key.clone(), value).is_some() {
+            return Err(InvalidConfig::Twice(key));
+        }
+    }
+    let Some(entries) = fields.get("intercepts") else { return Ok(Config::default()) };
+    let Members(entries) = serde_json::from_str(entries.get()).map_err(InvalidConfig::Unreadable)?;
+    if entries.is_empty() {
+        return Ok(Config::default());
+    }
+    match fields.get("version").map(|version| version.get()) {
+        Some(version) if version == SCHEMA_VERSION.to_string() => {}
+        other => return Err(InvalidConfig::Version(other.unwrap_or("none").to_owned())),
+    }
+    let limits = match fields.get("limits") {
+        Some(limits) => serde_json::from_str(limits.get()).map_err(InvalidConfig::Limits)?,
+        None => Limits::default(),
+    };
+    Ok(Config { limits, intercepts: read_entries(entries, rejected) })
+}
+
+/// Each entry by itself. A name given twice is left out twice: neither can be preferred.
+fn read_entries(entries: Vec<(String, &RawValue)>, rejected: &mut Vec<Rejected>) -> BTreeMap<String, Intercept> {
+    let mut read: BTreeMap<String, Option<Intercept>> = BTreeMap::new();
+    for (name, raw) in entries {
+        let entry = if read.contains_key(&name) {
+            Err(InvalidIntercept::Twice)
+        } else {
+            serde_json::from_str::<Intercept>(raw.get()).map_err(InvalidIntercept::Unreadable)
+        };
+        let entry = entry.map_err(|error| rejected.push(Rejected::new(&name, &error))).ok();
+        read.insert(name, entry);
+    }
+    read.into_iter().filter_map(|(name, entry)| Some((name, entry?))).collect()
+}
+
+impl Rejected {
+    pub(crate) fn new(name: &str, error: &InvalidIntercept) -> Self {
+        Self { intercept: Some(name.to_owned()), reason: format!("intercepts.{name}{error}") }
+    }
+}
+
+/// The members of a JSON object, unread, in the order and number in which they stand (a map type would silently keep the last of two).
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Collect).map(Members)
+    }
+}

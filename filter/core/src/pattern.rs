@@ -1,0 +1,108 @@
+//! How the regexes of an intercept are read: literals apart, everything else by `regex-lite`, always as a whole.
+
+use regex_lite::{Regex, RegexBuilder};
+
+/// The largest compiled regex, in bytes. Ordinary patterns need less than 7 KiB for five of them; `(.{0,100}){100}` would need megabytes and seconds.
+pub const SIZE_LIMIT: usize = 8 << 10;
+
+/// The longest text that is tried against a regex, in bytes. A longer value can still equal an exact one.
+pub const TEXT_LIMIT: usize = 4 << 10;
+
+/// The deepest nesting of groups in a pattern.
+const NEST_LIMIT: u32 = 50;
+
+/// Why a pattern is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// What regex-lite says of it. It gives no position; the CLI adds one where it can.
+    #[error("{0}")]
+    Syntax(String),
+    /// With it, white space and comments inside the pattern would be dropped.
+    #[error("the flag `x` is not supported")]
+    ExtendedFlag,
+}
+
+/// What a value must be: one text, or anything that a regex matches entirely.
+#[derive(Debug, Clone)]
+pub enum Pattern {
+    /// The value equals this text.
+    Exact(String),
+    /// The regex, anchored at both ends, matches the value.
+    Regex(Regex),
+}
+
+impl Pattern {
+    /// Reads the pattern of a header or baggage value.
+    pub fn value(pattern: &str) -> Result<Self, InvalidPattern> {
+        match literal(pattern) {
+            Some(text) => Ok(Self::Exact(text)),
+            None => regex(pattern, &anchored(pattern)).map(Self::Regex),
+        }
+    }
+
+    /// Does the value match? A value that is not UTF-8 or longer than [`TEXT_LIMIT`] matches no regex.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => text.as_bytes() == value,
+            Self::Regex(regex) => is_match(regex, value),
+        }
+    }
+}
+
+/// Reads the pattern of a path.
+pub fn path(pattern: &str) -> Result<Regex, InvalidPattern> {
+    regex(pattern, &anchored_path(pattern))
+}
+
+/// The regex that a value's pattern stands for.
+pub fn anchored(pattern: &str) -> String {
+    format!("^(?:{pattern})$")
+}
+
+/// The regex that a path's pattern stands for: the leading slash may be left out.
+pub fn anchored_path(pattern: &str) -> String {
+    format!("^/?(?:{pattern})$")
+}
+
+/// The one text that a pattern matches, where it is plain text: no operators, and escapes of punctuation only.
+pub fn literal(pattern: &str) -> Option<String> {
+    let mut text = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => text.push(chars.next().filter(|next| next.is_ascii_punctuation() && !matches!(next, '<' | '>'))?),
+            '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
+            _ => text.push(char),
+        }
+    }
+    Some(text)
+}
+
+pub(crate) fn is_match(regex: &Regex, text: &[u8]) -> bool {
+    text.len() <= TEXT_LIMIT && str::from_utf8(text).is_ok_and(|text| regex.is_match(text))
+}
+
+/// The pattern must be valid by itself (`a)|(?:b` is valid only when wrapped), and it is compiled wrapped.
+fn regex(pattern: &str, wrapped: &str) -> Result<Regex, InvalidPattern> {
+    if has_extended_flag(pattern) {
+        return Err(InvalidPattern::ExtendedFlag);
+    }
+    compile(pattern)?;
+    compile(wrapped)
+}
+
+fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
+    RegexBuilder::new(pattern)
+        .size_limit(SIZE_LIMIT)
+        .nest_limit(NEST_LIMIT)
+        .build()
+        .map_err(|error| InvalidPattern::Syntax(error.to_string()))
+}
+
+/// Is there a `(?flags)` or `(?flags:` with an `x` among its flags?
+fn has_extended_flag(pattern: &str) -> bool {
+    pattern.split("(?").skip(1).any(|group| {
+        let mut flags = group.chars().take_while(|char| char.is_ascii_alphabetic() || *char == '-');
+        !group.starts_with("P<") && flags.any(|flag| flag == 'x')
+    })
+}

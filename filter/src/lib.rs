@@ -1,0 +1,1 @@
+//! The proxy-wasm filter: a thin shell over `intercept-core`.

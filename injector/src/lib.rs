@@ -1,0 +1,3 @@
+//! Everything behind the `injector` command.
+
+pub mod tunnel;

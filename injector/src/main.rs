@@ -1,0 +1,3 @@
+//! The `injector` command.
+
+fn main() {}

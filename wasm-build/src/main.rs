@@ -1,0 +1,3 @@
+//! Builds filter.wasm.
+
+fn main() {}
