@@ -40,7 +40,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { allow_all: false, max_lease_seconds: 86_400, header_names: None }
+        Self {
+            allow_all: false,
+            max_lease_seconds: 86_400,
+            header_names: None,
+        }
     }
 }
 
@@ -148,7 +152,10 @@ pub enum InvalidConfig {
 pub fn parse(json: &[u8]) -> (Config, Vec<Rejected>) {
     let mut rejected = Vec::new();
     let config = outline(json, &mut rejected).unwrap_or_else(|error| {
-        rejected.push(Rejected { intercept: None, reason: error.to_string() });
+        rejected.push(Rejected {
+            intercept: None,
+            reason: error.to_string(),
+        });
         Config::default()
     });
     (config, rejected)
@@ -162,13 +169,19 @@ fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidC
     let mut fields = BTreeMap::new();
     for (key, value) in members {
         if !matches!(key.as_str(), "version" | "limits" | "intercepts") {
-            rejected.push(Rejected { intercept: None, reason: InvalidConfig::Unknown(key).to_string() });
+            rejected.push(Rejected {
+                intercept: None,
+                reason: InvalidConfig::Unknown(key).to_string(),
+            });
         } else if fields.insert(key.clone(), value).is_some() {
             return Err(InvalidConfig::Twice(key));
         }
     }
-    let Some(entries) = fields.get("intercepts") else { return Ok(Config::default()) };
-    let Members(entries) = serde_json::from_str(entries.get()).map_err(InvalidConfig::Unreadable)?;
+    let Some(entries) = fields.get("intercepts") else {
+        return Ok(Config::default());
+    };
+    let Members(entries) =
+        serde_json::from_str(entries.get()).map_err(InvalidConfig::Unreadable)?;
     if entries.is_empty() {
         return Ok(Config::default());
     }
@@ -180,11 +193,17 @@ fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidC
         Some(limits) => serde_json::from_str(limits.get()).map_err(InvalidConfig::Limits)?,
         None => Limits::default(),
     };
-    Ok(Config { limits, intercepts: read_entries(entries, rejected) })
+    Ok(Config {
+        limits,
+        intercepts: read_entries(entries, rejected),
+    })
 }
 
 /// Each entry by itself. A name given twice is left out twice: neither can be preferred.
-fn read_entries(entries: Vec<(String, &RawValue)>, rejected: &mut Vec<Rejected>) -> BTreeMap<String, Intercept> {
+fn read_entries(
+    entries: Vec<(String, &RawValue)>,
+    rejected: &mut Vec<Rejected>,
+) -> BTreeMap<String, Intercept> {
     let mut read: BTreeMap<String, Option<Intercept>> = BTreeMap::new();
     for (name, raw) in entries {
         let entry = if read.contains_key(&name) {
@@ -192,15 +211,22 @@ fn read_entries(entries: Vec<(String, &RawValue)>, rejected: &mut Vec<Rejected>)
         } else {
             serde_json::from_str::<Intercept>(raw.get()).map_err(InvalidIntercept::Unreadable)
         };
-        let entry = entry.map_err(|error| rejected.push(Rejected::new(&name, &error))).ok();
+        let entry = entry
+            .map_err(|error| rejected.push(Rejected::new(&name, &error)))
+            .ok();
         read.insert(name, entry);
     }
-    read.into_iter().filter_map(|(name, entry)| Some((name, entry?))).collect()
+    read.into_iter()
+        .filter_map(|(name, entry)| Some((name, entry?)))
+        .collect()
 }
 
 impl Rejected {
     pub(crate) fn new(name: &str, error: &InvalidIntercept) -> Self {
-        Self { intercept: Some(name.to_owned()), reason: format!("intercepts.{name}{error}") }
+        Self {
+            intercept: Some(name.to_owned()),
+            reason: format!("intercepts.{name}{error}"),
+        }
     }
 }
 

@@ -16,7 +16,10 @@ mod matcher;
 pub mod pattern;
 mod request;
 
-pub use config::{Config, Document, Intercept, InvalidConfig, Limits, MatchBaggage, MatchHeader, MatchPath, Rejected, SCHEMA_VERSION, parse};
+pub use config::{
+    Config, Document, Intercept, InvalidConfig, Limits, MatchBaggage, MatchHeader, MatchPath,
+    Rejected, SCHEMA_VERSION, parse,
+};
 pub use explain::{Considered, Verdict};
 pub use limits::{InvalidIntercept, validate};
 pub use matcher::{Compiled, Matcher, Outcome, is_probe_exempt};

@@ -70,8 +70,14 @@ pub fn literal(pattern: &str) -> Option<String> {
     let mut chars = pattern.chars();
     while let Some(char) = chars.next() {
         match char {
-            '\\' => text.push(chars.next().filter(|next| next.is_ascii_punctuation() && !matches!(next, '<' | '>'))?),
-            '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
+            '\\' => text.push(
+                chars
+                    .next()
+                    .filter(|next| next.is_ascii_punctuation() && !matches!(next, '<' | '>'))?,
+            ),
+            '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$' => {
+                return None;
+            }
             _ => text.push(char),
         }
     }
@@ -102,7 +108,9 @@ fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
 /// Is there a `(?flags)` or `(?flags:` with an `x` among its flags?
 fn has_extended_flag(pattern: &str) -> bool {
     pattern.split("(?").skip(1).any(|group| {
-        let mut flags = group.chars().take_while(|char| char.is_ascii_alphabetic() || *char == '-');
+        let mut flags = group
+            .chars()
+            .take_while(|char| char.is_ascii_alphabetic() || *char == '-');
         !group.starts_with("P<") && flags.any(|flag| flag == 'x')
     })
 }

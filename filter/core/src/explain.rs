@@ -1,0 +1,158 @@
+//! The same decision, told in words: which intercept takes a request, and why each other one does not.
+
+use crate::matcher::{Compiled, Matcher, Miss};
+use crate::request::Request;
+
+/// What became of one intercept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Considered<'m> {
+    /// Its name.
+    pub intercept: &'m str,
+    /// In a word.
+    pub verdict: Verdict,
+    /// In a sentence without a full stop.
+    pub reason: String,
+}
+
+/// What became of one intercept, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It takes the request.
+    Wins,
+    /// It matches, but another one goes before it.
+    Outranked,
+    /// The request does not meet one of its conditions.
+    NoMatch,
+    /// The request meets its conditions, but its lease is over.
+    Expired,
+    /// It was left out of the configuration.
+    Rejected,
+}
+
+impl Verdict {
+    /// The word, as `injector explain` prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wins => "wins",
+            Self::Outranked => "outranked",
+            Self::NoMatch => "no match",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl Matcher {
+    /// Every intercept in order of precedence, with what became of it. The one that wins is the one that [`Matcher::decide`] takes.
+    pub fn explain(&self, request: &impl Request) -> Vec<Considered<'_>> {
+        let facts = self.facts(request);
+        let mut winner: Option<&Compiled> = None;
+        let explain = |compiled| {
+            let (verdict, reason) = match (self.check(compiled, &facts), winner) {
+                (Ok(()), None) => {
+                    winner = Some(compiled);
+                    (Verdict::Wins, "all its conditions match".to_owned())
+                }
+                (Ok(()), Some(winner)) => (
+                    Verdict::Outranked,
+                    format!("matches too, but {}", why_first(winner, compiled)),
+                ),
+                (Err(Miss::Expired), _) => (Verdict::Expired, "its lease is over".to_owned()),
+                (Err(miss), _) => (
+                    Verdict::NoMatch,
+                    describe(compiled, miss, |name| facts.header(name).map(shorten)),
+                ),
+            };
+            Considered {
+                intercept: compiled.name(),
+                verdict,
+                reason,
+            }
+        };
+        self.intercepts().iter().map(explain).collect()
+    }
+}
+
+fn why_first(winner: &Compiled, other: &Compiled) -> String {
+    let count = |compiled: &Compiled| {
+        compiled
+            .conditions()
+            .0
+            .len()
+            .saturating_add(compiled.conditions().1.len())
+    };
+    let name = winner.name();
+    if count(winner) > count(other) {
+        format!("{name} has more conditions")
+    } else if winner.intercept().path != other.intercept().path {
+        format!(
+            "the path condition of {name} goes first (equal, regex, longer prefix, shorter prefix, none)"
+        )
+    } else {
+        format!("{name} comes first by name")
+    }
+}
+
+fn describe(compiled: &Compiled, miss: Miss, header: impl Fn(&str) -> Option<String>) -> String {
+    let intercept = compiled.intercept();
+    match miss {
+        Miss::Header(index) => match intercept.headers.get(index) {
+            Some(wanted) => match header(&wanted.name.to_ascii_lowercase()) {
+                Some(found) => format!(
+                    "header {}: `{found}` does not match `{}`",
+                    wanted.name, wanted.value
+                ),
+                None => format!(
+                    "header {}: absent, expected `{}`",
+                    wanted.name, wanted.value
+                ),
+            },
+            None => String::new(),
+        },
+        Miss::Baggage(index) => match intercept.baggage.get(index) {
+            Some(wanted) => format!(
+                "baggage {}: no member matches `{}`",
+                wanted.key, wanted.value
+            ),
+            None => String::new(),
+        },
+        Miss::Probe => {
+            "a probe of the kubelet never matches an intercept of all requests".to_owned()
+        }
+        Miss::Mirror => "a mirrored request (authority ending in -shadow) never matches".to_owned(),
+        Miss::Path => format!(
+            "path: `{}` does not match {}",
+            header(":path").unwrap_or_default(),
+            describe_path(compiled)
+        ),
+        Miss::Port => format!("port: the request is not for port {}", intercept.port),
+        Miss::Expired => String::new(),
+        Miss::LeaseTooLong => {
+            "its lease ends later than the operator allows (limits.max_lease_seconds)".to_owned()
+        }
+    }
+}
+
+fn describe_path(compiled: &Compiled) -> String {
+    use crate::config::MatchPath::{Equal, Prefix, Regex};
+    match &compiled.intercept().path {
+        Some(Equal(text)) => format!("equal `{text}`"),
+        Some(Prefix(text)) => format!("prefix `{text}`"),
+        Some(Regex(text)) => format!("regex `{text}`"),
+        None => "any".to_owned(),
+    }
+}
+
+/// Enough of a value to recognise it by.
+fn shorten(value: &[u8]) -> String {
+    const SHOWN: usize = 80;
+    let text = String::from_utf8_lossy(value);
+    match text
+        .char_indices()
+        .nth(SHOWN)
+        .and_then(|(end, _)| text.get(..end))
+    {
+        Some(start) => format!("{start}…"),
+        None => text.into_owned(),
+    }
+}

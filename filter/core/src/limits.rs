@@ -1,0 +1,179 @@
+//! What one entry may say: the shape of its fields and the operator's limits. Knows nothing of requests.
+
+use crate::config::{Intercept, Limits, MatchPath};
+use crate::pattern::{InvalidPattern, Pattern};
+
+/// The most conditions, headers and baggage keys together, that one intercept may have: part of what bounds the cost of a decision.
+pub const MAX_CONDITIONS: usize = 16;
+
+/// What every cluster that takes matched requests is called. Without this rule, whoever may edit an intercept could send requests to any cluster that Envoy knows.
+pub const CLUSTER_PREFIX: &str = "intercept|";
+
+/// Why an entry is left out. Displays as the rest of a path into the document: `.headers[1].value: unclosed group`.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidIntercept {
+    /// Not of the schema's shape.
+    #[error(": {0}")]
+    Unreadable(serde_json::Error),
+    /// The same name twice in one document.
+    #[error(": given twice")]
+    Twice,
+    /// Its name.
+    #[error(": expected a DNS label (lower-case letters, digits and `-`, at most 63) as name")]
+    Name,
+    /// Port 0.
+    #[error(".port: expected 1 to 65535")]
+    Port,
+    /// A cluster that is not ours.
+    #[error(".cluster: expected `{CLUSTER_PREFIX}…` in visible ASCII")]
+    Cluster,
+    /// Not an address.
+    #[error(".address: expected 32 lower-case hexadecimal digits")]
+    Address,
+    /// Too many conditions.
+    #[error(": expected at most {MAX_CONDITIONS} conditions, found {0}")]
+    Conditions(usize),
+    /// A header name that is no RFC 9110 token.
+    #[error(".headers[{0}].name: expected a header name, found `{1}`")]
+    HeaderName(usize, String),
+    /// A header's regex.
+    #[error(".headers[{0}].value: {1}")]
+    HeaderValue(usize, InvalidPattern),
+    /// A baggage key that is no RFC 9110 token.
+    #[error(".baggage[{0}].key: expected a token, found `{1}`")]
+    BaggageKey(usize, String),
+    /// A baggage value's regex.
+    #[error(".baggage[{0}].value: {1}")]
+    BaggageValue(usize, InvalidPattern),
+    /// A path that no request can have.
+    #[error(".path: expected a path that begins with `/` and has neither `?` nor `#`, found `{0}`")]
+    Path(String),
+    /// The path's regex.
+    #[error(".path.regex: {0}")]
+    PathRegex(InvalidPattern),
+    /// The operator does not allow it.
+    #[error(": an intercept of all requests is not allowed here (limits.allow_all)")]
+    All,
+    /// The operator does not allow it.
+    #[error(
+        ".headers[{0}].name: `{1}` is not among the header names allowed here (limits.header_names)"
+    )]
+    ForbiddenHeader(usize, String),
+    /// The operator does not allow it.
+    #[error(
+        ".baggage: the header `baggage` is not among the header names allowed here (limits.header_names)"
+    )]
+    ForbiddenBaggage,
+}
+
+/// Would the filter take this entry? Checks all that does not depend on the time; the lease is checked with every match.
+pub fn validate(
+    name: &str,
+    intercept: &Intercept,
+    limits: &Limits,
+) -> Result<(), InvalidIntercept> {
+    fields(name, intercept)?;
+    conditions(intercept)?;
+    allowed(intercept, limits)
+}
+
+fn fields(name: &str, intercept: &Intercept) -> Result<(), InvalidIntercept> {
+    let cluster = &intercept.cluster;
+    if !is_label(name) {
+        return Err(InvalidIntercept::Name);
+    }
+    if intercept.port == 0 {
+        return Err(InvalidIntercept::Port);
+    }
+    if !cluster.starts_with(CLUSTER_PREFIX) || !cluster.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(InvalidIntercept::Cluster);
+    }
+    if intercept.address.len() != 32
+        || !intercept
+            .address
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        return Err(InvalidIntercept::Address);
+    }
+    Ok(())
+}
+
+fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
+    let count = intercept
+        .headers
+        .len()
+        .saturating_add(intercept.baggage.len());
+    if count > MAX_CONDITIONS {
+        return Err(InvalidIntercept::Conditions(count));
+    }
+    for (index, header) in intercept.headers.iter().enumerate() {
+        if !is_token(header.name.strip_prefix(':').unwrap_or(&header.name)) {
+            return Err(InvalidIntercept::HeaderName(index, header.name.clone()));
+        }
+        Pattern::value(&header.value)
+            .map_err(|error| InvalidIntercept::HeaderValue(index, error))?;
+    }
+    for (index, baggage) in intercept.baggage.iter().enumerate() {
+        if !is_token(&baggage.key) {
+            return Err(InvalidIntercept::BaggageKey(index, baggage.key.clone()));
+        }
+        Pattern::value(&baggage.value)
+            .map_err(|error| InvalidIntercept::BaggageValue(index, error))?;
+    }
+    match &intercept.path {
+        Some(MatchPath::Equal(path) | MatchPath::Prefix(path))
+            if !path.starts_with('/') || path.contains(['?', '#']) =>
+        {
+            Err(InvalidIntercept::Path(path.clone()))
+        }
+        Some(MatchPath::Regex(pattern)) => crate::pattern::path(pattern)
+            .map(drop)
+            .map_err(InvalidIntercept::PathRegex),
+        _ => Ok(()),
+    }
+}
+
+fn allowed(intercept: &Intercept, limits: &Limits) -> Result<(), InvalidIntercept> {
+    if !limits.allow_all && intercept.headers.is_empty() && intercept.baggage.is_empty() {
+        return Err(InvalidIntercept::All);
+    }
+    let Some(names) = &limits.header_names else {
+        return Ok(());
+    };
+    let is_allowed = |wanted: &str| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+    if let Some((index, header)) = intercept
+        .headers
+        .iter()
+        .enumerate()
+        .find(|(_, header)| !is_allowed(&header.name))
+    {
+        return Err(InvalidIntercept::ForbiddenHeader(
+            index,
+            header.name.clone(),
+        ));
+    }
+    if !intercept.baggage.is_empty() && !is_allowed("baggage") {
+        return Err(InvalidIntercept::ForbiddenBaggage);
+    }
+    Ok(())
+}
+
+/// RFC 1123 label, lower case: the name becomes a header value, a cluster's name and a Kubernetes object's.
+fn is_label(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}

@@ -1,0 +1,284 @@
+//! Compile and decide: which intercept, if any, a request belongs to.
+//!
+//! An intercept is filed under *one* of its conditions, the cheapest to look up: an exact header value, else an exact baggage value, else a regex, else under "everybody".
+//! A decision looks up what the request names, then checks the few candidates in full, best first.
+
+mod baggage;
+mod header;
+mod index;
+mod path;
+
+use std::cell::OnceCell;
+
+use self::index::Index;
+use self::path::PathPattern;
+use crate::config::{Config, Intercept, Rejected};
+use crate::limits::validate;
+use crate::pattern::Pattern;
+use crate::request::Request;
+
+/// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
+const CLOCK_SKEW: u64 = 60;
+
+/// All intercepts of a workload, ready to decide.
+#[derive(Debug, Default)]
+pub struct Matcher {
+    /// In order of precedence: the first that matches wins.
+    intercepts: Vec<Compiled>,
+    index: Index,
+    max_lease_seconds: u64,
+}
+
+/// One intercept, compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    name: String,
+    headers: Vec<Condition>,
+    baggage: Vec<Condition>,
+    path: Option<PathPattern>,
+    intercept: Intercept,
+}
+
+/// A value that a header or a baggage member must have.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    /// The header's name in lower case, or the baggage key.
+    pub(crate) name: String,
+    pub(crate) pattern: Pattern,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome<'m> {
+    /// The intercept that takes it; `None`: it stays in the cluster.
+    pub intercept: Option<&'m Compiled>,
+    /// Would an intercept have taken it, had its lease not ended?
+    pub expired: bool,
+}
+
+/// The first condition of an intercept that a request does not meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Miss {
+    Header(usize),
+    Baggage(usize),
+    Probe,
+    Mirror,
+    Path,
+    Port,
+    Expired,
+    LeaseTooLong,
+}
+
+impl Compiled {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was written.
+    pub fn intercept(&self) -> &Intercept {
+        &self.intercept
+    }
+
+    fn new(name: String, intercept: Intercept) -> Option<Self> {
+        let condition = |name: String, value: &str| {
+            Some(Condition {
+                name,
+                pattern: Pattern::value(value).ok()?,
+            })
+        };
+        Some(Self {
+            headers: intercept
+                .headers
+                .iter()
+                .map(|header| condition(header.name.to_ascii_lowercase(), &header.value))
+                .collect::<Option<_>>()?,
+            baggage: intercept
+                .baggage
+                .iter()
+                .map(|member| condition(member.key.clone(), &member.value))
+                .collect::<Option<_>>()?,
+            path: intercept
+                .path
+                .as_ref()
+                .map(PathPattern::new)
+                .transpose()
+                .ok()?,
+            name,
+            intercept,
+        })
+    }
+
+    /// Smaller wins: more conditions, then the narrower path, then the name.
+    fn precedence(&self) -> impl Ord + '_ {
+        let conditions = self.headers.len().saturating_add(self.baggage.len());
+        (
+            std::cmp::Reverse(conditions),
+            self.path
+                .as_ref()
+                .map_or(path::Rank::None, PathPattern::rank),
+            &self.name,
+        )
+    }
+
+    pub(crate) fn conditions(&self) -> (&[Condition], &[Condition]) {
+        (&self.headers, &self.baggage)
+    }
+}
+
+/// Is an intercept without header and baggage conditions blind to this user agent? The kubelet's probes decide whether a pod lives; a developer's server must not.
+pub fn is_probe_exempt(user_agent: &[u8]) -> bool {
+    user_agent.starts_with(b"kube-probe/")
+}
+
+impl Matcher {
+    /// Compiles what [`crate::parse`] read. An entry that the filter cannot or must not run is left out and named in the second part.
+    pub fn compile(config: Config) -> (Self, Vec<Rejected>) {
+        let Config { limits, intercepts } = config;
+        let mut rejected = Vec::new();
+        let mut compiled = Vec::with_capacity(intercepts.len());
+        for (name, intercept) in intercepts {
+            match validate(&name, &intercept, &limits) {
+                Ok(()) => compiled.extend(Compiled::new(name, intercept)),
+                Err(error) => rejected.push(Rejected::new(&name, &error)),
+            }
+        }
+        compiled.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+        let index = Index::build(&compiled);
+        (
+            Self {
+                intercepts: compiled,
+                index,
+                max_lease_seconds: limits.max_lease_seconds,
+            },
+            rejected,
+        )
+    }
+
+    /// All intercepts, the one with the highest precedence first.
+    pub fn intercepts(&self) -> &[Compiled] {
+        &self.intercepts
+    }
+
+    /// Which intercept takes the request?
+    pub fn decide(&self, request: &impl Request) -> Outcome<'_> {
+        let mut outcome = Outcome {
+            intercept: None,
+            expired: false,
+        };
+        if self.intercepts.is_empty() {
+            return outcome;
+        }
+        let facts = Facts::new(request, self.index.header_names());
+        for candidate in self.index.candidates(&facts) {
+            let Some(compiled) = self.intercepts.get(candidate) else {
+                continue;
+            };
+            match self.check(compiled, &facts) {
+                Ok(()) => {
+                    outcome.intercept = Some(compiled);
+                    break;
+                }
+                Err(miss) => outcome.expired |= miss == Miss::Expired,
+            }
+        }
+        outcome
+    }
+
+    /// Does the request meet every condition? Cheapest first, and nothing is asked of the request that an earlier answer made needless.
+    pub(crate) fn check<R: Request>(
+        &self,
+        compiled: &Compiled,
+        facts: &Facts<R>,
+    ) -> Result<(), Miss> {
+        for (index, condition) in compiled.headers.iter().enumerate() {
+            let met = facts
+                .header(&condition.name)
+                .is_some_and(|value| header::matches(&condition.pattern, value));
+            met.then_some(()).ok_or(Miss::Header(index))?;
+        }
+        for (index, condition) in compiled.baggage.iter().enumerate() {
+            let met = facts
+                .header(baggage::HEADER)
+                .is_some_and(|value| baggage::matches(condition, value));
+            met.then_some(()).ok_or(Miss::Baggage(index))?;
+        }
+        let everybody = compiled.headers.is_empty() && compiled.baggage.is_empty();
+        if everybody && facts.header("user-agent").is_some_and(is_probe_exempt) {
+            return Err(Miss::Probe);
+        }
+        if facts.header(":authority").is_some_and(is_mirror) {
+            return Err(Miss::Mirror);
+        }
+        if let Some(path) = &compiled.path {
+            let met = facts
+                .header(":path")
+                .is_some_and(|target| path.matches(path::without_query(target)));
+            met.then_some(()).ok_or(Miss::Path)?;
+        }
+        if !facts.request.is_port(compiled.intercept.port) {
+            return Err(Miss::Port);
+        }
+        self.check_lease(compiled.intercept.expires, facts.now())
+    }
+
+    /// The longest lease is held against the time left, not against `created`: a renewal moves `expires` alone, and anyone could write `created`.
+    fn check_lease(&self, expires: u64, now: u64) -> Result<(), Miss> {
+        match expires.checked_sub(now) {
+            None | Some(0) => Err(Miss::Expired),
+            Some(left) if left > self.max_lease_seconds.saturating_add(CLOCK_SKEW) => {
+                Err(Miss::LeaseTooLong)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R) -> Facts<'r, R> {
+        Facts::new(request, self.index.header_names())
+    }
+}
+
+/// Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
+fn is_mirror(authority: &[u8]) -> bool {
+    let host = authority
+        .rsplit(|byte| *byte == b':')
+        .next_back()
+        .unwrap_or(authority);
+    let host = if host.is_empty() { authority } else { host };
+    host.ends_with(b"-shadow") || authority.ends_with(b"-shadow")
+}
+
+/// What is known of one request so far: every question goes to the request at most once.
+pub(crate) struct Facts<'r, R> {
+    request: &'r R,
+    names: &'r [String],
+    headers: Vec<OnceCell<Option<Vec<u8>>>>,
+    now: OnceCell<u64>,
+}
+
+impl<'r, R: Request> Facts<'r, R> {
+    fn new(request: &'r R, names: &'r [String]) -> Self {
+        Self {
+            request,
+            names,
+            headers: vec![OnceCell::new(); names.len()],
+            now: OnceCell::new(),
+        }
+    }
+
+    /// `name` must be one of the index's names, which are sorted.
+    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
+        let slot = self
+            .names
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .ok()?;
+        self.headers
+            .get(slot)?
+            .get_or_init(|| self.request.header(name))
+            .as_deref()
+    }
+
+    fn now(&self) -> u64 {
+        *self.now.get_or_init(|| self.request.now())
+    }
+}

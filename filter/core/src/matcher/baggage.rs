@@ -1,0 +1,68 @@
+//! A baggage condition: the members of the W3C `baggage` header (<https://www.w3.org/TR/baggage/>, section 3.2).
+
+use std::borrow::Cow;
+
+use super::Condition;
+use super::header::trim;
+use crate::pattern::{Pattern, TEXT_LIMIT};
+
+/// The header that carries baggage.
+pub(crate) const HEADER: &str = "baggage";
+
+/// Does any member of that key match? Regexes see at most [`TEXT_LIMIT`] bytes of one key's values in total.
+pub(crate) fn matches(condition: &Condition, joined: &[u8]) -> bool {
+    let mut budget = TEXT_LIMIT;
+    members(joined)
+        .filter(|(key, _)| *key == condition.name.as_bytes())
+        .any(|(_, value)| match &condition.pattern {
+            Pattern::Exact(_) => condition.pattern.matches(&value),
+            Pattern::Regex(_) => match budget.checked_sub(value.len()) {
+                Some(left) => {
+                    budget = left;
+                    condition.pattern.matches(&value)
+                }
+                None => false,
+            },
+        })
+}
+
+/// Keys and percent-decoded values, properties left out; what is not `key=value` is skipped.
+pub(crate) fn members(joined: &[u8]) -> impl Iterator<Item = (&[u8], Cow<'_, [u8]>)> {
+    joined.split(|byte| *byte == b',').filter_map(|member| {
+        let mut parts = member.splitn(2, |byte| *byte == b'=');
+        let (key, rest) = (parts.next()?, parts.next()?);
+        let value = rest.split(|byte| *byte == b';').next()?;
+        Some((trim(key), percent_decode(trim(value))))
+    })
+}
+
+/// RFC 3986 section 2.1. A `%` that two hexadecimal digits do not follow stands for itself.
+fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'%') {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        rest = match rest {
+            [b'%', high, low, after @ ..] if let Some(byte) = hex(*high, *low) => {
+                decoded.push(byte);
+                after
+            }
+            [byte, after @ ..] => {
+                decoded.push(*byte);
+                after
+            }
+            [] => return Cow::Owned(decoded),
+        };
+    }
+}
+
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    Some(digit(high)? << 4 | digit(low)?)
+}

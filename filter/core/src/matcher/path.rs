@@ -1,0 +1,58 @@
+//! A path condition and its place in the order of precedence.
+
+use std::cmp::Reverse;
+
+use regex_lite::Regex;
+
+use crate::config::MatchPath;
+use crate::pattern::{self, InvalidPattern};
+
+#[derive(Debug)]
+pub(crate) enum PathPattern {
+    Equal(String),
+    Prefix(String),
+    Regex(Regex),
+}
+
+/// Smaller wins: the kinds in this order, of two prefixes the longer.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    Equal,
+    Regex,
+    Prefix(Reverse<usize>),
+    None,
+}
+
+impl PathPattern {
+    pub(crate) fn new(path: &MatchPath) -> Result<Self, InvalidPattern> {
+        Ok(match path {
+            MatchPath::Equal(text) => Self::Equal(text.clone()),
+            MatchPath::Prefix(text) => Self::Prefix(text.clone()),
+            MatchPath::Regex(pattern) => Self::Regex(pattern::path(pattern)?),
+        })
+    }
+
+    pub(crate) fn rank(&self) -> Rank {
+        match self {
+            Self::Equal(_) => Rank::Equal,
+            Self::Regex(_) => Rank::Regex,
+            Self::Prefix(text) => Rank::Prefix(Reverse(text.len())),
+        }
+    }
+
+    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Equal(text) => path == text.as_bytes(),
+            Self::Prefix(text) => path.starts_with(text.as_bytes()),
+            Self::Regex(regex) => pattern::is_match(regex, path),
+        }
+    }
+}
+
+/// A request target up to its query string or fragment.
+pub(crate) fn without_query(target: &[u8]) -> &[u8] {
+    target
+        .split(|byte| matches!(byte, b'?' | b'#'))
+        .next()
+        .unwrap_or(target)
+}
