@@ -134,6 +134,9 @@ pub enum InvalidConfig {
     /// Not JSON, not an object, or the same top-level key twice.
     #[error("configuration: {0}, no intercept is active")]
     Unreadable(serde_json::Error),
+    /// Not even text.
+    #[error("configuration: {0}, no intercept is active")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// A schema that this build does not know.
     #[error("version: expected {SCHEMA_VERSION}, found {0}, no intercept is active")]
     Version(String),
@@ -165,10 +168,11 @@ pub fn parse(json: &[u8]) -> (Config, Vec<Rejected>) {
 }
 
 fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidConfig> {
-    if json.trim_ascii().is_empty() {
+    let json = str::from_utf8(json)?.trim_ascii();
+    if json.is_empty() {
         return Ok(Config::default());
     }
-    let Members(members) = serde_json::from_slice(json).map_err(InvalidConfig::Unreadable)?;
+    let Members(members) = serde_json::from_str(json).map_err(InvalidConfig::Unreadable)?;
     let (mut version, mut limits, mut intercepts) = (None, None, None);
     for (key, value) in members {
         let field = match key.as_str() {

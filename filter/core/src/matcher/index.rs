@@ -91,9 +91,7 @@ impl Index {
                 }
             }
         }
-        places.extend(&self.everybody);
-        places.sort_unstable();
-        places.dedup();
+        add(&self.everybody, &mut places);
         places
     }
 }
@@ -111,12 +109,28 @@ impl Table {
     }
 
     fn find<'v>(&self, values: impl Iterator<Item = &'v [u8]>, places: &mut Places) {
-        places.extend(&self.regexes);
+        add(&self.regexes, places);
         if self.exact.is_empty() {
             return;
         }
         for value in values.filter_map(|value| str::from_utf8(value).ok()) {
-            places.extend(self.exact.get(value).into_iter().flatten());
+            add(self.exact.get(value).map_or(&[], Vec::as_slice), places);
+        }
+    }
+}
+
+/// Keeps `places` sorted and each place once. An intercept is filed in one list only, so where the first of a list is known, all are:
+/// a client that repeats a value a thousand times costs a thousand look-ups and no more.
+fn add(list: &[usize], places: &mut Places) {
+    if list
+        .first()
+        .is_some_and(|first| places.binary_search(first).is_ok())
+    {
+        return;
+    }
+    for place in list {
+        if let Err(at) = places.binary_search(place) {
+            places.insert(at, *place);
         }
     }
 }
