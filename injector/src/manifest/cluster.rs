@@ -77,18 +77,22 @@ pub fn socket_address(address: SocketAddr) -> Value {
 /// `None` where Envoy's default, HTTP/1.1, is all that is wanted. Extended CONNECT carries WebSockets over HTTP/2 (RFC 8441).
 fn http_options(protocol: Protocol, common: &Value) -> Option<Value> {
     let h2 = json!({"allow_connect": true});
-    let mut options = match protocol {
+    let (key, value) = match protocol {
         Protocol::Http if *common == json!({}) => return None,
-        Protocol::Http => json!({"explicit_http_config": {"http_protocol_options": {}}}),
-        Protocol::Http2 | Protocol::Grpc => {
-            json!({"explicit_http_config": {"http2_protocol_options": h2}})
-        }
-        Protocol::Auto => {
-            json!({"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": h2}})
-        }
+        Protocol::Http => ("explicit_http_config", json!({"http_protocol_options": {}})),
+        Protocol::Http2 | Protocol::Grpc => (
+            "explicit_http_config",
+            json!({"http2_protocol_options": h2}),
+        ),
+        Protocol::Auto => (
+            "use_downstream_protocol_config",
+            json!({"http_protocol_options": {}, "http2_protocol_options": h2}),
+        ),
     };
-    options["@type"] =
-        json!("type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    let mut options = json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        key: value,
+    });
     for (key, value) in common.as_object().into_iter().flatten() {
         options[key] = value.clone();
     }
