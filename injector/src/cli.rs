@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 const LONG_VERSION: &str = match option_env!("INJECTOR_COMMIT") {
@@ -215,6 +215,3 @@ pub struct Completions {
     /// The shell
     pub shell: Shell,
 }
-
-#[allow(unused_imports)]
-use ArgAction as _;
