@@ -1,6 +1,7 @@
 //! Where intercepts are kept, as the commands see it: one question or change per method, whatever is behind it. Today that is a plain Envoy's directory.
 //! Knows no flags but the ones that choose the backend, and nothing of tunnels.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use intercept_core::{Document, Intercept};
@@ -33,13 +34,7 @@ pub enum NotRenewed {
 impl Backend {
     /// The backend that the flags choose.
     pub fn open(global: &Global) -> Result<Self> {
-        let Some(dir) = &global.envoy else {
-            return Err(Failure::usage(
-                "no place to intercept is given: expected --envoy DIR or INJECTOR_ENVOY",
-                "injector sandbox, then paste the line that it prints: export INJECTOR_ENVOY=…",
-            ));
-        };
-        Ok(Self::Envoy(Dir::open(dir)?))
+        Ok(Self::Envoy(Dir::open(directory(global)?)?))
     }
 
     /// A name that no other backend has.
@@ -141,6 +136,16 @@ impl Backend {
         let Self::Envoy(dir) = self;
         dir.wait_gone(name, timeout).await
     }
+}
+
+/// The directory that the flags name.
+pub fn directory(global: &Global) -> Result<&Path> {
+    global.envoy.as_deref().ok_or_else(|| {
+        Failure::usage(
+            "where to intercept is not said: expected --envoy DIR or the variable INJECTOR_ENVOY",
+            "injector sandbox, and paste the line that it prints: export INJECTOR_ENVOY=…",
+        )
+    })
 }
 
 /// Seconds since the epoch.

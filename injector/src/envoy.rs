@@ -64,7 +64,7 @@ pub enum EnvoyDirError {
         port: u16,
     },
     /// Intercepts would be cut off.
-    #[error("{} of {workload} still live: {}", if .intercepts.len() == 1 { "an intercept is" } else { "intercepts are" }, .intercepts.join(", "))]
+    #[error("{workload} is intercepted by {}", .intercepts.join(", "))]
     Live {
         /// The workload.
         workload: String,

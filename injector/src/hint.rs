@@ -66,7 +66,10 @@ impl From<clap::Error> for Failure {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         let parts: Vec<&str> = text.split("\n\n").map(str::trim_end).collect();
-        let tip = parts.iter().find_map(|part| part.trim_start().strip_prefix("tip: "));
+        let tip = parts
+            .iter()
+            .find_map(|part| part.trim_start().strip_prefix("tip: "));
+        let tip = tip.and_then(|tip| tip.lines().next());
         let usage = parts.iter().find_map(|part| part.strip_prefix("Usage: "));
         let command = usage.map_or("injector".to_owned(), command_words);
         let hint = match tip {

@@ -1,4 +1,4 @@
-//! `injector list` and `injector status`: what is intercepted at the moment, briefly and in full.
+//! `injector list`: what is intercepted at the moment, one line each; and one intercept as every command shows it.
 
 use std::time::Duration;
 
@@ -6,28 +6,16 @@ use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
 use crate::backend::{self, Backend};
-use crate::cli::{Global, Status};
+use crate::cli::Global;
 use crate::hint::Result;
 use crate::print::{self, Shown};
 use crate::session::presence::{self, Presence};
 use crate::words;
 
-/// `injector list`.
+/// Prints the table.
 pub async fn run(global: &Global) -> Result<()> {
     let all = gather(global).await?;
     print::print(global.output, &Table(all))
-}
-
-/// `injector status [NAME]`.
-pub async fn status(global: &Global, flags: &Status) -> Result<()> {
-    let mut all = gather(global).await?;
-    let Some(name) = &flags.name else {
-        return print::print(global.output, &Blocks(all));
-    };
-    match all.iter().position(|shown| shown.name == *name) {
-        Some(place) => print::print(global.output, &all.swap_remove(place)),
-        None => Err(super::leave::unknown(name, all.iter().map(|shown| &shown.name))),
-    }
 }
 
 /// One intercept as it is shown; the JSON of `list` and `status`.
@@ -60,7 +48,8 @@ pub struct InterceptShown {
     tunnel: Presence,
 }
 
-async fn gather(global: &Global) -> Result<Vec<InterceptShown>> {
+/// All intercepts, with what the relay knows of their tunnels.
+pub async fn gather(global: &Global) -> Result<Vec<InterceptShown>> {
     let backend = Backend::open(global)?;
     // Somebody who may only read wants to see the list all the same.
     let _ = backend.sweep();
@@ -145,24 +134,10 @@ impl Shown for Table {
     }
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Blocks(Vec<InterceptShown>);
-
-impl Shown for Blocks {
-    fn text(&self) -> String {
-        self.0.iter().map(Shown::text).collect::<Vec<_>>().join("\n")
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.0.iter().map(|shown| shown.name.as_str()).collect()
-    }
-}
-
 impl Shown for InterceptShown {
     fn text(&self) -> String {
         let rows = [
-            ("developer", format!("{} (as they say)", self.developer)),
+            ("claimed by", self.developer.clone()),
             ("workload", format!("{}, port {}", self.workload, self.port)),
             ("requests", self.requests.clone()),
             ("destination", format!("cluster {}, tunnel {}", self.cluster, self.address)),

@@ -10,8 +10,8 @@ use super::facts::Protocol;
 /// How long a connection may take to stand. In an aggregate, the fallback waits that long for a relay whose machine is gone.
 const CONNECT_TIMEOUT: &str = "1s";
 
-/// How long Envoy keeps an unused connection to the relay. It must be less than the relay keeps it (30 s): a POST that races with a close by the other side is lost.
-const RELAY_IDLE_TIMEOUT: &str = "20s";
+/// How long Envoy keeps an unused connection to the relay: less than the relay keeps it. A POST that races with a close by the other side is lost.
+const RELAY_IDLE_TIMEOUT: &str = "60s";
 
 /// The cluster of an intercept.
 pub fn intercept_name(intercept: &str) -> String {

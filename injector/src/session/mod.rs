@@ -35,7 +35,7 @@ use crate::tunnel::developer::Event;
 use crate::words;
 
 /// How long the first connection to the relay may take.
-const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
