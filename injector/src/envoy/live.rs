@@ -1,0 +1,176 @@
+//! Whether Envoy has taken a change, asked of its admin interface.
+//!
+//! Envoy hands a configuration to its workers before it shows it here, so a request sent after [`Live::Verified`] is decided by the new one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::manifest::facts::Workload;
+use crate::manifest::filter;
+
+/// Between two looks. Envoy takes a change in 9 to 52 ms.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// The part of Envoy's configuration that comes by extension config discovery.
+const FILTERS: &str = "/config_dump?resource=ecds_filters";
+
+/// The version of it that Envoy runs.
+const ACCEPTED: &str = "/stats?format=json&type=TextReadouts&filter=^extension_config_discovery.http_filter.intercept.version_text$";
+
+/// What is known about a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// Envoy has it.
+    Verified,
+    /// It is written; whether Envoy has it is not known.
+    NotVerified {
+        /// The reason, to be shown.
+        why: String,
+    },
+}
+
+/// An intercept that Envoy should have.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its tunnel's address; `None`: Envoy should have no intercept of this name.
+    pub address: Option<&'a str>,
+    /// The cluster that must be there too.
+    pub cluster: Option<&'a str>,
+}
+
+/// Asks until Envoy has what is awaited, or until `timeout`.
+pub async fn wait(workload: &Workload, awaited: Awaited<'_>, timeout: Duration) -> Live {
+    let Some(admin) = workload.admin else {
+        return Live::NotVerified {
+            why: "the address of Envoy's admin interface is not known".to_owned(),
+        };
+    };
+    let deadline = Instant::now() + timeout;
+    let mut why = format!("{admin}: no answer");
+    let asked = timeout_at(deadline, ask(admin, awaited, &mut why)).await;
+    match asked {
+        Ok(Ok(())) => Live::Verified,
+        Ok(Err(error)) => Live::NotVerified {
+            why: format!("{admin}: {error}"),
+        },
+        Err(_) => Live::NotVerified {
+            why: format!("{why} after {} s", timeout.as_secs_f32()),
+        },
+    }
+}
+
+/// Ends with an error only if there is nobody to ask.
+async fn ask(admin: SocketAddr, awaited: Awaited<'_>, why: &mut String) -> io::Result<()> {
+    TcpStream::connect(admin).await?;
+    loop {
+        match missing(admin, awaited).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(reason)) => *why = reason,
+            Err(error) => *why = format!("{admin}: {error}"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// What Envoy does not have yet.
+async fn missing(admin: SocketAddr, awaited: Awaited<'_>) -> anyhow::Result<Option<String>> {
+    let filters = get(admin, FILTERS).await?;
+    if !is_there(&filters, awaited) {
+        return Ok(Some(
+            "Envoy has not taken the filter's configuration".to_owned(),
+        ));
+    }
+    // The dump shows what Envoy received; only the statistics say whether that was accepted.
+    if accepted_version(&get(admin, ACCEPTED).await?) != entry(&filters).and_then(version) {
+        return Ok(Some(
+            "Envoy refused the filter's configuration (its log says why)".to_owned(),
+        ));
+    }
+    let Some(cluster) = awaited.cluster else {
+        return Ok(None);
+    };
+    let clusters = get(admin, &cluster_path(cluster)).await?;
+    let is_there = names(&clusters, "/cluster/name").any(|name| name == cluster);
+    Ok((!is_there).then(|| format!("Envoy has not taken the cluster {cluster}")))
+}
+
+/// Envoy takes a regex; a name is made of letters, digits, `-` and the `|` of our prefix.
+fn cluster_path(cluster: &str) -> String {
+    let regex = cluster.replace('|', "%5C%7C");
+    format!("/config_dump?resource=dynamic_active_clusters&name_regex=%5E{regex}%24")
+}
+
+fn is_there(filters: &Value, awaited: Awaited<'_>) -> bool {
+    let Some(filter) = entry(filters).and_then(|entry| entry.pointer("/ecds_filter/typed_config"))
+    else {
+        return false;
+    };
+    let document = filter::document_text(filter)
+        .and_then(|text| serde_json::from_str::<Value>(text).ok())
+        .unwrap_or_default();
+    let address = document
+        .get("intercepts")
+        .and_then(|intercepts| intercepts.get(awaited.name)?.get("address")?.as_str());
+    address == awaited.address
+}
+
+fn entry(filters: &Value) -> Option<&Value> {
+    let is_ours = |config: &&Value| {
+        config.pointer("/ecds_filter/name").and_then(Value::as_str) == Some(filter::NAME)
+    };
+    filters.get("configs")?.as_array()?.iter().find(is_ours)
+}
+
+fn version(entry: &Value) -> Option<&str> {
+    entry.get("version_info")?.as_str()
+}
+
+fn accepted_version(stats: &Value) -> Option<&str> {
+    stats.pointer("/stats/0/value")?.as_str()
+}
+
+fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d str> {
+    let configs = dump.get("configs").and_then(Value::as_array);
+    configs
+        .into_iter()
+        .flatten()
+        .filter_map(move |config| config.pointer(pointer)?.as_str())
+}
+
+/// A connection per question: Envoy's admin interface closes some after an answer, and then a second question would be lost.
+/// A dump with nothing in it is not an error here.
+async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    let stream = TcpStream::connect(admin).await?;
+    let (mut requests, connection) = handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path)
+        .header(header::HOST, admin.to_string())
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let answer = async {
+        let response = requests.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok::<_, hyper::Error>((status, body))
+    };
+    // The connection's own error is the answer's error, too.
+    let (answer, _) = tokio::join!(answer, connection);
+    match answer? {
+        (StatusCode::OK, body) => Ok(serde_json::from_slice(&body)?),
+        (StatusCode::NOT_FOUND, _) => Ok(Value::Null),
+        (other, body) => {
+            anyhow::bail!("{path}: {other}: {}", String::from_utf8_lossy(&body).trim())
+        }
+    }
+}
