@@ -84,7 +84,7 @@ fn why_first(winner: &Compiled, other: &Compiled) -> String {
     let name = winner.name();
     if count(winner) > count(other) {
         format!("{name} has more conditions")
-    } else if winner.intercept().path != other.intercept().path {
+    } else if winner.path_rank() != other.path_rank() {
         format!(
             "the path condition of {name} goes first (equal, regex, longer prefix, shorter prefix, none)"
         )

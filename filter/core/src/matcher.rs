@@ -112,13 +112,13 @@ impl Compiled {
     /// Smaller wins: more conditions, then the narrower path, then the name.
     fn precedence(&self) -> impl Ord + '_ {
         let conditions = self.headers.len().saturating_add(self.baggage.len());
-        (
-            std::cmp::Reverse(conditions),
-            self.path
-                .as_ref()
-                .map_or(path::Rank::None, PathPattern::rank),
-            &self.name,
-        )
+        (std::cmp::Reverse(conditions), self.path_rank(), &self.name)
+    }
+
+    pub(crate) fn path_rank(&self) -> path::Rank {
+        self.path
+            .as_ref()
+            .map_or(path::Rank::None, PathPattern::rank)
     }
 
     pub(crate) fn conditions(&self) -> (&[Condition], &[Condition]) {
@@ -240,11 +240,11 @@ impl Matcher {
 
 /// Is a request to this authority a mirrored one? Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
 pub fn is_mirror(authority: &[u8]) -> bool {
+    // The last colon: an IPv6 address in brackets has some of its own.
     let host = authority
-        .rsplit(|byte| *byte == b':')
-        .next_back()
+        .rsplitn(2, |byte| *byte == b':')
+        .last()
         .unwrap_or(authority);
-    let host = if host.is_empty() { authority } else { host };
     host.ends_with(b"-shadow") || authority.ends_with(b"-shadow")
 }
 
