@@ -34,8 +34,16 @@ impl Held {
         waiting.next += 1;
         waiting.connections.insert(id, connection);
         drop(waiting);
-        let mut response = Response::new(Hold { held: self.clone(), id }.boxed_unsync());
-        response.headers_mut().insert(headers::HELD, HeaderValue::from(id));
+        let mut response = Response::new(
+            Hold {
+                held: self.clone(),
+                id,
+            }
+            .boxed_unsync(),
+        );
+        response
+            .headers_mut()
+            .insert(headers::HELD, HeaderValue::from(id));
         response
     }
 
@@ -59,7 +67,10 @@ impl HttpBody for Hold {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Pending
     }
 }
