@@ -1,13 +1,8 @@
 //! Requests through a relay and a developer machine, over both protocols: what arrives, what comes back, and what must not pass.
 
 use bytes::Bytes;
-use harness::tunnel::{
-    self, Answer, Client, LocalServer, Machine, Relay, SOON, ask, developer, eventually, full,
-    request,
-};
+use harness::tunnel::{self, Client, LocalServer, Machine, Relay, ask, developer, full, request};
 use http_body::Frame;
-use http_body_util::BodyExt;
-use tokio::time::timeout;
 
 async fn rig() -> (Relay, LocalServer, Machine) {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use harness::tunnel::{
     get_text, h1, h2, request,
 };
 use http_body::Frame;
-use injector::tunnel::developer::{Developer, Event, TunnelError};
+use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
 use injector::tunnel::relay::Options;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 fn is_up(event: &Event) -> bool {
@@ -176,6 +176,39 @@ async fn a_leaving_relay_ends_what_runs_and_sends_its_machines_away() {
         .await
         .expect("no longer than what runs")
         .unwrap();
+}
+
+/// As when the relay's pod is replaced: the next relay is there before the last request on the old one has ended.
+#[tokio::test]
+async fn a_machine_of_a_leaving_relay_opens_the_next_tunnel_before_it_leaves_the_last() {
+    let (old, new, server) = (
+        Relay::start().await,
+        Relay::start().await,
+        LocalServer::start().await,
+    );
+    let target = Arc::new(AtomicU16::new(old.control.port()));
+    let dialled = Arc::clone(&target);
+    let dial = move || {
+        let port = dialled.load(Ordering::SeqCst);
+        async move {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        }
+    };
+    let mut machine = Machine::over(dial, developer(server.port));
+    machine.wait_for("up", is_up).await;
+    let finish = half_a_request(&old, &server, &machine.address()).await;
+    target.store(new.control.port(), Ordering::SeqCst);
+    let stopping = old.stop();
+    let next = machine.wait_for("up or away", |event| {
+        is_up(event) || matches!(event, Event::Away { .. })
+    });
+    assert!(is_up(&next.await), "there was a time without a tunnel");
+    assert!(says_hello(&new, &machine.address()).await);
+    assert!(!stopping.is_finished());
+    assert_eq!(finish().await.text(), "one two");
+    timeout(SOON, stopping).await.unwrap().unwrap();
+    assert!(says_hello(&new, &machine.address()).await);
 }
 
 #[tokio::test]

@@ -195,10 +195,15 @@ pub fn developer(port: u16) -> Developer {
 impl Machine {
     /// Starts one without waiting for its tunnel.
     pub fn start(control: SocketAddr, developer: Developer) -> Self {
+        Self::over(Tcp(control), developer)
+    }
+
+    /// Starts one that reaches its relay like this.
+    pub fn over(connect: impl developer::Connect + 'static, developer: Developer) -> Self {
         let (events_tx, events) = mpsc::channel(4096);
         let (stop, stopped) = oneshot::channel();
         let secret = developer.secret.clone();
-        let running = tokio::spawn(developer::run(developer, Tcp(control), events_tx, async {
+        let running = tokio::spawn(developer::run(developer, connect, events_tx, async {
             drop(stopped.await)
         }));
         Self {

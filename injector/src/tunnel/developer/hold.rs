@@ -80,3 +80,39 @@ impl Drop for Hold {
         self.held.lock().connections.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_to_the_request_that_names_it_and_to_no_second_one() {
+        let held = Held::default();
+        let (near, far) = pair().await;
+        let answer = held.hold(near);
+        let taken = held.take(answer.headers()).unwrap();
+        assert_eq!(taken.peer_addr().unwrap(), far.local_addr().unwrap());
+        assert!(held.take(answer.headers()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_came_for_closes_with_the_answer_that_held_it() {
+        let held = Held::default();
+        let (near, mut far) = pair().await;
+        let answer = held.hold(near);
+        let headers = answer.headers().clone();
+        drop(answer);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+        assert!(held.take(&headers).is_none());
+    }
+}
