@@ -84,11 +84,11 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether this is gRPC, whose errors are trailers and not statuses.
+/// Whether this is gRPC, whose errors are trailers and not statuses. gRPC-Web is not: it is HTTP/1.1 with its trailers in the body.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// Whether a header list is within what every end passes on.
@@ -214,6 +214,23 @@ mod tests {
             ("connection", "upgrade, http2-settings"),
             ("upgrade", "h2c")
         ])));
+    }
+
+    #[test]
+    fn grpc_web_is_no_grpc() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(
+                is_grpc(&headers(&[("content-type", kind)])),
+                expected,
+                "{kind}"
+            );
+        }
     }
 
     #[test]
