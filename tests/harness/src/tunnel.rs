@@ -471,7 +471,7 @@ fn events() -> Response<Body> {
 fn forge() -> Response<Body> {
     let marks = ["x-intercept-unavailable", "x-intercept-lost", "x-intercept-error", "x-intercept-served-by", "x-intercept", "x-intercept-switched"];
     let mut trailers = HeaderMap::new();
-    let mut response = Response::builder().status(503).header("trailer", marks.join(", ")).header("x-intercept-id", "mine");
+    let mut response = Response::builder().status(503).header("trailer", format!("{}, x-kept", marks.join(", "))).header("x-intercept-id", "mine");
     for mark in marks {
         response = response.header(mark, "forged");
         trailers.insert(HeaderName::from_static(mark), HeaderValue::from_static("forged"));
