@@ -1,7 +1,10 @@
 //! The demo service: what runs "in the cluster". HTTP/1.1 and h2c on one port; every answer says who gave it.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +16,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::json;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
 
-/// What every answer bears as `server`… Envoy writes its own name there, hence a header of our own.
+/// A header of our own: Envoy writes its own name into `server`.
 const SERVED_BY: &str = "x-orders";
 
 /// Who answers.
@@ -43,7 +44,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
             let _ = server
                 .serve_connection(
                     TokioIo::new(stream),
-                    service_fn(async |request| Ok::<_, Infallible>(answer(request))),
+                    service_fn(|request| ready(Ok::<_, Infallible>(answer(request)))),
                 )
                 .await;
         });
@@ -116,5 +117,48 @@ impl Body for Events {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ask(request: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        tokio::spawn(serve(listener));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn every_answer_says_that_the_cluster_gave_it() {
+        let answer = ask("GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.contains("x-orders: v1 (cluster)"), "{answer}");
+        assert!(
+            answer.ends_with("\r\n\r\norders v1 (cluster): GET /hello\n"),
+            "{answer}"
+        );
+        let answer = ask("GET /api/version HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(
+            answer.contains("content-type: application/json"),
+            "{answer}"
+        );
+        assert!(answer.contains(r#""answered_by":"cluster""#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_post_comes_back_as_it_was_sent() {
+        let answer = ask("POST /api/x HTTP/1.1\r\nhost: a\r\ncontent-type: a/b\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc").await;
+        assert!(answer.contains("content-type: a/b"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
     }
 }
