@@ -6,6 +6,7 @@ pub mod plan;
 pub mod presence;
 
 mod child;
+mod lease;
 mod report;
 mod signals;
 mod tunnel;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
+use self::lease::Lease;
 use self::plan::Plan;
 use self::presence::Presence;
 use self::report::{LiveShown, Report};
@@ -41,16 +43,20 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the entry is looked at: whether it is still there, whether it wants renewing, whether its lease ran out while the machine slept.
-/// By the wall clock: the steady one stands still in a suspended machine.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// After a renewal that failed.
-const RETRY_SECONDS: u64 = 10;
-
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
-pub async fn run(global: &Global, backend: &Backend, plan: Plan, command: &[OsString]) -> Result<u8> {
+pub async fn run(
+    global: &Global,
+    backend: &Backend,
+    plan: Plan,
+    command: &[OsString],
+) -> Result<u8> {
     let mut signals = Signals::catch().map_err(|error| {
-        Failure::failed(format_args!("signals: {error}"), "injector intercept --help")
+        Failure::failed(
+            format_args!("signals: {error}"),
+            "injector intercept --help",
+        )
     })?;
     let mut session = Session::new(global, backend, plan);
     let end = tokio::select! {
@@ -85,10 +91,9 @@ struct Session<'a> {
     tunnel: Tunnel,
     is_away: bool,
     child: Option<Child>,
-    /// In seconds since the epoch, as are the next two.
+    /// In seconds since the epoch.
     created: u64,
-    expires: u64,
-    renew_at: u64,
+    lease: Lease,
 }
 
 impl<'a> Session<'a> {
@@ -103,8 +108,7 @@ impl<'a> Session<'a> {
             is_away: false,
             child: None,
             created: now(),
-            expires: 0,
-            renew_at: 0,
+            lease: Lease::new(plan.lease),
             plan,
         }
     }
@@ -112,10 +116,16 @@ impl<'a> Session<'a> {
     /// Tunnel, then entry, then the word that it lives.
     async fn start(&mut self, warn_of_silence: bool) -> Result<()> {
         let listens = listens(self.plan.developer_port);
-        let (up, listens) = tokio::join!(self.tunnel.first_up(self.plan.control, TUNNEL_TIMEOUT), listens);
+        let (up, listens) = tokio::join!(
+            self.tunnel.first_up(self.plan.control, TUNNEL_TIMEOUT),
+            listens
+        );
         up?;
         self.add()?;
-        let live = self.backend.wait_live(&self.plan.name, &self.address, ENVOY_TIMEOUT).await;
+        let live = self
+            .backend
+            .wait_live(&self.plan.name, &self.address, ENVOY_TIMEOUT)
+            .await;
         if words::takes_everybody(&self.entry()) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -130,8 +140,16 @@ impl<'a> Session<'a> {
             ));
         }
         self.report.live(&self.plan, &live);
-        let shown = InterceptShown::new(self.plan.name.clone(), &self.plan.workload, self.entry(), Presence::Up);
-        print::print(self.global.output, &LiveShown::new(&self.plan, shown, &live))
+        let shown = InterceptShown::new(
+            self.plan.name.clone(),
+            &self.plan.workload,
+            self.entry(),
+            Presence::Up,
+        );
+        print::print(
+            self.global.output,
+            &LiveShown::new(&self.plan, shown, &live),
+        )
     }
 
     /// Writes the entry with a fresh lease, if it may be there.
@@ -144,21 +162,13 @@ impl<'a> Session<'a> {
             notes.iter().for_each(|note| report.note(note));
             Ok(())
         })?;
-        self.leased_until(intercept.expires);
+        self.lease.until(intercept.expires);
         Ok(())
-    }
-
-    /// Renewal is due at half of the lease, a tenth sooner or later, so that those who started together do not renew together.
-    fn leased_until(&mut self, expires: u64) {
-        let lease = self.plan.lease.as_secs();
-        let jitter = rand::random_range(0..=lease / 5);
-        self.expires = expires;
-        self.renew_at = expires.saturating_sub(lease / 2 + lease / 10) + jitter;
     }
 
     fn entry(&self) -> Intercept {
         let mut entry = self.plan.intercept(&self.address, self.created, 0);
-        entry.expires = self.expires;
+        entry.expires = self.lease.expires();
         entry
     }
 
@@ -190,18 +200,30 @@ impl<'a> Session<'a> {
                 if std::mem::take(&mut self.is_away) {
                     self.report.note("the tunnel is back");
                 }
-                self.report.detail(&format!("the tunnel is up, the relay's version {relay_version}"));
+                self.report.detail(&format!(
+                    "the tunnel is up, the relay's version {relay_version}"
+                ));
             }
             Ok(Event::Away { reason, retry_in }) => {
                 // Once per absence; each further attempt is for the curious.
                 if !std::mem::replace(&mut self.is_away, true) {
-                    self.report.warn(&format!("the tunnel is away ({reason}); meanwhile the cluster answers"));
+                    self.report.warn(&format!(
+                        "the tunnel is away ({reason}); meanwhile the cluster answers"
+                    ));
                 }
-                self.report.detail(&format!("{reason}; next attempt in {} ms", retry_in.as_millis()));
+                self.report.detail(&format!(
+                    "{reason}; next attempt in {} ms",
+                    retry_in.as_millis()
+                ));
             }
             Ok(Event::Request(line)) => self.report.request(&line),
             Ok(Event::Replaced) => {}
-            Err(why) => return Err(Failure::failed(format!("{}: {why}", self.plan.name), "injector status")),
+            Err(why) => {
+                return Err(Failure::failed(
+                    format!("{}: {why}", self.plan.name),
+                    "injector status",
+                ));
+            }
         }
         Ok(())
     }
@@ -218,29 +240,35 @@ impl<'a> Session<'a> {
         let now = now();
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
-                self.expires = entry.expires;
-                if now >= self.renew_at { self.renew(now) } else { Ok(()) }
+                match self.lease.is_due(entry.expires, now) {
+                    true => self.renew(now),
+                    false => Ok(()),
+                }
             }
             Some(entry) if entry.address == self.address => self.come_back(),
-            None if self.expires <= now => self.come_back(),
+            None if self.lease.is_over(now) => self.come_back(),
             Some(entry) => Err(self.taken(&entry.owner)),
             None => Err(self.removed()),
         }
     }
 
     fn renew(&mut self, now: u64) -> Result<()> {
-        let expires = now.saturating_add(self.plan.lease.as_secs());
+        let expires = self.lease.from(now);
         match self.backend.renew(&self.plan.name, &self.address, expires) {
             Ok(()) => {
-                self.leased_until(expires);
-                self.report.detail(&format!("lease renewed for {}", words::span(self.plan.lease)));
+                self.lease.until(expires);
+                self.report.detail(&format!(
+                    "lease renewed for {}",
+                    words::span(self.plan.lease)
+                ));
                 Ok(())
             }
             Err(NotRenewed::Removed) => Err(self.removed()),
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
-                self.renew_at = now.saturating_add(RETRY_SECONDS);
-                self.report.warn(&format!("the lease could not be renewed: {why}"));
+                self.lease.failed(now);
+                self.report
+                    .warn(&format!("the lease could not be renewed: {why}"));
                 Ok(())
             }
         }
@@ -250,20 +278,27 @@ impl<'a> Session<'a> {
     fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
         self.add()?;
-        self.report.note("the lease had run out while this machine slept; the intercept is back");
+        self.report
+            .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())
     }
 
     fn removed(&self) -> Failure {
         Failure::failed(
-            format!("{}: somebody removed this intercept; it is not brought back", self.plan.name),
+            format!(
+                "{}: somebody removed this intercept; it is not brought back",
+                self.plan.name
+            ),
             "ask the others, then start it again; what there is: injector list",
         )
     }
 
     fn taken(&self, owner: &str) -> Failure {
         Failure::failed(
-            format!("{}: {owner} took this name for another intercept", self.plan.name),
+            format!(
+                "{}: {owner} took this name for another intercept",
+                self.plan.name
+            ),
             "injector status",
         )
     }
@@ -311,8 +346,15 @@ async fn wait_for(child: &mut Option<Child>) -> u8 {
 
 /// Does anything take connections on this port, on either of the addresses that are tried?
 async fn listens(port: u16) -> bool {
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        let connected = timeout(Duration::from_millis(200), TcpStream::connect((address, port))).await;
+    for address in [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ] {
+        let connected = timeout(
+            Duration::from_millis(200),
+            TcpStream::connect((address, port)),
+        )
+        .await;
         if matches!(connected, Ok(Ok(_))) {
             return true;
         }

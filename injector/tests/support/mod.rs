@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,10 +41,22 @@ impl Place {
     pub fn with(change: impl FnOnce(&mut Workload)) -> Self {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (data, control) = runtime.block_on(async {
-            let data = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let control = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let addresses = (data.local_addr().expect("bound"), control.local_addr().expect("bound"));
-            tokio::spawn(relay::serve(vec![data], control, relay::Options::default(), std::future::pending()));
+            let data = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bound");
+            let control = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bound");
+            let addresses = (
+                data.local_addr().expect("bound"),
+                control.local_addr().expect("bound"),
+            );
+            tokio::spawn(relay::serve(
+                vec![data],
+                control,
+                relay::Options::default(),
+                std::future::pending(),
+            ));
             addresses
         });
         let place = Self {
@@ -320,11 +333,39 @@ pub fn developer_server(text: &'static str) -> u16 {
             let Ok(mut stream) = stream else { continue };
             thread::spawn(move || {
                 let mut lines = BufReader::new(stream.try_clone()?).lines();
-                while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+                while lines
+                    .next()
+                    .transpose()?
+                    .is_some_and(|line| !line.is_empty())
+                {}
                 let length = text.len();
-                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}")
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+                )
             });
         }
     });
     port
+}
+
+/// A developer's server that says when its one request has arrived, and answers when it is told to.
+pub fn patient_server() -> (u16, Receiver<()>, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let (arrived_tx, arrived_rx) = channel();
+    let (release_tx, release_rx) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            let mut first = [0];
+            // Whoever only looks whether something listens sends nothing.
+            if stream.read(&mut first).is_ok_and(|count| count > 0) {
+                arrived_tx.send(()).expect("the test waits");
+                release_rx.recv().expect("the test goes on");
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nat last");
+            }
+        }
+    });
+    (port, arrived_rx, release_tx)
 }
