@@ -1,0 +1,1 @@
+//! One file per command: what it does with its arguments. Knows neither how arguments are read nor how an error is printed.

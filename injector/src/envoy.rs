@@ -1,0 +1,272 @@
+//! The plain-Envoy backend: a directory of files that Envoy watches, changed atomically and under a lock. The only code that writes them.
+//! What stands in them is `manifest`'s business; what an intercept may say is `intercept-core`'s.
+
+mod files;
+mod live;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
+
+use self::files::Locked;
+pub use self::live::Live;
+use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
+
+/// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
+pub const SWEEP_AFTER: u64 = 600;
+
+/// A directory that an operator prepared with `injector --envoy DIR install`.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+    workload: Workload,
+}
+
+/// Why the directory cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvoyDirError {
+    /// No `workload.json`.
+    #[error("{}: no workload is installed here", .0.display())]
+    NotInstalled(PathBuf),
+    /// The system's word.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: std::io::Error,
+    },
+    /// Not what this program writes.
+    #[error("{}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The workload has no such port.
+    #[error("{workload} has no port {port}")]
+    UnknownPort {
+        /// The workload.
+        workload: String,
+        /// What was asked for.
+        port: u16,
+    },
+    /// An intercept is on a port that the new workload does not have.
+    #[error("{intercept} intercepts port {port}, which would be no longer there")]
+    PortInUse {
+        /// The intercept.
+        intercept: String,
+        /// Its port.
+        port: u16,
+    },
+    /// Intercepts would be cut off.
+    #[error("{} of {workload} still live: {}", if .intercepts.len() == 1 { "an intercept is" } else { "intercepts are" }, .intercepts.join(", "))]
+    Live {
+        /// The workload.
+        workload: String,
+        /// Their names.
+        intercepts: Vec<String>,
+    },
+}
+
+/// Why a lease was not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// Somebody removed the entry. It is not brought back.
+    #[error("the intercept was removed")]
+    Gone,
+    /// Another tunnel has the name now.
+    #[error("the intercept was taken over by {owner}")]
+    Taken {
+        /// Who claims it.
+        owner: String,
+    },
+    /// The directory.
+    #[error(transparent)]
+    Dir(#[from] EnvoyDirError),
+}
+
+impl Dir {
+    /// Reads what an operator prepared.
+    pub fn open(path: &Path) -> Result<Self, EnvoyDirError> {
+        let path = std::path::absolute(path).map_err(|error| EnvoyDirError::Io {
+            path: path.to_owned(),
+            error,
+        })?;
+        let workload = files::read_workload(&path)?;
+        Ok(Self { path, workload })
+    }
+
+    /// Prepares a directory: nothing is intercepted until somebody asks for it. Installing again takes the new facts and keeps the intercepts.
+    pub fn install(path: &Path, workload: &Workload) -> Result<Self, EnvoyDirError> {
+        let io = |error| EnvoyDirError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        std::fs::create_dir_all(path).map_err(io)?;
+        let path = std::path::absolute(path).map_err(io)?;
+        let locked = Locked::new(&path)?;
+        let document = match locked.document() {
+            Ok(document) => Document {
+                limits: workload.limits.clone(),
+                ..document
+            },
+            Err(EnvoyDirError::NotInstalled(_)) => inert(&workload.limits),
+            Err(error) => return Err(error),
+        };
+        if let Some((name, intercept)) = document
+            .intercepts
+            .iter()
+            .find(|(_, intercept)| workload.port_number(intercept.port).is_none())
+        {
+            return Err(EnvoyDirError::PortInUse {
+                intercept: name.clone(),
+                port: intercept.port,
+            });
+        }
+        locked.write_clusters(workload, &document)?;
+        locked.write_filter(workload, &document)?;
+        locked.write_workload(workload)?;
+        drop(locked);
+        Self::open(&path)
+    }
+
+    /// Removes what [`Dir::install`] wrote, and the directory if nothing else is in it. Refuses while an intercept's lease runs, unless `force`. `now` in seconds since the epoch.
+    pub fn uninstall(&self, now: u64, force: bool) -> Result<(), EnvoyDirError> {
+        let locked = Locked::new(&self.path)?;
+        let document = match locked.document() {
+            Ok(document) => document,
+            Err(_) if force => inert(&self.workload.limits),
+            Err(error) => return Err(error),
+        };
+        let live: Vec<String> = document
+            .intercepts
+            .into_iter()
+            .filter(|(_, intercept)| intercept.expires > now)
+            .map(|(name, _)| name)
+            .collect();
+        if !force && !live.is_empty() {
+            return Err(EnvoyDirError::Live {
+                workload: self.workload.name.clone(),
+                intercepts: live,
+            });
+        }
+        locked.remove_all()
+    }
+
+    /// Absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the operator said.
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// All intercepts, as they are this moment.
+    pub fn document(&self) -> Result<Document, EnvoyDirError> {
+        files::read_document(&self.path)
+    }
+
+    /// Adds an intercept, or replaces the one of this name, if `check` allows it for what is there. Reading, checking and writing are one: nobody else writes in between.
+    pub fn add<E: From<EnvoyDirError>>(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        check: impl FnOnce(&Document) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let locked = Locked::new(&self.path)?;
+        let mut document = locked.document()?;
+        let workload = locked.workload()?;
+        check(&document)?;
+        if workload.port_number(intercept.port).is_none() {
+            return Err(E::from(EnvoyDirError::UnknownPort {
+                workload: workload.name,
+                port: intercept.port,
+            }));
+        }
+        document
+            .intercepts
+            .insert(name.to_owned(), intercept.clone());
+        locked.write_clusters(&workload, &document)?;
+        Ok(locked.write_filter(&workload, &document)?)
+    }
+
+    /// Moves the end of a lease, in seconds since the epoch, if the entry still is that of this tunnel. Never brings back what somebody removed.
+    pub fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), RenewError> {
+        let locked = Locked::new(&self.path)?;
+        let mut document = locked.document()?;
+        let entry = document.intercepts.get_mut(name).ok_or(RenewError::Gone)?;
+        if entry.address != address {
+            return Err(RenewError::Taken {
+                owner: entry.owner.clone(),
+            });
+        }
+        entry.expires = expires;
+        Ok(locked.write_filter(&locked.workload()?, &document)?)
+    }
+
+    /// Removes an intercept and returns it, if it is there and, where an address is given, still is that of this tunnel. The entry goes first, then its cluster:
+    /// a request that was already decided finds the cluster or, a moment later, the in-cluster version.
+    pub fn remove(
+        &self,
+        name: &str,
+        address: Option<&str>,
+    ) -> Result<Option<Intercept>, EnvoyDirError> {
+        let is_ours =
+            |intercept: &Intercept| address.is_none_or(|address| intercept.address == address);
+        let mut removed =
+            self.remove_where(|entry, intercept| entry == name && is_ours(intercept))?;
+        Ok(removed.pop().map(|(_, intercept)| intercept))
+    }
+
+    /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names. `now` in seconds since the epoch.
+    pub fn sweep(&self, now: u64) -> Result<Vec<String>, EnvoyDirError> {
+        let is_over = |intercept: &Intercept| intercept.expires.saturating_add(SWEEP_AFTER) <= now;
+        // Mostly there is nothing to do, and then nobody has to wait for the lock.
+        if !self.document()?.intercepts.values().any(is_over) {
+            return Ok(Vec::new());
+        }
+        let removed = self.remove_where(|_, intercept| is_over(intercept))?;
+        Ok(removed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Waits until Envoy has the intercept with this address and its cluster, or until `timeout`.
+    pub async fn wait_live(&self, name: &str, address: &str, timeout: Duration) -> Live {
+        live::wait(&self.workload, name, Some(address), timeout).await
+    }
+
+    /// Waits until Envoy no longer has the intercept, or until `timeout`.
+    pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
+        live::wait(&self.workload, name, None, timeout).await
+    }
+
+    fn remove_where(
+        &self,
+        mut goes: impl FnMut(&str, &Intercept) -> bool,
+    ) -> Result<Vec<(String, Intercept)>, EnvoyDirError> {
+        let locked = Locked::new(&self.path)?;
+        let mut document = locked.document()?;
+        let removed: Vec<_> = document
+            .intercepts
+            .extract_if(.., |name, intercept| goes(name, intercept))
+            .collect();
+        if !removed.is_empty() {
+            let workload = locked.workload()?;
+            locked.write_filter(&workload, &document)?;
+            locked.write_clusters(&workload, &document)?;
+        }
+        Ok(removed)
+    }
+}
+
+fn inert(limits: &Limits) -> Document {
+    Document {
+        version: SCHEMA_VERSION,
+        limits: limits.clone(),
+        intercepts: Default::default(),
+    }
+}

@@ -1,0 +1,185 @@
+//! The files of a directory and the lock that guards them. Knows their names, not their meaning.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use intercept_core::{Document, SCHEMA_VERSION};
+use serde_json::Value;
+
+use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
+use crate::manifest::{envoy, filter};
+
+/// What the operator said.
+const WORKLOAD: &str = "workload.json";
+/// The filter with all intercepts; Envoy watches it.
+pub const FILTER: &str = "filter.json";
+/// The intercepts' clusters; Envoy watches it.
+pub const CLUSTERS: &str = "clusters.json";
+/// Nothing is in it; who writes holds it.
+const LOCK: &str = ".lock";
+
+/// A directory that nobody else changes until this is dropped: neither another process nor another thread.
+pub struct Locked<'d> {
+    dir: &'d Path,
+    _lock: File,
+}
+
+impl<'d> Locked<'d> {
+    /// Waits for the lock.
+    pub fn new(dir: &'d Path) -> Result<Self, EnvoyDirError> {
+        let path = dir.join(LOCK);
+        loop {
+            let lock = File::options()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .map_err(at(&path))?;
+            lock.lock().map_err(at(&path))?;
+            // An uninstall may have removed the file that we waited for: then it guards nothing any more.
+            if is_same(&lock, &path).map_err(at(&path))? {
+                return Ok(Self { dir, _lock: lock });
+            }
+        }
+    }
+
+    pub fn workload(&self) -> Result<Workload, EnvoyDirError> {
+        read_workload(self.dir)
+    }
+
+    pub fn document(&self) -> Result<Document, EnvoyDirError> {
+        read_document(self.dir)
+    }
+
+    pub fn write_workload(&self, workload: &Workload) -> Result<(), EnvoyDirError> {
+        self.write(WORKLOAD, &serde_json::to_value(workload))
+    }
+
+    pub fn write_filter(
+        &self,
+        workload: &Workload,
+        document: &Document,
+    ) -> Result<(), EnvoyDirError> {
+        let version = self.next_version(FILTER);
+        self.write(FILTER, &envoy::filter_file(workload, document, version))
+    }
+
+    pub fn write_clusters(
+        &self,
+        workload: &Workload,
+        document: &Document,
+    ) -> Result<(), EnvoyDirError> {
+        let version = self.next_version(CLUSTERS);
+        self.write(
+            CLUSTERS,
+            &Ok(envoy::clusters_file(workload, document, version)),
+        )
+    }
+
+    /// What makes it an installed directory goes first, the lock last.
+    pub fn remove_all(&self) -> Result<(), EnvoyDirError> {
+        for name in [WORKLOAD, FILTER, CLUSTERS, LOCK] {
+            let path = self.dir.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path)(error)),
+                _ => {}
+            }
+        }
+        // Whatever else is in it is not ours, and then it stays.
+        let _ = fs::remove_dir(self.dir);
+        Ok(())
+    }
+
+    fn next_version(&self, name: &str) -> u64 {
+        read(&self.dir.join(name))
+            .ok()
+            .and_then(|file| envoy::version_in(&file))
+            .map_or(1, |version| version.saturating_add(1))
+    }
+
+    /// A rename: Envoy and other readers see the old file or the new one, never a part.
+    fn write(&self, name: &str, value: &serde_json::Result<Value>) -> Result<(), EnvoyDirError> {
+        let path = self.dir.join(name);
+        let value = value.as_ref().map_err(|error| unreadable(&path, error))?;
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new()
+                .prefix(".new-")
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(self.dir)?;
+            serde_json::to_writer_pretty(&mut file, value)?;
+            file.write_all(b"\n")?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(at(&path))
+    }
+}
+
+pub fn read_workload(dir: &Path) -> Result<Workload, EnvoyDirError> {
+    let path = dir.join(WORKLOAD);
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(EnvoyDirError::NotInstalled(dir.to_owned()));
+        }
+        other => other.map_err(at(&path))?,
+    };
+    let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&path, error))?;
+    expect_version(&path, &value, u64::from(WORKLOAD_VERSION))?;
+    serde_json::from_value(value).map_err(|error| unreadable(&path, error))
+}
+
+pub fn read_document(dir: &Path) -> Result<Document, EnvoyDirError> {
+    let path = dir.join(FILTER);
+    let file = match read(&path) {
+        Err(EnvoyDirError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+            return Err(EnvoyDirError::NotInstalled(dir.to_owned()));
+        }
+        other => other?,
+    };
+    let text = envoy::filter_in(&file)
+        .and_then(filter::document_text)
+        .ok_or_else(|| unreadable(&path, "expected the filter's configuration"))?;
+    let document: Value = serde_json::from_str(text).map_err(|error| unreadable(&path, error))?;
+    expect_version(&path, &document, SCHEMA_VERSION)?;
+    serde_json::from_value(document).map_err(|error| unreadable(&path, error))
+}
+
+fn read(path: &Path) -> Result<Value, EnvoyDirError> {
+    let text = fs::read(path).map_err(at(path))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(path, error))
+}
+
+fn expect_version(path: &Path, value: &Value, expected: u64) -> Result<(), EnvoyDirError> {
+    match value.get("version").and_then(Value::as_u64) {
+        Some(version) if version == expected => Ok(()),
+        Some(other) => Err(unreadable(
+            path,
+            format!("version: expected {expected}, found {other}"),
+        )),
+        None => Err(unreadable(path, format!("version: expected {expected}"))),
+    }
+}
+
+fn is_same(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> EnvoyDirError + '_ {
+    move |error| EnvoyDirError::Io {
+        path: PathBuf::from(path),
+        error,
+    }
+}
+
+fn unreadable(path: &Path, reason: impl ToString) -> EnvoyDirError {
+    EnvoyDirError::Unreadable {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,96 @@
+//! The clusters behind the gate: the relay, the in-cluster version as a fallback, and one aggregate of the two per intercept.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::circuit::breakers;
+use super::facts::Protocol;
+
+/// How long a connection may take to stand. In an aggregate, the fallback waits that long for a relay whose machine is gone.
+const CONNECT_TIMEOUT: &str = "1s";
+
+/// How long Envoy keeps an unused connection to the relay. It must be less than the relay keeps it (30 s): a POST that races with a close by the other side is lost.
+const RELAY_IDLE_TIMEOUT: &str = "20s";
+
+/// The cluster of an intercept.
+pub fn intercept_name(intercept: &str) -> String {
+    format!("intercept|{intercept}")
+}
+
+/// The cluster of the in-cluster version, as a member of the aggregates.
+pub fn app_name(port: u16) -> String {
+    format!("intercept-app|{port}")
+}
+
+/// An intercept's cluster: attempt 1 goes to the relay, attempt 2 to the in-cluster version. A relay cluster that is missing or empty is passed over.
+pub fn aggregate(name: &str, relay: &str, app: &str) -> Value {
+    json!({
+        "name": name,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "lb_policy": "CLUSTER_PROVIDED",
+        "circuit_breakers": breakers(),
+        "cluster_type": {
+            "name": "envoy.clusters.aggregate",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+                "clusters": [relay, app],
+            },
+        },
+    })
+}
+
+/// The in-cluster version at a fixed address.
+pub fn app(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
+    endpoint(name, address, http_options(protocol, &json!({})))
+}
+
+/// The relay at a fixed address.
+pub fn relay(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
+    let common = json!({"common_http_protocol_options": {"idle_timeout": RELAY_IDLE_TIMEOUT}});
+    endpoint(name, address, http_options(protocol, &common))
+}
+
+fn endpoint(name: &str, address: SocketAddr, options: Option<Value>) -> Value {
+    let mut cluster = json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "circuit_breakers": breakers(),
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(address)}}]}],
+        },
+    });
+    if let Some(options) = options {
+        cluster["typed_extension_protocol_options"] =
+            json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options});
+    }
+    cluster
+}
+
+/// An address as Envoy writes it.
+pub fn socket_address(address: SocketAddr) -> Value {
+    json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
+}
+
+/// `None` where Envoy's default, HTTP/1.1, is all that is wanted. Extended CONNECT carries WebSockets over HTTP/2 (RFC 8441).
+fn http_options(protocol: Protocol, common: &Value) -> Option<Value> {
+    let h2 = json!({"allow_connect": true});
+    let mut options = match protocol {
+        Protocol::Http if *common == json!({}) => return None,
+        Protocol::Http => json!({"explicit_http_config": {"http_protocol_options": {}}}),
+        Protocol::Http2 | Protocol::Grpc => {
+            json!({"explicit_http_config": {"http2_protocol_options": h2}})
+        }
+        Protocol::Auto => {
+            json!({"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": h2}})
+        }
+    };
+    options["@type"] =
+        json!("type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    for (key, value) in common.as_object().into_iter().flatten() {
+        options[key] = value.clone();
+    }
+    Some(options)
+}

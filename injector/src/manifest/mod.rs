@@ -1,0 +1,7 @@
+//! What Envoy is given: a pure rendering of facts and intercepts into Envoy's configuration. Knows no file, no socket and no clock.
+
+pub mod circuit;
+pub mod cluster;
+pub mod envoy;
+pub mod facts;
+pub mod filter;

@@ -1,0 +1,1 @@
+//! Everything on this machine without a cluster: Envoy, a demo service and the relay.
