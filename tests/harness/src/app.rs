@@ -255,10 +255,7 @@ impl Seen {
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    state: Arc<State>,
-) -> Result<Response<Body>, BoxError> {
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>, BoxError> {
     state.note(&request);
     let mut response = respond(request, &state).await?;
     response
@@ -288,7 +285,10 @@ impl State {
     }
 }
 
-async fn respond(request: Request<Incoming>, state: &Arc<State>) -> Result<Response<Body>, BoxError> {
+async fn respond(
+    request: Request<Incoming>,
+    state: &Arc<State>,
+) -> Result<Response<Body>, BoxError> {
     if websocket::is_asked_for(&request) {
         return Ok(websocket::echo(request)?.map(|body| body.map_err(never).boxed_unsync()));
     }
@@ -368,7 +368,8 @@ fn events(state: &Arc<State>) -> Response<Body> {
             }
         }
     });
-    let mut response = Response::new(StreamBody::new(ReceiverStream::new(frames_rx)).boxed_unsync());
+    let mut response =
+        Response::new(StreamBody::new(ReceiverStream::new(frames_rx)).boxed_unsync());
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),

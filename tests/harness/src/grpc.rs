@@ -124,7 +124,9 @@ impl Grpc {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
-        questions_tx.try_send(question.clone()).expect("room for one");
+        questions_tx
+            .try_send(question.clone())
+            .expect("room for one");
         let questions = tokio_stream::wrappers::ReceiverStream::new(questions_rx);
         let response = reflection
             .server_reflection_info(self.request(questions))
@@ -135,13 +137,17 @@ impl Grpc {
             let answer = answers.next().await;
             answer.ok_or_else(|| tonic::Status::unknown(format!("ended after {asked}")))??;
             if asked < count {
-                questions_tx.try_send(question.clone()).expect("room for one");
+                questions_tx
+                    .try_send(question.clone())
+                    .expect("room for one");
             }
         }
         drop(questions_tx);
         match answers.next().await {
             None => Ok(by),
-            Some(more) => Err(more.err().unwrap_or_else(|| tonic::Status::unknown("one answer too many"))),
+            Some(more) => Err(more
+                .err()
+                .unwrap_or_else(|| tonic::Status::unknown("one answer too many"))),
         }
     }
 }
@@ -153,4 +159,3 @@ fn answered_by(metadata: &MetadataMap) -> String {
         .unwrap_or("nobody")
         .to_owned()
 }
-

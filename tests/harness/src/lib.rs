@@ -5,9 +5,15 @@
 
 pub mod app;
 pub mod binaries;
+pub mod bootstrap;
 pub mod client;
+pub mod command;
+pub mod envoy;
 pub mod grpc;
+pub mod intercept;
 pub mod load;
+pub mod mesh;
+pub mod plugin;
 pub mod ports;
 pub mod raw;
 pub mod recorder;

@@ -61,7 +61,10 @@ impl Load {
         count: usize,
         ask: impl Fn(usize) -> Ask + Send + Sync + 'static,
     ) -> Self {
-        let (stopped, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, sent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let ask = Arc::new(ask);
         let mut set = JoinSet::new();
         for _ in 0..workers {
@@ -100,22 +103,20 @@ impl Load {
     /// Waits for the last answer.
     pub async fn finish(self) -> Outcome {
         let outcomes = self.workers.join_all().await;
-        outcomes.into_iter().fold(Outcome::default(), |mut sum, one| {
-            for (name, count) in one.by {
-                *sum.by.entry(name).or_default() += count;
-            }
-            sum.errors.extend(one.errors);
-            sum
-        })
+        outcomes
+            .into_iter()
+            .fold(Outcome::default(), |mut sum, one| {
+                for (name, count) in one.by {
+                    *sum.by.entry(name).or_default() += count;
+                }
+                sum.errors.extend(one.errors);
+                sum
+            })
     }
 }
 
 impl Outcome {
-    fn add(
-        &mut self,
-        number: usize,
-        answer: Result<crate::client::Answer, crate::app::BoxError>,
-    ) {
+    fn add(&mut self, number: usize, answer: Result<crate::client::Answer, crate::app::BoxError>) {
         match answer {
             Ok(answer) if answer.status.is_success() => {
                 *self.by.entry(answer.by().to_owned()).or_default() += 1;

@@ -32,3 +32,15 @@ pub fn contains(answer: &[u8], text: &str) -> bool {
         .windows(text.len())
         .any(|window| window == text.as_bytes())
 }
+
+/// The same where nothing can wait: in a guard's end. What goes wrong yields fewer bytes.
+pub fn exchange_blocking(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
+    use std::io::{Read, Write};
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = std::net::TcpStream::connect(addr) {
+        let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(2)));
+        let _ = stream.write_all(request);
+        let _ = stream.read_to_end(&mut answer);
+    }
+    answer
+}
