@@ -35,6 +35,8 @@ impl Envoy {
         let admin_path = dir.join("admin-address");
         let text = serde_json::to_string_pretty(bootstrap).expect("JSON");
         std::fs::write(&config, text).expect("a writable directory");
+        // One of an Envoy that ran here before would be taken for this one's.
+        let _ = std::fs::remove_file(&admin_path);
         let mut command = Command::new(&start.program[0]);
         command
             .args(&start.program[1..])
@@ -72,6 +74,11 @@ impl Envoy {
             ready.is_ok_and(|answer| answer.status == 200)
         })
         .await;
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// Its admin interface.

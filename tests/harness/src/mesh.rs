@@ -27,6 +27,7 @@ pub struct Plan {
     ports: Vec<(String, SocketAddr, Protocol)>,
     limits: Limits,
     start: Start,
+    relay: Option<SocketAddr>,
     edits: Vec<Box<dyn FnOnce(&mut Value)>>,
 }
 
@@ -48,6 +49,7 @@ impl Plan {
                 program: vec![binaries::envoy(binaries::ENVOY)],
                 concurrency: 2,
             },
+            relay: None,
             edits: Vec::new(),
         }
     }
@@ -68,6 +70,12 @@ impl Plan {
     pub fn under(mut self, program: &[&str]) -> Self {
         let before = program.iter().map(PathBuf::from);
         self.start.program.splice(0..0, before);
+        self
+    }
+
+    /// Without a relay: what is sent to it arrives at that address, for tests that are not about the tunnel.
+    pub fn relay_at(mut self, addr: SocketAddr) -> Self {
+        self.relay = Some(addr);
         self
     }
 
@@ -92,7 +100,19 @@ impl Plan {
     /// Brings it up.
     pub async fn start(self) -> Mesh {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (relay, addresses) = start_relay(dir.path()).await;
+        let (relay, addresses) = match self.relay {
+            Some(addr) => (
+                None,
+                Relay {
+                    data: addr,
+                    control: addr,
+                },
+            ),
+            None => {
+                let (relay, addresses) = start_relay(dir.path()).await;
+                (Some(relay), addresses)
+            }
+        };
         let held: Vec<Port> = self.ports.iter().map(|_| Port::reserve()).collect();
         let mut workload = Workload {
             version: WORKLOAD_VERSION,
@@ -115,6 +135,8 @@ impl Plan {
         let files = Dir::install(&files, &workload).expect("the same workload again");
         Mesh {
             envoy,
+            start: self.start,
+            bootstrap,
             relay,
             files,
             _held: held,
@@ -173,8 +195,9 @@ async fn start_relay(dir: &Path) -> (Process, Relay) {
 pub struct Mesh {
     /// In front of the app. First, so that it ends, and tells its counters, before the others.
     pub envoy: Envoy,
-    /// The relay.
-    pub relay: Process,
+    start: Start,
+    bootstrap: Value,
+    relay: Option<Process>,
     files: Dir,
     _held: Vec<Port>,
     dir: TempDir,
@@ -184,6 +207,11 @@ impl Mesh {
     /// What [`Plan::of`] and no more brings up.
     pub async fn of(app: &App) -> Self {
         Plan::of(app).start().await
+    }
+
+    /// The relay.
+    pub fn relay(&mut self) -> &mut Process {
+        self.relay.as_mut().expect("a mesh with a relay")
     }
 
     /// Where callers reach the first port of the workload.
@@ -230,6 +258,12 @@ impl Mesh {
     /// The developer "bob" intercepts the app's port with these arguments, served by `server`; live when this returns.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         self.developer("bob").intercept(server, arguments).await
+    }
+
+    /// Ends Envoy and starts it again with the same configuration and files, on the same ports.
+    pub async fn restart_envoy(&mut self) {
+        self.envoy.kill();
+        self.envoy = Envoy::start(&self.start, &self.bootstrap, self.dir.path()).await;
     }
 
     /// Writes the plugin's configuration by hand, past every check, and waits until Envoy has looked at it.
