@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub struct Start {
     pub program: Vec<PathBuf>,
     /// Worker threads.
     pub concurrency: u32,
+    /// How long it may take until it is live.
+    pub deadline: Duration,
 }
 
 impl Envoy {
@@ -47,7 +50,7 @@ impl Envoy {
             .args(["--use-dynamic-base-id", "--log-level", "info"])
             .args(["--concurrency", &start.concurrency.to_string()]);
         let mut process = Process::start("envoy", dir, command);
-        let admin = wait::until_some("Envoy tells its admin address", async || {
+        let admin = wait::within(start.deadline, "Envoy tells its admin address", async || {
             assert_eq!(process.exited(), None, "Envoy ended: {}", process.output());
             std::fs::read_to_string(&admin_path)
                 .ok()?
@@ -61,17 +64,17 @@ impl Envoy {
             config,
             admin,
         };
-        envoy.wait_live().await;
+        envoy.wait_live(start.deadline).await;
         envoy
     }
 
-    async fn wait_live(&mut self) {
+    async fn wait_live(&mut self, deadline: Duration) {
         let client = Client::h1(self.admin);
-        wait::until("Envoy is live", async || {
+        wait::within(deadline, "Envoy is live", async || {
             let ended = self.process.exited();
             assert_eq!(ended, None, "Envoy ended: {}", self.process.output());
             let ready = client.ask(crate::client::Ask::get("/ready")).await;
-            ready.is_ok_and(|answer| answer.status == 200)
+            ready.ok().filter(|answer| answer.status == 200)
         })
         .await;
     }

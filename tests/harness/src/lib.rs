@@ -17,5 +17,6 @@ pub mod plugin;
 pub mod ports;
 pub mod raw;
 pub mod recorder;
+pub mod tunnel;
 pub mod wait;
 pub mod websocket;

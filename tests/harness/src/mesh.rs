@@ -48,6 +48,7 @@ impl Plan {
             start: Start {
                 program: vec![binaries::envoy(binaries::ENVOY)],
                 concurrency: 2,
+                deadline: wait::DEADLINE,
             },
             relay: None,
             edits: Vec::new(),
@@ -66,10 +67,10 @@ impl Plan {
         self
     }
 
-    /// Under a program, such as a profiler, with its arguments.
-    pub fn under(mut self, program: &[&str]) -> Self {
-        let before = program.iter().map(PathBuf::from);
-        self.start.program.splice(0..0, before);
+    /// Under a program that makes it slow, such as a profiler, with its arguments.
+    pub fn under(mut self, program: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.start.program.splice(0..0, program);
+        self.start.deadline = 10 * wait::DEADLINE;
         self
     }
 
@@ -89,6 +90,13 @@ impl Plan {
     pub fn one_worker(mut self) -> Self {
         self.start.concurrency = 1;
         self
+    }
+
+    /// Without anything of ours in Envoy: neither the filter nor the gate's routes.
+    pub fn bare(self) -> Self {
+        self.edit(|bootstrap| {
+            assert!(remove_ours(bootstrap) >= 3, "a filter and two routes");
+        })
     }
 
     /// With a change to Envoy's own configuration, as other operators might make it.
@@ -152,6 +160,21 @@ fn port(((name, app, protocol), held): ((String, SocketAddr, Protocol), &Port)) 
         app,
         protocol,
         url: Some(format!("http://{}", held.addr())),
+    }
+}
+
+/// Removes the list elements that are ours by name; how many those were.
+fn remove_ours(value: &mut Value) -> usize {
+    match value {
+        Value::Array(list) => {
+            let before = list.len();
+            list.retain(|element| {
+                !matches!(element["name"].as_str(), Some("intercept" | "intercept-safe"))
+            });
+            before - list.len() + list.iter_mut().map(remove_ours).sum::<usize>()
+        }
+        Value::Object(members) => members.values_mut().map(remove_ours).sum(),
+        _ => 0,
     }
 }
 

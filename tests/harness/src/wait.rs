@@ -11,15 +11,24 @@ pub async fn until(what: &str, mut is_met: impl AsyncFnMut() -> bool) {
 }
 
 /// Waits until `found` has something. Panics, naming `what`, after [`DEADLINE`].
-pub async fn until_some<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until_some<T>(what: &str, found: impl AsyncFnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, found).await
+}
+
+/// The same for what takes longer, such as a program under a profiler.
+pub async fn within<T>(
+    deadline: Duration,
+    what: &str,
+    mut found: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = found().await {
             return value;
         }
         assert!(
-            started.elapsed() < DEADLINE,
-            "waited {DEADLINE:?} in vain until {what}"
+            started.elapsed() < deadline,
+            "waited {deadline:?} in vain until {what}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,0 +1,71 @@
+//! Local connections that were opened ahead of their request, because its client holds the body back until somebody says `100 Continue`.
+//! Each is held by the answer to the relay's question: that answer has a body that never ends, and dropping it (the relay took it back, or is gone) closes
+//! the connection, unless the request has come for it.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Response, header::HeaderValue};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use tokio::net::TcpStream;
+
+use crate::tunnel::{Body, BoxError, headers};
+
+/// The connections that wait for their request.
+#[derive(Clone, Default)]
+pub(super) struct Held(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    connections: HashMap<u64, TcpStream>,
+}
+
+impl Held {
+    /// The answer that holds this connection.
+    pub(super) fn hold(&self, connection: TcpStream) -> Response<Body> {
+        let mut waiting = self.lock();
+        let id = waiting.next;
+        waiting.next += 1;
+        waiting.connections.insert(id, connection);
+        drop(waiting);
+        let mut response = Response::new(Hold { held: self.clone(), id }.boxed_unsync());
+        response.headers_mut().insert(headers::HELD, HeaderValue::from(id));
+        response
+    }
+
+    /// The connection that waits for a request with these headers.
+    pub(super) fn take(&self, headers: &HeaderMap) -> Option<TcpStream> {
+        let id = headers.get(headers::HELD)?.to_str().ok()?.parse().ok()?;
+        self.lock().connections.remove(&id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Hold {
+    held: Held,
+    id: u64,
+}
+
+impl HttpBody for Hold {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.held.lock().connections.remove(&self.id);
+    }
+}
