@@ -10,7 +10,9 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 
 use self::files::Locked;
+use self::live::Awaited;
 pub use self::live::Live;
+use crate::manifest::cluster;
 use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
 
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
@@ -62,7 +64,7 @@ pub enum EnvoyDirError {
         port: u16,
     },
     /// Intercepts would be cut off.
-    #[error("{} of {workload} still live: {}", if .intercepts.len() == 1 { "an intercept is" } else { "intercepts are" }, .intercepts.join(", "))]
+    #[error("{workload} is intercepted by {}", .intercepts.join(", "))]
     Live {
         /// The workload.
         workload: String,
@@ -236,12 +238,22 @@ impl Dir {
 
     /// Waits until Envoy has the intercept with this address and its cluster, or until `timeout`.
     pub async fn wait_live(&self, name: &str, address: &str, timeout: Duration) -> Live {
-        live::wait(&self.workload, name, Some(address), timeout).await
+        let awaited = Awaited {
+            name,
+            address: Some(address),
+            cluster: Some(&cluster::intercept_name(name)),
+        };
+        live::wait(&self.workload, awaited, timeout).await
     }
 
-    /// Waits until Envoy no longer has the intercept, or until `timeout`.
+    /// Waits until Envoy no longer has an intercept of this name, or until `timeout`.
     pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
-        live::wait(&self.workload, name, None, timeout).await
+        let awaited = Awaited {
+            name,
+            address: None,
+            cluster: None,
+        };
+        live::wait(&self.workload, awaited, timeout).await
     }
 
     fn remove_where(

@@ -9,14 +9,11 @@ use intercept_core::{Document, SCHEMA_VERSION};
 use serde_json::Value;
 
 use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
-use crate::manifest::{envoy, filter};
+use crate::manifest::envoy::{self, CLUSTERS_FILE as CLUSTERS, FILTER_FILE as FILTER};
+use crate::manifest::filter;
 
 /// What the operator said.
 const WORKLOAD: &str = "workload.json";
-/// The filter with all intercepts; Envoy watches it.
-pub const FILTER: &str = "filter.json";
-/// The intercepts' clusters; Envoy watches it.
-pub const CLUSTERS: &str = "clusters.json";
 /// Nothing is in it; who writes holds it.
 const LOCK: &str = ".lock";
 

@@ -10,8 +10,8 @@ use super::facts::Protocol;
 /// How long a connection may take to stand. In an aggregate, the fallback waits that long for a relay whose machine is gone.
 const CONNECT_TIMEOUT: &str = "1s";
 
-/// How long Envoy keeps an unused connection to the relay. It must be less than the relay keeps it (30 s): a POST that races with a close by the other side is lost.
-const RELAY_IDLE_TIMEOUT: &str = "20s";
+/// How long Envoy keeps an unused connection to the relay: less than the relay keeps it. A POST that races with a close by the other side is lost.
+const RELAY_IDLE_TIMEOUT: &str = "60s";
 
 /// The cluster of an intercept.
 pub fn intercept_name(intercept: &str) -> String {
@@ -77,18 +77,22 @@ pub fn socket_address(address: SocketAddr) -> Value {
 /// `None` where Envoy's default, HTTP/1.1, is all that is wanted. Extended CONNECT carries WebSockets over HTTP/2 (RFC 8441).
 fn http_options(protocol: Protocol, common: &Value) -> Option<Value> {
     let h2 = json!({"allow_connect": true});
-    let mut options = match protocol {
+    let (key, value) = match protocol {
         Protocol::Http if *common == json!({}) => return None,
-        Protocol::Http => json!({"explicit_http_config": {"http_protocol_options": {}}}),
-        Protocol::Http2 | Protocol::Grpc => {
-            json!({"explicit_http_config": {"http2_protocol_options": h2}})
-        }
-        Protocol::Auto => {
-            json!({"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": h2}})
-        }
+        Protocol::Http => ("explicit_http_config", json!({"http_protocol_options": {}})),
+        Protocol::Http2 | Protocol::Grpc => (
+            "explicit_http_config",
+            json!({"http2_protocol_options": h2}),
+        ),
+        Protocol::Auto => (
+            "use_downstream_protocol_config",
+            json!({"http_protocol_options": {}, "http2_protocol_options": h2}),
+        ),
     };
-    options["@type"] =
-        json!("type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    let mut options = json!({
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        key: value,
+    });
     for (key, value) in common.as_object().into_iter().flatten() {
         options[key] = value.clone();
     }

@@ -1,11 +1,21 @@
-//! The same pieces for a plain Envoy: the two files that it watches.
+//! What a plain Envoy is given: the two files that it watches, and the pieces that an operator adds once to its bootstrap.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use intercept_core::Document;
 use serde_json::{Value, json};
 
-use super::cluster;
 use super::facts::{Port, Protocol, Workload};
-use super::filter;
+use super::gate::Gate;
+use super::yaml::Piece;
+use super::{cluster, filter};
+
+/// The filter with all intercepts (ECDS).
+pub const FILTER_FILE: &str = "filter.json";
+
+/// The intercepts' clusters (CDS).
+pub const CLUSTERS_FILE: &str = "clusters.json";
 
 /// The cluster that reaches the relay with this protocol.
 pub fn relay_name(protocol: Protocol) -> &'static str {
@@ -25,7 +35,7 @@ pub fn cluster(_workload: &Workload, name: &str, port: &Port) -> Value {
     )
 }
 
-/// `clusters.json`: the clusters of all intercepts (CDS). An entry that names a cluster other than its own gets none, nor does one on a port that is not there any more.
+/// [`CLUSTERS_FILE`]. An entry that names a cluster other than its own gets none, nor does one on a port that is not there any more.
 pub fn clusters_file(workload: &Workload, document: &Document, version: u64) -> Value {
     let clusters = document
         .intercepts
@@ -45,7 +55,7 @@ pub fn clusters_file(workload: &Workload, document: &Document, version: u64) -> 
     )
 }
 
-/// `filter.json`: the filter with all intercepts (ECDS).
+/// [`FILTER_FILE`].
 pub fn filter_file(
     workload: &Workload,
     document: &Document,
@@ -59,7 +69,7 @@ pub fn filter_file(
     ))
 }
 
-/// The filter's configuration inside `filter.json`.
+/// The filter's configuration inside [`FILTER_FILE`].
 pub fn filter_in(file: &Value) -> Option<&Value> {
     file.pointer("/resources/0/typed_config")
 }
@@ -72,10 +82,198 @@ pub fn version_in(file: &Value) -> Option<u64> {
 fn discovery(type_url: &str, resources: impl IntoIterator<Item = Value>, version: u64) -> Value {
     let resources: Vec<Value> = resources
         .into_iter()
-        .map(|mut resource| {
-            resource["@type"] = json!(type_url);
-            resource
+        .map(|resource| {
+            let mut typed = json!({"@type": type_url});
+            for (key, value) in resource.as_object().into_iter().flatten() {
+                typed[key] = value.clone();
+            }
+            typed
         })
         .collect();
     json!({"version_info": version.to_string(), "type_url": type_url, "resources": resources})
 }
+
+/// What stands in the bootstrap for all ports together: one fallback cluster per port, and the relay once per protocol in use.
+pub fn static_clusters(workload: &Workload) -> Vec<Value> {
+    let mut protocols: Vec<(&str, Protocol)> = workload
+        .ports
+        .iter()
+        .map(|port| (relay_name(port.protocol), port.protocol))
+        .collect();
+    protocols.sort_unstable();
+    protocols.dedup_by_key(|(name, _)| *name);
+    let apps = workload
+        .ports
+        .iter()
+        .map(|port| cluster::app(&cluster::app_name(port.number), port.app, port.protocol));
+    let relays = protocols
+        .into_iter()
+        .map(|(name, protocol)| cluster::relay(name, workload.relay.data, protocol));
+    apps.chain(relays).collect()
+}
+
+/// Envoy watches [`CLUSTERS_FILE`] for the intercepts' clusters; the static ones stay as they are.
+fn cds_config(dir: &Path) -> Value {
+    json!({"cds_config": {
+        "path_config_source": {"path": dir.join(CLUSTERS_FILE)},
+        "resource_api_version": "V3",
+    }})
+}
+
+fn node(workload: &Workload) -> Value {
+    json!({"id": workload.name, "cluster": workload.name})
+}
+
+/// The pieces that an operator adds once to a bootstrap. `dir` is absolute; `default_cluster` says where a port's unmatched requests go.
+pub fn pieces(
+    workload: &Workload,
+    dir: &Path,
+    default_cluster: &dyn Fn(&Port) -> String,
+) -> Vec<Piece> {
+    let mut pieces = vec![filter_piece(workload, dir)];
+    for port in &workload.ports {
+        pieces.push(gate_piece(port, &default_cluster(port)));
+    }
+    pieces.push(Piece {
+        comment: "The in-cluster version as a fallback, and the relay. Envoy's default circuit breakers allow three retries at once, and every fallback is a retry: hence the thresholds.\n\
+                  Add them to the clusters you have; they never change."
+            .to_owned(),
+        value: json!({"static_resources": {"clusters": static_clusters(workload)}}),
+    });
+    pieces.push(Piece {
+        comment: format!(
+            "One cluster per intercept, in a file that Envoy watches ({CLUSTERS_FILE}). Your own static clusters stay; Envoy asks for `node` as soon as there is a `cds_config`: keep yours if you have one.\n\
+             Envoy has room for one `cds_config`. If yours is taken, leave this piece out and let your own control plane serve the resources of that file:\n\
+             until a cluster is there, requests of its intercept go to the in-cluster version."
+        ),
+        value: json!({"node": node(workload), "dynamic_resources": cds_config(dir)}),
+    });
+    pieces
+}
+
+fn filter_piece(workload: &Workload, dir: &Path) -> Piece {
+    let ports: Vec<String> = workload
+        .ports
+        .iter()
+        .map(|port| format!("{} ({})", port.number, port.name))
+        .collect();
+    Piece {
+        comment: format!(
+            "What an operator adds once to Envoy's bootstrap, so that developers can intercept {}. Nothing is intercepted by it alone.\n\
+             \n\
+             The filter: last before the router in `http_filters` of the listener on port {}, so that what you deny stays denied.\n\
+             Its configuration is a file that Envoy watches ({FILTER_FILE}): a change reaches all workers within milliseconds and closes no connection.\n\
+             WebSockets need `upgrade_configs: [{{upgrade_type: websocket}}]` beside `http_filters`, intercepted or not.",
+            workload.name,
+            ports.join(", ")
+        ),
+        value: json!({"http_filters": [filter::http_filter(&dir.join(FILTER_FILE))]}),
+    }
+}
+
+fn gate_piece(port: &Port, default_cluster: &str) -> Piece {
+    Piece {
+        comment: format!(
+            "The gate of port {} ({}): in front of all routes of every virtual host there. Only what the filter matched passes it, whatever headers a client sends.\n\
+             A request that the developer's side certainly did not take is sent to the in-cluster version, once; a safe one (first route) also when that side broke under way.",
+            port.number, port.name
+        ),
+        value: json!({"routes": Gate { default_cluster, operation: None }.routes()}),
+    }
+}
+
+/// How a complete bootstrap differs from the usual one.
+#[derive(Debug, Clone)]
+pub struct BootstrapOptions {
+    /// Where the listeners are.
+    pub listen: IpAddr,
+    /// Envoy's admin interface; port 0 lets the system choose (see Envoy's `--admin-address-path`).
+    pub admin: Option<SocketAddr>,
+    /// Leaves the filter and the gate out: the same Envoy as if nothing had ever been installed.
+    pub without_filter: bool,
+    /// One line per request on standard output.
+    pub access_log: bool,
+}
+
+impl Default for BootstrapOptions {
+    fn default() -> Self {
+        Self {
+            listen: IpAddr::from([127, 0, 0, 1]),
+            admin: None,
+            without_filter: false,
+            access_log: false,
+        }
+    }
+}
+
+/// A complete configuration that starts: one listener per port in front of the workload. `dir` is absolute.
+pub fn bootstrap(workload: &Workload, dir: &Path, options: &BootstrapOptions) -> Value {
+    let listeners: Vec<Value> = workload
+        .ports
+        .iter()
+        .map(|port| listener(port, dir, options))
+        .collect();
+    let mut bootstrap = json!({
+        "node": node(workload),
+        "static_resources": {"listeners": listeners, "clusters": static_clusters(workload)},
+    });
+    if !options.without_filter {
+        bootstrap["dynamic_resources"] = cds_config(dir);
+    }
+    if let Some(admin) = options.admin.or(workload.admin) {
+        bootstrap["admin"] = json!({"address": cluster::socket_address(admin)});
+    }
+    bootstrap
+}
+
+fn listener(port: &Port, dir: &Path, options: &BootstrapOptions) -> Value {
+    json!({
+        "name": port.name,
+        "address": cluster::socket_address(SocketAddr::new(options.listen, port.number)),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": connection_manager(port, dir, options),
+        }]}],
+    })
+}
+
+fn connection_manager(port: &Port, dir: &Path, options: &BootstrapOptions) -> Value {
+    let app = cluster::app_name(port.number);
+    let mut routes = Vec::new();
+    let mut filters = Vec::new();
+    if !options.without_filter {
+        let gate = Gate {
+            default_cluster: &app,
+            operation: None,
+        };
+        routes.extend(gate.routes());
+        filters.push(filter::http_filter(&dir.join(FILTER_FILE)));
+    }
+    routes.push(json!({"name": "default", "match": {"prefix": "/"}, "route": {"cluster": app, "timeout": "0s"}}));
+    filters.push(json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    }));
+    let mut manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": port.name,
+        "stream_idle_timeout": "0s",
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http2_protocol_options": {"allow_connect": true},
+        "http_filters": filters,
+        "route_config": {
+            "name": port.name,
+            "virtual_hosts": [{"name": port.name, "domains": ["*"], "routes": routes}],
+        },
+    });
+    if options.access_log {
+        manager["access_log"] = json!([{
+            "name": "envoy.access_loggers.stdout",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"},
+        }]);
+    }
+    manager
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The filter's configuration in Envoy: the module, how it runs, and the plugin's own document as text.
 
+use std::path::Path;
+
 use intercept_core::Document;
 use serde_json::{Value, json};
 
@@ -31,6 +33,25 @@ pub fn wasm(module: &Module, document: &Document) -> Result<Value, serde_json::E
             },
         },
     }))
+}
+
+/// The entry in a listener's `http_filters`: it asks for its configuration in the file at `path`, and again whenever that changes.
+///
+/// Without a default, a configuration that cannot be loaded when Envoy starts (the module's file is gone) would answer 500 to everything. The default does nothing.
+pub fn http_filter(path: &Path) -> Value {
+    const NOTHING: &str =
+        "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config";
+    json!({
+        "name": NAME,
+        "config_discovery": {
+            "config_source": {
+                "path_config_source": {"path": path},
+                "resource_api_version": "V3",
+            },
+            "default_config": {"@type": NOTHING},
+            "type_urls": [TYPE_URL, NOTHING],
+        },
+    })
 }
 
 /// The plugin's document inside what [`wasm`] made.

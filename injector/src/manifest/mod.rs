@@ -3,5 +3,9 @@
 pub mod circuit;
 pub mod cluster;
 pub mod envoy;
+#[cfg(test)]
+pub(crate) mod extensions;
 pub mod facts;
 pub mod filter;
+pub mod gate;
+pub mod yaml;

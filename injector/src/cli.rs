@@ -1,0 +1,220 @@
+//! The command line as plain data: clap's types and the help texts, nothing else. What the words mean is decided in `flags` and in `commands`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const LONG_VERSION: &str = match option_env!("INJECTOR_COMMIT") {
+    Some(commit) => commit,
+    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown)"),
+};
+
+const AFTER_HELP: &str = "\
+Five minutes, no cluster:
+  injector sandbox                        # in one terminal: Envoy, a service `orders`, a relay
+  export INJECTOR_ENVOY=…                 # in another one: the line that the sandbox prints
+  injector intercept orders --port 3000 --http-header=Coder=Bob
+  injector explain orders -H 'Coder: Bob' /api";
+
+/// Personal intercepts: requests that match your rule go to your machine, everybody else's stay where they are
+#[derive(Debug, Parser)]
+#[command(name = "injector", version, long_version = LONG_VERSION, after_help = AFTER_HELP)]
+#[command(propagate_version = false, subcommand_required = true, arg_required_else_help = false)]
+pub struct Cli {
+    /// Flags that stand before or after any command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that stand before or after any command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The directory of files that a plain Envoy watches (`injector sandbox` prints it)
+    #[arg(long, global = true, value_name = "DIR", env = "INJECTOR_ENVOY")]
+    pub envoy: Option<PathBuf>,
+    /// How to print what was asked for
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+    /// Only errors on stderr: no block, no notes, no line per request
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Also tell of lease renewals and of the tunnel's comings and goings
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// How a result is printed on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+    /// Names only, one per line.
+    Name,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Intercept(Intercept),
+    Leave(Leave),
+    List(List),
+    Status(Status),
+    Explain(Explain),
+    Relay(Relay),
+    Completions(Completions),
+}
+
+const INTERCEPT_HELP: &str = "\
+Examples (a service `orders`, your program on port 3000):
+  injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b
+  injector intercept orders --port 3000 --http-path-prefix=/api --http-header=Coder=Bob
+  injector intercept orders --port 3000 --http-path-equal=/api/version --http-header=auto
+  injector intercept orders --port 3000 --http-path-equal=/api/version
+  injector intercept orders --port 3000 --http-path-regex='/(staging-)?api/.*'
+  injector intercept orders --port 3000 -- npm start
+
+Without a header or baggage flag, `--http-header=auto` is implied. All conditions must match.
+Everything is undone when it ends: by Ctrl-C, by a signal, or when CMD ends. Exit code: CMD's own, else 0; 1 when it failed; 2 for wrong usage.";
+
+/// Send the requests that match to a port of this machine
+#[derive(Debug, Args)]
+#[command(after_help = INTERCEPT_HELP)]
+pub struct Intercept {
+    /// The service to intercept
+    pub target: String,
+    /// Port on this machine, and the service's port (name or number) where it has several
+    #[arg(short, long, value_name = "DEV[:SERVICE]")]
+    pub port: Option<String>,
+    /// What to call it [default: TARGET-USER]
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub conditions: Conditions,
+    /// How long it lives without this machine; renewed while it is there (5min to 24h)
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub lease: String,
+    /// Create it although another intercept can match the same requests
+    #[arg(long)]
+    pub allow_overlap: bool,
+    /// Take the place of your own intercept of this name although its tunnel is up
+    #[arg(long)]
+    pub replace: bool,
+    /// Print what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Run this once the intercept is live, with INJECTOR_INTERCEPT=NAME; its end ends the intercept
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Which requests match.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which requests (all conditions must match)")]
+pub struct Conditions {
+    /// Header NAME has a value that REGEX matches entirely (repeat: all must match);
+    /// `auto`: a header of your own, remembered; `all`: everybody's requests
+    #[arg(long, value_name = "NAME=REGEX|auto|all")]
+    pub http_header: Vec<String>,
+    /// The path, without its query string, is PATH
+    #[arg(long, value_name = "PATH")]
+    pub http_path_equal: Vec<String>,
+    /// The path begins with PREFIX, as text
+    #[arg(long, value_name = "PREFIX")]
+    pub http_path_prefix: Vec<String>,
+    /// REGEX matches the whole path, with or without the leading slash
+    #[arg(long, value_name = "REGEX")]
+    pub http_path_regex: Vec<String>,
+    /// Member KEY of the `baggage` header has a value that REGEX matches entirely (repeat: all)
+    #[arg(long, value_name = "KEY=REGEX")]
+    pub baggage: Vec<String>,
+}
+
+/// Remove intercepts, whether or not the command that made them still runs
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  injector leave orders-bob\n  injector leave --all            # all of yours\n  injector leave --force orders-alice")]
+pub struct Leave {
+    /// Their names
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub names: Vec<String>,
+    /// All of yours (with --force: everybody's)
+    #[arg(long)]
+    pub all: bool,
+    /// Somebody else's, too
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// List all intercepts
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  injector list\n  injector list -o json\n  injector leave $(injector list -o name)")]
+pub struct List {}
+
+/// Show intercepts in full
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  injector status\n  injector status orders-bob -o yaml")]
+pub struct Status {
+    /// Only this one
+    pub name: Option<String>,
+}
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  injector explain orders -H 'Coder: Bob' /api/version          # the intercepts of a service
+  injector explain --config plugin.json -X POST -H 'Coder: Bob' --port 8080 /api
+  kubectl get … -o json | jq … | injector explain --config - -o json /api
+
+Exit code 0 whether or not an intercept takes the request.";
+
+/// Say which intercept takes a request, and why each other one does not
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_HELP)]
+pub struct Explain {
+    /// TARGET PATH; with --config just PATH (a query string may follow)
+    #[arg(required = true, num_args = 1..=2, value_names = ["TARGET", "PATH"])]
+    pub words: Vec<String>,
+    /// Ask this plugin configuration (JSON; `-` is stdin) instead of a service's
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The request's method
+    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// A header of the request (repeat)
+    #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
+    pub headers: Vec<String>,
+    /// The workload's port that it comes in on [default: every port is taken as asked for]
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+/// Run the in-cluster end of the tunnels
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  injector relay --listen 0.0.0.0:8080 --listen 0.0.0.0:8081 --control 127.0.0.1:7070")]
+pub struct Relay {
+    /// Where requests of the mesh come in, HTTP/1.1 and h2c (repeat)
+    #[arg(long, value_name = "ADDR", default_values = ["0.0.0.0:8080", "0.0.0.0:8081"])]
+    pub listen: Vec<SocketAddr>,
+    /// Where developer machines open tunnels, and where metrics are
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    pub control: SocketAddr,
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  injector completions bash > ~/.local/share/bash-completion/completions/injector")]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[allow(unused_imports)]
+use ArgAction as _;

@@ -1,0 +1,203 @@
+//! `injector explain`: the filter's own decision about one request, told in words.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use intercept_core::{Matcher, Rejected, Verdict, parse};
+use serde::Serialize;
+
+use crate::cli::{Explain, Global};
+use crate::hint::{Failure, OrHint, Result};
+use crate::print::{self, Shown};
+
+/// Prints which intercept takes the request.
+pub fn run(global: &Global, flags: &Explain) -> Result<()> {
+    let (document, path) = match (&flags.config, flags.words.as_slice()) {
+        (Some(file), [path]) => (read(file)?, path),
+        (Some(_), [_, path, ..]) => {
+            return Err(Failure::usage(
+                "--config and TARGET: expected one of them",
+                format!("injector explain --config FILE {path}"),
+            ));
+        }
+        (None, [target, path]) => (super::target(global)?.raw_document(target)?, path),
+        _ => {
+            return Err(Failure::usage(
+                "expected TARGET PATH, or --config FILE PATH",
+                "injector explain orders -H 'Coder: Bob' /api",
+            ));
+        }
+    };
+    let request = Asked::new(flags, path)?;
+    print::print(global.output, &Answer::new(&document, &request))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    if file == Path::new("-") {
+        let mut text = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut text);
+        read.or_hint("--config -", "injector explain --config FILE PATH")?;
+        return Ok(text);
+    }
+    std::fs::read(file).or_hint(
+        format_args!("--config {}", file.display()),
+        format!("ls -l {}", crate::curl::quote(&file.to_string_lossy())),
+    )
+}
+
+/// The request that the flags describe.
+struct Asked {
+    /// In lower case, pseudo-headers included, the lines of one name joined.
+    headers: Vec<(String, String)>,
+    port: Option<u16>,
+    now: u64,
+}
+
+impl Asked {
+    fn new(flags: &Explain, path: &str) -> Result<Self> {
+        if !path.starts_with('/') {
+            return Err(Failure::usage(
+                format!("PATH {path}: expected a path that begins with `/`"),
+                format!("injector explain … /{path}"),
+            ));
+        }
+        let mut asked = Self {
+            headers: vec![
+                (":path".to_owned(), path.to_owned()),
+                (":method".to_owned(), flags.method.clone()),
+                (":scheme".to_owned(), "http".to_owned()),
+            ],
+            port: flags.port,
+            now: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |now| now.as_secs()),
+        };
+        for header in &flags.headers {
+            let (name, value) = header_line(header).ok_or_else(|| {
+                Failure::usage(
+                    format!("-H {header}: expected 'NAME: VALUE'"),
+                    "injector explain … -H 'Coder: Bob' /api",
+                )
+            })?;
+            asked.add(name, value);
+        }
+        Ok(asked)
+    }
+
+    fn add(&mut self, name: String, value: &str) {
+        match self.headers.iter_mut().find(|(known, _)| *known == name) {
+            // The flags' own method and path are replaced, not joined: a request has one.
+            Some((known, _)) if known.starts_with(':') => {}
+            Some((_, joined)) => {
+                joined.push(',');
+                joined.push_str(value);
+            }
+            None => self.headers.push((name, value.to_owned())),
+        }
+    }
+}
+
+/// Name in lower case and value without the white space around it. Envoy shows `Host` as `:authority`.
+fn header_line(line: &str) -> Option<(String, &str)> {
+    let at = line.strip_prefix(':').map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
+    let (name, value) = (line[..at].trim().to_ascii_lowercase(), line[at + 1..].trim());
+    match name.as_str() {
+        "" => None,
+        "host" => Some((":authority".to_owned(), value)),
+        _ => Some((name, value)),
+    }
+}
+
+impl intercept_core::Request for Asked {
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(value.clone().into_bytes())
+    }
+
+    fn is_port(&self, port: u16) -> bool {
+        self.port.is_none_or(|asked| asked == port)
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Answer {
+    intercept: Option<String>,
+    considered: Vec<Considered>,
+    /// What concerns the document as a whole.
+    #[serde(skip)]
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Considered {
+    intercept: String,
+    verdict: &'static str,
+    reason: String,
+}
+
+impl Answer {
+    fn new(document: &[u8], request: &Asked) -> Self {
+        let (config, unread) = parse(document);
+        let (matcher, invalid) = Matcher::compile(config);
+        let mut considered: Vec<Considered> = matcher
+            .explain(request)
+            .into_iter()
+            .map(|considered| Considered {
+                intercept: considered.intercept.to_owned(),
+                verdict: considered.verdict.as_str(),
+                reason: considered.reason,
+            })
+            .collect();
+        let wins = Verdict::Wins.as_str();
+        let winner = considered.iter().find(|entry| entry.verdict == wins);
+        let intercept = winner.map(|entry| entry.intercept.clone());
+        let mut notes = Vec::new();
+        for Rejected { intercept, reason } in unread.into_iter().chain(invalid) {
+            match intercept {
+                Some(intercept) => considered.push(Considered {
+                    intercept,
+                    verdict: Verdict::Rejected.as_str(),
+                    reason,
+                }),
+                None => notes.push(reason),
+            }
+        }
+        Self {
+            intercept,
+            considered,
+            notes,
+        }
+    }
+}
+
+impl Shown for Answer {
+    fn text(&self) -> String {
+        let mut text: String = self.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        text.push_str(&match &self.intercept {
+            Some(name) => format!("{name} takes this request.\n"),
+            None => "No intercept takes this request: the cluster answers it.\n".to_owned(),
+        });
+        let rows: Vec<Vec<String>> = self
+            .considered
+            .iter()
+            .map(|entry| {
+                let cells = [format!("  {}", entry.intercept), entry.verdict.to_owned(), entry.reason.clone()];
+                cells.to_vec()
+            })
+            .collect();
+        if rows.is_empty() {
+            return text;
+        }
+        text + "\n" + &print::table(&rows)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.intercept.iter().map(String::as_str).collect()
+    }
+}

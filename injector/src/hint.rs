@@ -1,0 +1,87 @@
+//! How the command fails: what went wrong, what to do about it, and the exit code. The only place that knows what an error looks like on a terminal.
+
+use std::fmt::{self, Display};
+use std::process::ExitCode;
+
+/// Every way in which a command can fail.
+#[derive(Debug)]
+pub struct Failure {
+    /// Done 0, failed 1, wrong usage 2; a child's own code where there is one.
+    code: u8,
+    /// Where, what, what was expected.
+    error: String,
+    /// What to do next, with a command to run.
+    hint: String,
+}
+
+/// What a command returns.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// Something failed: exit code 1.
+    pub fn failed(error: impl Display, hint: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            error: error.to_string(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The command line itself is wrong: exit code 2.
+    pub fn usage(error: impl Display, hint: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            error: error.to_string(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "error: {}\n\nhint: {}", self.error.trim_end(), self.hint)
+    }
+}
+
+/// Adds what to do next to a library's error.
+pub trait OrHint<T> {
+    /// On error: exit code 1, `what: error`, and this hint.
+    fn or_hint(self, what: impl Display, hint: impl Into<String>) -> Result<T>;
+}
+
+impl<T, E: Display> OrHint<T> for std::result::Result<T, E> {
+    fn or_hint(self, what: impl Display, hint: impl Into<String>) -> Result<T> {
+        self.map_err(|error| Failure::failed(format_args!("{what}: {error}"), hint))
+    }
+}
+
+/// A usage error of clap in the look of all others.
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let parts: Vec<&str> = text.split("\n\n").map(str::trim_end).collect();
+        let tip = parts
+            .iter()
+            .find_map(|part| part.trim_start().strip_prefix("tip: "));
+        let usage = parts.iter().find_map(|part| part.strip_prefix("Usage: "));
+        let command = usage.map_or("injector".to_owned(), command_words);
+        let hint = match tip {
+            Some(tip) => format!("{tip}; see `{command} --help`"),
+            None => format!("{command} --help"),
+        };
+        Self::usage(parts.first().unwrap_or(&text), hint)
+    }
+}
+
+/// `injector intercept` out of `injector intercept [OPTIONS] <TARGET>`.
+fn command_words(usage: &str) -> String {
+    let words = usage.split_whitespace();
+    let is_command = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    words.take_while(is_command).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,127 @@
+//! The gate: the two routes that only matched requests see. The same in a plain Envoy and in a mesh, except for the cluster that unmatched requests go to.
+
+use serde_json::{Value, json};
+
+/// The filter sets it to the intercept's name; no client can forge it. (`set_property(["intercept"], …)` becomes `wasm.intercept`.)
+const FILTER_STATE: &str = "wasm.intercept";
+
+/// Envoy keeps that much of a request body for a second attempt, in bytes. A larger request has no fallback.
+const RETRY_BUFFER: u64 = 1 << 20;
+
+/// A client that Envoy takes for an internal one could change the retries with them: `x-envoy-retry-on: 5xx` would send a developer's own 500 to the in-cluster version,
+/// `x-envoy-max-retries: 0` would switch the fallback off (measured).
+const RETRY_HEADERS: [&str; 6] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+];
+
+/// Attempts that certainly were not handed on: any request may then go to the in-cluster version.
+const NEVER_HANDED_ON: &str =
+    "connect-failure,refused-stream,reset-before-request,retriable-headers";
+
+/// What differs from port to port.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// Where the port's unmatched requests go; matched ones too while the intercept's cluster is not known.
+    pub default_cluster: &'a str,
+    /// The span name of the route that the gate stands in front of, where it has one.
+    pub operation: Option<&'a str>,
+}
+
+impl Gate<'_> {
+    /// The two routes, in the order in which they must stand, in front of all others.
+    ///
+    /// Envoy retries on *positive* marks only. A rule such as "retry what lacks our mark" makes the in-cluster version run requests twice when attempt 1 went to it by itself (measured).
+    pub fn routes(&self) -> [Value; 2] {
+        let safe = json!([{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD|OPTIONS"}}}]);
+        [
+            self.route(
+                "intercept-safe",
+                Some(safe),
+                &format!("{NEVER_HANDED_ON},reset"),
+                &["x-intercept-unavailable", "x-intercept-lost"],
+            ),
+            self.route(
+                "intercept",
+                None,
+                NEVER_HANDED_ON,
+                &["x-intercept-unavailable"],
+            ),
+        ]
+    }
+
+    fn route(&self, name: &str, headers: Option<Value>, retry_on: &str, marks: &[&str]) -> Value {
+        let mut matches = json!({
+            "prefix": "/",
+            "filter_state": [{"key": FILTER_STATE, "string_match": {"safe_regex": {"regex": ".+"}}}],
+        });
+        if let Some(headers) = headers {
+            matches["headers"] = headers;
+        }
+        let mut route = json!({"name": name, "match": matches});
+        if let Some(operation) = self.operation {
+            route["decorator"] = json!({"operation": operation});
+        }
+        route["route"] = json!({
+            "inline_cluster_specifier_plugin": {"extension": self.specifier()},
+            // No limit of time once a developer's server has the request: a breakpoint may hold it.
+            "timeout": "0s",
+            "idle_timeout": "0s",
+            "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
+            "retry_policy": retry_policy(retry_on, marks),
+        });
+        route["request_body_buffer_limit"] = json!(RETRY_BUFFER);
+        let removed = ["x-intercept-cluster"].into_iter().chain(RETRY_HEADERS);
+        route["request_headers_to_remove"] = removed.collect();
+        route["response_headers_to_remove"] = json!(["x-intercept-lost"]);
+        route["response_headers_to_add"] = json!([{
+            "header": {"key": "x-intercept", "value": format!("%FILTER_STATE({FILTER_STATE}:PLAIN)%")},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }]);
+        route
+    }
+
+    /// A `cluster_header` route would answer 503 while Envoy has the intercept and not yet, or no longer, its cluster.
+    fn specifier(&self) -> Value {
+        let default = self.default_cluster;
+        json!({
+            "name": "envoy.router.cluster_specifier_plugin.lua",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig",
+                "default_cluster": default,
+                "source_code": {"inline_string": format!(
+                    "function envoy_on_route(h)\n  \
+                       local name = h:headers():get(\"x-intercept-cluster\")\n  \
+                       if name ~= nil and h:getCluster(name) ~= nil then return name end\n  \
+                       return {default:?}\n\
+                     end\n"
+                )},
+            },
+        })
+    }
+}
+
+/// Once, at once, and not where the first attempt went.
+fn retry_policy(retry_on: &str, marks: &[&str]) -> Value {
+    let marks: Vec<Value> = marks
+        .iter()
+        .map(|mark| json!({"name": mark, "present_match": true}))
+        .collect();
+    json!({
+        "retry_on": retry_on,
+        "retriable_headers": marks,
+        "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.001s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
+    })
+}

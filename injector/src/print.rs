@@ -1,0 +1,68 @@
+//! Where results go: stdout in the format asked for. What people read while a command runs goes to stderr and is not made here.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::hint::{Failure, OrHint, Result};
+
+/// A result that every format can show.
+pub trait Shown: Serialize {
+    /// For people, with its line ends.
+    fn text(&self) -> String;
+
+    /// The names in it.
+    fn names(&self) -> Vec<&str>;
+}
+
+/// Prints a result on stdout.
+pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
+    let text = match format {
+        Format::Text => shown.text(),
+        Format::Json => json(shown)?,
+        Format::Yaml => yaml(shown)?,
+        Format::Name => shown.names().iter().map(|name| format!("{name}\n")).collect(),
+    };
+    stdout(&text)
+}
+
+/// Writes to stdout. A reader that has gone away (`| head`) wanted no more: that is no failure.
+pub fn stdout(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format_args!("stdout: {error}"), "check where the output goes: df -h ."))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).or_hint("-o json", "use another format: -o text")?;
+    Ok(text + "\n")
+}
+
+fn yaml(value: &impl Serialize) -> Result<String> {
+    let text = serde_saphyr::to_string(value).or_hint("-o yaml", "use another format: -o json")?;
+    Ok(text.trim_end().to_owned() + "\n")
+}
+
+/// Columns, each as wide as its widest cell, two blanks apart.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column| {
+        let cells = rows.iter().filter_map(|row: &Vec<String>| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
