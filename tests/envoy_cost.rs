@@ -31,12 +31,18 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
     let profiled = Profiled::start(&app, |plan| plan).await;
     let mut with = Vec::new();
     for count in [1, 10_000] {
-        profiled.mesh.write_document(&intercepts(&profiled.mesh, count)).await;
+        profiled
+            .mesh
+            .write_document(&intercepts(&profiled.mesh, count))
+            .await;
         // Its twin: the configuration that is measured is the one in force.
         let last = [("coder", format!("coder-{}", count - 1))];
         let last = last.each_ref().map(|(name, value)| (*name, value.as_str()));
         let matched = profiled.client.get("/", &last).await;
-        assert_eq!(matched.header("x-intercept"), Some(format!("dev-{}", count - 1).as_str()));
+        assert_eq!(
+            matched.header("x-intercept"),
+            Some(format!("dev-{}", count - 1).as_str())
+        );
         with.push(profiled.instructions_per_request().await);
     }
 
@@ -49,7 +55,10 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
         100.0 * growth
     );
     // Below that, nothing was measured: a proxied request costs about 200 000.
-    assert!(without > 100_000.0, "{without} instructions are no proxied request");
+    assert!(
+        without > 100_000.0,
+        "{without} instructions are no proxied request"
+    );
     assert!(one - without > 1_000.0, "the filter did not run");
     assert!(one - without <= MOST_ADDED, "{:+.0}", one - without);
     assert!(many - without <= MOST_ADDED, "{:+.0}", many - without);

@@ -50,14 +50,18 @@ impl Envoy {
             .args(["--use-dynamic-base-id", "--log-level", "info"])
             .args(["--concurrency", &start.concurrency.to_string()]);
         let mut process = Process::start("envoy", dir, command);
-        let admin = wait::within(start.deadline, "Envoy tells its admin address", async || {
-            assert_eq!(process.exited(), None, "Envoy ended: {}", process.output());
-            std::fs::read_to_string(&admin_path)
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
-        })
+        let admin = wait::within(
+            start.deadline,
+            "Envoy tells its admin address",
+            async || {
+                assert_eq!(process.exited(), None, "Envoy ended: {}", process.output());
+                std::fs::read_to_string(&admin_path)
+                    .ok()?
+                    .trim()
+                    .parse()
+                    .ok()
+            },
+        )
         .await;
         let mut envoy = Self {
             process,

@@ -169,7 +169,10 @@ fn remove_ours(value: &mut Value) -> usize {
         Value::Array(list) => {
             let before = list.len();
             list.retain(|element| {
-                !matches!(element["name"].as_str(), Some("intercept" | "intercept-safe"))
+                !matches!(
+                    element["name"].as_str(),
+                    Some("intercept" | "intercept-safe")
+                )
             });
             before - list.len() + list.iter_mut().map(remove_ours).sum::<usize>()
         }
