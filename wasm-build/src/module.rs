@@ -16,11 +16,12 @@ use wasmparser::{
 const EXPORTS: [(&str, ExternalKind); 9] = [
     ("memory", ExternalKind::Memory),
     ("_initialize", ExternalKind::Func),
+    // The host puts what it returns there. Elsewhere than on bare wasm32 the SDK calls it `proxy_on_memory_allocate`.
+    ("malloc", ExternalKind::Func),
     ("proxy_abi_version_0_2_1", ExternalKind::Func),
     ("proxy_on_configure", ExternalKind::Func),
     ("proxy_on_context_create", ExternalKind::Func),
     ("proxy_on_delete", ExternalKind::Func),
-    ("proxy_on_memory_allocate", ExternalKind::Func),
     ("proxy_on_request_headers", ExternalKind::Func),
     ("proxy_on_vm_start", ExternalKind::Func),
 ];

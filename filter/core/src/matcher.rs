@@ -296,8 +296,8 @@ impl Matcher {
     }
 }
 
-/// Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
-fn is_mirror(authority: &[u8]) -> bool {
+/// Is a request to this authority a mirrored one? Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
+pub fn is_mirror(authority: &[u8]) -> bool {
     let host = authority
         .rsplit(|byte| *byte == b':')
         .next_back()

@@ -62,9 +62,8 @@ fn check_budget(size: u64, budget: u64, out: &Path) -> Result<(), Failure> {
 
 fn in_kb(bytes: u64) -> String {
     format!(
-        "{bytes} bytes ({}.{} kB of 1000 bytes)",
-        bytes / 1000,
-        bytes % 1000 / 100
+        "{bytes} bytes ({} kB, a kB being 1000 bytes)",
+        bytes as f64 / 1000.0
     )
 }
 
@@ -81,7 +80,7 @@ mod tests {
     #[test]
     fn one_byte_over_the_budget_is_too_much_and_the_error_says_by_how_much() {
         let failure = check_budget(BUDGET + 1, BUDGET, Path::new(MODULE)).unwrap_err();
-        let expected = "filter.wasm weighs 224001 bytes, 1 over its budget of 224000 bytes (224.0 kB of 1000 bytes); target/filter.wasm is as it was";
+        let expected = "filter.wasm weighs 224001 bytes, 1 over its budget of 224000 bytes (224 kB, a kB being 1000 bytes); target/filter.wasm is as it was";
         assert_eq!(failure.error.to_string(), expected);
         assert!(failure.hint.contains("--budget"));
     }
