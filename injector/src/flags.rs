@@ -7,6 +7,7 @@ use intercept_core::{
 };
 
 use crate::cli;
+use crate::regex_position::{self, InvalidRegex};
 use crate::hint::{Failure, Result};
 
 /// The header of `--http-header auto`.
@@ -124,9 +125,31 @@ fn path_flag(path: &MatchPath) -> String {
     }
 }
 
-/// Everything that the filter would refuse whatever the operator allows, told in terms of flags.
+/// Everything that would be refused whatever the operator allows, told in terms of flags: the regexes first, since only here one can say where they are wrong,
+/// then the filter's own check.
 fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
-    let intercept = Intercept {
+    for header in &read.headers {
+        let flag = format!("--http-header {}={}", header.name, header.value);
+        regex_position::describe(&header.value).map_err(|error| invalid_regex(&flag, &error))?;
+    }
+    for (flag, member) in flags.baggage.iter().zip(&read.baggage) {
+        let flag = format!("--baggage {flag}");
+        regex_position::describe(&member.value).map_err(|error| invalid_regex(&flag, &error))?;
+    }
+    if let Some(path @ MatchPath::Regex(pattern)) = &read.path {
+        regex_position::describe_path(pattern)
+            .map_err(|error| invalid_regex(&path_flag(path), &error))?;
+    }
+    let limits = Limits {
+        allow_all: true,
+        ..Limits::default()
+    };
+    validate("flags", &any_intercept(read), &limits).map_err(|invalid| refused(read, &invalid))
+}
+
+/// An intercept with these conditions and nothing else to object to.
+fn any_intercept(read: &Conditions) -> Intercept {
+    Intercept {
         port: 1,
         cluster: "intercept|flags".to_owned(),
         address: "0".repeat(32),
@@ -136,66 +159,40 @@ fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
         baggage: read.baggage.clone(),
         path: read.path.clone(),
         expires: 0,
-    };
-    let limits = Limits {
-        allow_all: true,
-        ..Limits::default()
-    };
-    let Err(invalid) = validate("flags", &intercept, &limits) else {
-        return Ok(());
-    };
-    let header = |index: usize| {
-        let header = &read.headers[index];
-        format!("--http-header {}={}", header.name, header.value)
-    };
-    let baggage = |index: usize| format!("--baggage {}", flags.baggage[index]);
-    let path = read.path.as_ref().map(path_flag).unwrap_or_default();
-    use InvalidIntercept as I;
-    Err(match &invalid {
-        I::HeaderName(index, name) => Failure::usage(
+    }
+}
+
+fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
+    match (invalid, &read.path) {
+        (InvalidIntercept::HeaderName(index, name), _) => Failure::usage(
             format!(
-                "{}: expected a header name (letters, digits, `-` and the like), found `{name}`",
-                header(*index)
+                "--http-header {name}={}: expected a header name (letters, digits, `-` and the like), found `{name}`",
+                read.headers[*index].value
             ),
             "injector intercept … --http-header=Coder=Bob",
         ),
-        I::HeaderValue(index, error) => invalid_regex(&header(*index), &read.headers[*index].value, error),
-        I::BaggageKey(index, key) => Failure::usage(
+        (InvalidIntercept::BaggageKey(index, key), _) => Failure::usage(
             format!(
-                "{}: expected a key (letters, digits, `-` and the like), found `{key}`",
-                baggage(*index)
+                "--baggage {key}={}: expected a key (letters, digits, `-` and the like), found `{key}`",
+                read.baggage[*index].value
             ),
             "injector intercept … --baggage=developer=bob",
         ),
-        I::BaggageValue(index, error) => {
-            invalid_regex(&baggage(*index), &read.baggage[*index].value, error)
+        (InvalidIntercept::Path(text), Some(path)) => {
+            let flag = path_flag(path);
+            Failure::usage(
+                format!("{flag}: expected a path that begins with `/` and has neither `?` nor `#`"),
+                format!("injector intercept … {}", corrected_path(&flag, text)),
+            )
         }
-        I::Path(text) => Failure::usage(
-            format!("{path}: expected a path that begins with `/` and has neither `?` nor `#`"),
-            format!("{} (the query string is never compared)", corrected_path(&path, text)),
-        ),
-        I::PathRegex(error) => {
-            let pattern = match &read.path {
-                Some(MatchPath::Regex(pattern)) => pattern.as_str(),
-                _ => "",
-            };
-            invalid_regex(&path, pattern, error)
-        }
-        other => Failure::usage(format!("flags{other}"), INTERCEPT_HELP),
-    })
+        (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
+    }
 }
 
-fn invalid_regex(
-    flag: &str,
-    pattern: &str,
-    error: &intercept_core::pattern::InvalidPattern,
-) -> Failure {
-    let position = crate::conflict::regex_position(pattern)
-        .map(|position| format!(" (at position {position})"))
-        .unwrap_or_default();
+fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {
     Failure::usage(
-        format!("{flag}: {error}{position}"),
-        "a regex like RE2's, without look-around and back-references; for plain text put `\\` before each of . + * ? ( ) | [ ] { } ^ $",
+        format!("{flag}: {error}"),
+        "a regex like RE2's, no look-around, no back-references; for a plain character put `\\` before it, as in --http-header='X-Version=1\\.2'",
     )
 }
 

@@ -52,7 +52,7 @@ fn yaml(value: &impl Serialize) -> Result<String> {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
-        let cells = rows.iter().filter_map(|row: &Vec<String>| row.get(column));
+        let cells = rows.iter().filter_map(|row| row.get::<usize>(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderName, Uri};
 use intercept_core::Limits;
-use sha2::{Digest, Sha256};
 
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
@@ -271,17 +270,7 @@ fn module(path: &Path) -> Result<Module> {
             HINT,
         ));
     }
-    Ok(Module {
-        path: absolute,
-        sha256: sha256(&bytes),
-    })
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Ok(Module::new(absolute, &bytes))
 }
 
 #[cfg(test)]

@@ -99,13 +99,15 @@ impl<'d> Locked<'d> {
     fn write(&self, name: &str, value: &serde_json::Result<Value>) -> Result<(), EnvoyDirError> {
         let path = self.dir.join(name);
         let value = value.as_ref().map_err(|error| unreadable(&path, error))?;
+        let mut text =
+            serde_json::to_vec_pretty(value).map_err(|error| unreadable(&path, error))?;
+        text.push(b'\n');
         let write = || -> io::Result<()> {
             let mut file = tempfile::Builder::new()
                 .prefix(".new-")
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(self.dir)?;
-            serde_json::to_writer_pretty(&mut file, value)?;
-            file.write_all(b"\n")?;
+            file.write_all(&text)?;
             file.persist(&path)?;
             Ok(())
         };

@@ -1,0 +1,120 @@
+//! The demo service: what runs "in the cluster". HTTP/1.1 and h2c on one port; every answer says who gave it.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::json;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, interval};
+
+/// What every answer bears as `server`… Envoy writes its own name there, hence a header of our own.
+const SERVED_BY: &str = "x-orders";
+
+/// Who answers.
+const NAME: &str = "v1 (cluster)";
+
+type Answer = Response<BoxBody<Bytes, hyper::Error>>;
+
+/// Answers for ever.
+pub async fn serve(listener: TcpListener) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors: the next one may work.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        connections.spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            // A client that goes away is not our concern.
+            let _ = server
+                .serve_connection(
+                    TokioIo::new(stream),
+                    service_fn(async |request| Ok::<_, Infallible>(answer(request))),
+                )
+                .await;
+        });
+    }
+}
+
+/// A POST comes back as it was sent, `/events` never ends, `/api/…` is JSON, everything else a line of text.
+fn answer(request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let mut response = match (request.method(), path.as_str()) {
+        (&Method::POST | &Method::PUT, _) => echo(request),
+        (_, "/events") => typed(
+            "text/event-stream",
+            Events(interval(Duration::from_secs(1)), 0),
+        ),
+        (method, path) if path.starts_with("/api/") => typed(
+            "application/json",
+            Full::from(format!(
+                "{}\n",
+                json!({"service": "orders", "version": "v1", "answered_by": "cluster", "method": method.as_str(), "path": path})
+            )),
+        ),
+        (method, path) => typed(
+            "text/plain; charset=utf-8",
+            Full::from(format!("orders {NAME}: {method} {path}\n")),
+        ),
+    };
+    response
+        .headers_mut()
+        .insert(SERVED_BY, HeaderValue::from_static(NAME));
+    response
+}
+
+fn echo(request: Request<Incoming>) -> Answer {
+    let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+    let mut response = Response::new(request.into_body().boxed());
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    response
+}
+
+fn typed<B>(kind: &'static str, body: B) -> Answer
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
+{
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed());
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Server-sent events, numbered, until the client goes away.
+struct Events(Interval, u64);
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_tick(context).map(|_| {
+            self.1 += 1;
+            let event = format!("data: orders {NAME}, event {}\n\n", self.1);
+            Some(Ok(Frame::data(Bytes::from(event))))
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
