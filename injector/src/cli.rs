@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::commands::{install, render, uninstall};
+use crate::commands::{install, render, sandbox, uninstall};
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -81,6 +81,7 @@ pub enum Command {
     Uninstall(uninstall::Args),
     Render(render::Args),
     Relay(Relay),
+    Sandbox(sandbox::Args),
     Completions(Completions),
 }
 

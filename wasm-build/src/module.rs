@@ -1,5 +1,7 @@
 //! What a module must be so that Envoy loads it and loses no time in it. Works on bytes; knows neither toolchains nor images.
 
+mod reach;
+
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,6 +10,8 @@ use wasm_encoder::{ExportKind, ExportSection, RawSection};
 use wasmparser::{
     BinaryReaderError, Export, ExternalKind, Parser, Payload, Validator, WasmFeatures,
 };
+
+use self::reach::Reach;
 
 /// What Envoy's host must find: entry points of the SDK, and of the callbacks only those that the filter answers.
 ///
@@ -81,14 +85,20 @@ pub enum InvalidModule {
     Provenance,
 }
 
-/// The module less the exports that Envoy need not call and all custom sections but [`PROVENANCE`]; refused if Envoy would refuse it.
+/// The module less the exports that Envoy need not call, the code that only they reached, and all custom sections but [`PROVENANCE`]; refused if Envoy would refuse it.
 pub fn slim(module: &[u8], provenance: &Provenance) -> Result<Vec<u8>, InvalidModule> {
     let payloads = checked_payloads(module)?;
+    let reach = Reach::new(&payloads, |name| {
+        EXPORTS.iter().any(|(kept, _)| *kept == name)
+    })?;
     let mut slim = wasm_encoder::Module::new();
     for payload in &payloads {
         match payload {
             Payload::ExportSection(exports) => {
                 slim.section(&kept(exports.clone().into_iter())?);
+            }
+            Payload::CodeSectionStart { .. } => {
+                slim.section(&reach.code(module));
             }
             Payload::CustomSection(_) => {}
             payload => {

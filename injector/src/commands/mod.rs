@@ -32,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Uninstall(flags) => write(global, |dir| uninstall::run(flags, dir)),
         Command::Render(flags) => write(global, |dir| render::run(flags, dir)),
         Command::Relay(flags) => block_on(relay::run(global, flags)),
+        Command::Sandbox(flags) => block_on(sandbox::run(flags)),
         Command::Completions(flags) => completions::run(flags),
     }
     .map(|()| 0)
