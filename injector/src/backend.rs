@@ -53,8 +53,15 @@ impl Backend {
             return Ok(workload);
         }
         Err(Failure::failed(
-            format!("{target}: no such service, {} has only {}", dir.path().display(), workload.name),
-            format!("injector intercept {}", quote(&workload.name)),
+            format!(
+                "{target}: no such service, {} has only {}",
+                dir.path().display(),
+                workload.name
+            ),
+            format!(
+                "its name is {0}, as in: injector intercept {0}",
+                quote(&workload.name)
+            ),
         ))
     }
 
@@ -89,11 +96,20 @@ impl Backend {
     pub fn cluster_object(&self, name: &str, port: u16) -> Option<serde_json::Value> {
         let Self::Envoy(dir) = self;
         let workload = dir.workload();
-        Some(manifest::envoy::cluster(workload, name, workload.port_number(port)?))
+        Some(manifest::envoy::cluster(
+            workload,
+            name,
+            workload.port_number(port)?,
+        ))
     }
 
     /// Adds an intercept if `check` allows it for what is there at that moment.
-    pub fn add(&self, name: &str, intercept: &Intercept, check: impl FnOnce(&Document) -> Result<()>) -> Result<()> {
+    pub fn add(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        check: impl FnOnce(&Document) -> Result<()>,
+    ) -> Result<()> {
         let Self::Envoy(dir) = self;
         dir.add(name, intercept, check)
     }
@@ -101,12 +117,13 @@ impl Backend {
     /// Moves the end of a lease, in seconds since the epoch.
     pub fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
         let Self::Envoy(dir) = self;
-        dir.renew(name, address, expires).map_err(|error| match error {
-            RenewError::Gone => NotRenewed::Removed,
-            RenewError::Taken { owner } => NotRenewed::Taken(owner),
-            RenewError::Dir(EnvoyDirError::NotInstalled(_)) => NotRenewed::Removed,
-            RenewError::Dir(error) => NotRenewed::Failed(error.to_string()),
-        })
+        dir.renew(name, address, expires)
+            .map_err(|error| match error {
+                RenewError::Gone => NotRenewed::Removed,
+                RenewError::Taken { owner } => NotRenewed::Taken(owner),
+                RenewError::Dir(EnvoyDirError::NotInstalled(_)) => NotRenewed::Removed,
+                RenewError::Dir(error) => NotRenewed::Failed(error.to_string()),
+            })
     }
 
     /// Removes an intercept; with an address only if the entry still is that tunnel's.
@@ -159,14 +176,20 @@ pub fn now() -> u64 {
 pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&'w Port> {
     let list = || {
         let ports = workload.ports.iter();
-        let ports: Vec<String> = ports.map(|port| format!("{} ({})", port.name, port.number)).collect();
+        let ports: Vec<String> = ports
+            .map(|port| format!("{} ({})", port.name, port.number))
+            .collect();
         ports.join(", ")
     };
     match (wanted, workload.ports.as_slice()) {
         (Some(wanted), ports) => workload.port(wanted).ok_or_else(|| {
             let example = ports.first().map_or("http", |port| port.name.as_str());
             Failure::usage(
-                format!("--port …:{wanted}: {} has no such port, it has {}", workload.name, list()),
+                format!(
+                    "port {wanted}: {} has no such port, it has {}",
+                    workload.name,
+                    list()
+                ),
                 format!("injector intercept {} --port 3000:{example}", workload.name),
             )
         }),
@@ -177,7 +200,10 @@ pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&
         )),
         (None, [first, ..]) => Err(Failure::usage(
             format!("{} has several ports: {}", workload.name, list()),
-            format!("injector intercept {} --port 3000:{}", workload.name, first.name),
+            format!(
+                "injector intercept {} --port 3000:{}",
+                workload.name, first.name
+            ),
         )),
     }
 }

@@ -40,12 +40,27 @@ fn version() -> &'static str {
 
 /// Flags that stand before or after any command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The directory of files that a plain Envoy watches (`injector sandbox` prints it)
-    #[arg(long, global = true, value_name = "DIR", env = "INJECTOR_ENVOY")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "INJECTOR_ENVOY",
+        hide_env_values = true
+    )]
     pub envoy: Option<PathBuf>,
     /// How to print what was asked for [default: text]
-    #[arg(short, long, global = true, value_name = "text|json|yaml|name", default_value = "text", hide_possible_values = true, hide_default_value = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "text|json|yaml|name",
+        default_value = "text",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub output: Format,
     /// Only errors on stderr: no block, no notes, no line per request
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -70,7 +85,10 @@ pub enum Format {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "each one's help is its type's doc comment, which one here would replace")]
+#[expect(
+    missing_docs,
+    reason = "each one's help is its type's doc comment, which one here would replace"
+)]
 pub enum Command {
     Intercept(Intercept),
     Leave(Leave),
@@ -153,10 +171,16 @@ pub struct Conditions {
 
 /// Remove intercepts, whether or not the command that made them still runs
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  injector leave orders-bob\n  injector leave --all            # all of yours\n  injector leave --force orders-alice")]
+#[command(
+    after_help = "Examples:\n  injector leave orders-bob\n  injector leave --all            # all of yours\n  injector leave --force orders-alice"
+)]
 pub struct Leave {
     /// Their names
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "NAME"
+    )]
     pub names: Vec<String>,
     /// All of yours (with --force: everybody's)
     #[arg(long)]
@@ -168,7 +192,9 @@ pub struct Leave {
 
 /// List all intercepts
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  injector list\n  injector list -o json\n  injector leave $(injector list -o name)")]
+#[command(
+    after_help = "Examples:\n  injector list\n  injector list -o name\n  injector list -o json"
+)]
 pub struct List {}
 
 /// Show intercepts in full
@@ -196,13 +222,18 @@ Exit code 0 whether or not an intercept takes the request.";
 #[command(after_help = EXPLAIN_HELP, override_usage = EXPLAIN_USAGE)]
 pub struct Explain {
     /// TARGET PATH; with --config just PATH (a query string may follow)
-    #[arg(required = true, num_args = 1..=2, value_names = ["TARGET", "PATH"])]
+    #[arg(required = true, num_args = 1..=2, value_names = ["TARGET", "PATH"], hide = true)]
     pub words: Vec<String>,
     /// Ask this plugin configuration (JSON; `-` is stdin) instead of a service's
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The request's method
-    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    #[arg(
+        short = 'X',
+        long = "request",
+        value_name = "METHOD",
+        default_value = "GET"
+    )]
     pub method: String,
     /// A header of the request (repeat)
     #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
@@ -214,7 +245,9 @@ pub struct Explain {
 
 /// Run the in-cluster end of the tunnels
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  injector relay --listen 0.0.0.0:8080 --listen 0.0.0.0:8081 --control 127.0.0.1:7070")]
+#[command(
+    after_help = "Example:\n  injector relay --listen 0.0.0.0:8080 --listen 0.0.0.0:8081 --control 127.0.0.1:7070"
+)]
 pub struct Relay {
     /// Where requests of the mesh come in, HTTP/1.1 and h2c (repeat)
     #[arg(long, value_name = "ADDR", default_values = ["0.0.0.0:8080", "0.0.0.0:8081"])]
@@ -226,7 +259,9 @@ pub struct Relay {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  injector completions bash > ~/.local/share/bash-completion/completions/injector")]
+#[command(
+    after_help = "Example:\n  injector completions bash > ~/.local/share/bash-completion/completions/injector"
+)]
 pub struct Completions {
     /// The shell
     pub shell: Shell,

@@ -7,8 +7,9 @@ use intercept_core::{
 };
 
 use crate::cli;
-use crate::regex_position::{self, InvalidRegex};
+use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::regex_position::{self, InvalidRegex};
 
 /// The header of `--http-header auto`.
 pub const AUTO_HEADER: &str = "x-intercept-id";
@@ -84,7 +85,11 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
-                let hint = format!("injector intercept … --http-header={flag}=VALUE");
+                let name = if flag.is_empty() { "Coder" } else { flag };
+                let hint = format!(
+                    "injector intercept … {}",
+                    quote(&format!("--http-header={name}=VALUE"))
+                );
                 return Err(Failure::usage(error, hint));
             }
         }
@@ -100,7 +105,11 @@ fn pair(flag: &str) -> Option<(String, String)> {
 
 fn path(flags: &cli::Conditions) -> Result<Option<MatchPath>> {
     let equal = flags.http_path_equal.iter().cloned().map(MatchPath::Equal);
-    let prefix = flags.http_path_prefix.iter().cloned().map(MatchPath::Prefix);
+    let prefix = flags
+        .http_path_prefix
+        .iter()
+        .cloned()
+        .map(MatchPath::Prefix);
     let regex = flags.http_path_regex.iter().cloned().map(MatchPath::Regex);
     let mut paths = equal.chain(prefix).chain(regex);
     let first = paths.next();
@@ -182,7 +191,10 @@ fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
             let flag = path_flag(path);
             Failure::usage(
                 format!("{flag}: expected a path that begins with `/` and has neither `?` nor `#`"),
-                format!("injector intercept … {}", corrected_path(&flag, text)),
+                format!(
+                    "injector intercept … {}",
+                    quote(&corrected_path(&flag, text))
+                ),
             )
         }
         (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
@@ -255,7 +267,11 @@ pub fn name(flag: &str) -> Result<String> {
     if label == flag && !label.is_empty() {
         return Ok(label);
     }
-    let suggestion = if label.is_empty() { "orders-bob" } else { &label };
+    let suggestion = if label.is_empty() {
+        "orders-bob"
+    } else {
+        &label
+    };
     Err(Failure::usage(
         format!("--name {flag}: expected lower-case letters, digits and `-`, at most 63"),
         format!("injector intercept … --name={suggestion}"),
@@ -277,3 +293,6 @@ pub fn label(text: &str) -> String {
     label.truncate(63);
     label.trim_end_matches('-').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,13 @@ impl Asked {
 
 /// Name in lower case and value without the white space around it. Envoy shows `Host` as `:authority`.
 fn header_line(line: &str) -> Option<(String, &str)> {
-    let at = line.strip_prefix(':').map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
-    let (name, value) = (line[..at].trim().to_ascii_lowercase(), line[at + 1..].trim());
+    let at = line
+        .strip_prefix(':')
+        .map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
+    let (name, value) = (
+        line[..at].trim().to_ascii_lowercase(),
+        line[at + 1..].trim(),
+    );
     match name.as_str() {
         "" => None,
         "host" => Some((":authority".to_owned(), value)),
@@ -150,7 +155,9 @@ fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
     let (config, unread) = parse(document);
     let (matcher, invalid) = Matcher::compile(config);
     let explained = matcher.explain(request);
-    let winner = explained.iter().find(|entry| entry.verdict == Verdict::Wins);
+    let winner = explained
+        .iter()
+        .find(|entry| entry.verdict == Verdict::Wins);
     let intercept = winner.map(|entry| entry.intercept.to_owned());
     let explained = explained.into_iter().map(|entry| Considered {
         intercept: entry.intercept.to_owned(),
@@ -168,7 +175,13 @@ fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
             None => notes.push(reason),
         }
     }
-    (Answer { intercept, considered }, notes)
+    (
+        Answer {
+            intercept,
+            considered,
+        },
+        notes,
+    )
 }
 
 impl Shown for Answer {
@@ -181,7 +194,11 @@ impl Shown for Answer {
             .considered
             .iter()
             .map(|entry| {
-                let cells = [format!("  {}", entry.intercept), entry.verdict.to_owned(), entry.reason.clone()];
+                let cells = [
+                    format!("  {}", entry.intercept),
+                    entry.verdict.to_owned(),
+                    entry.reason.clone(),
+                ];
                 cells.to_vec()
             })
             .collect();

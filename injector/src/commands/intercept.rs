@@ -14,9 +14,9 @@ use crate::hint::{OrHint, Result};
 use crate::manifest::facts::{Port, Protocol};
 use crate::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
+use crate::session;
 use crate::session::plan::Plan;
 use crate::session::presence::{self, Presence};
-use crate::session;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
 
@@ -35,7 +35,10 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         backend.sweep()?;
     }
     let document = backend.document()?;
-    let mine = document.intercepts.get(&name).filter(|known| known.owner == owner);
+    let mine = document
+        .intercepts
+        .get(&name)
+        .filter(|known| known.owner == owner);
     let control = workload.relay.control;
     let mut plan = Plan {
         workload: workload.name.clone(),
@@ -52,18 +55,21 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
         replaces: match mine {
-            Some(known) if flags.replace || presence::ask(control, &known.address).await != Presence::Up => {
+            Some(known)
+                if flags.replace
+                    || presence::ask(control, &known.address).await != Presence::Up =>
+            {
                 Some(known.address.clone())
             }
             _ => None,
         },
         name,
     };
+    let place = Remembered::of(&backend.identity(), &plan.workload);
     if wanted.conditions.auto {
-        let value = own_value(&backend, &plan.workload, mine, flags.dry_run)?;
         plan.headers.push(MatchHeader {
             name: AUTO_HEADER.to_owned(),
-            value,
+            value: own_value(place.as_ref(), mine),
         });
     }
     if flags.dry_run {
@@ -71,6 +77,13 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     }
     // Before the tunnel, so that a refusal is quick; again when the entry is written, since others write too.
     plan.check(&document, &any_address(&plan), now())?;
+    if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
+    {
+        own.value = place.remember(&own.value).or_hint(
+            "the header of your own could not be remembered",
+            "export XDG_STATE_HOME=… (a directory that you may write to)",
+        )?;
+    }
     session::run(global, &backend, plan, &flags.command).await
 }
 
@@ -93,23 +106,18 @@ impl Wanted {
     }
 }
 
-/// The value of the developer's own header: the remembered one, else that of the intercept whose place is taken, else a new one, which is remembered.
-fn own_value(backend: &Backend, workload: &str, mine: Option<&Intercept>, dry_run: bool) -> Result<String> {
-    let place = Remembered::of(&backend.identity(), workload);
-    if let Some(known) = place.as_ref().and_then(Remembered::recall) {
-        return Ok(known);
-    }
-    let inherited = mine
-        .and_then(|intercept| intercept.headers.iter().find(|header| header.name == AUTO_HEADER))
-        .filter(|header| uuid::Uuid::try_parse(&header.value).is_ok())
-        .map(|header| header.value.clone());
-    let value = inherited.unwrap_or_else(new_id);
-    match place {
-        Some(place) if !dry_run => place
-            .remember(&value)
-            .or_hint("the header of your own could not be remembered", "export XDG_STATE_HOME=… (a directory that you may write to)"),
-        _ => Ok(value),
-    }
+/// The value of the developer's own header: the remembered one, else that of the intercept whose place is taken, else a new one.
+fn own_value(place: Option<&Remembered>, mine: Option<&Intercept>) -> String {
+    let inherited = || {
+        let headers = &mine?.headers;
+        let own = headers.iter().find(|header| header.name == AUTO_HEADER)?;
+        uuid::Uuid::try_parse(&own.value).ok()?;
+        Some(own.value.clone())
+    };
+    place
+        .and_then(Remembered::recall)
+        .or_else(inherited)
+        .unwrap_or_else(new_id)
 }
 
 fn url(workload: &str, port: &Port) -> String {

@@ -81,7 +81,10 @@ struct Removed {
 
 impl Shown for Removed {
     fn text(&self) -> String {
-        self.removed.iter().map(|name| format!("{name} removed\n")).collect()
+        self.removed
+            .iter()
+            .map(|name| format!("{name} removed\n"))
+            .collect()
     }
 
     fn names(&self) -> Vec<&str> {

@@ -114,7 +114,14 @@ impl Shown for Table {
         if self.0.is_empty() {
             return String::new();
         }
-        let head = ["NAME", "DEVELOPER", "REQUESTS", "DESTINATION", "LEASE", "TUNNEL"];
+        let head = [
+            "NAME",
+            "DEVELOPER",
+            "REQUESTS",
+            "DESTINATION",
+            "LEASE",
+            "TUNNEL",
+        ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.0.iter().map(|shown| {
             vec![
@@ -140,7 +147,10 @@ impl Shown for InterceptShown {
             ("claimed by", self.developer.clone()),
             ("workload", format!("{}, port {}", self.workload, self.port)),
             ("requests", self.requests.clone()),
-            ("destination", format!("cluster {}, tunnel {}", self.cluster, self.address)),
+            (
+                "destination",
+                format!("cluster {}, tunnel {}", self.cluster, self.address),
+            ),
             ("lease", self.lease_left()),
             ("tunnel", self.tunnel.to_string()),
         ];

@@ -20,9 +20,15 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
     let control = bind("--control", flags.control).await?;
     if !global.quiet {
         for listener in &data {
-            eprintln!("data on {}", listener.local_addr().or_hint("--listen", hint)?);
+            eprintln!(
+                "data on {}",
+                listener.local_addr().or_hint("--listen", hint)?
+            );
         }
-        eprintln!("control on {}", control.local_addr().or_hint("--control", hint)?);
+        eprintln!(
+            "control on {}",
+            control.local_addr().or_hint("--control", hint)?
+        );
     }
     let stopped = async {
         tokio::select! {
@@ -30,7 +36,9 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    serve(data, control, Options::default(), stopped).await.or_hint("relay", hint)
+    serve(data, control, Options::default(), stopped)
+        .await
+        .or_hint("relay", hint)
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {

@@ -15,7 +15,10 @@ pub async fn run(global: &Global, flags: &Status) -> Result<()> {
     };
     match all.iter().position(|shown| shown.name == *name) {
         Some(place) => print::print(global.output, &all.swap_remove(place)),
-        None => Err(super::leave::unknown(name, all.iter().map(|shown| &shown.name))),
+        None => Err(super::leave::unknown(
+            name,
+            all.iter().map(|shown| &shown.name),
+        )),
     }
 }
 

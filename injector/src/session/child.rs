@@ -54,7 +54,10 @@ impl Child {
         if signal == Signal::INT && io::stdin().is_terminal() {
             return;
         }
-        let pid = self.process.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        let pid = self
+            .process
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         if let Some(pid) = pid {
             // It may have ended a moment ago.
             let _ = kill_process(pid, signal);
@@ -64,7 +67,10 @@ impl Child {
     /// Ends it: SIGTERM, and SIGKILL when it does not listen.
     pub async fn end(&mut self) {
         self.pass(Signal::TERM);
-        if tokio::time::timeout(GRACE, self.process.wait()).await.is_err() {
+        if tokio::time::timeout(GRACE, self.process.wait())
+            .await
+            .is_err()
+        {
             let _ = self.process.kill().await;
         }
     }

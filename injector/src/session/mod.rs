@@ -48,9 +48,17 @@ const LOOK: Duration = Duration::from_secs(2);
 const RETRY_SECONDS: u64 = 10;
 
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
-pub async fn run(global: &Global, backend: &Backend, plan: Plan, command: &[OsString]) -> Result<u8> {
+pub async fn run(
+    global: &Global,
+    backend: &Backend,
+    plan: Plan,
+    command: &[OsString],
+) -> Result<u8> {
     let mut signals = Signals::catch().map_err(|error| {
-        Failure::failed(format_args!("signals: {error}"), "injector intercept --help")
+        Failure::failed(
+            format_args!("signals: {error}"),
+            "injector intercept --help",
+        )
     })?;
     let mut session = Session::new(global, backend, plan);
     let end = tokio::select! {
@@ -112,10 +120,16 @@ impl<'a> Session<'a> {
     /// Tunnel, then entry, then the word that it lives.
     async fn start(&mut self, warn_of_silence: bool) -> Result<()> {
         let listens = listens(self.plan.developer_port);
-        let (up, listens) = tokio::join!(self.tunnel.first_up(self.plan.control, TUNNEL_TIMEOUT), listens);
+        let (up, listens) = tokio::join!(
+            self.tunnel.first_up(self.plan.control, TUNNEL_TIMEOUT),
+            listens
+        );
         up?;
         self.add()?;
-        let live = self.backend.wait_live(&self.plan.name, &self.address, ENVOY_TIMEOUT).await;
+        let live = self
+            .backend
+            .wait_live(&self.plan.name, &self.address, ENVOY_TIMEOUT)
+            .await;
         if words::takes_everybody(&self.entry()) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -130,8 +144,16 @@ impl<'a> Session<'a> {
             ));
         }
         self.report.live(&self.plan, &live);
-        let shown = InterceptShown::new(self.plan.name.clone(), &self.plan.workload, self.entry(), Presence::Up);
-        print::print(self.global.output, &LiveShown::new(&self.plan, shown, &live))
+        let shown = InterceptShown::new(
+            self.plan.name.clone(),
+            &self.plan.workload,
+            self.entry(),
+            Presence::Up,
+        );
+        print::print(
+            self.global.output,
+            &LiveShown::new(&self.plan, shown, &live),
+        )
     }
 
     /// Writes the entry with a fresh lease, if it may be there.
@@ -190,18 +212,30 @@ impl<'a> Session<'a> {
                 if std::mem::take(&mut self.is_away) {
                     self.report.note("the tunnel is back");
                 }
-                self.report.detail(&format!("the tunnel is up, the relay's version {relay_version}"));
+                self.report.detail(&format!(
+                    "the tunnel is up, the relay's version {relay_version}"
+                ));
             }
             Ok(Event::Away { reason, retry_in }) => {
                 // Once per absence; each further attempt is for the curious.
                 if !std::mem::replace(&mut self.is_away, true) {
-                    self.report.warn(&format!("the tunnel is away ({reason}); meanwhile the cluster answers"));
+                    self.report.warn(&format!(
+                        "the tunnel is away ({reason}); meanwhile the cluster answers"
+                    ));
                 }
-                self.report.detail(&format!("{reason}; next attempt in {} ms", retry_in.as_millis()));
+                self.report.detail(&format!(
+                    "{reason}; next attempt in {} ms",
+                    retry_in.as_millis()
+                ));
             }
             Ok(Event::Request(line)) => self.report.request(&line),
             Ok(Event::Replaced) => {}
-            Err(why) => return Err(Failure::failed(format!("{}: {why}", self.plan.name), "injector status")),
+            Err(why) => {
+                return Err(Failure::failed(
+                    format!("{}: {why}", self.plan.name),
+                    "injector status",
+                ));
+            }
         }
         Ok(())
     }
@@ -219,7 +253,11 @@ impl<'a> Session<'a> {
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
                 self.expires = entry.expires;
-                if now >= self.renew_at { self.renew(now) } else { Ok(()) }
+                if now >= self.renew_at {
+                    self.renew(now)
+                } else {
+                    Ok(())
+                }
             }
             Some(entry) if entry.address == self.address => self.come_back(),
             None if self.expires <= now => self.come_back(),
@@ -233,14 +271,18 @@ impl<'a> Session<'a> {
         match self.backend.renew(&self.plan.name, &self.address, expires) {
             Ok(()) => {
                 self.leased_until(expires);
-                self.report.detail(&format!("lease renewed for {}", words::span(self.plan.lease)));
+                self.report.detail(&format!(
+                    "lease renewed for {}",
+                    words::span(self.plan.lease)
+                ));
                 Ok(())
             }
             Err(NotRenewed::Removed) => Err(self.removed()),
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
                 self.renew_at = now.saturating_add(RETRY_SECONDS);
-                self.report.warn(&format!("the lease could not be renewed: {why}"));
+                self.report
+                    .warn(&format!("the lease could not be renewed: {why}"));
                 Ok(())
             }
         }
@@ -250,20 +292,27 @@ impl<'a> Session<'a> {
     fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
         self.add()?;
-        self.report.note("the lease had run out while this machine slept; the intercept is back");
+        self.report
+            .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())
     }
 
     fn removed(&self) -> Failure {
         Failure::failed(
-            format!("{}: somebody removed this intercept; it is not brought back", self.plan.name),
+            format!(
+                "{}: somebody removed this intercept; it is not brought back",
+                self.plan.name
+            ),
             "ask the others, then start it again; what there is: injector list",
         )
     }
 
     fn taken(&self, owner: &str) -> Failure {
         Failure::failed(
-            format!("{}: {owner} took this name for another intercept", self.plan.name),
+            format!(
+                "{}: {owner} took this name for another intercept",
+                self.plan.name
+            ),
             "injector status",
         )
     }
@@ -311,8 +360,15 @@ async fn wait_for(child: &mut Option<Child>) -> u8 {
 
 /// Does anything take connections on this port, on either of the addresses that are tried?
 async fn listens(port: u16) -> bool {
-    for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        let connected = timeout(Duration::from_millis(200), TcpStream::connect((address, port))).await;
+    for address in [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ] {
+        let connected = timeout(
+            Duration::from_millis(200),
+            TcpStream::connect((address, port)),
+        )
+        .await;
         if matches!(connected, Ok(Ok(_))) {
             return true;
         }

@@ -66,7 +66,12 @@ impl Plan {
     }
 
     /// May this entry be added to what is there? Returns what the developer should know all the same.
-    pub fn check(&self, document: &Document, intercept: &Intercept, now: u64) -> Result<Vec<String>> {
+    pub fn check(
+        &self,
+        document: &Document,
+        intercept: &Intercept,
+        now: u64,
+    ) -> Result<Vec<String>> {
         self.check_name(document)?;
         self.check_limits(document, intercept)?;
         self.check_conflicts(document, intercept, now)
@@ -76,7 +81,10 @@ impl Plan {
         let Some(known) = document.intercepts.get(&self.name) else {
             if document.intercepts.len() >= MAX_INTERCEPTS {
                 return Err(Failure::failed(
-                    format!("{}: has {MAX_INTERCEPTS} intercepts already, which is the most", self.workload),
+                    format!(
+                        "{}: has {MAX_INTERCEPTS} intercepts already, which is the most",
+                        self.workload
+                    ),
                     "injector list",
                 ));
             }
@@ -84,14 +92,26 @@ impl Plan {
         };
         if known.owner != self.owner {
             return Err(Failure::failed(
-                format!("{}: {} has an intercept of this name", self.name, known.owner),
-                format!("injector intercept {} --name=ANOTHER-NAME", quote(&self.workload)),
+                format!(
+                    "{}: {} has an intercept of this name",
+                    self.name, known.owner
+                ),
+                format!(
+                    "injector intercept {} --name=ANOTHER-NAME",
+                    quote(&self.workload)
+                ),
             ));
         }
         if self.replaces.as_ref() != Some(&known.address) {
             return Err(Failure::failed(
-                format!("{}: an intercept of yours has this name, and its tunnel is up", self.name),
-                format!("take its place with --replace, or end it: injector leave {}", self.name),
+                format!(
+                    "{}: an intercept of yours has this name, and its tunnel is up",
+                    self.name
+                ),
+                format!(
+                    "take its place with --replace, or end it: injector leave {}",
+                    self.name
+                ),
             ));
         }
         Ok(())
@@ -106,7 +126,11 @@ impl Plan {
                     words::span(self.lease),
                     words::span(longest)
                 ),
-                format!("injector intercept {} --lease={}s", quote(&self.workload), longest.as_secs()),
+                format!(
+                    "injector intercept {} --lease={}s",
+                    quote(&self.workload),
+                    longest.as_secs()
+                ),
             ));
         }
         validate(&self.name, intercept, &document.limits).map_err(|invalid| {
@@ -117,7 +141,12 @@ impl Plan {
         })
     }
 
-    fn check_conflicts(&self, document: &Document, intercept: &Intercept, now: u64) -> Result<Vec<String>> {
+    fn check_conflicts(
+        &self,
+        document: &Document,
+        intercept: &Intercept,
+        now: u64,
+    ) -> Result<Vec<String>> {
         conflict::check(document, &self.name, intercept, now)
             .iter()
             .map(|meeting| self.judge(meeting))
@@ -137,17 +166,20 @@ impl Plan {
                 format!(
                     "{}: {other} of {owner} matches the same requests{}",
                     self.name,
-                    such.map(|such| format!(", for example {such}")).unwrap_or_default()
+                    such.map(|such| format!(", for example {such}"))
+                        .unwrap_or_default()
                 ),
                 "add a header that only you send, or create it all the same with --allow-overlap",
             )),
             Kind::Refused => Ok(format!(
                 "{other} of {owner} matches the same requests{}; which of the two takes them: injector explain",
-                such.map(|such| format!(", for example {such}")).unwrap_or_default()
+                such.map(|such| format!(", for example {such}"))
+                    .unwrap_or_default()
             )),
             Kind::Note { winner } => Ok(format!(
                 "a request that carries your header and that of {other} ({owner}) goes to {winner}{}",
-                such.map(|such| format!("; for example {such}")).unwrap_or_default()
+                such.map(|such| format!("; for example {such}"))
+                    .unwrap_or_default()
             )),
         }
     }
@@ -156,9 +188,16 @@ impl Plan {
 /// `GET /api with Coder: Bob`.
 fn in_words(example: &ExampleRequest) -> String {
     let headers = example.headers.iter();
-    let headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers: Vec<String> = headers
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     match headers.as_slice() {
         [] => format!("{} {}", example.method, example.path),
-        headers => format!("{} {} with {}", example.method, example.path, headers.join(", ")),
+        headers => format!(
+            "{} {} with {}",
+            example.method,
+            example.path,
+            headers.join(", ")
+        ),
     }
 }

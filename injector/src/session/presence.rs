@@ -65,6 +65,9 @@ async fn answer(control: SocketAddr, address: &str) -> Option<Answer> {
         .body(Empty::<Bytes>::new())
         .ok()?;
     let response = sender.send_request(request).await.ok()?;
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await.ok()?;
+    let body = Limited::new(response.into_body(), ANSWER_LIMIT)
+        .collect()
+        .await
+        .ok()?;
     serde_json::from_slice(&body.to_bytes()).ok()
 }

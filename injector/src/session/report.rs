@@ -79,9 +79,18 @@ fn block(plan: &Plan, live: &Live) -> String {
     };
     let mut rows = vec![
         vec!["  requests".to_owned(), words::conditions(&intercept)],
-        vec!["  to".to_owned(), format!("{}, port {}", plan.workload, plan.port)],
-        vec!["  go to".to_owned(), format!("127.0.0.1:{} on this machine", plan.developer_port)],
-        vec!["  lease".to_owned(), format!("{}, renewed while this runs", words::span(plan.lease))],
+        vec![
+            "  to".to_owned(),
+            format!("{}, port {}", plan.workload, plan.port),
+        ],
+        vec![
+            "  go to".to_owned(),
+            format!("127.0.0.1:{} on this machine", plan.developer_port),
+        ],
+        vec![
+            "  lease".to_owned(),
+            format!("{}, renewed while this runs", words::span(plan.lease)),
+        ],
     ];
     if let Some(example) = curl::example(plan) {
         let headers: Vec<String> = example
@@ -95,7 +104,11 @@ fn block(plan: &Plan, live: &Live) -> String {
         rows.push(vec!["  try".to_owned(), curl::line(plan, &example)]);
     }
     let table = crate::print::table(&rows);
-    format!("{BOLD}{}{BOLD:#} {verified}\n{}", plan.name, table.trim_end())
+    format!(
+        "{BOLD}{}{BOLD:#} {verified}\n{}",
+        plan.name,
+        table.trim_end()
+    )
 }
 
 /// `14:03:07.123 GET /api/orders 200 12 ms answered`.

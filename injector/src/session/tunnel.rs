@@ -46,7 +46,12 @@ impl Tunnel {
         let shutdown = async {
             let _ = shutdown_rx.await;
         };
-        let keeper = tokio::spawn(developer::run(developer, Tcp(plan.control), all_tx, shutdown));
+        let keeper = tokio::spawn(developer::run(
+            developer,
+            Tcp(plan.control),
+            all_tx,
+            shutdown,
+        ));
         Self {
             events_rx,
             shutdown_tx: Some(shutdown_tx),

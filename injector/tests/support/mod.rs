@@ -40,10 +40,22 @@ impl Place {
     pub fn with(change: impl FnOnce(&mut Workload)) -> Self {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (data, control) = runtime.block_on(async {
-            let data = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let control = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let addresses = (data.local_addr().expect("bound"), control.local_addr().expect("bound"));
-            tokio::spawn(relay::serve(vec![data], control, relay::Options::default(), std::future::pending()));
+            let data = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bound");
+            let control = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("bound");
+            let addresses = (
+                data.local_addr().expect("bound"),
+                control.local_addr().expect("bound"),
+            );
+            tokio::spawn(relay::serve(
+                vec![data],
+                control,
+                relay::Options::default(),
+                std::future::pending(),
+            ));
             addresses
         });
         let place = Self {
@@ -320,9 +332,16 @@ pub fn developer_server(text: &'static str) -> u16 {
             let Ok(mut stream) = stream else { continue };
             thread::spawn(move || {
                 let mut lines = BufReader::new(stream.try_clone()?).lines();
-                while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+                while lines
+                    .next()
+                    .transpose()?
+                    .is_some_and(|line| !line.is_empty())
+                {}
                 let length = text.len();
-                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}")
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+                )
             });
         }
     });
