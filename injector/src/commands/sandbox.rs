@@ -1,6 +1,8 @@
 //! `injector sandbox`: starts everything on this machine, says what to type next, and stops it all on Ctrl-C.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -46,15 +48,15 @@ pub async fn run(args: &Args) -> Result<()> {
 
 /// A reader that has gone away wanted no more.
 fn tell(sandbox: &Sandbox, args: &Args) {
-    let _ = io::stdout().write_all(next_steps(sandbox, args).as_bytes());
+    let text = next_steps(sandbox.address(), sandbox.dir().path(), args.port);
+    let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
 }
 
-fn next_steps(sandbox: &Sandbox, args: &Args) -> String {
-    let url = format!("http://{}", sandbox.address());
-    let port = sandbox.address().port();
-    let taken = if args.port.is_none() && port != USUAL_PORT {
-        format!("port {USUAL_PORT} is taken, so it is {port}\n")
+fn next_steps(address: SocketAddr, dir: &Path, wanted: Option<u16>) -> String {
+    let url = format!("http://{address}");
+    let taken = if wanted.is_none() && address.port() != USUAL_PORT {
+        format!("port {USUAL_PORT} is taken, so it is {}\n", address.port())
     } else {
         String::new()
     };
@@ -63,9 +65,10 @@ fn next_steps(sandbox: &Sandbox, args: &Args) -> String {
          in another terminal:\n  \
            export INJECTOR_ENVOY={}\n  \
            curl {url}/api/version\n  \
-           injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n  \
+           injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n\
+         and in a third one, with your own server on port 3000:\n  \
            curl -H 'Coder: Bob' {url}/api/version\n",
-        quote(&sandbox.dir().path().to_string_lossy()),
+        quote(&dir.to_string_lossy()),
     )
 }
 
@@ -114,5 +117,27 @@ impl Stop {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next_steps_on(port: u16, wanted: Option<u16>) -> String {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        next_steps(address, Path::new("/tmp/injector-sandbox-x/envoy"), wanted)
+    }
+
+    #[test]
+    fn a_newcomer_reads_what_to_type_next() {
+        insta::assert_snapshot!(next_steps_on(8080, None));
+    }
+
+    #[test]
+    fn another_port_than_usual_is_said_unless_it_was_asked_for() {
+        let taken = "port 8080 is taken, so it is 8081";
+        assert!(next_steps_on(8081, None).contains(taken));
+        assert!(!next_steps_on(8081, Some(8081)).contains(taken));
     }
 }

@@ -174,3 +174,172 @@ async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::manifest::facts::{Module, Relay, WORKLOAD_VERSION};
+
+    const SHORT: Duration = Duration::from_millis(60);
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// An Envoy that received version 3 with one intercept, runs `accepted`, and has these clusters.
+    fn answers(
+        accepted: &'static str,
+        clusters: &'static [&'static str],
+    ) -> impl Fn(&str) -> Value {
+        move |path| {
+            if path.starts_with("/stats") {
+                return json!({"stats": [{"name": "extension_config_discovery.http_filter.intercept.version_text", "value": accepted}]});
+            }
+            if path.contains("dynamic_active_clusters") {
+                let clusters = clusters.iter();
+                return json!({"configs": clusters.map(|name| json!({"cluster": {"name": name}})).collect::<Vec<_>>()});
+            }
+            let document =
+                json!({"version": 1, "intercepts": {"bob": {"address": "aa"}}}).to_string();
+            json!({"configs": [
+                {"ecds_filter": {"name": "another"}},
+                {"version_info": "3", "ecds_filter": {"name": "intercept", "typed_config": {"config": {"configuration": {"value": document}}}}},
+            ]})
+        }
+    }
+
+    /// Answers every connection's one question, and closes it.
+    async fn admin(answer: impl Fn(&str) -> Value + Send + Sync + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(answer);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    let mut head = vec![0; 4096];
+                    let length = stream.read(&mut head).await.unwrap_or(0);
+                    let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                    let Some(path) = head.split_whitespace().nth(1) else {
+                        return;
+                    };
+                    let body = answer(path).to_string();
+                    let text = format!(
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    let _ = stream.write_all(text.as_bytes()).await;
+                });
+            }
+        });
+        address
+    }
+
+    fn workload(admin: Option<SocketAddr>) -> Workload {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Workload {
+            version: WORKLOAD_VERSION,
+            name: "orders".to_owned(),
+            ports: Vec::new(),
+            relay: Relay {
+                data: anywhere,
+                control: anywhere,
+            },
+            module: Module::new("/filter.wasm".into(), b""),
+            limits: intercept_core::Limits::default(),
+            admin,
+        }
+    }
+
+    const BOB: Awaited<'static> = Awaited {
+        name: "bob",
+        address: Some("aa"),
+        cluster: Some("intercept|bob"),
+    };
+
+    async fn why(
+        answer: impl Fn(&str) -> Value + Send + Sync + 'static,
+        awaited: Awaited<'_>,
+    ) -> String {
+        let admin = admin(answer).await;
+        match wait(&workload(Some(admin)), awaited, SHORT).await {
+            Live::NotVerified { why } => why,
+            Live::Verified => "verified".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_intercept_is_live_once_its_entry_is_accepted_and_its_cluster_there() {
+        let admin = admin(answers("3", &["intercept|bob"])).await;
+        let live = wait(&workload(Some(admin)), BOB, LONG).await;
+        assert_eq!(live, Live::Verified);
+    }
+
+    #[tokio::test]
+    async fn what_envoy_received_and_refused_is_not_live() {
+        let why = why(answers("2", &["intercept|bob"]), BOB).await;
+        assert!(why.starts_with("Envoy refused"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_intercept_without_its_cluster_is_not_live() {
+        let why = why(answers("3", &["intercept|bobby"]), BOB).await;
+        assert!(
+            why.starts_with("Envoy has not taken the cluster intercept|bob"),
+            "{why}"
+        );
+    }
+
+    #[tokio::test]
+    async fn another_tunnels_entry_of_the_same_name_is_not_ours() {
+        let awaited = Awaited {
+            address: Some("bb"),
+            ..BOB
+        };
+        let why = why(answers("3", &["intercept|bob"]), awaited).await;
+        assert!(
+            why.starts_with("Envoy has not taken the filter's configuration"),
+            "{why}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_intercept_is_gone_when_envoy_has_none_of_the_name() {
+        let gone = Awaited {
+            name: "alice",
+            address: None,
+            cluster: None,
+        };
+        let admin = admin(answers("3", &[])).await;
+        assert_eq!(
+            wait(&workload(Some(admin)), gone, LONG).await,
+            Live::Verified
+        );
+        let still = Awaited {
+            name: "bob",
+            ..gone
+        };
+        assert!(
+            why(answers("3", &[]), still)
+                .await
+                .starts_with("Envoy has not taken")
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_to_ask_is_said_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let started = Instant::now();
+        for admin in [Some(address), None] {
+            let live = wait(&workload(admin), BOB, LONG).await;
+            assert!(matches!(live, Live::NotVerified { .. }), "{live:?}");
+        }
+        assert!(started.elapsed() < LONG / 2);
+    }
+}

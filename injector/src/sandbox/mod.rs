@@ -285,4 +285,3 @@ fn envoy_error(happened: &str, files: &Path) -> SandboxError {
         log: lines[lines.len().saturating_sub(10)..].join("\n"),
     }
 }
-

@@ -118,3 +118,46 @@ impl Body for Events {
         SizeHint::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ask(request: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        tokio::spawn(serve(listener));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn every_answer_says_that_the_cluster_gave_it() {
+        let answer = ask("GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.contains("x-orders: v1 (cluster)"), "{answer}");
+        assert!(
+            answer.ends_with("\r\n\r\norders v1 (cluster): GET /hello\n"),
+            "{answer}"
+        );
+        let answer = ask("GET /api/version HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        assert!(
+            answer.contains("content-type: application/json"),
+            "{answer}"
+        );
+        assert!(answer.contains(r#""answered_by":"cluster""#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_post_comes_back_as_it_was_sent() {
+        let answer = ask("POST /api/x HTTP/1.1\r\nhost: a\r\ncontent-type: a/b\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc").await;
+        assert!(answer.contains("content-type: a/b"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
+    }
+}

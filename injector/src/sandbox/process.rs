@@ -66,3 +66,52 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn sleeper(files: &Path) -> Process {
+        Process::start(Path::new("/bin/sleep"), &["600".into()], files).unwrap()
+    }
+
+    #[tokio::test]
+    async fn when_we_are_gone_the_process_and_its_files_go_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let files = scratch.path().join("files");
+        std::fs::create_dir(&files).unwrap();
+        let mut process = sleeper(&files);
+        // What the system does to our end of the pipe when we die.
+        process._alive = None;
+        let ended = timeout(LONG, process.ended())
+            .await
+            .expect("killed by the watch");
+        assert!(ended.contains("SIGKILL"), "{ended}");
+        timeout(LONG, process.watch.wait())
+            .await
+            .expect("the watch ends")
+            .unwrap();
+        assert!(!files.exists());
+    }
+
+    #[tokio::test]
+    async fn stopping_ends_the_process_and_leaves_the_files_to_their_owner() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut process = sleeper(scratch.path());
+        timeout(LONG, process.stop()).await.expect("stopped");
+        assert!(process.ended().await.contains("SIGKILL"));
+        assert!(scratch.path().exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(Process::start(Path::new("/none"), &[], scratch.path()).is_err());
+    }
+}
