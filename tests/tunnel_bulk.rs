@@ -4,7 +4,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use harness::tunnel::{Client, LocalServer, Machine, Relay, ask, developer, eventually, full, h1, h2, repeat, request, within};
+use harness::tunnel::{
+    Client, LocalServer, Machine, Relay, ask, developer, eventually, full, h1, h2, repeat, request,
+    within,
+};
 use http_body_util::BodyExt;
 
 const GIB: u64 = 1 << 30;
@@ -12,12 +15,19 @@ const GIB: u64 = 1 << 30;
 /// The peak of resident memory of this process, in bytes (proc(5)).
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 async fn download(client: &mut Client, address: &str, size: u64) -> u64 {
-    let mut body = client.send(request("GET", &format!("/big/{size}"), address, full(""))).await.unwrap().into_body();
+    let mut body = client
+        .send(request("GET", &format!("/big/{size}"), address, full("")))
+        .await
+        .unwrap()
+        .into_body();
     let mut read = 0;
     while let Some(frame) = body.frame().await {
         read += frame.unwrap().into_data().unwrap().len() as u64;
@@ -31,22 +41,41 @@ async fn a_gibibyte_passes_each_way_and_stalled_readers_pin_only_their_windows()
     let machine = Machine::up(relay.control, developer(server.port)).await;
     let address = machine.address();
     within(Duration::from_secs(300), async {
-        assert_eq!(download(&mut h1(relay.data).await, &address, GIB).await, GIB);
-        assert_eq!(download(&mut h2(relay.data).await, &address, GIB).await, GIB);
+        assert_eq!(
+            download(&mut h1(relay.data).await, &address, GIB).await,
+            GIB
+        );
+        assert_eq!(
+            download(&mut h2(relay.data).await, &address, GIB).await,
+            GIB
+        );
         for mut client in [h1(relay.data).await, h2(relay.data).await] {
-            let response = client.send(request("POST", "/sink", &address, repeat(b'u', GIB))).await.unwrap();
-            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), GIB.to_string());
+            let response = client
+                .send(request("POST", "/sink", &address, repeat(b'u', GIB)))
+                .await
+                .unwrap();
+            assert_eq!(
+                response.into_body().collect().await.unwrap().to_bytes(),
+                GIB.to_string()
+            );
         }
     })
     .await;
     let streamed = peak();
-    assert!(streamed < 100 << 20, "4 GiB passed with a peak of {} MiB", streamed >> 20);
+    assert!(
+        streamed < 100 << 20,
+        "4 GiB passed with a peak of {} MiB",
+        streamed >> 20
+    );
 
     // Twelve readers that stop reading, then one that does not.
     let mut stalled = Vec::new();
     for _ in 0..12 {
         let mut client = h1(relay.data).await;
-        let response = client.send(request("GET", &format!("/big/{GIB}"), &address, full(""))).await.unwrap();
+        let response = client
+            .send(request("GET", &format!("/big/{GIB}"), &address, full("")))
+            .await
+            .unwrap();
         stalled.push((client, response));
     }
     let bytes = "injector_relay_tunnel_bytes_total{direction=\"from_developer\"}";
@@ -57,8 +86,20 @@ async fn a_gibibyte_passes_each_way_and_stalled_readers_pin_only_their_windows()
         std::mem::replace(&mut before, now) + 4096.0 > now
     })
     .await;
-    assert_eq!(ask(&mut h2(relay.data).await, request("GET", "/hello", &address, full(""))).await.text(), "hello");
+    assert_eq!(
+        ask(
+            &mut h2(relay.data).await,
+            request("GET", "/hello", &address, full(""))
+        )
+        .await
+        .text(),
+        "hello"
+    );
     assert_eq!(server.open.load(Ordering::SeqCst), 12);
     let pinned = peak();
-    assert!(pinned < 250 << 20, "twelve stalled readers pin {} MiB", pinned >> 20);
+    assert!(
+        pinned < 250 << 20,
+        "twelve stalled readers pin {} MiB",
+        pinned >> 20
+    );
 }

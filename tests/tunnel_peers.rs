@@ -42,7 +42,11 @@ impl Peer {
         while !answer.ends_with(b"\r\n\r\n") {
             answer.push(stream.read_u8().await.unwrap());
         }
-        assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
         assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -68,7 +72,11 @@ impl Peer {
             let mut head = [0; 9];
             self.0.read_exact(&mut head).await.unwrap();
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let (kind, flags, stream) = (head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]));
+            let (kind, flags, stream) = (
+                head[3],
+                head[4],
+                u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            );
             let mut payload = vec![0; length as usize];
             self.0.read_exact(&mut payload).await.unwrap();
             match kind {
@@ -81,11 +89,16 @@ impl Peer {
     }
 
     async fn reset(&mut self, reason: u32) {
-        self.send(RST_STREAM, 0, REQUEST, &reason.to_be_bytes()).await;
+        self.send(RST_STREAM, 0, REQUEST, &reason.to_be_bytes())
+            .await;
     }
 
     async fn goodbye(&mut self, last: u32, reason: u32) {
-        let payload: Vec<u8> = last.to_be_bytes().into_iter().chain(reason.to_be_bytes()).collect();
+        let payload: Vec<u8> = last
+            .to_be_bytes()
+            .into_iter()
+            .chain(reason.to_be_bytes())
+            .collect();
         self.send(GOAWAY, 0, 0, &payload).await;
     }
 }
@@ -106,11 +119,18 @@ async fn ended(end: End, size: usize) -> Answer {
     let address = secret.address();
     let mut client = h1(relay.data).await;
     harness::tunnel::eventually("the tunnel is up", async || {
-        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}")).await.contains("true")
+        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+            .await
+            .contains("true")
     })
     .await;
     let method = if size == 0 { "GET" } else { "POST" };
-    let sent = request(method, "/", address.as_str(), full(Bytes::from(vec![1; size])));
+    let sent = request(
+        method,
+        "/",
+        address.as_str(),
+        full(Bytes::from(vec![1; size])),
+    );
     let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
         peer.until_headers_of(REQUEST).await;
         match end {
@@ -127,7 +147,8 @@ async fn ended(end: End, size: usize) -> Answer {
 }
 
 #[tokio::test]
-async fn only_a_refused_stream_and_a_number_left_out_of_a_goodbye_prove_that_nothing_was_processed() {
+async fn only_a_refused_stream_and_a_number_left_out_of_a_goodbye_prove_that_nothing_was_processed()
+{
     for (end, status) in [
         (End::Reset(REFUSED_STREAM), 503),
         (End::Goodbye(PULSE, NO_ERROR), 503),
@@ -140,9 +161,16 @@ async fn only_a_refused_stream_and_a_number_left_out_of_a_goodbye_prove_that_not
     ] {
         for size in [0, 100_000] {
             let answer = within(harness::tunnel::SOON, ended(end, size)).await;
-            let mark = if status == 503 { "x-intercept-unavailable" } else { "x-intercept-lost" };
+            let mark = if status == 503 {
+                "x-intercept-unavailable"
+            } else {
+                "x-intercept-lost"
+            };
             assert_eq!(answer.status.as_u16(), status, "{end:?} {size}: {answer:?}");
-            assert!(answer.headers.contains_key(mark), "{end:?} {size}: {answer:?}");
+            assert!(
+                answer.headers.contains_key(mark),
+                "{end:?} {size}: {answer:?}"
+            );
         }
     }
 }
@@ -156,17 +184,25 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     let address = secret.address();
     tokio::spawn(async move { peer.until_headers_of(u32::MAX).await });
     harness::tunnel::eventually("the tunnel is up", async || {
-        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}")).await.contains("true")
+        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+            .await
+            .contains("true")
     })
     .await;
     let mut waiting = Vec::new();
     for _ in 0..2 {
         let sent = request("GET", "/", address.as_str(), full(""));
         let mut client = h2(relay.data).await;
-        waiting.push(tokio::spawn(async move { client.send(sent).await.map(|_| ()) }));
+        waiting.push(tokio::spawn(
+            async move { client.send(sent).await.map(|_| ()) },
+        ));
     }
     let asked = async || {
-        let answer = ask(&mut h1(relay.data).await, request("GET", "/", address.as_str(), full(""))).await;
+        let answer = ask(
+            &mut h1(relay.data).await,
+            request("GET", "/", address.as_str(), full("")),
+        )
+        .await;
         answer.header("x-intercept-unavailable").to_owned()
     };
     let busy = tokio::time::timeout(Duration::from_secs(5), async {
@@ -180,7 +216,9 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     assert_eq!(busy.await.expect("an answer at once"), "busy");
     waiting.remove(0).abort();
     harness::tunnel::eventually("a stream came free", async || {
-        tokio::time::timeout(Duration::from_millis(200), asked()).await.is_err()
+        tokio::time::timeout(Duration::from_millis(200), asked())
+            .await
+            .is_err()
     })
     .await;
 }

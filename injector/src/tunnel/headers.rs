@@ -37,8 +37,11 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 
 /// Removes what concerns one connection only, what the `Connection` header lists included. `te: trailers` stays: gRPC needs it, and it is true of every hop here.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = list_members(headers, &header::CONNECTION).filter_map(|name| name.parse().ok()).collect();
-    let takes_trailers = list_members(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    let listed: Vec<HeaderName> = list_members(headers, &header::CONNECTION)
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let takes_trailers =
+        list_members(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
@@ -51,7 +54,11 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Removes every header of ours but the developer's own `x-intercept-id`. From requests, so that no client can speak to the other end of the tunnel;
 /// from what a developer's server answers, so that it cannot forge a mark.
 pub(super) fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
     for name in ours {
         headers.remove(name);
     }
@@ -65,31 +72,44 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Whether a client asks to switch to WebSocket (RFC 6455 §4.1).
 pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
     list_members(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
-        && headers.get(header::UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers
+            .get(header::UPGRADE)
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether the client holds its body back until it is told to go on (RFC 9110 §10.1.1).
 pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether this is gRPC, whose errors are trailers and not statuses.
+/// Whether this is gRPC, whose errors are trailers and not statuses. gRPC-Web is not: it is HTTP/1.1 with its trailers in the body.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// Whether a header list is within what every end passes on.
 pub(super) fn fits(headers: &HeaderMap) -> bool {
-    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let size: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
     headers.len() <= settings::HEADER_FIELDS && size <= settings::HEADER_LIST
 }
 
 /// The caller's workload identities: the `URI`s of the *last* element of `x-forwarded-client-cert`. The sidecar in front of the relay appends that one;
 /// the ones before it are what callers say of themselves.
 pub(super) fn caller_identities(headers: &HeaderMap) -> Vec<String> {
-    let Some(value) = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back() else { return Vec::new() };
+    let Some(value) = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back() else {
+        return Vec::new();
+    };
     let value = String::from_utf8_lossy(value.as_bytes());
-    let Some(element) = split_unquoted(&value, ',').pop() else { return Vec::new() };
+    let Some(element) = split_unquoted(&value, ',').pop() else {
+        return Vec::new();
+    };
     split_unquoted(element, ';')
         .into_iter()
         .filter_map(|pair| pair.trim().split_once('='))
@@ -112,8 +132,16 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     .collect()
 }
 
-fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+fn list_members<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 #[cfg(test)]
@@ -121,7 +149,15 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<HeaderName>().unwrap(),
+                    value.parse::<HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -130,7 +166,14 @@ mod tests {
 
     #[test]
     fn hop_by_hop_headers_and_those_connection_lists_are_removed() {
-        let mut map = headers(&[("connection", "close, X-Foo"), ("connection", "x-bar"), ("x-foo", "1"), ("x-bar", "1"), ("keep-alive", "5"), ("host", "a")]);
+        let mut map = headers(&[
+            ("connection", "close, X-Foo"),
+            ("connection", "x-bar"),
+            ("x-foo", "1"),
+            ("x-bar", "1"),
+            ("keep-alive", "5"),
+            ("host", "a"),
+        ]);
         remove_hop_by_hop(&mut map);
         assert_eq!(names(&map), ["host"]);
     }
@@ -162,27 +205,77 @@ mod tests {
 
     #[test]
     fn a_switch_to_websocket_needs_both_headers() {
-        assert!(wants_websocket(&headers(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
+        assert!(wants_websocket(&headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket")
+        ])));
         assert!(!wants_websocket(&headers(&[("upgrade", "websocket")])));
-        assert!(!wants_websocket(&headers(&[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")])));
+        assert!(!wants_websocket(&headers(&[
+            ("connection", "upgrade, http2-settings"),
+            ("upgrade", "h2c")
+        ])));
+    }
+
+    #[test]
+    fn grpc_web_is_no_grpc() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(
+                is_grpc(&headers(&[("content-type", kind)])),
+                expected,
+                "{kind}"
+            );
+        }
     }
 
     #[test]
     fn the_callers_identity_is_the_last_elements() {
         let one = "By=spiffe://a/relay;Hash=1;Subject=\"CN=x,O=\\\"y,;URI=spiffe://forged\";URI=spiffe://a/ns/one/sa/x";
-        assert_eq!(caller_identities(&headers(&[("x-forwarded-client-cert", one)])), ["spiffe://a/ns/one/sa/x"]);
+        assert_eq!(
+            caller_identities(&headers(&[("x-forwarded-client-cert", one)])),
+            ["spiffe://a/ns/one/sa/x"]
+        );
         let two = format!("{one},By=b;URI=spiffe://a/ns/two/sa/y");
-        assert_eq!(caller_identities(&headers(&[("x-forwarded-client-cert", &two)])), ["spiffe://a/ns/two/sa/y"]);
-        assert_eq!(caller_identities(&headers(&[("x-forwarded-client-cert", one), ("x-forwarded-client-cert", "By=b;Hash=2")])), [""; 0]);
+        assert_eq!(
+            caller_identities(&headers(&[("x-forwarded-client-cert", &two)])),
+            ["spiffe://a/ns/two/sa/y"]
+        );
+        assert_eq!(
+            caller_identities(&headers(&[
+                ("x-forwarded-client-cert", one),
+                ("x-forwarded-client-cert", "By=b;Hash=2")
+            ])),
+            [""; 0]
+        );
         assert_eq!(caller_identities(&headers(&[])), [""; 0]);
     }
 
     #[test]
     fn a_header_list_passes_up_to_its_limits() {
-        let many = |count: usize| -> HeaderMap { (0..count).map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("1"))).collect() };
+        let many = |count: usize| -> HeaderMap {
+            (0..count)
+                .map(|n| {
+                    (
+                        format!("x-{n}").parse().unwrap(),
+                        HeaderValue::from_static("1"),
+                    )
+                })
+                .collect()
+        };
         assert!(fits(&many(1_000)));
         assert!(!fits(&many(1_001)));
-        assert!(fits(&headers(&[("x", &"v".repeat(settings::HEADER_LIST - 33))])));
-        assert!(!fits(&headers(&[("x", &"v".repeat(settings::HEADER_LIST - 32))])));
+        assert!(fits(&headers(&[(
+            "x",
+            &"v".repeat(settings::HEADER_LIST - 33)
+        )])));
+        assert!(!fits(&headers(&[(
+            "x",
+            &"v".repeat(settings::HEADER_LIST - 32)
+        )])));
     }
 }

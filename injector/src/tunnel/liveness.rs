@@ -35,7 +35,13 @@ pub(super) struct Liveness<T, M = ()> {
 
 impl<T, M> Liveness<T, M> {
     pub(super) fn new(io: T, silence: Duration, meter: M) -> Self {
-        Self { io, meter, silence, last_read: Instant::now(), deadline: Box::pin(sleep(silence)) }
+        Self {
+            io,
+            meter,
+            silence,
+            last_read: Instant::now(),
+            deadline: Box::pin(sleep(silence)),
+        }
     }
 
     /// Ready when the peer is dead. Moves the timer only when it fires, not at every read.
@@ -44,7 +50,10 @@ impl<T, M> Liveness<T, M> {
             ready!(self.deadline.as_mut().poll(cx));
             let due = self.last_read + self.silence;
             if due <= Instant::now() {
-                let text = format!("nothing was heard from the other end of the tunnel for {:?}", self.silence);
+                let text = format!(
+                    "nothing was heard from the other end of the tunnel for {:?}",
+                    self.silence
+                );
                 return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, text));
             }
             self.deadline.as_mut().reset(due);
@@ -53,7 +62,11 @@ impl<T, M> Liveness<T, M> {
 }
 
 impl<T: AsyncRead + Unpin, M: Meter> AsyncRead for Liveness<T, M> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if let Poll::Ready(result) = Pin::new(&mut self.io).poll_read(cx, buf) {
             let read = buf.filled().len() - before;
@@ -68,12 +81,20 @@ impl<T: AsyncRead + Unpin, M: Meter> AsyncRead for Liveness<T, M> {
 }
 
 impl<T: AsyncWrite + Unpin, M: Meter> AsyncWrite for Liveness<T, M> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watch_write(cx, result)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.watch_write(cx, result)
     }
@@ -98,7 +119,11 @@ impl<T: AsyncWrite + Unpin, M: Meter> AsyncWrite for Liveness<T, M> {
 }
 
 impl<T, M: Meter> Liveness<T, M> {
-    fn watch_write(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Pending => self.poll_dead(cx).map(Err),
             Poll::Ready(Ok(written)) => {
@@ -143,13 +168,19 @@ mod tests {
         while end.read_u8().await.is_ok() {
             read += 1;
         }
-        assert_eq!((read, started.elapsed()), (5, Duration::from_secs(5 * 5) + SILENCE));
+        assert_eq!(
+            (read, started.elapsed()),
+            (5, Duration::from_secs(5 * 5) + SILENCE)
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_noticed_by_a_writer_that_does_not_read() {
         let (end, _peer) = duplex(64);
-        let error = Liveness::new(end, SILENCE, ()).write_all(&[0; 1024]).await.unwrap_err();
+        let error = Liveness::new(end, SILENCE, ())
+            .write_all(&[0; 1024])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

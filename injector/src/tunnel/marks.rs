@@ -87,13 +87,20 @@ impl Unavailable {
     /// Reads the mark off an answer; `None` when it carries none.
     pub(super) fn on(headers: &HeaderMap) -> Option<Self> {
         let mark = headers.get(UNAVAILABLE)?;
-        Some(Self::ALL.into_iter().find(|reason| mark == reason.as_str()).unwrap_or(Self::Other))
+        Some(
+            Self::ALL
+                .into_iter()
+                .find(|reason| mark == reason.as_str())
+                .unwrap_or(Self::Other),
+        )
     }
 
     pub(super) fn answer(self) -> Response<Body> {
         let mut response = Response::new(empty_body());
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response.headers_mut().insert(UNAVAILABLE, HeaderValue::from_static(self.as_str()));
+        response
+            .headers_mut()
+            .insert(UNAVAILABLE, HeaderValue::from_static(self.as_str()));
         response
     }
 }
@@ -111,14 +118,23 @@ pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     let mark = visible(reason);
     let mut response = if grpc {
         let mut response = Response::new(empty_body());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        response.headers_mut().insert(GRPC_STATUS, HeaderValue::from_static("13"));
-        response.headers_mut().insert(GRPC_MESSAGE, percent_encoded(reason));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response
+            .headers_mut()
+            .insert(GRPC_STATUS, HeaderValue::from_static("13"));
+        response
+            .headers_mut()
+            .insert(GRPC_MESSAGE, percent_encoded(reason));
         response
     } else {
         let mut response = Response::new(text_body(format!("{reason}\n")));
         *response.status_mut() = StatusCode::BAD_GATEWAY;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         response
     };
     response.headers_mut().insert(ERROR, mark);
@@ -127,12 +143,18 @@ pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
 
 /// Whether the answer is one of ours for a lost request, and its reason.
 pub(super) fn lost_reason(headers: &HeaderMap) -> Option<String> {
-    headers.get(LOST).map(|mark| String::from_utf8_lossy(mark.as_bytes()).into_owned())
+    headers
+        .get(LOST)
+        .map(|mark| String::from_utf8_lossy(mark.as_bytes()).into_owned())
 }
 
 /// A reason as a header value; what a header cannot hold becomes a blank.
 pub(super) fn visible(reason: &str) -> HeaderValue {
-    let text: String = reason.chars().take(300).map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
+    let text: String = reason
+        .chars()
+        .take(300)
+        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+        .collect();
     HeaderValue::from_str(text.trim()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
@@ -141,7 +163,13 @@ fn percent_encoded(reason: &str) -> HeaderValue {
     let text: String = reason
         .bytes()
         .take(300)
-        .map(|byte| if (b' '..=b'~').contains(&byte) && byte != b'%' { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if (b' '..=b'~').contains(&byte) && byte != b'%' {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect();
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"))
 }
@@ -151,8 +179,10 @@ pub(super) fn was_never_processed(error: &hyper::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {
         if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            let refused = h2.is_remote() && h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-            let left_out = h2.is_remote() && h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
+            let refused =
+                h2.is_remote() && h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let left_out =
+                h2.is_remote() && h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
             return refused || left_out;
         }
         cause = inner.source();

@@ -33,11 +33,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 fn empty_body() -> Body {
-    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Empty::new()
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 fn text_body(text: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
+    http_body_util::Full::new(text.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Says an error with its causes: hyper's own text alone is often no more than "connection error".
@@ -56,10 +60,14 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// Joins two connections that switched protocols until both directions have ended: the end of one does not cut the other.
 async fn join(one: hyper::upgrade::OnUpgrade, other: hyper::upgrade::OnUpgrade) {
-    let Ok((one, other)) = tokio::try_join!(one, other) else { return };
+    let Ok((one, other)) = tokio::try_join!(one, other) else {
+        return;
+    };
     let (mut one, mut other) = (TokioIo::new(one), TokioIo::new(other));
     // An error ends both; the two clients see it as the end of their connection.
-    let _ = tokio::io::copy_bidirectional_with_sizes(&mut one, &mut other, COPY_BUFFER, COPY_BUFFER).await;
+    let _ =
+        tokio::io::copy_bidirectional_with_sizes(&mut one, &mut other, COPY_BUFFER, COPY_BUFFER)
+            .await;
 }
 
 const COPY_BUFFER: usize = 16 * 1024;

@@ -81,7 +81,9 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Empty<&[u8]>>(TokioIo::new(io)).await.map_err(OpenError::broken)?;
+        hyper::client::conn::http1::handshake::<_, Empty<&[u8]>>(TokioIo::new(io))
+            .await
+            .map_err(OpenError::broken)?;
     let connection = tokio::spawn(connection.with_upgrades());
     let opened = ask(&mut sender, hello).await;
     if opened.is_err() {
@@ -90,13 +92,24 @@ where
     opened
 }
 
-async fn ask(sender: &mut hyper::client::conn::http1::SendRequest<Empty<&'static [u8]>>, hello: &Hello) -> Result<(Upgraded, Welcome), OpenError> {
-    let response = sender.send_request(hello.request()?).await.map_err(OpenError::broken)?;
+async fn ask(
+    sender: &mut hyper::client::conn::http1::SendRequest<Empty<&'static [u8]>>,
+    hello: &Hello,
+) -> Result<(Upgraded, Welcome), OpenError> {
+    let response = sender
+        .send_request(hello.request()?)
+        .await
+        .map_err(OpenError::broken)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(OpenError::Refused(Refusal::read(response).await));
     }
     let welcome = Welcome::read(response.headers());
-    Ok((hyper::upgrade::on(response).await.map_err(OpenError::broken)?, welcome))
+    Ok((
+        hyper::upgrade::on(response)
+            .await
+            .map_err(OpenError::broken)?,
+        welcome,
+    ))
 }
 
 impl Hello {
@@ -123,18 +136,32 @@ impl Hello {
     /// Reads a request for a tunnel on the relay's end.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         if headers.get(header::UPGRADE) != Some(&PROTOCOL) {
-            return Err(Refusal::fatal(StatusCode::UPGRADE_REQUIRED, "a tunnel is opened with `Upgrade: intercept-h2`"));
+            return Err(Refusal::fatal(
+                StatusCode::UPGRADE_REQUIRED,
+                "a tunnel is opened with `Upgrade: intercept-h2`",
+            ));
         }
         let version = text(headers, &TUNNEL_VERSION).unwrap_or_default();
         if version != VERSION.to_string() {
             let ours = env!("CARGO_PKG_VERSION");
-            let reason = format!("this relay (injector {ours}) speaks version {VERSION} of the tunnel, the developer machine version {version:?}");
+            let reason = format!(
+                "this relay (injector {ours}) speaks version {VERSION} of the tunnel, the developer machine version {version:?}"
+            );
             return Err(Refusal::fatal(StatusCode::BAD_REQUEST, reason));
         }
-        let missing = |what: &str| Refusal::fatal(StatusCode::BAD_REQUEST, format!("{what} is missing or is not what the tunnel expects"));
+        let missing = |what: &str| {
+            Refusal::fatal(
+                StatusCode::BAD_REQUEST,
+                format!("{what} is missing or is not what the tunnel expects"),
+            )
+        };
         Ok(Self {
-            secret: text(headers, &SECRET).and_then(|text| text.parse().ok()).ok_or_else(|| missing("the secret"))?,
-            name: text(headers, &NAME).filter(|name| !name.is_empty()).ok_or_else(|| missing("the intercept's name"))?,
+            secret: text(headers, &SECRET)
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| missing("the secret"))?,
+            name: text(headers, &NAME)
+                .filter(|name| !name.is_empty())
+                .ok_or_else(|| missing("the intercept's name"))?,
             identity: text(headers, &IDENTITY),
             instance: text(headers, &INSTANCE).ok_or_else(|| missing("the instance"))?,
             replace: headers.contains_key(REPLACE),
@@ -155,7 +182,9 @@ impl Welcome {
     }
 
     fn read(headers: &HeaderMap) -> Self {
-        let window = text(headers, &WINDOW).and_then(|text| text.parse().ok()).unwrap_or(settings::LEAST_WINDOW);
+        let window = text(headers, &WINDOW)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(settings::LEAST_WINDOW);
         Self {
             relay_version: text(headers, &RELAY_VERSION).unwrap_or_default(),
             window: window.clamp(settings::LEAST_WINDOW, settings::CONNECTION_WINDOW),
@@ -166,28 +195,54 @@ impl Welcome {
 impl Refusal {
     /// Trying again would change nothing.
     pub(super) fn fatal(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), retry: false }
+        Self {
+            status,
+            reason: reason.into(),
+            retry: false,
+        }
     }
 
     /// It may work later.
     pub(super) fn for_now(reason: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, reason: reason.into(), retry: true }
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            reason: reason.into(),
+            retry: true,
+        }
     }
 
     pub(super) fn response(&self) -> Response<Body> {
         let mut response = Response::new(text_body(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
-        response.headers_mut().insert(RETRY, HeaderValue::from_static(if self.retry { "yes" } else { "no" }));
+        response.headers_mut().insert(
+            RETRY,
+            HeaderValue::from_static(if self.retry { "yes" } else { "no" }),
+        );
         response
     }
 
     /// What is not a relay (a proxy's error page, another program on the port) gives no word on trying again: an error of a server's may pass, another one not.
     async fn read(response: Response<Incoming>) -> Self {
         let status = response.status();
-        let retry = response.headers().get(RETRY).map_or(status.is_server_error(), |word| word == "yes");
-        let text = Limited::new(response.into_body(), REFUSAL_TEXT).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let retry = response
+            .headers()
+            .get(RETRY)
+            .map_or(status.is_server_error(), |word| word == "yes");
+        let text = Limited::new(response.into_body(), REFUSAL_TEXT)
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         let reason = String::from_utf8_lossy(&text).trim().to_owned();
-        Self { status, reason: if reason.is_empty() { status.to_string() } else { reason }, retry }
+        Self {
+            status,
+            reason: if reason.is_empty() {
+                status.to_string()
+            } else {
+                reason
+            },
+            retry,
+        }
     }
 }
 
@@ -200,7 +255,12 @@ impl OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(refusal) => write!(f, "the relay answered {}: {}", refusal.status.as_u16(), refusal.reason),
+            Self::Refused(refusal) => write!(
+                f,
+                "the relay answered {}: {}",
+                refusal.status.as_u16(),
+                refusal.reason
+            ),
             Self::Broken(reason) => write!(f, "the connection to the relay broke: {reason}"),
         }
     }
@@ -220,11 +280,19 @@ mod tests {
     use super::*;
 
     fn hello() -> Hello {
-        Hello { secret: Secret::random(), name: "orders-bob".into(), identity: Some("spiffe://a/b".into()), instance: "1".into(), replace: true }
+        Hello {
+            secret: Secret::random(),
+            name: "orders-bob".into(),
+            identity: Some("spiffe://a/b".into()),
+            instance: "1".into(),
+            replace: true,
+        }
     }
 
     /// A relay's end that answers every request for a tunnel with `answer`, and speaks first on what it upgraded.
-    fn relay_end(answer: impl Fn(Result<Hello, Refusal>) -> Response<Body> + Send + Sync + Clone + 'static) -> DuplexStream {
+    fn relay_end(
+        answer: impl Fn(Result<Hello, Refusal>) -> Response<Body> + Send + Sync + Clone + 'static,
+    ) -> DuplexStream {
         let (ours, theirs) = duplex(1024);
         tokio::spawn(async move {
             let service = service_fn(move |mut request: Request<Incoming>| {
@@ -232,12 +300,18 @@ mod tests {
                 let upgrade = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
                     if let Ok(upgraded) = upgrade.await {
-                        TokioIo::new(upgraded).write_all(b"first bytes").await.unwrap();
+                        TokioIo::new(upgraded)
+                            .write_all(b"first bytes")
+                            .await
+                            .unwrap();
                     }
                 });
                 async move { Ok::<_, Infallible>(response) }
             });
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(ours), service).with_upgrades().await
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(ours), service)
+                .with_upgrades()
+                .await
         });
         theirs
     }
@@ -246,36 +320,65 @@ mod tests {
     async fn both_ends_agree_and_no_byte_after_the_handshake_is_lost() {
         let said = hello();
         let expected = said.clone();
-        let welcome = Welcome { relay_version: "1.2.3".into(), window: 5 * 1024 * 1024 };
+        let welcome = Welcome {
+            relay_version: "1.2.3".into(),
+            window: 5 * 1024 * 1024,
+        };
         let answer = welcome.clone();
         let io = relay_end(move |heard| {
             let heard = heard.unwrap();
-            assert_eq!((&heard.secret, &heard.name, &heard.identity), (&expected.secret, &expected.name, &expected.identity));
+            assert_eq!(
+                (&heard.secret, &heard.name, &heard.identity),
+                (&expected.secret, &expected.name, &expected.identity)
+            );
             assert_eq!((&heard.instance, heard.replace), (&expected.instance, true));
             answer.response()
         });
         let (upgraded, heard) = open(io, &said).await.unwrap();
         assert_eq!(heard, welcome);
         let mut text = String::new();
-        TokioIo::new(upgraded).take(11).read_to_string(&mut text).await.unwrap();
+        TokioIo::new(upgraded)
+            .take(11)
+            .read_to_string(&mut text)
+            .await
+            .unwrap();
         assert_eq!(text, "first bytes");
     }
 
     #[tokio::test]
     async fn a_refusal_arrives_with_its_reason_and_whether_to_retry() {
-        for refusal in [Refusal::for_now("full"), Refusal::fatal(StatusCode::CONFLICT, "taken")] {
+        for refusal in [
+            Refusal::for_now("full"),
+            Refusal::fatal(StatusCode::CONFLICT, "taken"),
+        ] {
             let answer = refusal.clone();
-            let error = open(relay_end(move |_| answer.response()), &hello()).await.unwrap_err();
-            assert!(matches!(error, OpenError::Refused(ref heard) if *heard == refusal), "{error:?}");
+            let error = open(relay_end(move |_| answer.response()), &hello())
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, OpenError::Refused(ref heard) if *heard == refusal),
+                "{error:?}"
+            );
         }
     }
 
     #[tokio::test]
     async fn something_that_is_no_relay_is_retried_only_after_a_server_error() {
-        for (status, retry) in [(StatusCode::BAD_GATEWAY, true), (StatusCode::NOT_FOUND, false)] {
-            let io = relay_end(move |_| Response::builder().status(status).body(text_body("hm")).unwrap());
+        for (status, retry) in [
+            (StatusCode::BAD_GATEWAY, true),
+            (StatusCode::NOT_FOUND, false),
+        ] {
+            let io = relay_end(move |_| {
+                Response::builder()
+                    .status(status)
+                    .body(text_body("hm"))
+                    .unwrap()
+            });
             let error = open(io, &hello()).await.unwrap_err();
-            assert!(matches!(error, OpenError::Refused(ref heard) if heard.retry == retry), "{error:?}");
+            assert!(
+                matches!(error, OpenError::Refused(ref heard) if heard.retry == retry),
+                "{error:?}"
+            );
         }
     }
 
@@ -284,10 +387,18 @@ mod tests {
         let mut headers = hello().request().unwrap().headers().clone();
         assert!(Hello::read(&headers).is_ok());
         headers.insert(TUNNEL_VERSION, HeaderValue::from_static("2"));
-        assert!(Hello::read(&headers).unwrap_err().reason.contains("version 1"));
+        assert!(
+            Hello::read(&headers)
+                .unwrap_err()
+                .reason
+                .contains("version 1")
+        );
         headers.insert(TUNNEL_VERSION, HeaderValue::from(VERSION));
         headers.insert(SECRET, HeaderValue::from_static("s3cret"));
         let refusal = Hello::read(&headers).unwrap_err();
-        assert!(!refusal.retry && !refusal.reason.contains("s3cret"), "{refusal:?}");
+        assert!(
+            !refusal.retry && !refusal.reason.contains("s3cret"),
+            "{refusal:?}"
+        );
     }
 }

@@ -39,7 +39,9 @@ impl Signal {
     }
 
     fn read(byte: u8) -> Option<Self> {
-        [Self::Registered, Self::RelayLeaving, Self::Replaced].into_iter().find(|signal| signal.byte() == byte)
+        [Self::Registered, Self::RelayLeaving, Self::Replaced]
+            .into_iter()
+            .find(|signal| signal.byte() == byte)
     }
 }
 
@@ -61,20 +63,31 @@ impl HttpBody for Pulse {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.signals.poll_recv(cx) {
-            Poll::Ready(Some(signal)) => return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&[signal.byte()]))))),
+            Poll::Ready(Some(signal)) => {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&[
+                    signal.byte()
+                ])))));
+            }
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {}
         }
-        self.beat.poll_tick(cx).map(|_| Some(Ok(Frame::data(Bytes::new()))))
+        self.beat
+            .poll_tick(cx)
+            .map(|_| Some(Ok(Frame::data(Bytes::new()))))
     }
 }
 
 /// Reads the other direction to its end.
 pub(super) async fn listen(mut body: Incoming, mut hear: impl AsyncFnMut(Signal)) {
     while let Some(Ok(frame)) = body.frame().await {
-        let Some(bytes) = frame.data_ref() else { continue };
+        let Some(bytes) = frame.data_ref() else {
+            continue;
+        };
         for signal in bytes.iter().copied().filter_map(Signal::read) {
             hear(signal).await;
         }
@@ -89,11 +102,23 @@ mod tests {
     async fn it_beats_with_empty_frames_says_signals_and_ends_with_its_channel() {
         let (signals, mut pulse) = pulse();
         for _ in 0..3 {
-            assert!(pulse.frame().await.unwrap().unwrap().data_ref().unwrap().is_empty());
+            assert!(
+                pulse
+                    .frame()
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .data_ref()
+                    .unwrap()
+                    .is_empty()
+            );
         }
         signals.send(Signal::Replaced).await.unwrap();
         let frame = pulse.frame().await.unwrap().unwrap();
-        assert_eq!(Signal::read(frame.data_ref().unwrap()[0]), Some(Signal::Replaced));
+        assert_eq!(
+            Signal::read(frame.data_ref().unwrap()[0]),
+            Some(Signal::Replaced)
+        );
         drop(signals);
         assert!(pulse.frame().await.is_none());
     }

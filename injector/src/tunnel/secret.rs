@@ -44,14 +44,18 @@ impl FromStr for Secret {
     type Err = InvalidSecret;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = InvalidSecret { found: text.chars().count() };
+        let invalid = InvalidSecret {
+            found: text.chars().count(),
+        };
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(invalid);
         }
         let mut bytes = [0; 32];
         for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| InvalidSecret { found: text.len() })?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| InvalidSecret { found: text.len() })?;
+            let digits =
+                std::str::from_utf8(digits).map_err(|_| InvalidSecret { found: text.len() })?;
+            *byte =
+                u8::from_str_radix(digits, 16).map_err(|_| InvalidSecret { found: text.len() })?;
         }
         Ok(Self(bytes))
     }
@@ -72,7 +76,8 @@ impl Address {
     /// Reads an address; `None` for anything that is not 32 lower-case hexadecimal digits.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-        (text.len() == 32 && text.iter().all(is_digit)).then(|| Self(String::from_utf8_lossy(text).into_owned()))
+        (text.len() == 32 && text.iter().all(is_digit))
+            .then(|| Self(String::from_utf8_lossy(text).into_owned()))
     }
 }
 
@@ -89,10 +94,12 @@ impl fmt::Debug for Address {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -103,7 +110,10 @@ mod tests {
     fn the_address_is_the_start_of_the_hash_of_the_secret_bytes() {
         let secret: Secret = "00".repeat(32).parse().unwrap();
         // printf '\0%.0s' {1..32} | sha256sum
-        assert_eq!(secret.address().as_str(), "66687aadf862bd776c8fc18b8e9f8e20");
+        assert_eq!(
+            secret.address().as_str(),
+            "66687aadf862bd776c8fc18b8e9f8e20"
+        );
     }
 
     #[test]

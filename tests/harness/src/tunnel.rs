@@ -20,7 +20,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use injector::tunnel::developer::{self, Developer, Event, Local, LocalProtocol, RequestLine, Tcp, TunnelError};
+use injector::tunnel::developer::{
+    self, Developer, Event, Local, LocalProtocol, RequestLine, Tcp, TunnelError,
+};
 use injector::tunnel::{Secret, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,13 +38,20 @@ pub type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A body of these bytes, with its length known.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 /// A body fed by a channel; test → body: frames.
 pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     let (frames, mut rx) = mpsc::channel::<Frame<Bytes>>(1);
-    (frames, BodyExt::boxed(StreamBody::new(FromFn(move |cx: &mut Context<'_>| rx.poll_recv(cx).map(|frame| frame.map(Ok))))))
+    (
+        frames,
+        BodyExt::boxed(StreamBody::new(FromFn(move |cx: &mut Context<'_>| {
+            rx.poll_recv(cx).map(|frame| frame.map(Ok))
+        }))),
+    )
 }
 
 /// A body of `total` bytes of `byte`, made as it is read.
@@ -72,7 +81,10 @@ impl<F: FnMut(&mut Context<'_>) -> Poll<Option<T>> + Unpin, T> futures_core::Str
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !condition().await {
-        assert!(Instant::now() < deadline, "did not happen within {SOON:?}: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "did not happen within {SOON:?}: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -103,11 +115,19 @@ impl Relay {
     /// Starts one on these listeners.
     pub fn on(data: TcpListener, control: TcpListener, options: relay::Options) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (data_address, control_address) = (data.local_addr().unwrap(), control.local_addr().unwrap());
+        let (data_address, control_address) =
+            (data.local_addr().unwrap(), control.local_addr().unwrap());
         let serving = tokio::spawn(async move {
-            relay::serve(vec![data], control, options, async { drop(stopped.await) }).await.unwrap();
+            relay::serve(vec![data], control, options, async { drop(stopped.await) })
+                .await
+                .unwrap();
         });
-        Self { data: data_address, control: control_address, stop: Some(stop), serving }
+        Self {
+            data: data_address,
+            control: control_address,
+            stop: Some(stop),
+            serving,
+        }
     }
 
     /// Begins the shutdown; the handle ends with it.
@@ -124,14 +144,29 @@ impl Relay {
     /// The value of one line of its metrics; 0 when it is not there.
     pub async fn metric(&self, line: &str) -> f64 {
         let text = self.metrics().await;
-        text.lines().find_map(|found| found.strip_prefix(line)).map_or(0.0, |value| value.trim().parse().unwrap())
+        text.lines()
+            .find_map(|found| found.strip_prefix(line))
+            .map_or(0.0, |value| value.trim().parse().unwrap())
     }
 }
 
 /// The body of a GET over HTTP/1.1.
 pub async fn get_text(address: SocketAddr, path: &str) -> String {
-    let response = h1(address).await.send(Request::get(path).body(full("")).unwrap()).await.unwrap();
-    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    let response = h1(address)
+        .await
+        .send(Request::get(path).body(full("")).unwrap())
+        .await
+        .unwrap();
+    String::from_utf8(
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .to_vec(),
+    )
+    .unwrap()
 }
 
 /// A running developer machine.
@@ -147,23 +182,44 @@ pub struct Machine {
 
 /// A developer machine for a server on `port`, called `orders-bob`.
 pub fn developer(port: u16) -> Developer {
-    Developer::new("orders-bob", Secret::random(), Local { port, protocol: LocalProtocol::Auto })
+    Developer::new(
+        "orders-bob",
+        Secret::random(),
+        Local {
+            port,
+            protocol: LocalProtocol::Auto,
+        },
+    )
 }
 
 impl Machine {
     /// Starts one without waiting for its tunnel.
     pub fn start(control: SocketAddr, developer: Developer) -> Self {
+        Self::over(Tcp(control), developer)
+    }
+
+    /// Starts one that reaches its relay like this.
+    pub fn over(connect: impl developer::Connect + 'static, developer: Developer) -> Self {
         let (events_tx, events) = mpsc::channel(4096);
         let (stop, stopped) = oneshot::channel();
         let secret = developer.secret.clone();
-        let running = tokio::spawn(developer::run(developer, Tcp(control), events_tx, async { drop(stopped.await) }));
-        Self { secret, events, stop: Some(stop), running }
+        let running = tokio::spawn(developer::run(developer, connect, events_tx, async {
+            drop(stopped.await)
+        }));
+        Self {
+            secret,
+            events,
+            stop: Some(stop),
+            running,
+        }
     }
 
     /// Starts one for a server on `port` and waits until requests come through.
     pub async fn up(control: SocketAddr, developer: Developer) -> Self {
         let mut machine = Self::start(control, developer);
-        machine.wait_for("up", |event| matches!(event, Event::Up { .. })).await;
+        machine
+            .wait_for("up", |event| matches!(event, Event::Up { .. }))
+            .await;
         machine
     }
 
@@ -177,12 +233,17 @@ impl Machine {
             }
             panic!("the machine ended before: {what}");
         };
-        timeout(SOON, found).await.unwrap_or_else(|_| panic!("no such event within {SOON:?}: {what}"))
+        timeout(SOON, found)
+            .await
+            .unwrap_or_else(|_| panic!("no such event within {SOON:?}: {what}"))
     }
 
     /// The next request that it tells of.
     pub async fn line(&mut self) -> RequestLine {
-        match self.wait_for("a request", |event| matches!(event, Event::Request(_))).await {
+        match self
+            .wait_for("a request", |event| matches!(event, Event::Request(_)))
+            .await
+        {
             Event::Request(line) => line,
             _ => unreachable!(),
         }
@@ -211,7 +272,11 @@ pub enum Client {
 /// Connects over HTTP/1.1.
 pub async fn h1(address: SocketAddr) -> Client {
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
-    let (sender, connection) = hyper::client::conn::http1::Builder::new().max_headers(4_000).handshake(io).await.unwrap();
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_headers(4_000)
+        .handshake(io)
+        .await
+        .unwrap();
     tokio::spawn(connection.with_upgrades());
     Client::H1(sender)
 }
@@ -236,14 +301,18 @@ impl Client {
         match self {
             Self::H1(sender) => {
                 if !request.headers().contains_key("host") {
-                    request.headers_mut().insert("host", HeaderValue::from_static("orders.shop"));
+                    request
+                        .headers_mut()
+                        .insert("host", HeaderValue::from_static("orders.shop"));
                 }
                 sender.ready().await?;
                 sender.send_request(request).await
             }
             Self::H2(sender) => {
                 if request.uri().authority().is_none() {
-                    *request.uri_mut() = format!("http://orders.shop{}", request.uri()).parse().unwrap();
+                    *request.uri_mut() = format!("http://orders.shop{}", request.uri())
+                        .parse()
+                        .unwrap();
                 }
                 sender.ready().await?;
                 sender.send_request(request).await
@@ -254,15 +323,24 @@ impl Client {
     /// Whether another request could be sent on this connection.
     pub async fn is_usable(&mut self) -> bool {
         match self {
-            Self::H1(sender) => timeout(SOON, sender.ready()).await.is_ok_and(|ready| ready.is_ok()),
-            Self::H2(sender) => timeout(SOON, sender.ready()).await.is_ok_and(|ready| ready.is_ok()),
+            Self::H1(sender) => timeout(SOON, sender.ready())
+                .await
+                .is_ok_and(|ready| ready.is_ok()),
+            Self::H2(sender) => timeout(SOON, sender.ready())
+                .await
+                .is_ok_and(|ready| ready.is_ok()),
         }
     }
 }
 
 /// A request for the tunnel with this address.
 pub fn request(method: &str, path: &str, address: &str, body: Body) -> Request<Body> {
-    Request::builder().method(method).uri(path).header("x-intercept-address", address).body(body).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("x-intercept-address", address)
+        .body(body)
+        .unwrap()
 }
 
 /// An answer, read to its end.
@@ -284,12 +362,19 @@ impl Answer {
         let (parts, body) = response.into_parts();
         let collected = body.collect().await?;
         let trailers = collected.trailers().cloned().unwrap_or_default();
-        Ok(Self { status: parts.status, headers: parts.headers, body: collected.to_bytes(), trailers })
+        Ok(Self {
+            status: parts.status,
+            headers: parts.headers,
+            body: collected.to_bytes(),
+            trailers,
+        })
     }
 
     /// One header as text; empty when it is not there.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The body as text.
@@ -300,7 +385,11 @@ impl Answer {
 
 /// Sends one request and reads its whole answer, within [`SOON`].
 pub async fn ask(client: &mut Client, request: Request<Body>) -> Answer {
-    let asked = async { Answer::read(client.send(request).await.unwrap()).await.unwrap() };
+    let asked = async {
+        Answer::read(client.send(request).await.unwrap())
+            .await
+            .unwrap()
+    };
     timeout(SOON, asked).await.expect("an answer in time")
 }
 
@@ -341,9 +430,17 @@ impl LocalServer {
     /// Starts one on this listener.
     pub fn on(listener: TcpListener) -> Self {
         let port = listener.local_addr().unwrap().port();
-        let (seen, open, read) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let (seen, open, read) = (
+            Arc::<Mutex<HashMap<_, _>>>::default(),
+            Arc::<AtomicUsize>::default(),
+            Arc::<AtomicU64>::default(),
+        );
         let kill = Arc::new(Notify::new());
-        let state = Zoo { seen: Arc::clone(&seen), open: Arc::clone(&open), read: Arc::clone(&read) };
+        let state = Zoo {
+            seen: Arc::clone(&seen),
+            open: Arc::clone(&open),
+            read: Arc::clone(&read),
+        };
         let killed = Arc::clone(&kill);
         let accepting = tokio::spawn(async move {
             loop {
@@ -352,17 +449,32 @@ impl LocalServer {
                 let (state, killed) = (state.clone(), Arc::clone(&killed));
                 tokio::spawn(async move {
                     let builder = zoo_builder();
-                    let connection = builder.serve_connection(TokioIo::new(stream), service_fn(move |request| state.clone().answer(request)));
+                    let connection = builder.serve_connection(
+                        TokioIo::new(stream),
+                        service_fn(move |request| state.clone().answer(request)),
+                    );
                     tokio::select! { _ = connection => {}, () = killed.notified() => {} }
                 });
             }
         });
-        Self { port, seen, open, read, kill, accepting }
+        Self {
+            port,
+            seen,
+            open,
+            read,
+            kill,
+            accepting,
+        }
     }
 
     /// How often this path was asked for.
     pub fn count(&self, path: &str) -> usize {
-        self.seen.lock().unwrap().get(path).copied().unwrap_or_default()
+        self.seen
+            .lock()
+            .unwrap()
+            .get(path)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Ends every connection at once and listens no more.
@@ -375,7 +487,11 @@ impl LocalServer {
 fn zoo_builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().max_headers(4_000).max_buf_size(512 * 1024);
-    builder.http2().max_header_list_size(1024 * 1024).initial_stream_window_size(4 * 1024 * 1024).initial_connection_window_size(16 * 1024 * 1024);
+    builder
+        .http2()
+        .max_header_list_size(1024 * 1024)
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024);
     builder
 }
 
@@ -398,7 +514,12 @@ impl Zoo {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         self.open.fetch_add(1, Ordering::SeqCst);
         let open = Open(Arc::clone(&self.open));
-        *self.seen.lock().unwrap().entry(request.uri().path().to_owned()).or_default() += 1;
+        *self
+            .seen
+            .lock()
+            .unwrap()
+            .entry(request.uri().path().to_owned())
+            .or_default() += 1;
         let response = self.choose(request).await;
         Ok(response.map(|body| Held { body, _open: open }.boxed()))
     }
@@ -406,7 +527,13 @@ impl Zoo {
     async fn choose(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
-        let (verb, number) = (parts.next().unwrap_or_default(), parts.next().and_then(|n| n.parse::<u64>().ok()).unwrap_or_default());
+        let (verb, number) = (
+            parts.next().unwrap_or_default(),
+            parts
+                .next()
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or_default(),
+        );
         match verb {
             "hello" => Response::new(full("hello")),
             "echo" => echo(request),
@@ -415,10 +542,16 @@ impl Zoo {
             "big" => Response::new(repeat(b'd', number)),
             "events" => events(),
             "hang" => self.hang(request).await,
-            "early" => Response::builder().status(413).body(full("too large")).unwrap(),
+            "early" => Response::builder()
+                .status(413)
+                .body(full("too large"))
+                .unwrap(),
             "forge" => forge(),
             "wide" => wide(number),
-            "status" => Response::builder().status(number as u16).body(full("that")).unwrap(),
+            "status" => Response::builder()
+                .status(number as u16)
+                .body(full("that"))
+                .unwrap(),
             _ => Response::builder().status(404).body(full("")).unwrap(),
         }
     }
@@ -442,7 +575,9 @@ impl Zoo {
 fn echo(request: Request<Incoming>) -> Response<Body> {
     let names = request.headers().get("trailer").cloned();
     let kind = request.headers().get("content-type").cloned();
-    let mut response = Response::new(BodyExt::boxed(request.into_body().map_err(std::io::Error::other)));
+    let mut response = Response::new(BodyExt::boxed(
+        request.into_body().map_err(std::io::Error::other),
+    ));
     for (name, value) in [("trailer", names), ("content-type", kind)] {
         if let Some(value) = value {
             response.headers_mut().insert(name, value);
@@ -452,7 +587,12 @@ fn echo(request: Request<Incoming>) -> Response<Body> {
 }
 
 fn dump(request: &Request<Incoming>) -> String {
-    let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
+    let mut text = format!(
+        "{} {} {:?}\n",
+        request.method(),
+        request.uri(),
+        request.version()
+    );
     for (name, value) in request.headers() {
         text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
     }
@@ -462,19 +602,37 @@ fn dump(request: &Request<Incoming>) -> String {
 fn events() -> Response<Body> {
     let (frames, body) = channel();
     tokio::spawn(async move {
-        let _ = frames.send(Frame::data(Bytes::from_static(b"data: first\n\n"))).await;
+        let _ = frames
+            .send(Frame::data(Bytes::from_static(b"data: first\n\n")))
+            .await;
         frames.closed().await;
     });
-    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(body)
+        .unwrap()
 }
 
 fn forge() -> Response<Body> {
-    let marks = ["x-intercept-unavailable", "x-intercept-lost", "x-intercept-error", "x-intercept-served-by", "x-intercept", "x-intercept-switched"];
+    let marks = [
+        "x-intercept-unavailable",
+        "x-intercept-lost",
+        "x-intercept-error",
+        "x-intercept-served-by",
+        "x-intercept",
+        "x-intercept-switched",
+    ];
     let mut trailers = HeaderMap::new();
-    let mut response = Response::builder().status(503).header("trailer", format!("{}, x-kept", marks.join(", "))).header("x-intercept-id", "mine");
+    let mut response = Response::builder()
+        .status(503)
+        .header("trailer", format!("{}, x-kept", marks.join(", ")))
+        .header("x-intercept-id", "mine");
     for mark in marks {
         response = response.header(mark, "forged");
-        trailers.insert(HeaderName::from_static(mark), HeaderValue::from_static("forged"));
+        trailers.insert(
+            HeaderName::from_static(mark),
+            HeaderValue::from_static("forged"),
+        );
     }
     trailers.insert("x-kept", HeaderValue::from_static("yes"));
     let (frames, body) = channel();
@@ -487,7 +645,10 @@ fn forge() -> Response<Body> {
 fn wide(count: u64) -> Response<Body> {
     let mut response = Response::new(full("wide"));
     for n in 0..count {
-        response.headers_mut().insert(format!("x-{n}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("1"));
+        response.headers_mut().insert(
+            format!("x-{n}").parse::<HeaderName>().unwrap(),
+            HeaderValue::from_static("1"),
+        );
     }
     response
 }
@@ -500,7 +661,10 @@ struct Held {
 impl HttpBody for Held {
     type Data = Bytes;
     type Error = std::io::Error;
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
     fn is_end_stream(&self) -> bool {
@@ -528,21 +692,36 @@ impl Wire {
         let address = listener.local_addr().unwrap();
         let frozen = Arc::new(tokio::sync::watch::Sender::new(false));
         let (cut, connections) = (Arc::new(Notify::new()), Arc::<AtomicUsize>::default());
-        let (froze, cuts, count) = (Arc::clone(&frozen), Arc::clone(&cut), Arc::clone(&connections));
+        let (froze, cuts, count) = (
+            Arc::clone(&frozen),
+            Arc::clone(&cut),
+            Arc::clone(&connections),
+        );
         tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
-                let Ok(far) = TcpStream::connect(target).await else { continue };
+                let Ok(far) = TcpStream::connect(target).await else {
+                    continue;
+                };
                 count.fetch_add(1, Ordering::SeqCst);
-                let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-                let (up, down) = (pass(near_read, far_write, froze.subscribe()), pass(far_read, near_write, froze.subscribe()));
+                let ((near_read, near_write), (far_read, far_write)) =
+                    (near.into_split(), far.into_split());
+                let (up, down) = (
+                    pass(near_read, far_write, froze.subscribe()),
+                    pass(far_read, near_write, froze.subscribe()),
+                );
                 let cuts = Arc::clone(&cuts);
                 tokio::spawn(async move {
                     tokio::select! { () = cuts.notified() => {}, _ = async { tokio::join!(up, down) } => {} }
                 });
             }
         });
-        Self { address, frozen, cut, connections }
+        Self {
+            address,
+            frozen,
+            cut,
+            connections,
+        }
     }
 
     /// Forwards nothing, and closes nothing, until thawed.

@@ -34,8 +34,16 @@ impl Held {
         waiting.next += 1;
         waiting.connections.insert(id, connection);
         drop(waiting);
-        let mut response = Response::new(Hold { held: self.clone(), id }.boxed_unsync());
-        response.headers_mut().insert(headers::HELD, HeaderValue::from(id));
+        let mut response = Response::new(
+            Hold {
+                held: self.clone(),
+                id,
+            }
+            .boxed_unsync(),
+        );
+        response
+            .headers_mut()
+            .insert(headers::HELD, HeaderValue::from(id));
         response
     }
 
@@ -59,7 +67,10 @@ impl HttpBody for Hold {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Pending
     }
 }
@@ -67,5 +78,41 @@ impl HttpBody for Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.held.lock().connections.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_to_the_request_that_names_it_and_to_no_second_one() {
+        let held = Held::default();
+        let (near, far) = pair().await;
+        let answer = held.hold(near);
+        let taken = held.take(answer.headers()).unwrap();
+        assert_eq!(taken.peer_addr().unwrap(), far.local_addr().unwrap());
+        assert!(held.take(answer.headers()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_came_for_closes_with_the_answer_that_held_it() {
+        let held = Held::default();
+        let (near, mut far) = pair().await;
+        let answer = held.hold(near);
+        let headers = answer.headers().clone();
+        drop(answer);
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+        assert!(held.take(&headers).is_none());
     }
 }

@@ -61,25 +61,39 @@ pub(super) enum NoAnswer {
 pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
     match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
         Ok(stream) => Ok(stream),
-        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port).await.map_err(|_| first),
+        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port)
+            .await
+            .map_err(|_| first),
     }
 }
 
 async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     let connecting = TcpStream::connect(SocketAddr::new(address, port));
-    let stream = timeout(settings::LOCAL_CONNECT, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let stream = timeout(settings::LOCAL_CONNECT, connecting)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Sends one request on a fresh connection. Dropping the future, or the answer's body, closes the connection.
-pub(super) async fn send(stream: TcpStream, http2: bool, mut request: Request<Body>) -> Result<Response<Incoming>, NoAnswer> {
+pub(super) async fn send(
+    stream: TcpStream,
+    http2: bool,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, NoAnswer> {
     aim(&mut request, http2);
     let io = TokioIo::new(stream);
     if http2 {
-        let (mut sender, connection) = http2_client().handshake(io).await.map_err(|error| NoAnswer::from(&error))?;
+        let (mut sender, connection) = http2_client()
+            .handshake(io)
+            .await
+            .map_err(|error| NoAnswer::from(&error))?;
         tokio::spawn(connection);
-        return sender.try_send_request(request).await.map_err(NoAnswer::from_unsent);
+        return sender
+            .try_send_request(request)
+            .await
+            .map_err(NoAnswer::from_unsent);
     }
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(settings::HEADER_FIELDS_READ)
@@ -88,7 +102,10 @@ pub(super) async fn send(stream: TcpStream, http2: bool, mut request: Request<Bo
         .await
         .map_err(|error| NoAnswer::from(&error))?;
     tokio::spawn(connection.with_upgrades());
-    sender.try_send_request(request).await.map_err(NoAnswer::from_unsent)
+    sender
+        .try_send_request(request)
+        .await
+        .map_err(NoAnswer::from_unsent)
 }
 
 /// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.
@@ -103,7 +120,8 @@ fn aim(request: &mut Request<Body>, http2: bool) {
     let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(http::uri::Scheme::HTTP);
-    parts.authority = Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
+    parts.authority =
+        Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
     parts.path_and_query = path;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
@@ -132,6 +150,10 @@ impl NoAnswer {
 
 impl From<&hyper::Error> for NoAnswer {
     fn from(error: &hyper::Error) -> Self {
-        if marks::was_never_processed(error) { Self::NeverProcessed } else { Self::Broken(with_causes(error)) }
+        if marks::was_never_processed(error) {
+            Self::NeverProcessed
+        } else {
+            Self::Broken(with_causes(error))
+        }
     }
 }

@@ -2,31 +2,25 @@
 //! tunnel is lost, for as long as it lives.
 
 mod hold;
+mod keeper;
 mod local;
 mod serve;
 mod session;
 mod switch;
 
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::time::Duration;
 
 use http::Method;
-use http::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
 pub use super::marks::Unavailable;
 pub use local::{Local, LocalProtocol};
 
 use super::Secret;
-use super::protocol::{self, Hello, OpenError};
-use super::pulse::Signal;
-use session::{News, Session, Station};
+use keeper::Keeper;
 
 /// What a developer machine offers.
 #[derive(Clone, Debug)]
@@ -48,7 +42,14 @@ pub struct Developer {
 impl Developer {
     /// A developer machine that serves anybody who reaches the relay, replaces nobody, and gives running requests ten seconds.
     pub fn new(name: impl Into<String>, secret: Secret, local: Local) -> Self {
-        Self { name: name.into(), secret, local, identity: None, replace: false, grace: Duration::from_secs(10) }
+        Self {
+            name: name.into(),
+            secret,
+            local,
+            identity: None,
+            replace: false,
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -132,10 +133,13 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection that is being opened.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
 /// How the relay's control port is reached.
 pub trait Connect: Send + Sync {
     /// Opens one connection to it.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + '_>>;
+    fn connect(&self) -> Connecting<'_>;
 }
 
 impl<F, R> Connect for F
@@ -143,7 +147,7 @@ where
     F: Fn() -> R + Send + Sync,
     R: Future<Output = io::Result<Box<dyn Stream>>> + Send + 'static,
 {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         Box::pin(self())
     }
 }
@@ -153,7 +157,7 @@ where
 pub struct Tcp(pub std::net::SocketAddr);
 
 impl Connect for Tcp {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         Box::pin(async {
             let stream = tokio::net::TcpStream::connect(self.0).await?;
             stream.set_nodelay(true)?;
@@ -161,13 +165,6 @@ impl Connect for Tcp {
         })
     }
 }
-
-/// From dialling to the relay's word that requests come this way.
-const OPENING: Duration = Duration::from_secs(10);
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LAST_RETRY: Duration = Duration::from_secs(5);
-/// A tunnel that lived this long was a good one; the next attempt begins quickly again.
-const SETTLED: Duration = Duration::from_secs(5);
 
 /// Keeps a tunnel open until `shutdown` is ready, then takes nothing new and lets running requests end.
 /// The first [`Event::Up`] says that requests come through.
@@ -188,129 +185,4 @@ pub async fn run(
     };
     keeper.leave(grace).await;
     result
-}
-
-struct Keeper {
-    hello: Hello,
-    station: Station,
-    serving: JoinSet<()>,
-    session: Option<Session>,
-    retry: Duration,
-}
-
-enum Failed {
-    ForNow(String),
-    ForGood(TunnelError),
-}
-
-impl Keeper {
-    fn new(developer: Developer, events: mpsc::Sender<Event>) -> Result<Self, TunnelError> {
-        let Developer { name, secret, local, identity, replace, .. } = developer;
-        let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        let served_by = HeaderValue::from_str(&name).ok().filter(|_| is_plain);
-        let served_by = served_by.ok_or_else(|| TunnelError::InvalidName { name: name.clone() })?;
-        let instance = uuid::Uuid::new_v4().to_string();
-        Ok(Self {
-            hello: Hello { secret, name, identity, instance, replace },
-            station: Station { local, served_by, leaving: Arc::new(AtomicBool::new(false)), events },
-            serving: JoinSet::new(),
-            session: None,
-            retry: FIRST_RETRY,
-        })
-    }
-
-    /// Opens tunnels, one after the other, each before the one before is left.
-    async fn keep(&mut self, connect: &impl Connect) -> TunnelError {
-        loop {
-            match timeout(OPENING, self.open(connect)).await.unwrap_or_else(|_| Err(Failed::ForNow("the relay does not answer".to_owned()))) {
-                Ok((session, relay_version)) => {
-                    if let Some(before) = self.session.replace(session) {
-                        before.leave();
-                    }
-                    self.tell(Event::Up { relay_version }).await;
-                }
-                Err(Failed::ForGood(error)) => return error,
-                Err(Failed::ForNow(reason)) => {
-                    self.wait(reason).await;
-                    continue;
-                }
-            }
-            let opened = Instant::now();
-            let ended = self.watch().await;
-            if opened.elapsed() >= SETTLED {
-                self.retry = FIRST_RETRY;
-            }
-            match ended {
-                Ok(()) => {}
-                Err(Failed::ForNow(reason)) => self.wait(reason).await,
-                Err(Failed::ForGood(error)) => return error,
-            }
-        }
-    }
-
-    async fn open(&mut self, connect: &impl Connect) -> Result<(Session, String), Failed> {
-        let stream = connect.connect().await.map_err(|error| Failed::ForNow(format!("the relay cannot be reached: {error}")))?;
-        let (upgraded, welcome) = protocol::open(stream, &self.hello).await?;
-        let mut session = Session::start(upgraded, &welcome, &self.station, &mut self.serving);
-        loop {
-            match session.news().await {
-                News::Signal(Signal::Registered) => return Ok((session, welcome.relay_version)),
-                News::Signal(_) => {}
-                News::Ended(reason) => return Err(Failed::ForNow(reason)),
-            }
-        }
-    }
-
-    /// Watches the tunnel until another one is needed: at once when the relay is leaving, since this one still serves meanwhile.
-    async fn watch(&mut self) -> Result<(), Failed> {
-        while let Some(session) = &mut self.session {
-            match session.news().await {
-                News::Signal(Signal::Registered) => {}
-                News::Signal(Signal::RelayLeaving) => return Ok(()),
-                News::Signal(Signal::Replaced) => {
-                    self.tell(Event::Replaced).await;
-                    return Err(Failed::ForGood(TunnelError::Replaced { name: self.hello.name.clone() }));
-                }
-                News::Ended(reason) => {
-                    self.session = None;
-                    return Err(Failed::ForNow(reason));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits before the next attempt, each time twice as long, and never as long as another machine that lost its tunnel at the same moment.
-    async fn wait(&mut self, reason: String) {
-        while self.serving.try_join_next().is_some() {}
-        let retry_in = self.retry.mul_f64(rand::random_range(0.5..1.0));
-        self.retry = (self.retry * 2).min(LAST_RETRY);
-        self.tell(Event::Away { reason, retry_in }).await;
-        sleep(retry_in).await;
-    }
-
-    async fn tell(&self, event: Event) {
-        // Nobody listening is no reason to stop serving.
-        let _ = self.station.events.send(event).await;
-    }
-
-    async fn leave(mut self, grace: Duration) {
-        self.station.leaving.store(true, Ordering::Relaxed);
-        if let Some(session) = self.session.take() {
-            session.leave();
-        }
-        let mut all_ended = pin!(async { while self.serving.join_next().await.is_some() {} });
-        let _ = timeout(grace, all_ended.as_mut()).await;
-    }
-}
-
-impl From<OpenError> for Failed {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Refused(refusal) if !refusal.retry => {
-                Self::ForGood(TunnelError::Refused { status: refusal.status.as_u16(), reason: refusal.reason })
-            }
-            other => Self::ForNow(other.to_string()),
-        }
-    }
 }

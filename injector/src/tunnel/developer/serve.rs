@@ -41,8 +41,14 @@ pub(super) struct Serving {
 }
 
 /// Answers one stream of the tunnel.
-pub(super) async fn handle(serving: Arc<Serving>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let internal = request.headers().get(headers::INTERNAL).map(|question| question == pulse::OPEN);
+pub(super) async fn handle(
+    serving: Arc<Serving>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let internal = request
+        .headers()
+        .get(headers::INTERNAL)
+        .map(|question| question == pulse::OPEN);
     Ok(match internal {
         Some(true) => open_pulse(&serving, request),
         Some(false) => hold(&serving).await,
@@ -57,7 +63,10 @@ pub(super) async fn handle(serving: Arc<Serving>, request: Request<Incoming>) ->
 
 fn open_pulse(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<Body> {
     let (keep, beats) = pulse::pulse();
-    *serving.pulse.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keep);
+    *serving
+        .pulse
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keep);
     let signals = serving.signals.clone();
     tokio::spawn(pulse::listen(request.into_body(), async move |signal| {
         let _ = signals.send(signal).await;
@@ -76,7 +85,9 @@ async fn connect(serving: &Serving) -> Result<TcpStream, Unavailable> {
     if serving.leaving.load(Ordering::Relaxed) {
         return Err(Unavailable::Leaving);
     }
-    local::connect(serving.local.port).await.map_err(|_| Unavailable::NothingListens)
+    local::connect(serving.local.port)
+        .await
+        .map_err(|_| Unavailable::NothingListens)
 }
 
 async fn answer(serving: &Serving, mut request: Request<Incoming>) -> Response<Body> {
@@ -91,10 +102,15 @@ async fn answer(serving: &Serving, mut request: Request<Incoming>) -> Response<B
     headers::remove_ours(request.headers_mut());
     let grpc = headers::is_grpc(request.headers());
     let switching = request.method() == Method::CONNECT;
-    let http2 = serving.local.protocol.is_http2(request.headers(), switching);
+    let http2 = serving
+        .local
+        .protocol
+        .is_http2(request.headers(), switching);
     let answered = match switching {
         true => switch::through(connection, request).await,
-        false => local::send(connection, http2, request.map(into_body)).await.map(|response| pass_on(response, grpc)),
+        false => local::send(connection, http2, request.map(into_body))
+            .await
+            .map(|response| pass_on(response, grpc)),
     };
     mark(answered, grpc, &serving.served_by)
 }
@@ -104,13 +120,21 @@ fn into_body(body: Incoming) -> Body {
 }
 
 /// Everything but "nobody took it" says whose machine this was, our own errors included.
-fn mark(answered: Result<Response<Body>, NoAnswer>, grpc: bool, served_by: &HeaderValue) -> Response<Body> {
+fn mark(
+    answered: Result<Response<Body>, NoAnswer>,
+    grpc: bool,
+    served_by: &HeaderValue,
+) -> Response<Body> {
     let mut response = match answered {
         Ok(response) => response,
         Err(NoAnswer::NeverProcessed) => return Unavailable::Refused.answer(),
-        Err(NoAnswer::Broken(reason)) => marks::lost(&format!("the developer's server broke off: {reason}"), grpc),
+        Err(NoAnswer::Broken(reason)) => {
+            marks::lost(&format!("the developer's server broke off: {reason}"), grpc)
+        }
     };
-    response.headers_mut().insert(marks::SERVED_BY, served_by.clone());
+    response
+        .headers_mut()
+        .insert(marks::SERVED_BY, served_by.clone());
     response
 }
 
@@ -118,7 +142,10 @@ fn mark(answered: Result<Response<Body>, NoAnswer>, grpc: bool, served_by: &Head
 pub(super) fn pass_on(response: Response<Incoming>, grpc: bool) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if !headers::fits(&parts.headers) {
-        return marks::failed("the header list of the developer's server is larger than the tunnel passes", grpc);
+        return marks::failed(
+            "the header list of the developer's server is larger than the tunnel passes",
+            grpc,
+        );
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
@@ -133,14 +160,20 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let cleaned = |mut frame: Frame<Bytes>| {
             if let Some(trailers) = frame.trailers_mut() {
                 headers::remove_ours(trailers);
             }
             frame
         };
-        Pin::new(&mut self.0).poll_frame(cx).map_ok(cleaned).map_err(Into::into)
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map_ok(cleaned)
+            .map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -164,15 +197,35 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn start(serving: &'a Serving, request: &Request<Incoming>) -> Self {
         // A WebSocket comes as CONNECT only inside the tunnel.
-        let method = if request.method() == Method::CONNECT { Method::GET } else { request.method().clone() };
-        let path = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        Self { serving, method, path, started: Instant::now(), ended: false }
+        let method = if request.method() == Method::CONNECT {
+            Method::GET
+        } else {
+            request.method().clone()
+        };
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or_else(|| "/".to_owned(), ToString::to_string);
+        Self {
+            serving,
+            method,
+            path,
+            started: Instant::now(),
+            ended: false,
+        }
     }
 
     fn end(mut self, response: &Response<Body>) {
         self.ended = true;
-        let status = response.headers().get(headers::STATUS).and_then(|status| http::StatusCode::from_bytes(status.as_bytes()).ok());
-        let status = if response.headers().contains_key(headers::SWITCHED) { Some(http::StatusCode::SWITCHING_PROTOCOLS) } else { status };
+        let status = response
+            .headers()
+            .get(headers::STATUS)
+            .and_then(|status| http::StatusCode::from_bytes(status.as_bytes()).ok());
+        let status = if response.headers().contains_key(headers::SWITCHED) {
+            Some(http::StatusCode::SWITCHING_PROTOCOLS)
+        } else {
+            status
+        };
         let status = status.unwrap_or(response.status()).as_u16();
         match Unavailable::on(response.headers()) {
             Some(reason) => self.tell(None, RequestOutcome::Unavailable(reason)),
@@ -187,7 +240,13 @@ impl<'a> Line<'a> {
     fn tell(&self, status: Option<u16>, outcome: RequestOutcome) {
         let (method, path) = (self.method.clone(), self.path.clone());
         let duration: Duration = self.started.elapsed();
-        let _ = self.serving.events.try_send(Event::Request(RequestLine { method, path, status, duration, outcome }));
+        let _ = self.serving.events.try_send(Event::Request(RequestLine {
+            method,
+            path,
+            status,
+            duration,
+            outcome,
+        }));
     }
 }
 

@@ -44,7 +44,12 @@ pub(super) enum News {
 
 impl Session {
     /// Serves an opened stream on a task in `serving`.
-    pub(super) fn start(upgraded: Upgraded, welcome: &Welcome, station: &Station, serving: &mut JoinSet<()>) -> Self {
+    pub(super) fn start(
+        upgraded: Upgraded,
+        welcome: &Welcome,
+        station: &Station,
+        serving: &mut JoinSet<()>,
+    ) -> Self {
         let (signals_tx, signals) = mpsc::channel(4);
         let (ended_tx, ended) = oneshot::channel();
         let (leave, leave_rx) = oneshot::channel();
@@ -62,7 +67,11 @@ impl Session {
             // Nobody listens any more when the tunnel was left on purpose.
             let _ = ended_tx.send(serve(upgraded, window, requests, leave_rx).await);
         });
-        Self { signals, ended, leave }
+        Self {
+            signals,
+            ended,
+            leave,
+        }
     }
 
     /// Waits for the next thing that happens to the tunnel.
@@ -76,11 +85,16 @@ impl Session {
 
     /// Takes nothing new: what runs goes on, and the tunnel closes after it.
     pub(super) fn leave(self) {
-        let _ = self.leave.send(());
+        drop(self.leave);
     }
 }
 
-async fn serve(upgraded: Upgraded, window: u32, requests: Arc<Serving>, leave: oneshot::Receiver<()>) -> String {
+async fn serve(
+    upgraded: Upgraded,
+    window: u32,
+    requests: Arc<Serving>,
+    leave: oneshot::Receiver<()>,
+) -> String {
     let io = TokioIo::new(Liveness::new(TokioIo::new(upgraded), settings::SILENCE, ()));
     let service = {
         let requests = Arc::clone(&requests);
@@ -89,7 +103,8 @@ async fn serve(upgraded: Upgraded, window: u32, requests: Arc<Serving>, leave: o
     let mut connection = pin!(server(window).serve_connection(io, service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        Ok(()) = leave => {
+        // Said, or forgotten: a session that nobody holds any more must not serve on.
+        _ = leave => {
             requests.pulse.lock().unwrap_or_else(PoisonError::into_inner).take();
             connection.as_mut().graceful_shutdown();
             connection.await

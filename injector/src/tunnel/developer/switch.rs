@@ -12,25 +12,36 @@ use crate::tunnel::{Body, empty_body, headers, join};
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 
 /// Asks the developer's server to switch. What it answers is marked, so that no status of its own can look like a switch, nor a switch like a status.
-pub(super) async fn through(connection: TcpStream, mut request: Request<Incoming>) -> Result<Response<Body>, NoAnswer> {
+pub(super) async fn through(
+    connection: TcpStream,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, NoAnswer> {
     let tunnel = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
     parts.method = Method::GET;
     parts.extensions.clear();
-    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    parts
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    parts
+        .headers
+        .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     // A client that came by HTTP/2 has no key (RFC 8441 §5); the server needs one, and nobody checks the answer to ours.
     let ours = !parts.headers.contains_key(KEY);
     if ours {
         parts.headers.insert(KEY, random_key());
     }
-    let mut response = local::send(connection, false, Request::from_parts(parts, empty_body())).await?;
+    let mut response =
+        local::send(connection, false, Request::from_parts(parts, empty_body())).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(declined(response));
     }
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(join(tunnel, server));
-    let protocol = response.headers_mut().remove(header::UPGRADE).unwrap_or(HeaderValue::from_static("websocket"));
+    let protocol = response
+        .headers_mut()
+        .remove(header::UPGRADE)
+        .unwrap_or(HeaderValue::from_static("websocket"));
     let mut answer = Response::new(empty_body());
     *answer.headers_mut() = std::mem::take(response.headers_mut());
     headers::remove_hop_by_hop(answer.headers_mut());

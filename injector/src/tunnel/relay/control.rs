@@ -20,7 +20,10 @@ use crate::tunnel::pulse::{self, Signal};
 use crate::tunnel::{Address, Body, empty_body, headers, settings, text_body};
 
 /// Answers one request on the control port.
-pub(super) async fn handle(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(super) async fn handle(
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     if request.method() != Method::GET {
         return Ok(status(StatusCode::METHOD_NOT_ALLOWED));
     }
@@ -28,8 +31,14 @@ pub(super) async fn handle(shared: Arc<Shared>, mut request: Request<Incoming>) 
     Ok(match path.as_str() {
         protocol::PATH => open(&shared, &mut request).unwrap_or_else(|refusal| refusal.response()),
         "/healthz" => typed("text/plain", "ok\n".to_owned()),
-        "/metrics" => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", shared.metrics.text()),
-        _ => match path.strip_prefix("/tunnels/").map(|address| Address::parse(address.as_bytes())) {
+        "/metrics" => typed(
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            shared.metrics.text(),
+        ),
+        _ => match path
+            .strip_prefix("/tunnels/")
+            .map(|address| Address::parse(address.as_bytes()))
+        {
             Some(Some(address)) => typed("application/json", describe(&shared, &address)),
             Some(None) => status(StatusCode::BAD_REQUEST),
             None => status(StatusCode::NOT_FOUND),
@@ -55,9 +64,19 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
         return Err(Refusal::for_now("the relay is shutting down"));
     }
     shared.registry.admit(&hello)?;
-    let share = shared.memory.take().ok_or_else(|| Refusal::for_now("the relay's memory is spoken for by the tunnels that are open"))?;
-    let welcome = Welcome { relay_version: env!("CARGO_PKG_VERSION").to_owned(), window: share.window() };
-    tokio::spawn(run(Arc::clone(shared), hello, hyper::upgrade::on(request), share));
+    let share = shared.memory.take().ok_or_else(|| {
+        Refusal::for_now("the relay's memory is spoken for by the tunnels that are open")
+    })?;
+    let welcome = Welcome {
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+        window: share.window(),
+    };
+    tokio::spawn(run(
+        Arc::clone(shared),
+        hello,
+        hyper::upgrade::on(request),
+        share,
+    ));
     Ok(welcome.response())
 }
 
@@ -65,8 +84,15 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
 async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share) -> Option<()> {
     let upgraded = upgrade.await.ok()?;
     let window = share.window();
-    let meter = TunnelMeter { metrics: shared.metrics.clone(), _held: share };
-    let io = TokioIo::new(Liveness::new(TokioIo::new(upgraded), settings::SILENCE, meter));
+    let meter = TunnelMeter {
+        metrics: shared.metrics.clone(),
+        _held: share,
+    };
+    let io = TokioIo::new(Liveness::new(
+        TokioIo::new(upgraded),
+        settings::SILENCE,
+        meter,
+    ));
     let (mut sender, mut connection) = client(window).handshake::<_, Body>(io).await.ok()?;
 
     let (signals, beats) = pulse::pulse();
@@ -84,8 +110,10 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
     if shared.is_leaving() {
         tunnel.signal(Signal::RelayLeaving);
     }
+    let mut ended = shared.ended.subscribe();
     tokio::select! {
         _ = connection => {}
+        _ = ended.wait_for(|ended| *ended) => {}
         // The developer machine takes no new requests; what runs on the tunnel goes on.
         () = pulse::listen(pulse.into_body(), async |_| ()) => {}
     }
@@ -96,7 +124,9 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
 fn pulse_request(beats: pulse::Pulse) -> Request<Body> {
     let mut request = Request::new(http_body_util::BodyExt::boxed_unsync(beats));
     *request.uri_mut() = http::Uri::from_static("http://tunnel/");
-    request.headers_mut().insert(headers::INTERNAL, HeaderValue::from_static(pulse::OPEN));
+    request
+        .headers_mut()
+        .insert(headers::INTERNAL, HeaderValue::from_static(pulse::OPEN));
     request
 }
 
@@ -120,7 +150,9 @@ fn client(window: u32) -> hyper::client::conn::http2::Builder<TokioExecutor> {
 
 fn typed(content_type: &'static str, text: String) -> Response<Body> {
     let mut response = Response::new(text_body(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

@@ -2,27 +2,28 @@
 //! Must not know how tunnels come and go.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, Uri};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::Shared;
 use super::inbound::Inbound;
+use super::metrics::Counted;
+use super::outbound::Outbound;
 use super::registry::{Stream, Tunnel};
 use super::switch;
 use crate::tunnel::marks::{self, Unavailable};
 use crate::tunnel::{Address, Body, BoxError, empty_body, headers, with_causes};
 
 /// Answers one request on a data port.
-pub(super) async fn handle(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let counted = Counted::start(&shared);
+pub(super) async fn handle(
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let counted = Counted::start(&shared.metrics);
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let held_back = headers::expects_continue(&parts.headers);
@@ -34,7 +35,16 @@ pub(super) async fn handle(shared: Arc<Shared>, mut request: Request<Incoming>) 
             prepare(&mut parts);
             match switching {
                 Some(switching) => switch::through(&tunnel, parts, switching).await,
-                None => exchange(&shared, &address, tunnel, Request::from_parts(parts, body), held_back).await,
+                None => {
+                    exchange(
+                        &shared,
+                        &address,
+                        tunnel,
+                        Request::from_parts(parts, body),
+                        held_back,
+                    )
+                    .await
+                }
             }
         }
     };
@@ -43,30 +53,55 @@ pub(super) async fn handle(shared: Arc<Shared>, mut request: Request<Incoming>) 
 }
 
 /// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
-fn choose(shared: &Shared, parts: &http::request::Parts) -> Result<(Address, Arc<Tunnel>), Unavailable> {
-    let address = parts.headers.get(headers::ADDRESS).and_then(|value| Address::parse(value.as_bytes())).ok_or(Unavailable::NoAddress)?;
-    let tunnel = shared.registry.find(&address).ok_or(Unavailable::NoTunnel)?;
+fn choose(
+    shared: &Shared,
+    parts: &http::request::Parts,
+) -> Result<(Address, Arc<Tunnel>), Unavailable> {
+    let address = parts
+        .headers
+        .get(headers::ADDRESS)
+        .and_then(|value| Address::parse(value.as_bytes()))
+        .ok_or(Unavailable::NoAddress)?;
+    let tunnel = shared
+        .registry
+        .find(&address)
+        .ok_or(Unavailable::NoTunnel)?;
     if let Some(identity) = &tunnel.identity
         && !headers::caller_identities(&parts.headers).contains(identity)
     {
         return Err(Unavailable::Identity);
     }
-    let protocol = parts.extensions.get::<hyper::ext::Protocol>().map(hyper::ext::Protocol::as_str);
+    let protocol = parts
+        .extensions
+        .get::<hyper::ext::Protocol>()
+        .map(hyper::ext::Protocol::as_str);
     if parts.method == Method::CONNECT && protocol != Some("websocket") {
         return Err(Unavailable::Connect);
     }
-    if !headers::fits(&parts.headers) { Err(Unavailable::HeadersTooLarge) } else { Ok((address, tunnel)) }
+    if !headers::fits(&parts.headers) {
+        Err(Unavailable::HeadersTooLarge)
+    } else {
+        Ok((address, tunnel))
+    }
 }
 
 /// Makes the head fit for the tunnel: `host` always stands in the headers (an `:authority` need not be one that a `Uri` can hold), and nothing of one hop passes.
 fn prepare(parts: &mut http::request::Parts) {
-    if let Some(host) = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+    if let Some(host) = parts
+        .uri
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
         parts.headers.insert(header::HOST, host);
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
     parts.headers.remove(header::EXPECT);
-    let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    let path = parts
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     parts.uri = tunnel_uri(path);
     parts.version = http::Version::HTTP_2;
 }
@@ -79,12 +114,20 @@ fn tunnel_uri(path: http::uri::PathAndQuery) -> Uri {
     Uri::from_parts(uri).unwrap_or_default()
 }
 
-async fn exchange(shared: &Shared, address: &Address, tunnel: Arc<Tunnel>, request: Request<Inbound>, held_back: bool) -> Response<Body> {
+async fn exchange(
+    shared: &Shared,
+    address: &Address,
+    tunnel: Arc<Tunnel>,
+    request: Request<Inbound>,
+    held_back: bool,
+) -> Response<Body> {
     let grpc = headers::is_grpc(request.headers());
     let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
     let mut tunnel = tunnel;
     loop {
-        let Some(stream) = tunnel.claim() else { return Unavailable::Busy.answer() };
+        let Some(stream) = tunnel.claim() else {
+            return Unavailable::Busy.answer();
+        };
         let held = match held_back {
             true => match hold(&tunnel, &mut request).await {
                 Ok(held) => Some(held),
@@ -98,12 +141,16 @@ async fn exchange(shared: &Shared, address: &Address, tunnel: Arc<Tunnel>, reque
                 return pass_on(response, stream);
             }
             Err(failure) => match failure {
-                Failure::NotSent(request) => request,
+                Failure::NotSent(request) => *request,
                 other => return other.answer(grpc),
             },
         };
         // A reconnecting developer machine opens the new tunnel before it closes the old one, so that nothing need be lost between the two.
-        match shared.registry.find(address).filter(|newer| !newer.is(&tunnel)) {
+        match shared
+            .registry
+            .find(address)
+            .filter(|newer| !newer.is(&tunnel))
+        {
             Some(newer) => (tunnel, request) = (newer, unsent),
             None => return Unavailable::NotSent.answer(),
         }
@@ -113,7 +160,7 @@ async fn exchange(shared: &Shared, address: &Address, tunnel: Arc<Tunnel>, reque
 /// Why there is no answer.
 pub(super) enum Failure {
     /// Not a byte of it was sent; here it is again.
-    NotSent(Request<Body>),
+    NotSent(Box<Request<Body>>),
     /// The other end says that it did not process it.
     NeverProcessed,
     /// Nobody knows.
@@ -130,27 +177,44 @@ impl Failure {
     }
 }
 
-pub(super) async fn send(tunnel: &Tunnel, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+pub(super) async fn send(
+    tunnel: &Tunnel,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failure> {
     let sent = tunnel.sender().try_send_request(request).await;
     sent.map_err(|mut failed| match failed.take_message() {
-        Some(request) => Failure::NotSent(request),
+        Some(request) => Failure::NotSent(Box::new(request)),
         None if marks::was_never_processed(failed.error()) => Failure::NeverProcessed,
-        None => Failure::Lost(format!("the tunnel to the developer machine broke: {}", with_causes(failed.error()))),
+        None => Failure::Lost(format!(
+            "the tunnel to the developer machine broke: {}",
+            with_causes(failed.error())
+        )),
     })
 }
 
 /// Asks the developer's end to open its local connection first. Only then is the body read, which makes hyper send the `100` that rules out a fallback.
 /// What comes back keeps that connection open until it is used.
-async fn hold(tunnel: &Arc<Tunnel>, request: &mut Request<Body>) -> Result<(Response<Incoming>, Stream), Response<Body>> {
+async fn hold(
+    tunnel: &Arc<Tunnel>,
+    request: &mut Request<Body>,
+) -> Result<(Response<Incoming>, Stream), Response<Body>> {
     let stream = tunnel.claim().ok_or_else(|| Unavailable::Busy.answer())?;
     let mut question = Request::new(empty_body());
     *question.uri_mut() = request.uri().clone();
-    question.headers_mut().insert(headers::INTERNAL, HeaderValue::from_static(headers::HOLD));
+    question
+        .headers_mut()
+        .insert(headers::INTERNAL, HeaderValue::from_static(headers::HOLD));
     // Nothing of the request itself is on its way yet, so whatever goes wrong here is no loss.
-    let answer = send(tunnel, question).await.map_err(|_| Unavailable::NotSent.answer())?;
+    let answer = send(tunnel, question)
+        .await
+        .map_err(|_| Unavailable::NotSent.answer())?;
     match answer.headers().get(headers::HELD) {
         Some(held) => request.headers_mut().insert(headers::HELD, held.clone()),
-        None => return Err(Unavailable::on(answer.headers()).unwrap_or(Unavailable::Other).answer()),
+        None => {
+            return Err(Unavailable::on(answer.headers())
+                .unwrap_or(Unavailable::Other)
+                .answer());
+        }
     };
     Ok((answer, stream))
 }
@@ -159,57 +223,5 @@ async fn hold(tunnel: &Arc<Tunnel>, request: &mut Request<Body>) -> Result<(Resp
 pub(super) fn pass_on(response: Response<Incoming>, stream: Stream) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, Outbound { body, _stream: stream }.boxed_unsync())
-}
-
-/// An answer's body. If the tunnel breaks under it, the error makes hyper reset the stream towards Envoy.
-struct Outbound {
-    body: Incoming,
-    _stream: Stream,
-}
-
-impl HttpBody for Outbound {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Counts a request once, by what became of it; one that is dropped before its answer was cancelled by its client.
-struct Counted<'a> {
-    shared: &'a Shared,
-    ended: bool,
-}
-
-impl<'a> Counted<'a> {
-    fn start(shared: &'a Shared) -> Self {
-        Self { shared, ended: false }
-    }
-
-    fn end(mut self, answer: &HeaderMap) {
-        self.ended = true;
-        match Unavailable::on(answer) {
-            Some(reason) => self.shared.metrics.count("unavailable", reason.as_str()),
-            None if answer.contains_key(marks::LOST) => self.shared.metrics.count("lost", ""),
-            None => self.shared.metrics.count("answered", ""),
-        }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.shared.metrics.count("cancelled", "");
-        }
-    }
+    Response::from_parts(parts, Outbound::new(body, stream).boxed_unsync())
 }

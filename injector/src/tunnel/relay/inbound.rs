@@ -25,7 +25,11 @@ pub(super) struct Inbound {
 impl Inbound {
     /// `held_back`: the client expects a `100`; nothing is drained then unless the reading had begun.
     pub(super) fn new(body: Incoming, version: http::Version, held_back: bool) -> Self {
-        Self { body: Some(body), is_h1: version < http::Version::HTTP_2, held_back }
+        Self {
+            body: Some(body),
+            is_h1: version < http::Version::HTTP_2,
+            held_back,
+        }
     }
 }
 
@@ -33,7 +37,10 @@ impl HttpBody for Inbound {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.held_back = false;
         match &mut self.body {
             Some(body) => Pin::new(body).poll_frame(cx),
@@ -46,13 +53,21 @@ impl HttpBody for Inbound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        let Some(body) = self.body.take().filter(|body| self.is_h1 && !self.held_back && !body.is_end_stream()) else { return };
+        let Some(body) = self
+            .body
+            .take()
+            .filter(|body| self.is_h1 && !self.held_back && !body.is_end_stream())
+        else {
+            return;
+        };
         // Outside of a runtime there is no connection left to read from.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(tokio::time::timeout(settings::DRAIN_TIME, drain(body)));

@@ -5,6 +5,7 @@ mod control;
 mod forward;
 mod inbound;
 mod metrics;
+mod outbound;
 mod registry;
 mod switch;
 
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::pulse::Signal;
@@ -37,7 +39,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: 1024 * 1024 * 1024, grace: Duration::from_secs(10) }
+        Self {
+            memory: 1024 * 1024 * 1024,
+            grace: Duration::from_secs(10),
+        }
     }
 }
 
@@ -46,6 +51,8 @@ struct Shared {
     memory: Memory,
     metrics: Metrics,
     leaving: AtomicBool,
+    /// serve → tunnels: the relay has ended.
+    ended: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -58,17 +65,38 @@ impl Shared {
 ///
 /// # Errors
 /// When a listener has no address, which means that it is none. A connection that fails is only that.
-pub async fn serve(data: Vec<TcpListener>, control: TcpListener, options: Options, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    data: Vec<TcpListener>,
+    control: TcpListener,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     control.local_addr()?;
     let metrics = Metrics::new();
     let registry = Registry::new(metrics.clone());
-    let shared = Arc::new(Shared { registry, memory: Memory::new(options.memory), metrics, leaving: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        registry,
+        memory: Memory::new(options.memory),
+        metrics,
+        leaving: AtomicBool::new(false),
+        ended: watch::Sender::new(false),
+    });
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = JoinSet::new();
     for listener in data {
-        accepting.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&graceful), serve_data));
+        accepting.spawn(accept(
+            listener,
+            Arc::clone(&shared),
+            Arc::clone(&graceful),
+            serve_data,
+        ));
     }
-    accepting.spawn(accept(control, Arc::clone(&shared), Arc::clone(&graceful), serve_control));
+    accepting.spawn(accept(
+        control,
+        Arc::clone(&shared),
+        Arc::clone(&graceful),
+        serve_control,
+    ));
     shutdown.await;
     shared.leaving.store(true, Ordering::Relaxed);
     accepting.shutdown().await;
@@ -77,13 +105,18 @@ pub async fn serve(data: Vec<TcpListener>, control: TcpListener, options: Option
     if let Some(graceful) = Arc::into_inner(graceful) {
         let _ = tokio::time::timeout(options.grace, graceful.shutdown()).await;
     }
+    shared.ended.send_replace(true);
     Ok(())
 }
 
 type Serve<F> = fn(TcpStream, Arc<Shared>, Watcher) -> F;
 
-async fn accept<F>(listener: TcpListener, shared: Arc<Shared>, graceful: Arc<GracefulShutdown>, serve: Serve<F>)
-where
+async fn accept<F>(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    graceful: Arc<GracefulShutdown>,
+    serve: Serve<F>,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -129,7 +162,10 @@ async fn serve_data(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
 async fn serve_control(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
     let service = service_fn(move |request| control::handle(Arc::clone(&shared), request));
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let _ = watcher.watch(connection.into_owned()).await;
 }

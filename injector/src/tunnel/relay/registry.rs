@@ -34,10 +34,17 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Tunnel {
     /// `peer_streams`: how many streams the developer's end takes at once.
-    pub(super) fn new(hello: Hello, sender: SendRequest<Body>, peer_streams: usize, signals: mpsc::Sender<Signal>) -> Arc<Self> {
+    pub(super) fn new(
+        hello: Hello,
+        sender: SendRequest<Body>,
+        peer_streams: usize,
+        signals: mpsc::Sender<Signal>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             // The pulse is a stream as well.
-            most_streams: peer_streams.min(settings::STREAMS as usize).saturating_sub(1),
+            most_streams: peer_streams
+                .min(settings::STREAMS as usize)
+                .saturating_sub(1),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: hello.name,
             identity: hello.identity,
@@ -61,7 +68,11 @@ impl Tunnel {
 
     /// Takes a stream, at once or not at all: what waits inside hyper would neither be sent nor fall back.
     pub(super) fn claim(self: &Arc<Self>) -> Option<Stream> {
-        let claimed = self.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.most_streams).then_some(taken + 1));
+        let claimed = self
+            .streams
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+                (taken < self.most_streams).then_some(taken + 1)
+            });
         claimed.is_ok().then(|| Stream(Arc::clone(self)))
     }
 
@@ -94,7 +105,10 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(metrics: Metrics) -> Self {
-        Self { tunnels: Mutex::default(), metrics }
+        Self {
+            tunnels: Mutex::default(),
+            metrics,
+        }
     }
 
     /// The tunnel that takes requests for this address now.
@@ -106,7 +120,10 @@ impl Registry {
     pub(super) fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
         match self.find(&hello.secret.address()) {
             Some(other) if other.instance != hello.instance && !hello.replace => {
-                let reason = format!("intercept {} already has a tunnel, from another running `injector intercept`", other.name);
+                let reason = format!(
+                    "intercept {} already has a tunnel, from another running `injector intercept`",
+                    other.name
+                );
                 Err(Refusal::fatal(http::StatusCode::CONFLICT, reason))
             }
             _ => Ok(()),
@@ -136,7 +153,9 @@ impl Registry {
 
     /// Tells every developer machine.
     pub(super) fn signal_all(&self, signal: Signal) {
-        self.lock().values().for_each(|tunnel| tunnel.signal(signal));
+        self.lock()
+            .values()
+            .for_each(|tunnel| tunnel.signal(signal));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Address, Arc<Tunnel>>> {
@@ -165,7 +184,10 @@ impl Memory {
         let quarter = u32::try_from(*left / 4).unwrap_or(u32::MAX);
         let bytes = quarter.clamp(settings::LEAST_WINDOW, settings::CONNECTION_WINDOW);
         *left = left.checked_sub(bytes.into())?;
-        Some(Share { memory: Arc::clone(&self.0), bytes })
+        Some(Share {
+            memory: Arc::clone(&self.0),
+            bytes,
+        })
     }
 }
 
@@ -201,9 +223,18 @@ mod tests {
 
     #[test]
     fn a_share_is_at_most_64_and_at_least_1_mib_and_then_none() {
-        assert_eq!(u64::from(Memory::new(1024 * MIB).take().unwrap().window()), 64 * MIB);
+        assert_eq!(
+            u64::from(Memory::new(1024 * MIB).take().unwrap().window()),
+            64 * MIB
+        );
         let memory = Memory::new(2 * MIB + 1);
         let shares: Vec<_> = std::iter::from_fn(|| memory.take()).collect();
-        assert_eq!(shares.iter().map(|share| u64::from(share.window())).collect::<Vec<_>>(), [MIB, MIB]);
+        assert_eq!(
+            shares
+                .iter()
+                .map(|share| u64::from(share.window()))
+                .collect::<Vec<_>>(),
+            [MIB, MIB]
+        );
     }
 }

@@ -24,14 +24,24 @@ impl Switching {
     /// `None` when the request is an ordinary one. An upgrade to anything else is not passed on, which every client must take (RFC 9110 §7.8).
     pub(super) fn read(request: &mut Request<Incoming>) -> Option<Self> {
         let by_connect = request.method() == Method::CONNECT;
-        let by_upgrade = request.version() == http::Version::HTTP_11 && headers::wants_websocket(request.headers());
-        (by_connect || by_upgrade).then(|| Self { client: hyper::upgrade::on(request), by_connect })
+        let by_upgrade = request.version() == http::Version::HTTP_11
+            && headers::wants_websocket(request.headers());
+        (by_connect || by_upgrade).then(|| Self {
+            client: hyper::upgrade::on(request),
+            by_connect,
+        })
     }
 }
 
 /// Asks the developer's server to switch, and joins the two connections when it does.
-pub(super) async fn through(tunnel: &Arc<Tunnel>, mut parts: http::request::Parts, switching: Switching) -> Response<Body> {
-    let Some(stream) = tunnel.claim() else { return Unavailable::Busy.answer() };
+pub(super) async fn through(
+    tunnel: &Arc<Tunnel>,
+    mut parts: http::request::Parts,
+    switching: Switching,
+) -> Response<Body> {
+    let Some(stream) = tunnel.claim() else {
+        return Unavailable::Busy.answer();
+    };
     parts.method = Method::CONNECT;
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.extensions.clear();
@@ -42,13 +52,21 @@ pub(super) async fn through(tunnel: &Arc<Tunnel>, mut parts: http::request::Part
     }
 }
 
-fn answer(mut response: Response<Incoming>, stream: Stream, switching: Switching) -> Response<Body> {
-    let Some(protocol) = response.headers_mut().remove(headers::SWITCHED) else { return declined(response, stream, switching.by_connect) };
+fn answer(
+    mut response: Response<Incoming>,
+    stream: Stream,
+    switching: Switching,
+) -> Response<Body> {
+    let Some(protocol) = response.headers_mut().remove(headers::SWITCHED) else {
+        return declined(response, stream, switching.by_connect);
+    };
     let mut answer = Response::new(empty_body());
     *answer.headers_mut() = std::mem::take(response.headers_mut());
     if !switching.by_connect {
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        answer
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         answer.headers_mut().insert(header::UPGRADE, protocol);
     }
     tokio::spawn(async move {
@@ -60,10 +78,16 @@ fn answer(mut response: Response<Incoming>, stream: Stream, switching: Switching
 
 /// The developer's server did not switch: its own status, under which a 2xx must not look like a switch.
 fn declined(mut response: Response<Incoming>, stream: Stream, by_connect: bool) -> Response<Body> {
-    let status = response.headers_mut().remove(headers::STATUS).and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
+    let status = response
+        .headers_mut()
+        .remove(headers::STATUS)
+        .and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
     if let Some(status) = status {
         if by_connect && status.is_success() {
-            return marks::failed("the developer's server answered without switching to WebSocket", false);
+            return marks::failed(
+                "the developer's server answered without switching to WebSocket",
+                false,
+            );
         }
         *response.status_mut() = status;
     }
