@@ -278,11 +278,8 @@ async fn a_change_under_load_costs_no_request_and_cuts_no_stream() {
     }
     let outcome = load.stop().await;
     outcome.assert_no_errors();
-    assert!(
-        outcome.by["app"] > 0 && outcome.by["developer"] > 0,
-        "{:?}",
-        outcome.by
-    );
+    let by = outcome.by();
+    assert!(by["app"] > 0 && by["developer"] > 0, "{by:?}");
     assert_eq!(mesh.envoy.stat(".update_rejected").await, 0);
 }
 

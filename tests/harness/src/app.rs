@@ -45,8 +45,8 @@ pub enum Do {
     Sleep(u64),
     /// Answers with that status.
     Status(u16),
-    /// Reads the whole request, then closes the connection without an answer.
-    Die,
+    /// Never answers if the app has this name; another one does as for [`Do::Tell`].
+    HoldAt(&'static str),
     /// Sends the body back as it comes, and the request's trailers with it.
     Echo,
     /// Sends that many bytes.
@@ -63,7 +63,7 @@ impl std::fmt::Display for Do {
             Self::Tell => f.write_str("tell"),
             Self::Sleep(millis) => write!(f, "sleep={millis}"),
             Self::Status(status) => write!(f, "status={status}"),
-            Self::Die => f.write_str("die"),
+            Self::HoldAt(name) => write!(f, "hold={name}"),
             Self::Echo => f.write_str("echo"),
             Self::Bytes(count) => write!(f, "bytes={count}"),
             Self::Events => f.write_str("events"),
@@ -73,19 +73,25 @@ impl std::fmt::Display for Do {
 }
 
 impl Do {
-    fn of<B>(request: &Request<B>) -> Self {
+    fn of<B>(request: &Request<B>, name: &str) -> Self {
         let text = request
             .headers()
             .get(TEST_DO)
             .and_then(|value| value.to_str().ok())
             .unwrap_or("tell");
         let (verb, number) = text.split_once('=').unwrap_or((text, "0"));
+        if verb == "hold" {
+            return if number == name {
+                Self::HoldAt("")
+            } else {
+                Self::Tell
+            };
+        }
         let number = number.parse().expect("a number in test-do");
         match verb {
             "tell" => Self::Tell,
             "sleep" => Self::Sleep(number),
             "status" => Self::Status(number.try_into().expect("a status")),
-            "die" => Self::Die,
             "echo" => Self::Echo,
             "bytes" => Self::Bytes(number),
             "events" => Self::Events,
@@ -292,10 +298,10 @@ async fn respond(
     if websocket::is_asked_for(&request) {
         return Ok(websocket::echo(request)?.map(|body| body.map_err(never).boxed_unsync()));
     }
-    if grpc::is_asked_for(&request) {
+    let what = Do::of(&request, &state.name);
+    if grpc::is_asked_for(&request) && what == Do::Tell {
         return grpc::answer(request).await;
     }
-    let what = Do::of(&request);
     let status = match what {
         Do::Status(status) => StatusCode::from_u16(status)?,
         _ => StatusCode::OK,
@@ -307,10 +313,7 @@ async fn respond(
             tokio::time::sleep(Duration::from_millis(millis)).await;
             told
         }
-        Do::Die => {
-            request.into_body().collect().await?;
-            return Err("asked to die".into());
-        }
+        Do::HoldAt(_) => std::future::pending().await,
         Do::Echo => request.into_body().map_err(BoxError::from).boxed_unsync(),
         Do::Bytes(count) => zeros(count),
         Do::Events => return Ok(events(state)),
@@ -337,6 +340,11 @@ async fn tell(request: Request<Incoming>) -> Result<Body, BoxError> {
         sha256: hex(&hash.finalize()),
     };
     Ok(Full::new(seen.to_json()).map_err(never).boxed_unsync())
+}
+
+/// A body's SHA-256, as [`Seen::sha256`].
+pub fn sha256(body: &[u8]) -> String {
+    hex(&Sha256::digest(body))
 }
 
 /// Lower-case hexadecimal digits.

@@ -5,7 +5,6 @@
 
 pub mod app;
 pub mod binaries;
-pub mod bootstrap;
 pub mod client;
 pub mod command;
 pub mod envoy;
@@ -17,6 +16,7 @@ pub mod plugin;
 pub mod ports;
 pub mod raw;
 pub mod recorder;
+pub mod sandbox;
 pub mod tunnel;
 pub mod wait;
 pub mod websocket;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use injector::envoy::Dir;
+use injector::manifest::envoy::{BootstrapOptions, bootstrap};
 use injector::manifest::facts::{
     Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
 };
@@ -28,6 +29,7 @@ pub struct Plan {
     limits: Limits,
     start: Start,
     relay: Option<SocketAddr>,
+    options: BootstrapOptions,
     edits: Vec<Box<dyn FnOnce(&mut Value)>>,
 }
 
@@ -51,6 +53,10 @@ impl Plan {
                 deadline: wait::DEADLINE,
             },
             relay: None,
+            options: BootstrapOptions {
+                admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
+                ..BootstrapOptions::default()
+            },
             edits: Vec::new(),
         }
     }
@@ -93,10 +99,9 @@ impl Plan {
     }
 
     /// Without anything of ours in Envoy: neither the filter nor the gate's routes.
-    pub fn bare(self) -> Self {
-        self.edit(|bootstrap| {
-            assert!(remove_ours(bootstrap) >= 3, "a filter and two routes");
-        })
+    pub fn bare(mut self) -> Self {
+        self.options.without_filter = true;
+        self
     }
 
     /// With a change to Envoy's own configuration, as other operators might make it.
@@ -117,7 +122,8 @@ impl Plan {
                 },
             ),
             None => {
-                let (relay, addresses) = start_relay(dir.path()).await;
+                let any = (Ipv4Addr::LOCALHOST, 0).into();
+                let (relay, addresses) = start_relay(dir.path(), any, any).await;
                 (Some(relay), addresses)
             }
         };
@@ -133,7 +139,7 @@ impl Plan {
         };
         let files = dir.path().join("envoy");
         Dir::install(&files, &workload).expect("an empty directory");
-        let mut bootstrap = crate::bootstrap::bootstrap(&workload, &files);
+        let mut bootstrap = bootstrap(&workload, &files, &self.options);
         for edit in self.edits {
             edit(&mut bootstrap);
         }
@@ -163,24 +169,6 @@ fn port(((name, app, protocol), held): ((String, SocketAddr, Protocol), &Port)) 
     }
 }
 
-/// Removes the list elements that are ours by name; how many those were.
-fn remove_ours(value: &mut Value) -> usize {
-    match value {
-        Value::Array(list) => {
-            let before = list.len();
-            list.retain(|element| {
-                !matches!(
-                    element["name"].as_str(),
-                    Some("intercept" | "intercept-safe")
-                )
-            });
-            before - list.len() + list.iter_mut().map(remove_ours).sum::<usize>()
-        }
-        Value::Object(members) => members.values_mut().map(remove_ours).sum(),
-        _ => 0,
-    }
-}
-
 fn module() -> Module {
     let path = binaries::filter();
     let bytes = std::fs::read(&path).expect("the filter");
@@ -190,26 +178,22 @@ fn module() -> Module {
     }
 }
 
-async fn start_relay(dir: &Path) -> (Process, Relay) {
+async fn start_relay(dir: &Path, data: SocketAddr, control: SocketAddr) -> (Process, Relay) {
     let mut command = Command::new(binaries::injector());
-    command.args([
-        "relay",
-        "--listen",
-        "127.0.0.1:0",
-        "--control",
-        "127.0.0.1:0",
-    ]);
+    command
+        .args(["relay", "--listen", &data.to_string()])
+        .args(["--control", &control.to_string()])
+        .env_remove("INJECTOR_ENVOY");
     let mut relay = Process::start("relay", dir, command);
     let addresses = relay
         .wait_output_with("tells where it listens", |output| {
-            let mut addresses = output.split([' ', '\n', ',']).filter_map(|word| {
-                word.trim_start_matches("http://")
-                    .parse::<SocketAddr>()
-                    .ok()
-            });
+            let address = |name: &str| {
+                let line = output.lines().find_map(|line| line.strip_prefix(name));
+                line?.trim().parse().ok()
+            };
             Some(Relay {
-                data: addresses.next()?,
-                control: addresses.next()?,
+                data: address("data on ")?,
+                control: address("control on ")?,
             })
         })
         .await;
@@ -238,6 +222,11 @@ impl Mesh {
     /// The relay.
     pub fn relay(&mut self) -> &mut Process {
         self.relay.as_mut().expect("a mesh with a relay")
+    }
+
+    /// The relay, out of the mesh: to be ended while the mesh is in use.
+    pub fn take_relay(&mut self) -> Process {
+        self.relay.take().expect("a mesh with a relay")
     }
 
     /// Where callers reach the first port of the workload.
@@ -284,6 +273,12 @@ impl Mesh {
     /// The developer "bob" intercepts the app's port with these arguments, served by `server`; live when this returns.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         self.developer("bob").intercept(server, arguments).await
+    }
+
+    /// Starts a relay again where the one before was, which must have ended.
+    pub async fn restart_relay(&mut self) {
+        let Relay { data, control } = self.files.workload().relay;
+        self.relay = Some(start_relay(self.dir.path(), data, control).await.0);
     }
 
     /// Ends Envoy and starts it again with the same configuration and files, on the same ports.
