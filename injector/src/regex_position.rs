@@ -68,16 +68,19 @@ fn character(pattern: &str, offset: usize) -> usize {
         + 1
 }
 
-fn parse(pattern: &str) -> Result<Ast, ast::Error> {
+fn parse(pattern: &str) -> Result<Ast, Box<ast::Error>> {
     ast::parse::ParserBuilder::new()
         .nest_limit(NEST_LIMIT)
         .build()
         .parse(pattern)
+        .map_err(Box::new)
 }
 
-/// Does the pattern mean the same read in bytes as read in characters, for ASCII text? Then, and only then, may it become an automaton over bytes.
-pub(crate) fn is_ascii(pattern: &str) -> bool {
-    parse(pattern).is_ok_and(|ast| !Traits::of(&ast).beyond_ascii)
+/// The pattern's syntax tree, where it means the same read in bytes as read in characters, for ASCII text: only then may it become an automaton over bytes.
+pub(crate) fn parse_ascii(pattern: &str) -> Option<Ast> {
+    parse(pattern)
+        .ok()
+        .filter(|ast| !Traits::of(ast).beyond_ascii)
 }
 
 /// What matters of a pattern's text, with byte offsets.
@@ -237,12 +240,12 @@ mod tests {
     #[test]
     fn only_patterns_without_a_word_beyond_ascii_become_automata() {
         for ascii in ["a.*[^b]", r"\x41", "(?i)a", r"\w\d\s"] {
-            assert!(is_ascii(ascii), "{ascii}");
+            assert!(parse_ascii(ascii).is_some(), "{ascii}");
         }
         for beyond in [
             "ä", r"\xe9", r"\u{e9}", "[a-ü]", "[ü]", "(?-u)a", "(?u:a)", "(",
         ] {
-            assert!(!is_ascii(beyond), "{beyond}");
+            assert!(parse_ascii(beyond).is_none(), "{beyond}");
         }
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use rustix::process::Signal;
-use support::{Place, developer_server, now, wait_until};
+use support::{Place, developer_server, now, patient_server, wait_until};
 
 fn port(port: u16) -> String {
     format!("--port={port}")
@@ -240,6 +240,43 @@ fn an_intercept_that_somebody_removed_is_not_brought_back() {
         "{ran:?}"
     );
     assert!(place.intercepts().is_empty());
+}
+
+#[test]
+fn a_lease_is_renewed_in_time() {
+    let place = Place::new();
+    let session = place.start("bob", &["intercept", "orders", "--port=1", "--verbose"]);
+    session.is_live();
+    let before = place.intercepts().remove("orders-bob").expect("there");
+    // Less than half is left.
+    place
+        .dir()
+        .renew("orders-bob", &before.address, now() + 100)
+        .expect("moved");
+    session.says("lease renewed for 1 h");
+    let after = place.intercepts().remove("orders-bob").expect("there");
+    assert!(after.expires >= before.expires);
+    assert_eq!(after.address, before.address);
+}
+
+#[test]
+fn a_request_under_way_ends_before_the_command_does() {
+    let place = Place::new();
+    let (server, arrived, release) = patient_server();
+    let server = port(server);
+    let session = place.start("bob", &["intercept", "orders", &server]);
+    session.is_live();
+    let address = place.intercepts()["orders-bob"].address.clone();
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| place.request(&address, "/slow"));
+        arrived.recv().expect("the request arrives");
+        session.signal(Signal::INT);
+        wait_until(|| place.intercepts().is_empty(), || "not undone".to_owned());
+        release.send(()).expect("the server waits");
+        let answer = request.join().expect("answered");
+        assert!(answer.ends_with("at last"), "{answer}");
+    });
+    assert_eq!(session.end().code, Some(0));
 }
 
 #[test]

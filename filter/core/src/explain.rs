@@ -74,8 +74,10 @@ fn why_first(winner: &Compiled, other: &Compiled) -> String {
     let name = winner.name();
     if winner.conditions() > other.conditions() {
         format!("{name} has more conditions")
-    } else if winner.intercept().path != other.intercept().path {
-        format!("the path of {name} goes first (equal, regex, longer prefix, shorter prefix, none)")
+    } else if winner.path_rank() != other.path_rank() {
+        format!(
+            "the path condition of {name} goes first (equal, regex, longer prefix, shorter prefix, none)"
+        )
     } else {
         format!("{name} comes first by name")
     }

@@ -111,6 +111,12 @@ impl Compiled {
         self.headers.get(index).map(|(id, _)| *id)
     }
 
+    pub(crate) fn path_rank(&self) -> path::Rank {
+        self.path
+            .as_ref()
+            .map_or(path::Rank::None, PathPattern::rank)
+    }
+
     /// How many conditions on headers and baggage it has.
     pub(crate) fn conditions(&self) -> usize {
         self.headers.len().saturating_add(self.baggage.len())
@@ -118,11 +124,7 @@ impl Compiled {
 
     /// Smaller wins: more conditions, then the narrower path, then the name.
     fn precedence(&self) -> impl Ord + '_ {
-        let path = self
-            .path
-            .as_ref()
-            .map_or(path::Rank::None, PathPattern::rank);
-        (Reverse(self.conditions()), path, &self.name)
+        (Reverse(self.conditions()), self.path_rank(), &self.name)
     }
 }
 
@@ -298,11 +300,11 @@ impl Matcher {
 
 /// Is a request to this authority a mirrored one? Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
 pub fn is_mirror(authority: &[u8]) -> bool {
+    // The last colon: an IPv6 address in brackets has some of its own.
     let host = authority
-        .rsplit(|byte| *byte == b':')
-        .next_back()
+        .rsplitn(2, |byte| *byte == b':')
+        .last()
         .unwrap_or(authority);
-    let host = if host.is_empty() { authority } else { host };
     host.ends_with(b"-shadow") || authority.ends_with(b"-shadow")
 }
 

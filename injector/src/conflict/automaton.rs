@@ -2,15 +2,17 @@
 //! Knows words and letters only, nothing of headers, paths or intercepts.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use intercept_core::pattern::TEXT_LIMIT;
 use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::start;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, MatchKind};
+use regex_syntax::hir::translate::TranslatorBuilder;
+
+use crate::regex_position::parse_ascii;
 
 /// How many states one search may visit before it gives up. Two patterns as people write them need a few hundred at most.
 pub(super) const STATES_PER_SEARCH: usize = 20_000;
@@ -18,7 +20,7 @@ pub(super) const STATES_PER_SEARCH: usize = 20_000;
 /// What the lazily built states of one automaton may take, in bytes.
 const CACHE_CAPACITY: usize = 16 << 20;
 
-/// A stand-in for every character above U+007F: a pattern that passed `regex_position::is_ascii` cannot tell them apart.
+/// A stand-in for every character above U+007F: a pattern that `parse_ascii` takes cannot tell them apart.
 pub(super) const BEYOND_ASCII: u8 = 0x80;
 
 /// One pattern, ready to be walked letter by letter.
@@ -65,26 +67,34 @@ impl Work {
 struct GaveUp;
 
 impl Automaton {
-    /// `pattern` must be anchored at both ends and mean the same in bytes as in characters. `None` where it cannot be built within bounds.
+    /// `pattern` must be anchored at both ends. `None` where it means something else in bytes than in characters, or cannot be built within bounds.
     pub(super) fn new(pattern: &str) -> Option<Self> {
-        let dfa = DFA::builder()
+        let ast = parse_ascii(pattern)?;
+        let hir = TranslatorBuilder::new()
+            .unicode(false)
+            .utf8(false)
+            .build()
+            .translate(pattern, &ast)
+            .ok()?;
+        let nfa = thompson::Compiler::new()
             .configure(
-                DFA::config()
-                    .match_kind(MatchKind::All)
-                    .prefilter(None)
-                    .cache_capacity(CACHE_CAPACITY)
-                    .skip_cache_capacity_check(true)
-                    // A cleared cache would make the states that a search holds mean something else.
-                    .minimum_cache_clear_count(Some(0)),
-            )
-            .syntax(syntax::Config::new().unicode(false).utf8(false))
-            .thompson(
                 thompson::Config::new()
                     .utf8(false)
                     .which_captures(WhichCaptures::None)
                     .nfa_size_limit(Some(1 << 20)),
             )
-            .build(pattern)
+            .build_from_hir(&hir)
+            .ok()?;
+        let dfa = DFA::builder()
+            .configure(
+                DFA::config()
+                    .match_kind(MatchKind::All)
+                    .cache_capacity(CACHE_CAPACITY)
+                    .skip_cache_capacity_check(true)
+                    // A cleared cache would make the states that a search holds mean something else.
+                    .minimum_cache_clear_count(Some(0)),
+            )
+            .build_from_nfa(nfa)
             .ok()?;
         let cache = RefCell::new(dfa.create_cache());
         Some(Self { dfa, cache })
@@ -277,16 +287,23 @@ impl<'a> Search<'a> {
 
 /// Of the letters that no automaton tells apart, the first.
 fn distinct_letters(automata: &[&Automaton], letters: &[u8]) -> Vec<u8> {
-    let mut first = HashMap::new();
-    let classes = |letter: u8| -> Vec<u8> {
-        automata
-            .iter()
-            .map(|automaton| automaton.dfa.byte_classes().get(letter))
-            .collect()
+    if automata.len() > size_of::<u64>() {
+        return letters.to_vec();
+    }
+    let classes = |letter: u8| {
+        automata.iter().fold(0, |classes: u64, automaton| {
+            classes << 8 | u64::from(automaton.dfa.byte_classes().get(letter))
+        })
     };
-    letters
-        .iter()
-        .copied()
-        .filter(|letter| first.insert(classes(*letter), *letter).is_none())
-        .collect()
+    // A few dozen at most, so looking through all is cheaper than hashing.
+    let mut known = Vec::new();
+    let is_new = |letter: &u8| {
+        let classes = classes(*letter);
+        let is_new = !known.contains(&classes);
+        if is_new {
+            known.push(classes);
+        }
+        is_new
+    };
+    letters.iter().copied().filter(is_new).collect()
 }

@@ -8,7 +8,6 @@ use intercept_core::pattern::{self, Pattern, anchored, anchored_path, literal};
 use intercept_core::{Intercept, MatchPath};
 
 use super::automaton::{Automaton, Common};
-use crate::regex_position::is_ascii;
 
 /// What a condition names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +31,7 @@ pub(super) struct Condition<'i> {
 pub(super) enum PathCondition<'i> {
     Equal(&'i str),
     Prefix(&'i str),
-    Regex(Condition<'i>),
+    Regex(Box<Condition<'i>>),
 }
 
 /// All conditions under one key.
@@ -138,9 +137,7 @@ impl<'i> Condition<'i> {
                 } else {
                     anchored
                 };
-                is_ascii(self.written)
-                    .then(|| Automaton::new(&wrapped(self.written)))
-                    .flatten()
+                Automaton::new(&wrapped(self.written))
             })
             .as_ref()
     }
@@ -151,7 +148,7 @@ impl<'i> PathCondition<'i> {
         match path {
             MatchPath::Equal(text) => Self::Equal(text),
             MatchPath::Prefix(text) => Self::Prefix(text),
-            MatchPath::Regex(pattern) => Self::Regex(Condition::path(pattern)),
+            MatchPath::Regex(pattern) => Self::Regex(Box::new(Condition::path(pattern))),
         }
     }
 

@@ -165,12 +165,20 @@ fn readable_or_unknown(
     more: &Space,
     work: &mut Work,
 ) -> Common {
-    match common_word(automata, readable, work) {
-        Common::Nothing => match common_word(automata, more, work) {
-            Common::Nothing => Common::Nothing,
-            Common::Word(_) | Common::Unknown => Common::Unknown,
+    // The wider search first: mostly it settles both questions.
+    match common_word(automata, more, work) {
+        Common::Word(word)
+            if word
+                .bytes()
+                .all(|letter| readable.letters.contains(&letter)) =>
+        {
+            Common::Word(word)
+        }
+        Common::Nothing => Common::Nothing,
+        Common::Word(_) | Common::Unknown => match common_word(automata, readable, work) {
+            Common::Nothing => Common::Unknown,
+            found => found,
         },
-        found => found,
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use intercept_core::{Document, SCHEMA_VERSION};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
@@ -110,9 +111,8 @@ pub fn read_workload(dir: &Path) -> Result<Workload, EnvoyDirError> {
         }
         other => other.map_err(at(&path))?,
     };
-    let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&path, error))?;
-    expect_version(&path, &value, u64::from(WORKLOAD_VERSION))?;
-    serde_json::from_value(value).map_err(|error| unreadable(&path, error))
+    expect_version(&path, &text, u64::from(WORKLOAD_VERSION))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(&path, error))
 }
 
 pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
@@ -126,10 +126,9 @@ pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
     let text = envoy::filter_in(&file)
         .and_then(filter::document_text)
         .ok_or_else(|| unreadable(&path, "expected the filter's configuration"))?;
-    let document: Value = serde_json::from_str(text).map_err(|error| unreadable(&path, error))?;
-    expect_version(&path, &document, SCHEMA_VERSION)?;
+    expect_version(&path, text.as_bytes(), SCHEMA_VERSION)?;
     Ok(State {
-        document: serde_json::from_value(document).map_err(|error| unreadable(&path, error))?,
+        document: serde_json::from_str(text).map_err(|error| unreadable(&path, error))?,
         version: envoy::version_in(&file).unwrap_or_default(),
     })
 }
@@ -139,14 +138,18 @@ fn read(path: &Path) -> Result<Value, EnvoyDirError> {
     serde_json::from_slice(&text).map_err(|error| unreadable(path, error))
 }
 
-fn expect_version(path: &Path, value: &Value, expected: u64) -> Result<(), EnvoyDirError> {
-    match value.get("version").and_then(Value::as_u64) {
-        Some(version) if version == expected => Ok(()),
-        Some(other) => Err(unreadable(
+/// A newer version is named before its unknown fields are.
+fn expect_version(path: &Path, text: &[u8], expected: u64) -> Result<(), EnvoyDirError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    match serde_json::from_slice(text).map_err(|error| unreadable(path, error))? {
+        Versioned { version } if version == expected => Ok(()),
+        Versioned { version } => Err(unreadable(
             path,
-            format!("version: expected {expected}, found {other}"),
+            format!("version: expected {expected}, found {version}"),
         )),
-        None => Err(unreadable(path, format!("version: expected {expected}"))),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The demo service: what runs "in the cluster". HTTP/1.1 and h2c on one port; every answer says who gave it.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +16,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::json;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
 
-/// What every answer bears as `server`… Envoy writes its own name there, hence a header of our own.
+/// A header of our own: Envoy writes its own name into `server`.
 const SERVED_BY: &str = "x-orders";
 
 /// Who answers.
@@ -43,7 +44,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
             let _ = server
                 .serve_connection(
                     TokioIo::new(stream),
-                    service_fn(async |request| Ok::<_, Infallible>(answer(request))),
+                    service_fn(|request| ready(Ok::<_, Infallible>(answer(request)))),
                 )
                 .await;
         });

@@ -6,6 +6,7 @@ pub mod plan;
 pub mod presence;
 
 mod child;
+mod lease;
 mod report;
 mod signals;
 mod tunnel;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
+use self::lease::Lease;
 use self::plan::Plan;
 use self::presence::Presence;
 use self::report::{LiveShown, Report};
@@ -41,11 +43,7 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the entry is looked at: whether it is still there, whether it wants renewing, whether its lease ran out while the machine slept.
-/// By the wall clock: the steady one stands still in a suspended machine.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// After a renewal that failed.
-const RETRY_SECONDS: u64 = 10;
 
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
@@ -93,10 +91,9 @@ struct Session<'a> {
     tunnel: Tunnel,
     is_away: bool,
     child: Option<Child>,
-    /// In seconds since the epoch, as are the next two.
+    /// In seconds since the epoch.
     created: u64,
-    expires: u64,
-    renew_at: u64,
+    lease: Lease,
 }
 
 impl<'a> Session<'a> {
@@ -111,8 +108,7 @@ impl<'a> Session<'a> {
             is_away: false,
             child: None,
             created: now(),
-            expires: 0,
-            renew_at: 0,
+            lease: Lease::new(plan.lease),
             plan,
         }
     }
@@ -166,21 +162,13 @@ impl<'a> Session<'a> {
             notes.iter().for_each(|note| report.note(note));
             Ok(())
         })?;
-        self.leased_until(intercept.expires);
+        self.lease.until(intercept.expires);
         Ok(())
-    }
-
-    /// Renewal is due at half of the lease, a tenth sooner or later, so that those who started together do not renew together.
-    fn leased_until(&mut self, expires: u64) {
-        let lease = self.plan.lease.as_secs();
-        let jitter = rand::random_range(0..=lease / 5);
-        self.expires = expires;
-        self.renew_at = expires.saturating_sub(lease / 2 + lease / 10) + jitter;
     }
 
     fn entry(&self) -> Intercept {
         let mut entry = self.plan.intercept(&self.address, self.created, 0);
-        entry.expires = self.expires;
+        entry.expires = self.lease.expires();
         entry
     }
 
@@ -252,25 +240,23 @@ impl<'a> Session<'a> {
         let now = now();
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
-                self.expires = entry.expires;
-                if now >= self.renew_at {
-                    self.renew(now)
-                } else {
-                    Ok(())
+                match self.lease.is_due(entry.expires, now) {
+                    true => self.renew(now),
+                    false => Ok(()),
                 }
             }
             Some(entry) if entry.address == self.address => self.come_back(),
-            None if self.expires <= now => self.come_back(),
+            None if self.lease.is_over(now) => self.come_back(),
             Some(entry) => Err(self.taken(&entry.owner)),
             None => Err(self.removed()),
         }
     }
 
     fn renew(&mut self, now: u64) -> Result<()> {
-        let expires = now.saturating_add(self.plan.lease.as_secs());
+        let expires = self.lease.from(now);
         match self.backend.renew(&self.plan.name, &self.address, expires) {
             Ok(()) => {
-                self.leased_until(expires);
+                self.lease.until(expires);
                 self.report.detail(&format!(
                     "lease renewed for {}",
                     words::span(self.plan.lease)
@@ -280,7 +266,7 @@ impl<'a> Session<'a> {
             Err(NotRenewed::Removed) => Err(self.removed()),
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
-                self.renew_at = now.saturating_add(RETRY_SECONDS);
+                self.lease.failed(now);
                 self.report
                     .warn(&format!("the lease could not be renewed: {why}"));
                 Ok(())

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -346,4 +347,25 @@ pub fn developer_server(text: &'static str) -> u16 {
         }
     });
     port
+}
+
+/// A developer's server that says when its one request has arrived, and answers when it is told to.
+pub fn patient_server() -> (u16, Receiver<()>, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    let (arrived_tx, arrived_rx) = channel();
+    let (release_tx, release_rx) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("accepted");
+            let mut first = [0];
+            // Whoever only looks whether something listens sends nothing.
+            if stream.read(&mut first).is_ok_and(|count| count > 0) {
+                arrived_tx.send(()).expect("the test waits");
+                release_rx.recv().expect("the test goes on");
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nat last");
+            }
+        }
+    });
+    (port, arrived_rx, release_tx)
 }

@@ -27,7 +27,9 @@ pub(super) async fn handle(
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let held_back = headers::expects_continue(&parts.headers);
-    let body = Inbound::new(incoming, parts.version, held_back);
+    let body = Inbound::new(incoming, parts.version, held_back)
+        .map_err(BoxError::from)
+        .boxed_unsync();
     let response = match choose(&shared, &parts) {
         Err(reason) => reason.answer(),
         Ok((address, tunnel)) => {
@@ -117,13 +119,11 @@ fn tunnel_uri(path: http::uri::PathAndQuery) -> Uri {
 async fn exchange(
     shared: &Shared,
     address: &Address,
-    tunnel: Arc<Tunnel>,
-    request: Request<Inbound>,
+    mut tunnel: Arc<Tunnel>,
+    mut request: Request<Body>,
     held_back: bool,
 ) -> Response<Body> {
     let grpc = headers::is_grpc(request.headers());
-    let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
-    let mut tunnel = tunnel;
     loop {
         let Some(stream) = tunnel.claim() else {
             return Unavailable::Busy.answer();
@@ -224,4 +224,79 @@ pub(super) fn pass_on(response: Response<Incoming>, stream: Stream) -> Response<
     let (mut parts, body) = response.into_parts();
     parts.version = http::Version::HTTP_11;
     Response::from_parts(parts, Outbound::new(body, stream).boxed_unsync())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::duplex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::tunnel::Secret;
+    use crate::tunnel::protocol::Hello;
+
+    /// A tunnel to a machine that answers everything, or to none any more.
+    async fn tunnel(secret: &Secret, alive: bool) -> Arc<Tunnel> {
+        let (near, far) = duplex(64 * 1024);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
+                .await
+                .unwrap();
+        let connection = tokio::spawn(connection);
+        if alive {
+            let service =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(empty_body())) });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+        } else {
+            drop(far);
+            let _ = connection.await;
+        }
+        let (name, instance) = ("a".to_owned(), "1".to_owned());
+        let hello = Hello {
+            secret: secret.clone(),
+            name,
+            identity: None,
+            instance,
+            replace: false,
+        };
+        Tunnel::new(hello, sender, 100, mpsc::channel(1).0)
+    }
+
+    fn request() -> Request<Body> {
+        let mut request = Request::new(empty_body());
+        *request.uri_mut() = Uri::from_static("http://tunnel/");
+        request
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_tunnel_hands_back_goes_through_its_successor() {
+        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let address = secret.address();
+        let old = tunnel(&secret, false).await;
+        shared
+            .registry
+            .insert(address.clone(), tunnel(&secret, true).await);
+        assert_eq!(
+            exchange(&shared, &address, old, request(), false)
+                .await
+                .status(),
+            200
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_tunnel_without_a_successor_hands_back_is_unavailable() {
+        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let address = secret.address();
+        let old = tunnel(&secret, false).await;
+        shared.registry.insert(address.clone(), Arc::clone(&old));
+        let answer = exchange(&shared, &address, old, request(), false).await;
+        assert_eq!(
+            Unavailable::on(answer.headers()),
+            Some(Unavailable::NotSent)
+        );
+    }
 }

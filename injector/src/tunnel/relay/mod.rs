@@ -56,6 +56,17 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(memory: u64) -> Self {
+        let metrics = Metrics::new();
+        Self {
+            registry: Registry::new(metrics.clone()),
+            memory: Memory::new(memory),
+            metrics,
+            leaving: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
     fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
@@ -72,15 +83,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     control.local_addr()?;
-    let metrics = Metrics::new();
-    let registry = Registry::new(metrics.clone());
-    let shared = Arc::new(Shared {
-        registry,
-        memory: Memory::new(options.memory),
-        metrics,
-        leaving: AtomicBool::new(false),
-        ended: watch::Sender::new(false),
-    });
+    let shared = Arc::new(Shared::new(options.memory));
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = JoinSet::new();
     for listener in data {
