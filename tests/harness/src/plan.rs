@@ -139,6 +139,13 @@ impl Plan {
         let files = dir.path().join("envoy");
         Dir::install(&files, &workload).expect("an empty directory");
         let mut bootstrap = bootstrap(&workload, &files, &self.options);
+        // The test holds the ports (see `ports`) and lets Envoy in beside it.
+        for listener in bootstrap["static_resources"]["listeners"]
+            .as_array_mut()
+            .expect("listeners")
+        {
+            listener["enable_reuse_port"] = true.into();
+        }
         for edit in self.edits {
             edit(&mut bootstrap);
         }
