@@ -3,14 +3,12 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-const LONG_VERSION: &str = match option_env!("INJECTOR_COMMIT") {
-    Some(commit) => commit,
-    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown)"),
-};
+use crate::commands::{install, render, sandbox, uninstall};
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -21,8 +19,7 @@ Five minutes, no cluster:
 
 /// Personal intercepts: requests that match your rule go to your machine, everybody else's stay where they are
 #[derive(Debug, Parser)]
-#[command(name = "injector", version, long_version = LONG_VERSION, after_help = AFTER_HELP)]
-#[command(propagate_version = false, subcommand_required = true, arg_required_else_help = false)]
+#[command(name = "injector", version = version(), after_help = AFTER_HELP)]
 pub struct Cli {
     /// Flags that stand before or after any command.
     #[command(flatten)]
@@ -32,14 +29,38 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// With the commit, where the build says which (`INJECTOR_COMMIT`).
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let commit = option_env!("INJECTOR_COMMIT").unwrap_or("commit unknown");
+        format!("{} ({commit})", env!("CARGO_PKG_VERSION"))
+    });
+    &VERSION
+}
+
 /// Flags that stand before or after any command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The directory of files that a plain Envoy watches (`injector sandbox` prints it)
-    #[arg(long, global = true, value_name = "DIR", env = "INJECTOR_ENVOY")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "INJECTOR_ENVOY",
+        hide_env_values = true
+    )]
     pub envoy: Option<PathBuf>,
-    /// How to print what was asked for
-    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text")]
+    /// How to print what was asked for [default: text]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "text|json|yaml|name",
+        default_value = "text",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub output: Format,
     /// Only errors on stderr: no block, no notes, no line per request
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -64,19 +85,27 @@ pub enum Format {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "each one's help is its type's doc comment, which one here would replace"
+)]
 pub enum Command {
     Intercept(Intercept),
     Leave(Leave),
     List(List),
     Status(Status),
     Explain(Explain),
+    Install(install::Args),
+    Uninstall(uninstall::Args),
+    Render(render::Args),
     Relay(Relay),
+    Sandbox(sandbox::Args),
     Completions(Completions),
 }
 
 const INTERCEPT_HELP: &str = "\
 Examples (a service `orders`, your program on port 3000):
-  injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b
+  injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7
   injector intercept orders --port 3000 --http-path-prefix=/api --http-header=Coder=Bob
   injector intercept orders --port 3000 --http-path-equal=/api/version --http-header=auto
   injector intercept orders --port 3000 --http-path-equal=/api/version
@@ -98,8 +127,6 @@ pub struct Intercept {
     /// What to call it [default: TARGET-USER]
     #[arg(long)]
     pub name: Option<String>,
-    #[command(flatten)]
-    pub conditions: Conditions,
     /// How long it lives without this machine; renewed while it is there (5min to 24h)
     #[arg(long, value_name = "TIME", default_value = "1h")]
     pub lease: String,
@@ -115,6 +142,9 @@ pub struct Intercept {
     /// Run this once the intercept is live, with INJECTOR_INTERCEPT=NAME; its end ends the intercept
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// Which requests.
+    #[command(flatten)]
+    pub conditions: Conditions,
 }
 
 /// Which requests match.
@@ -141,10 +171,16 @@ pub struct Conditions {
 
 /// Remove intercepts, whether or not the command that made them still runs
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  injector leave orders-bob\n  injector leave --all            # all of yours\n  injector leave --force orders-alice")]
+#[command(
+    after_help = "Examples:\n  injector leave orders-bob\n  injector leave --all            # all of yours\n  injector leave --force orders-alice"
+)]
 pub struct Leave {
     /// Their names
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_name = "NAME"
+    )]
     pub names: Vec<String>,
     /// All of yours (with --force: everybody's)
     #[arg(long)]
@@ -156,7 +192,9 @@ pub struct Leave {
 
 /// List all intercepts
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  injector list\n  injector list -o json\n  injector leave $(injector list -o name)")]
+#[command(
+    after_help = "Examples:\n  injector list\n  injector list -o name\n  injector list -o json"
+)]
 pub struct List {}
 
 /// Show intercepts in full
@@ -167,26 +205,35 @@ pub struct Status {
     pub name: Option<String>,
 }
 
+const EXPLAIN_USAGE: &str = "\
+injector explain [OPTIONS] TARGET PATH
+       injector explain [OPTIONS] --config FILE PATH";
+
 const EXPLAIN_HELP: &str = "\
 Examples:
   injector explain orders -H 'Coder: Bob' /api/version          # the intercepts of a service
   injector explain --config plugin.json -X POST -H 'Coder: Bob' --port 8080 /api
-  kubectl get … -o json | jq … | injector explain --config - -o json /api
+  injector explain --config - -o json /api < plugin.json
 
 Exit code 0 whether or not an intercept takes the request.";
 
 /// Say which intercept takes a request, and why each other one does not
 #[derive(Debug, Args)]
-#[command(after_help = EXPLAIN_HELP)]
+#[command(after_help = EXPLAIN_HELP, override_usage = EXPLAIN_USAGE)]
 pub struct Explain {
     /// TARGET PATH; with --config just PATH (a query string may follow)
-    #[arg(required = true, num_args = 1..=2, value_names = ["TARGET", "PATH"])]
+    #[arg(required = true, num_args = 1..=2, value_names = ["TARGET", "PATH"], hide = true)]
     pub words: Vec<String>,
     /// Ask this plugin configuration (JSON; `-` is stdin) instead of a service's
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The request's method
-    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    #[arg(
+        short = 'X',
+        long = "request",
+        value_name = "METHOD",
+        default_value = "GET"
+    )]
     pub method: String,
     /// A header of the request (repeat)
     #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
@@ -198,7 +245,9 @@ pub struct Explain {
 
 /// Run the in-cluster end of the tunnels
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  injector relay --listen 0.0.0.0:8080 --listen 0.0.0.0:8081 --control 127.0.0.1:7070")]
+#[command(
+    after_help = "Example:\n  injector relay --listen 0.0.0.0:8080 --listen 0.0.0.0:8081 --control 127.0.0.1:7070"
+)]
 pub struct Relay {
     /// Where requests of the mesh come in, HTTP/1.1 and h2c (repeat)
     #[arg(long, value_name = "ADDR", default_values = ["0.0.0.0:8080", "0.0.0.0:8081"])]
@@ -210,11 +259,10 @@ pub struct Relay {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  injector completions bash > ~/.local/share/bash-completion/completions/injector")]
+#[command(
+    after_help = "Example:\n  injector completions bash > ~/.local/share/bash-completion/completions/injector"
+)]
 pub struct Completions {
     /// The shell
     pub shell: Shell,
 }
-
-#[allow(unused_imports)]
-use ArgAction as _;

@@ -2,7 +2,11 @@
 
 /// `$USER`, else `$LOGNAME`, else the number of the user.
 pub fn name() -> String {
-    let variable = |name| std::env::var(name).ok().filter(|name| !name.trim().is_empty());
+    let variable = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|name| !name.trim().is_empty())
+    };
     variable("USER")
         .or_else(|| variable("LOGNAME"))
         .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
@@ -21,7 +25,11 @@ mod tests {
     fn the_default_name_is_a_dns_label() {
         let cases = [
             ("orders", "bob", "orders-bob"),
-            ("orders", "Bob.Smith@example.com", "orders-bob-smith-example-com"),
+            (
+                "orders",
+                "Bob.Smith@example.com",
+                "orders-bob-smith-example-com",
+            ),
             ("orders", "боб", "orders"),
             ("orders", "-b_", "orders--b"),
         ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 
-use self::files::Locked;
+use self::files::{Locked, State};
 use self::live::Awaited;
 pub use self::live::Live;
 use crate::manifest::cluster;
@@ -110,15 +110,16 @@ impl Dir {
         std::fs::create_dir_all(path).map_err(io)?;
         let path = std::path::absolute(path).map_err(io)?;
         let locked = Locked::new(&path)?;
-        let document = match locked.document() {
-            Ok(document) => Document {
-                limits: workload.limits.clone(),
-                ..document
+        let mut state = match locked.state() {
+            Err(EnvoyDirError::NotInstalled(_)) => State {
+                document: inert(&workload.limits),
+                version: 0,
             },
-            Err(EnvoyDirError::NotInstalled(_)) => inert(&workload.limits),
-            Err(error) => return Err(error),
+            other => other?,
         };
-        if let Some((name, intercept)) = document
+        state.document.limits = workload.limits.clone();
+        if let Some((name, intercept)) = state
+            .document
             .intercepts
             .iter()
             .find(|(_, intercept)| workload.port_number(intercept.port).is_none())
@@ -128,8 +129,8 @@ impl Dir {
                 port: intercept.port,
             });
         }
-        locked.write_clusters(workload, &document)?;
-        locked.write_filter(workload, &document)?;
+        locked.write_clusters(workload, &state)?;
+        locked.write_filter(workload, &state)?;
         locked.write_workload(workload)?;
         drop(locked);
         Self::open(&path)
@@ -138,8 +139,8 @@ impl Dir {
     /// Removes what [`Dir::install`] wrote, and the directory if nothing else is in it. Refuses while an intercept's lease runs, unless `force`. `now` in seconds since the epoch.
     pub fn uninstall(&self, now: u64, force: bool) -> Result<(), EnvoyDirError> {
         let locked = Locked::new(&self.path)?;
-        let document = match locked.document() {
-            Ok(document) => document,
+        let document = match locked.state() {
+            Ok(state) => state.document,
             Err(_) if force => inert(&self.workload.limits),
             Err(error) => return Err(error),
         };
@@ -170,7 +171,7 @@ impl Dir {
 
     /// All intercepts, as they are this moment.
     pub fn document(&self) -> Result<Document, EnvoyDirError> {
-        files::read_document(&self.path)
+        Ok(files::read_state(&self.path)?.document)
     }
 
     /// Adds an intercept, or replaces the one of this name, if `check` allows it for what is there. Reading, checking and writing are one: nobody else writes in between.
@@ -181,34 +182,36 @@ impl Dir {
         check: impl FnOnce(&Document) -> Result<(), E>,
     ) -> Result<(), E> {
         let locked = Locked::new(&self.path)?;
-        let mut document = locked.document()?;
+        let mut state = locked.state()?;
         let workload = locked.workload()?;
-        check(&document)?;
+        check(&state.document)?;
         if workload.port_number(intercept.port).is_none() {
             return Err(E::from(EnvoyDirError::UnknownPort {
                 workload: workload.name,
                 port: intercept.port,
             }));
         }
-        document
+        state
+            .document
             .intercepts
             .insert(name.to_owned(), intercept.clone());
-        locked.write_clusters(&workload, &document)?;
-        Ok(locked.write_filter(&workload, &document)?)
+        locked.write_clusters(&workload, &state)?;
+        Ok(locked.write_filter(&workload, &state)?)
     }
 
     /// Moves the end of a lease, in seconds since the epoch, if the entry still is that of this tunnel. Never brings back what somebody removed.
     pub fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), RenewError> {
         let locked = Locked::new(&self.path)?;
-        let mut document = locked.document()?;
-        let entry = document.intercepts.get_mut(name).ok_or(RenewError::Gone)?;
+        let mut state = locked.state()?;
+        let intercepts = &mut state.document.intercepts;
+        let entry = intercepts.get_mut(name).ok_or(RenewError::Gone)?;
         if entry.address != address {
             return Err(RenewError::Taken {
                 owner: entry.owner.clone(),
             });
         }
         entry.expires = expires;
-        Ok(locked.write_filter(&locked.workload()?, &document)?)
+        Ok(locked.write_filter(&locked.workload()?, &state)?)
     }
 
     /// Removes an intercept and returns it, if it is there and, where an address is given, still is that of this tunnel. The entry goes first, then its cluster:
@@ -261,15 +264,16 @@ impl Dir {
         mut goes: impl FnMut(&str, &Intercept) -> bool,
     ) -> Result<Vec<(String, Intercept)>, EnvoyDirError> {
         let locked = Locked::new(&self.path)?;
-        let mut document = locked.document()?;
-        let removed: Vec<_> = document
+        let mut state = locked.state()?;
+        let removed: Vec<_> = state
+            .document
             .intercepts
             .extract_if(.., |name, intercept| goes(name, intercept))
             .collect();
         if !removed.is_empty() {
             let workload = locked.workload()?;
-            locked.write_filter(&workload, &document)?;
-            locked.write_clusters(&workload, &document)?;
+            locked.write_filter(&workload, &state)?;
+            locked.write_clusters(&workload, &state)?;
         }
         Ok(removed)
     }
@@ -282,3 +286,6 @@ fn inert(limits: &Limits) -> Document {
         intercepts: Default::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,9 @@ use intercept_core::{
 };
 
 use crate::cli;
+use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::regex_position::{self, InvalidRegex};
 
 /// The header of `--http-header auto`.
 pub const AUTO_HEADER: &str = "x-intercept-id";
@@ -83,7 +85,11 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
-                let hint = format!("injector intercept … --http-header={flag}=VALUE");
+                let name = if flag.is_empty() { "Coder" } else { flag };
+                let hint = format!(
+                    "injector intercept … {}",
+                    quote(&format!("--http-header={name}=VALUE"))
+                );
                 return Err(Failure::usage(error, hint));
             }
         }
@@ -99,7 +105,11 @@ fn pair(flag: &str) -> Option<(String, String)> {
 
 fn path(flags: &cli::Conditions) -> Result<Option<MatchPath>> {
     let equal = flags.http_path_equal.iter().cloned().map(MatchPath::Equal);
-    let prefix = flags.http_path_prefix.iter().cloned().map(MatchPath::Prefix);
+    let prefix = flags
+        .http_path_prefix
+        .iter()
+        .cloned()
+        .map(MatchPath::Prefix);
     let regex = flags.http_path_regex.iter().cloned().map(MatchPath::Regex);
     let mut paths = equal.chain(prefix).chain(regex);
     let first = paths.next();
@@ -124,9 +134,31 @@ fn path_flag(path: &MatchPath) -> String {
     }
 }
 
-/// Everything that the filter would refuse whatever the operator allows, told in terms of flags.
+/// Everything that would be refused whatever the operator allows, told in terms of flags: the regexes first, since only here one can say where they are wrong,
+/// then the filter's own check.
 fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
-    let intercept = Intercept {
+    for header in &read.headers {
+        let flag = format!("--http-header {}={}", header.name, header.value);
+        regex_position::describe(&header.value).map_err(|error| invalid_regex(&flag, &error))?;
+    }
+    for (flag, member) in flags.baggage.iter().zip(&read.baggage) {
+        let flag = format!("--baggage {flag}");
+        regex_position::describe(&member.value).map_err(|error| invalid_regex(&flag, &error))?;
+    }
+    if let Some(path @ MatchPath::Regex(pattern)) = &read.path {
+        regex_position::describe_path(pattern)
+            .map_err(|error| invalid_regex(&path_flag(path), &error))?;
+    }
+    let limits = Limits {
+        allow_all: true,
+        ..Limits::default()
+    };
+    validate("flags", &any_intercept(read), &limits).map_err(|invalid| refused(read, &invalid))
+}
+
+/// An intercept with these conditions and nothing else to object to.
+fn any_intercept(read: &Conditions) -> Intercept {
+    Intercept {
         port: 1,
         cluster: "intercept|flags".to_owned(),
         address: "0".repeat(32),
@@ -136,66 +168,43 @@ fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
         baggage: read.baggage.clone(),
         path: read.path.clone(),
         expires: 0,
-    };
-    let limits = Limits {
-        allow_all: true,
-        ..Limits::default()
-    };
-    let Err(invalid) = validate("flags", &intercept, &limits) else {
-        return Ok(());
-    };
-    let header = |index: usize| {
-        let header = &read.headers[index];
-        format!("--http-header {}={}", header.name, header.value)
-    };
-    let baggage = |index: usize| format!("--baggage {}", flags.baggage[index]);
-    let path = read.path.as_ref().map(path_flag).unwrap_or_default();
-    use InvalidIntercept as I;
-    Err(match &invalid {
-        I::HeaderName(index, name) => Failure::usage(
+    }
+}
+
+fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
+    match (invalid, &read.path) {
+        (InvalidIntercept::HeaderName(index, name), _) => Failure::usage(
             format!(
-                "{}: expected a header name (letters, digits, `-` and the like), found `{name}`",
-                header(*index)
+                "--http-header {name}={}: expected a header name (letters, digits, `-` and the like), found `{name}`",
+                read.headers[*index].value
             ),
             "injector intercept … --http-header=Coder=Bob",
         ),
-        I::HeaderValue(index, error) => invalid_regex(&header(*index), &read.headers[*index].value, error),
-        I::BaggageKey(index, key) => Failure::usage(
+        (InvalidIntercept::BaggageKey(index, key), _) => Failure::usage(
             format!(
-                "{}: expected a key (letters, digits, `-` and the like), found `{key}`",
-                baggage(*index)
+                "--baggage {key}={}: expected a key (letters, digits, `-` and the like), found `{key}`",
+                read.baggage[*index].value
             ),
             "injector intercept … --baggage=developer=bob",
         ),
-        I::BaggageValue(index, error) => {
-            invalid_regex(&baggage(*index), &read.baggage[*index].value, error)
+        (InvalidIntercept::Path(text), Some(path)) => {
+            let flag = path_flag(path);
+            Failure::usage(
+                format!("{flag}: expected a path that begins with `/` and has neither `?` nor `#`"),
+                format!(
+                    "injector intercept … {}",
+                    quote(&corrected_path(&flag, text))
+                ),
+            )
         }
-        I::Path(text) => Failure::usage(
-            format!("{path}: expected a path that begins with `/` and has neither `?` nor `#`"),
-            format!("{} (the query string is never compared)", corrected_path(&path, text)),
-        ),
-        I::PathRegex(error) => {
-            let pattern = match &read.path {
-                Some(MatchPath::Regex(pattern)) => pattern.as_str(),
-                _ => "",
-            };
-            invalid_regex(&path, pattern, error)
-        }
-        other => Failure::usage(format!("flags{other}"), INTERCEPT_HELP),
-    })
+        (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
+    }
 }
 
-fn invalid_regex(
-    flag: &str,
-    pattern: &str,
-    error: &intercept_core::pattern::InvalidPattern,
-) -> Failure {
-    let position = crate::conflict::regex_position(pattern)
-        .map(|position| format!(" (at position {position})"))
-        .unwrap_or_default();
+fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {
     Failure::usage(
-        format!("{flag}: {error}{position}"),
-        "a regex like RE2's, without look-around and back-references; for plain text put `\\` before each of . + * ? ( ) | [ ] { } ^ $",
+        format!("{flag}: {error}"),
+        "a regex like RE2's, no look-around, no back-references; for a plain character put `\\` before it, as in --http-header='X-Version=1\\.2'",
     )
 }
 
@@ -258,7 +267,11 @@ pub fn name(flag: &str) -> Result<String> {
     if label == flag && !label.is_empty() {
         return Ok(label);
     }
-    let suggestion = if label.is_empty() { "orders-bob" } else { &label };
+    let suggestion = if label.is_empty() {
+        "orders-bob"
+    } else {
+        &label
+    };
     Err(Failure::usage(
         format!("--name {flag}: expected lower-case letters, digits and `-`, at most 63"),
         format!("injector intercept … --name={suggestion}"),
@@ -280,3 +293,6 @@ pub fn label(text: &str) -> String {
     label.truncate(63);
     label.trim_end_matches('-').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

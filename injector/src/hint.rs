@@ -69,6 +69,7 @@ impl From<clap::Error> for Failure {
         let tip = parts
             .iter()
             .find_map(|part| part.trim_start().strip_prefix("tip: "));
+        let tip = tip.and_then(|tip| tip.lines().next());
         let usage = parts.iter().find_map(|part| part.strip_prefix("Usage: "));
         let command = usage.map_or("injector".to_owned(), command_words);
         let hint = match tip {

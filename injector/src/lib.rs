@@ -1,9 +1,19 @@
 //! Everything behind the `injector` command.
 
+pub mod backend;
+pub mod cli;
 pub mod commands;
+pub mod conflict;
 pub mod curl;
+pub mod developer;
 pub mod envoy;
+pub mod flags;
 pub mod hint;
 pub mod manifest;
+pub mod print;
+pub mod regex_position;
+pub mod remembered;
 pub mod sandbox;
+pub mod session;
 pub mod tunnel;
+pub mod words;

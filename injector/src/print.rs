@@ -22,7 +22,11 @@ pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
         Format::Text => shown.text(),
         Format::Json => json(shown)?,
         Format::Yaml => yaml(shown)?,
-        Format::Name => shown.names().iter().map(|name| format!("{name}\n")).collect(),
+        Format::Name => shown
+            .names()
+            .iter()
+            .map(|name| format!("{name}\n"))
+            .collect(),
     };
     stdout(&text)
 }
@@ -30,16 +34,21 @@ pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
 /// Writes to stdout. A reader that has gone away (`| head`) wanted no more: that is no failure.
 pub fn stdout(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format_args!("stdout: {error}"), "check where the output goes: df -h ."))
-        }
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(
+            format_args!("stdout: {error}"),
+            "check where the output goes: df -h .",
+        )),
         _ => Ok(()),
     }
 }
 
 fn json(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).or_hint("-o json", "use another format: -o text")?;
+    let text =
+        serde_json::to_string_pretty(value).or_hint("-o json", "use another format: -o text")?;
     Ok(text + "\n")
 }
 
@@ -52,7 +61,7 @@ fn yaml(value: &impl Serialize) -> Result<String> {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
-        let cells = rows.iter().filter_map(|row: &Vec<String>| row.get(column));
+        let cells = rows.iter().filter_map(|row| row.get::<usize>(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();

@@ -21,10 +21,16 @@ impl Remembered {
 
     fn under(state_home: &Path, backend: &str, target: &str) -> Self {
         let digest = Sha256::digest(format!("{backend}\0{target}"));
-        let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let readable = crate::flags::label(target);
         Self {
-            file: state_home.join("injector").join(format!("{readable}-{hash}.id")),
+            file: state_home
+                .join("injector")
+                .join(format!("{readable}-{hash}.id")),
         }
     }
 
@@ -109,7 +115,10 @@ mod tests {
         let home = folder();
         let place = Remembered::under(home.path(), "envoy:/a", "orders");
         place.remember(&new_id()).expect("written");
-        let mode = fs::metadata(&place.file).expect("there").permissions().mode();
+        let mode = fs::metadata(&place.file)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

@@ -1,7 +1,7 @@
 //! The plugin's configuration as it is written: JSON, one map of intercepts per workload.
 //! Knows the shape only; what an entry means is `matcher`'s business, what it may say is `limits`'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,9 @@ use crate::limits::InvalidIntercept;
 
 /// The schema that this crate reads and writes. A higher one is refused as a whole: guessing at its meaning could send a request astray.
 pub const SCHEMA_VERSION: u64 = 1;
+
+/// The same as it is written.
+const VERSION: &str = "1";
 
 /// The whole document, as the CLI writes it. The filter reads it through [`parse`], which is lenient where this type is strict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +115,8 @@ pub enum MatchPath {
 pub struct Config {
     /// What the operator allows.
     pub limits: Limits,
-    /// The entries that could be read, by name.
-    pub intercepts: BTreeMap<String, Intercept>,
+    /// The names and entries that could be read, in no particular order; each name once.
+    pub intercepts: Vec<(String, Intercept)>,
 }
 
 /// Something that was left out, and why.
@@ -131,6 +134,9 @@ pub enum InvalidConfig {
     /// Not JSON, not an object, or the same top-level key twice.
     #[error("configuration: {0}, no intercept is active")]
     Unreadable(serde_json::Error),
+    /// Not even text.
+    #[error("configuration: {0}, no intercept is active")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// A schema that this build does not know.
     #[error("version: expected {SCHEMA_VERSION}, found {0}, no intercept is active")]
     Version(String),
@@ -162,39 +168,46 @@ pub fn parse(json: &[u8]) -> (Config, Vec<Rejected>) {
 }
 
 fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidConfig> {
-    if json.trim_ascii().is_empty() {
+    let json = str::from_utf8(json)?.trim_ascii();
+    if json.is_empty() {
         return Ok(Config::default());
     }
-    let Members(members) = serde_json::from_slice(json).map_err(InvalidConfig::Unreadable)?;
-    let mut fields = BTreeMap::new();
+    let Members(members) = serde_json::from_str(json).map_err(InvalidConfig::Unreadable)?;
+    let (mut version, mut limits, mut intercepts) = (None, None, None);
     for (key, value) in members {
-        if !matches!(key.as_str(), "version" | "limits" | "intercepts") {
-            rejected.push(Rejected {
-                intercept: None,
-                reason: InvalidConfig::Unknown(key).to_string(),
-            });
-        } else if fields.insert(key.clone(), value).is_some() {
+        let field = match key.as_str() {
+            "version" => &mut version,
+            "limits" => &mut limits,
+            "intercepts" => &mut intercepts,
+            _ => {
+                let reason = InvalidConfig::Unknown(key).to_string();
+                rejected.push(Rejected {
+                    intercept: None,
+                    reason,
+                });
+                continue;
+            }
+        };
+        if field.replace(value.get()).is_some() {
             return Err(InvalidConfig::Twice(key));
         }
     }
-    let Some(entries) = fields.get("intercepts") else {
+    let Some(entries) = intercepts else {
         return Ok(Config::default());
     };
-    let Members(entries) =
-        serde_json::from_str(entries.get()).map_err(InvalidConfig::Unreadable)?;
+    let Members(entries) = serde_json::from_str(entries).map_err(InvalidConfig::Unreadable)?;
     if entries.is_empty() {
         return Ok(Config::default());
     }
-    match fields.get("version").map(|version| version.get()) {
-        Some(version) if version == SCHEMA_VERSION.to_string() => {}
-        other => return Err(InvalidConfig::Version(other.unwrap_or("none").to_owned())),
+    if version != Some(VERSION) {
+        return Err(InvalidConfig::Version(version.unwrap_or("none").to_owned()));
     }
-    let limits = match fields.get("limits") {
-        Some(limits) => serde_json::from_str(limits.get()).map_err(InvalidConfig::Limits)?,
-        None => Limits::default(),
-    };
+    let limits = limits
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(InvalidConfig::Limits)?;
     Ok(Config {
-        limits,
+        limits: limits.unwrap_or_default(),
         intercepts: read_entries(entries, rejected),
     })
 }
@@ -203,13 +216,13 @@ fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidC
 fn read_entries(
     entries: Vec<(String, &RawValue)>,
     rejected: &mut Vec<Rejected>,
-) -> BTreeMap<String, Intercept> {
-    let mut read: BTreeMap<String, Option<Intercept>> = BTreeMap::new();
+) -> Vec<(String, Intercept)> {
+    let mut read: HashMap<String, Option<Intercept>> = HashMap::with_capacity(entries.len());
     for (name, raw) in entries {
         let entry = if read.contains_key(&name) {
             Err(InvalidIntercept::Twice)
         } else {
-            serde_json::from_str::<Intercept>(raw.get()).map_err(InvalidIntercept::Unreadable)
+            serde_json::from_str(raw.get()).map_err(InvalidIntercept::Unreadable)
         };
         let entry = entry
             .map_err(|error| rejected.push(Rejected::new(&name, &error)))

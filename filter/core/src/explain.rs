@@ -1,6 +1,6 @@
 //! The same decision, told in words: which intercept takes a request, and why each other one does not.
 
-use crate::matcher::{Compiled, Matcher, Miss};
+use crate::matcher::{Compiled, Facts, HeaderId, Matcher, Miss};
 use crate::request::Request;
 
 /// What became of one intercept.
@@ -58,10 +58,7 @@ impl Matcher {
                     format!("matches too, but {}", why_first(winner, compiled)),
                 ),
                 (Err(Miss::Expired), _) => (Verdict::Expired, "its lease is over".to_owned()),
-                (Err(miss), _) => (
-                    Verdict::NoMatch,
-                    describe(compiled, miss, |name| facts.header(name).map(shorten)),
-                ),
+                (Err(miss), _) => (Verdict::NoMatch, describe(compiled, miss, &facts)),
             };
             Considered {
                 intercept: compiled.name(),
@@ -74,17 +71,10 @@ impl Matcher {
 }
 
 fn why_first(winner: &Compiled, other: &Compiled) -> String {
-    let count = |compiled: &Compiled| {
-        compiled
-            .conditions()
-            .0
-            .len()
-            .saturating_add(compiled.conditions().1.len())
-    };
     let name = winner.name();
-    if count(winner) > count(other) {
+    if winner.conditions() > other.conditions() {
         format!("{name} has more conditions")
-    } else if winner.intercept().path != other.intercept().path {
+    } else if winner.path_rank() != other.path_rank() {
         format!(
             "the path condition of {name} goes first (equal, regex, longer prefix, shorter prefix, none)"
         )
@@ -93,21 +83,24 @@ fn why_first(winner: &Compiled, other: &Compiled) -> String {
     }
 }
 
-fn describe(compiled: &Compiled, miss: Miss, header: impl Fn(&str) -> Option<String>) -> String {
+fn describe<R: Request>(compiled: &Compiled, miss: Miss, facts: &Facts<R>) -> String {
     let intercept = compiled.intercept();
     match miss {
-        Miss::Header(index) => match intercept.headers.get(index) {
-            Some(wanted) => match header(&wanted.name.to_ascii_lowercase()) {
-                Some(found) => format!(
-                    "header {}: `{found}` does not match `{}`",
-                    wanted.name, wanted.value
-                ),
+        Miss::Header(index) => match (intercept.headers.get(index), compiled.header_id(index)) {
+            (Some(wanted), Some(id)) => match facts.header(id) {
+                Some(found) => {
+                    let found = shorten(found);
+                    format!(
+                        "header {}: `{found}` does not match `{}`",
+                        wanted.name, wanted.value
+                    )
+                }
                 None => format!(
                     "header {}: absent, expected `{}`",
                     wanted.name, wanted.value
                 ),
             },
-            None => String::new(),
+            _ => String::new(),
         },
         Miss::Baggage(index) => match intercept.baggage.get(index) {
             Some(wanted) => format!(
@@ -120,11 +113,10 @@ fn describe(compiled: &Compiled, miss: Miss, header: impl Fn(&str) -> Option<Str
             "a probe of the kubelet never matches an intercept of all requests".to_owned()
         }
         Miss::Mirror => "a mirrored request (authority ending in -shadow) never matches".to_owned(),
-        Miss::Path => format!(
-            "path: `{}` does not match {}",
-            header(":path").unwrap_or_default(),
-            describe_path(compiled)
-        ),
+        Miss::Path => {
+            let path = shorten(facts.header(HeaderId::PATH).unwrap_or_default());
+            format!("path: `{path}` does not match {}", describe_path(compiled))
+        }
         Miss::Port => format!("port: the request is not for port {}", intercept.port),
         Miss::Expired => String::new(),
         Miss::LeaseTooLong => {

@@ -1,7 +1,7 @@
 //! Compile and decide: which intercept, if any, a request belongs to.
 //!
-//! An intercept is filed under *one* of its conditions, the cheapest to look up: an exact header value, else an exact baggage value, else a regex, else under "everybody".
-//! A decision looks up what the request names, then checks the few candidates in full, best first.
+//! An intercept is filed under *one* of its conditions, the cheapest to look up: an exact header value, else an exact baggage value, else a regex, else under
+//! "everybody". A decision looks up what the request names, then checks the few candidates in full, best first.
 
 mod baggage;
 mod header;
@@ -9,12 +9,14 @@ mod index;
 mod path;
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use self::index::Index;
 use self::path::PathPattern;
 use crate::config::{Config, Intercept, Rejected};
 use crate::limits::validate;
-use crate::pattern::Pattern;
+use crate::pattern::{InvalidPattern, Pattern};
 use crate::request::Request;
 
 /// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
@@ -26,6 +28,8 @@ pub struct Matcher {
     /// In order of precedence: the first that matches wins.
     intercepts: Vec<Compiled>,
     index: Index,
+    /// Every header name that any decision may ask for, at its [`HeaderId`].
+    header_names: Vec<String>,
     max_lease_seconds: u64,
 }
 
@@ -33,19 +37,20 @@ pub struct Matcher {
 #[derive(Debug)]
 pub struct Compiled {
     name: String,
-    headers: Vec<Condition>,
-    baggage: Vec<Condition>,
+    headers: Vec<(HeaderId, Condition)>,
+    /// By key.
+    baggage: Vec<(String, Condition)>,
     path: Option<PathPattern>,
     intercept: Intercept,
 }
 
-/// A value that a header or a baggage member must have.
+/// A header name's place among those of a matcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeaderId(usize);
+
+/// What the value of a header or of a baggage member must be.
 #[derive(Debug)]
-pub(crate) struct Condition {
-    /// The header's name in lower case, or the baggage key.
-    pub(crate) name: String,
-    pub(crate) pattern: Pattern,
-}
+pub(crate) struct Condition(Pattern);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy)]
@@ -80,49 +85,95 @@ impl Compiled {
         &self.intercept
     }
 
-    fn new(name: String, intercept: Intercept) -> Option<Self> {
-        let condition = |name: String, value: &str| {
-            Some(Condition {
-                name,
-                pattern: Pattern::value(value).ok()?,
-            })
-        };
-        Some(Self {
-            headers: intercept
-                .headers
-                .iter()
-                .map(|header| condition(header.name.to_ascii_lowercase(), &header.value))
-                .collect::<Option<_>>()?,
-            baggage: intercept
-                .baggage
-                .iter()
-                .map(|member| condition(member.key.clone(), &member.value))
-                .collect::<Option<_>>()?,
-            path: intercept
-                .path
-                .as_ref()
-                .map(PathPattern::new)
-                .transpose()
-                .ok()?,
+    fn new(
+        name: String,
+        intercept: Intercept,
+        names: &mut HeaderNames,
+    ) -> Result<Self, InvalidPattern> {
+        let headers = intercept
+            .headers
+            .iter()
+            .map(|header| Ok((names.id(&header.name), Condition::new(&header.value)?)));
+        let baggage = intercept
+            .baggage
+            .iter()
+            .map(|member| Ok((member.key.clone(), Condition::new(&member.value)?)));
+        Ok(Self {
+            headers: headers.collect::<Result<_, _>>()?,
+            baggage: baggage.collect::<Result<_, _>>()?,
+            path: intercept.path.as_ref().map(PathPattern::new).transpose()?,
             name,
             intercept,
         })
     }
 
-    /// Smaller wins: more conditions, then the narrower path, then the name.
-    fn precedence(&self) -> impl Ord + '_ {
-        let conditions = self.headers.len().saturating_add(self.baggage.len());
-        (
-            std::cmp::Reverse(conditions),
-            self.path
-                .as_ref()
-                .map_or(path::Rank::None, PathPattern::rank),
-            &self.name,
-        )
+    pub(crate) fn header_id(&self, index: usize) -> Option<HeaderId> {
+        self.headers.get(index).map(|(id, _)| *id)
     }
 
-    pub(crate) fn conditions(&self) -> (&[Condition], &[Condition]) {
-        (&self.headers, &self.baggage)
+    pub(crate) fn path_rank(&self) -> path::Rank {
+        self.path
+            .as_ref()
+            .map_or(path::Rank::None, PathPattern::rank)
+    }
+
+    /// How many conditions on headers and baggage it has.
+    pub(crate) fn conditions(&self) -> usize {
+        self.headers.len().saturating_add(self.baggage.len())
+    }
+
+    /// Smaller wins: more conditions, then the narrower path, then the name.
+    fn precedence(&self) -> impl Ord + '_ {
+        (Reverse(self.conditions()), self.path_rank(), &self.name)
+    }
+}
+
+impl Condition {
+    fn new(pattern: &str) -> Result<Self, InvalidPattern> {
+        Pattern::value(pattern).map(Self)
+    }
+
+    fn is_regex(&self) -> bool {
+        matches!(self.0, Pattern::Regex(_))
+    }
+}
+
+impl HeaderId {
+    const USER_AGENT: Self = Self(0);
+    const AUTHORITY: Self = Self(1);
+    pub(crate) const PATH: Self = Self(2);
+    const BAGGAGE: Self = Self(3);
+    /// The names of the constants above, in their order.
+    const FIXED: [&str; 4] = ["user-agent", ":authority", ":path", "baggage"];
+}
+
+/// Gives each distinct header name a number.
+struct HeaderNames {
+    ids: HashMap<String, HeaderId>,
+    names: Vec<String>,
+}
+
+impl HeaderNames {
+    fn new() -> Self {
+        let mut names = Self {
+            ids: HashMap::new(),
+            names: Vec::new(),
+        };
+        for name in HeaderId::FIXED {
+            names.id(name);
+        }
+        names
+    }
+
+    fn id(&mut self, name: &str) -> HeaderId {
+        let name = name.to_ascii_lowercase();
+        if let Some(id) = self.ids.get(&name) {
+            return *id;
+        }
+        let id = HeaderId(self.names.len());
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        id
     }
 }
 
@@ -137,22 +188,23 @@ impl Matcher {
         let Config { limits, intercepts } = config;
         let mut rejected = Vec::new();
         let mut compiled = Vec::with_capacity(intercepts.len());
+        let mut names = HeaderNames::new();
         for (name, intercept) in intercepts {
             match validate(&name, &intercept, &limits) {
-                Ok(()) => compiled.extend(Compiled::new(name, intercept)),
+                // Every pattern has just been compiled once, by `validate`: nothing is lost here.
+                Ok(()) => compiled.extend(Compiled::new(name, intercept, &mut names)),
                 Err(error) => rejected.push(Rejected::new(&name, &error)),
             }
         }
-        compiled.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
-        let index = Index::build(&compiled);
-        (
-            Self {
-                intercepts: compiled,
-                index,
-                max_lease_seconds: limits.max_lease_seconds,
-            },
-            rejected,
-        )
+        compiled.sort_unstable_by(|one, other| one.precedence().cmp(&other.precedence()));
+        let index = Index::build(&compiled, names.names.len());
+        let matcher = Self {
+            intercepts: compiled,
+            index,
+            header_names: names.names,
+            max_lease_seconds: limits.max_lease_seconds,
+        };
+        (matcher, rejected)
     }
 
     /// All intercepts, the one with the highest precedence first.
@@ -169,7 +221,7 @@ impl Matcher {
         if self.intercepts.is_empty() {
             return outcome;
         }
-        let facts = Facts::new(request, self.index.header_names());
+        let facts = self.facts(request);
         for candidate in self.index.candidates(&facts) {
             let Some(compiled) = self.intercepts.get(candidate) else {
                 continue;
@@ -191,28 +243,31 @@ impl Matcher {
         compiled: &Compiled,
         facts: &Facts<R>,
     ) -> Result<(), Miss> {
-        for (index, condition) in compiled.headers.iter().enumerate() {
+        for (index, (id, condition)) in compiled.headers.iter().enumerate() {
             let met = facts
-                .header(&condition.name)
-                .is_some_and(|value| header::matches(&condition.pattern, value));
+                .header(*id)
+                .is_some_and(|value| header::matches(&condition.0, value));
             met.then_some(()).ok_or(Miss::Header(index))?;
         }
-        for (index, condition) in compiled.baggage.iter().enumerate() {
+        for (index, (key, condition)) in compiled.baggage.iter().enumerate() {
             let met = facts
-                .header(baggage::HEADER)
-                .is_some_and(|value| baggage::matches(condition, value));
+                .header(HeaderId::BAGGAGE)
+                .is_some_and(|value| baggage::matches(key, &condition.0, value));
             met.then_some(()).ok_or(Miss::Baggage(index))?;
         }
-        let everybody = compiled.headers.is_empty() && compiled.baggage.is_empty();
-        if everybody && facts.header("user-agent").is_some_and(is_probe_exempt) {
+        if compiled.conditions() == 0
+            && facts
+                .header(HeaderId::USER_AGENT)
+                .is_some_and(is_probe_exempt)
+        {
             return Err(Miss::Probe);
         }
-        if facts.header(":authority").is_some_and(is_mirror) {
+        if facts.header(HeaderId::AUTHORITY).is_some_and(is_mirror) {
             return Err(Miss::Mirror);
         }
         if let Some(path) = &compiled.path {
             let met = facts
-                .header(":path")
+                .header(HeaderId::PATH)
                 .is_some_and(|target| path.matches(path::without_query(target)));
             met.then_some(()).ok_or(Miss::Path)?;
         }
@@ -234,17 +289,22 @@ impl Matcher {
     }
 
     pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R) -> Facts<'r, R> {
-        Facts::new(request, self.index.header_names())
+        Facts {
+            request,
+            headers: vec![OnceCell::new(); self.header_names.len()],
+            names: &self.header_names,
+            now: OnceCell::new(),
+        }
     }
 }
 
-/// Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
-fn is_mirror(authority: &[u8]) -> bool {
+/// Is a request to this authority a mirrored one? Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
+pub fn is_mirror(authority: &[u8]) -> bool {
+    // The last colon: an IPv6 address in brackets has some of its own.
     let host = authority
-        .rsplit(|byte| *byte == b':')
-        .next_back()
+        .rsplitn(2, |byte| *byte == b':')
+        .last()
         .unwrap_or(authority);
-    let host = if host.is_empty() { authority } else { host };
     host.ends_with(b"-shadow") || authority.ends_with(b"-shadow")
 }
 
@@ -257,25 +317,13 @@ pub(crate) struct Facts<'r, R> {
 }
 
 impl<'r, R: Request> Facts<'r, R> {
-    fn new(request: &'r R, names: &'r [String]) -> Self {
-        Self {
-            request,
-            names,
-            headers: vec![OnceCell::new(); names.len()],
-            now: OnceCell::new(),
-        }
-    }
-
-    /// `name` must be one of the index's names, which are sorted.
-    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
-        let slot = self
-            .names
-            .binary_search_by(|known| known.as_str().cmp(name))
-            .ok()?;
-        self.headers
-            .get(slot)?
-            .get_or_init(|| self.request.header(name))
-            .as_deref()
+    pub(crate) fn header(&self, HeaderId(id): HeaderId) -> Option<&[u8]> {
+        let ask = || {
+            self.names
+                .get(id)
+                .and_then(|name| self.request.header(name))
+        };
+        self.headers.get(id)?.get_or_init(ask).as_deref()
     }
 
     fn now(&self) -> u64 {

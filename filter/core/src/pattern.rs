@@ -105,12 +105,89 @@ fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
         .map_err(|error| InvalidPattern::Syntax(error.to_string()))
 }
 
-/// Is there a `(?flags)` or `(?flags:` with an `x` among its flags?
+/// Is there a `(?flags)` or `(?flags:` with an `x` among its flags? Neither `\(?x` nor `[(?x)]` is one.
 fn has_extended_flag(pattern: &str) -> bool {
-    pattern.split("(?").skip(1).any(|group| {
-        let mut flags = group
-            .chars()
-            .take_while(|char| char.is_ascii_alphabetic() || *char == '-');
-        !group.starts_with("P<") && flags.any(|flag| flag == 'x')
+    let mut rest = pattern.chars();
+    while let Some(char) = rest.next() {
+        match char {
+            '\\' => drop(rest.next()),
+            '[' => rest = after_class(rest.as_str()).chars(),
+            '(' if rest.as_str().strip_prefix('?').is_some_and(names_x) => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// `flags` is what follows `(?`: flags end at `)` or `:`, and a group's name does not.
+fn names_x(flags: &str) -> bool {
+    flags.split_once([')', ':']).is_some_and(|(flags, _)| {
+        flags.contains('x')
+            && flags
+                .bytes()
+                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
     })
+}
+
+/// What follows a character class. A `]` that comes first in it stands for itself, and one may belong to `[:name:]`.
+fn after_class(class: &str) -> &str {
+    let class = class.strip_prefix('^').unwrap_or(class);
+    let mut rest = class.strip_prefix(']').unwrap_or(class).chars();
+    while let Some(char) = rest.next() {
+        match char {
+            '\\' => drop(rest.next()),
+            '[' => {
+                if let Some((_, after)) = rest
+                    .as_str()
+                    .strip_prefix(':')
+                    .and_then(|name| name.split_once(":]"))
+                {
+                    rest = after.chars();
+                }
+            }
+            ']' => break,
+            _ => {}
+        }
+    }
+    rest.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_x_flag_is_seen_wherever_it_stands() {
+        for pattern in [
+            "(?x)a",
+            "a(?ix:b)",
+            "(?-x)a",
+            r"\\(?x)a",
+            "[a](?x)b",
+            "[]](?x)b",
+            "[[:alpha:]](?x)b",
+        ] {
+            assert!(has_extended_flag(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn an_x_that_is_no_flag_is_a_letter() {
+        for pattern in [
+            r"\(?x",
+            r"\(?x:",
+            "[(?x)]",
+            "[](?x)]",
+            "[^](?x)]",
+            "[[:alpha:](?x)]",
+            "(?P<x>a)",
+            "(?<x>a)",
+            "(?i)x",
+            "(?:x)",
+            "(?i:x)",
+        ] {
+            assert!(!has_extended_flag(pattern), "{pattern}");
+            assert!(Pattern::value(pattern).is_ok(), "{pattern}");
+        }
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use intercept_core::{Matcher, Rejected, Verdict, parse};
 use serde::Serialize;
 
+use crate::backend::{self, Backend};
 use crate::cli::{Explain, Global};
 use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
@@ -21,7 +21,12 @@ pub fn run(global: &Global, flags: &Explain) -> Result<()> {
                 format!("injector explain --config FILE {path}"),
             ));
         }
-        (None, [target, path]) => (super::target(global)?.raw_document(target)?, path),
+        (None, [target, path]) => {
+            let backend = Backend::open(global)?;
+            backend.workload(target)?;
+            let document = serde_json::to_vec(&backend.document()?);
+            (document.or_hint(target, "injector list")?, path)
+        }
         _ => {
             return Err(Failure::usage(
                 "expected TARGET PATH, or --config FILE PATH",
@@ -30,7 +35,11 @@ pub fn run(global: &Global, flags: &Explain) -> Result<()> {
         }
     };
     let request = Asked::new(flags, path)?;
-    print::print(global.output, &Answer::new(&document, &request))
+    let (answer, notes) = explain(&document, &request);
+    for note in notes {
+        eprintln!("warning: {note}");
+    }
+    print::print(global.output, &answer)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -69,9 +78,7 @@ impl Asked {
                 (":scheme".to_owned(), "http".to_owned()),
             ],
             port: flags.port,
-            now: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |now| now.as_secs()),
+            now: backend::now(),
         };
         for header in &flags.headers {
             let (name, value) = header_line(header).ok_or_else(|| {
@@ -87,8 +94,8 @@ impl Asked {
 
     fn add(&mut self, name: String, value: &str) {
         match self.headers.iter_mut().find(|(known, _)| *known == name) {
-            // The flags' own method and path are replaced, not joined: a request has one.
-            Some((known, _)) if known.starts_with(':') => {}
+            // A request has one method, path and authority: the last one given stands.
+            Some((known, only)) if known.starts_with(':') => *only = value.to_owned(),
             Some((_, joined)) => {
                 joined.push(',');
                 joined.push_str(value);
@@ -100,8 +107,13 @@ impl Asked {
 
 /// Name in lower case and value without the white space around it. Envoy shows `Host` as `:authority`.
 fn header_line(line: &str) -> Option<(String, &str)> {
-    let at = line.strip_prefix(':').map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
-    let (name, value) = (line[..at].trim().to_ascii_lowercase(), line[at + 1..].trim());
+    let at = line
+        .strip_prefix(':')
+        .map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
+    let (name, value) = (
+        line[..at].trim().to_ascii_lowercase(),
+        line[at + 1..].trim(),
+    );
     match name.as_str() {
         "" => None,
         "host" => Some((":authority".to_owned(), value)),
@@ -129,9 +141,6 @@ impl intercept_core::Request for Asked {
 struct Answer {
     intercept: Option<String>,
     considered: Vec<Considered>,
-    /// What concerns the document as a whole.
-    #[serde(skip)]
-    notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,53 +150,55 @@ struct Considered {
     reason: String,
 }
 
-impl Answer {
-    fn new(document: &[u8], request: &Asked) -> Self {
-        let (config, unread) = parse(document);
-        let (matcher, invalid) = Matcher::compile(config);
-        let mut considered: Vec<Considered> = matcher
-            .explain(request)
-            .into_iter()
-            .map(|considered| Considered {
-                intercept: considered.intercept.to_owned(),
-                verdict: considered.verdict.as_str(),
-                reason: considered.reason,
-            })
-            .collect();
-        let wins = Verdict::Wins.as_str();
-        let winner = considered.iter().find(|entry| entry.verdict == wins);
-        let intercept = winner.map(|entry| entry.intercept.clone());
-        let mut notes = Vec::new();
-        for Rejected { intercept, reason } in unread.into_iter().chain(invalid) {
-            match intercept {
-                Some(intercept) => considered.push(Considered {
-                    intercept,
-                    verdict: Verdict::Rejected.as_str(),
-                    reason,
-                }),
-                None => notes.push(reason),
-            }
-        }
-        Self {
-            intercept,
-            considered,
-            notes,
+/// The answer, and what concerns the document as a whole.
+fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
+    let (config, unread) = parse(document);
+    let (matcher, invalid) = Matcher::compile(config);
+    let explained = matcher.explain(request);
+    let winner = explained
+        .iter()
+        .find(|entry| entry.verdict == Verdict::Wins);
+    let intercept = winner.map(|entry| entry.intercept.to_owned());
+    let explained = explained.into_iter().map(|entry| Considered {
+        intercept: entry.intercept.to_owned(),
+        verdict: entry.verdict.as_str(),
+        reason: entry.reason,
+    });
+    let (mut considered, mut notes) = (explained.collect::<Vec<_>>(), Vec::new());
+    for Rejected { intercept, reason } in unread.into_iter().chain(invalid) {
+        match intercept {
+            Some(intercept) => considered.push(Considered {
+                intercept,
+                verdict: Verdict::Rejected.as_str(),
+                reason,
+            }),
+            None => notes.push(reason),
         }
     }
+    (
+        Answer {
+            intercept,
+            considered,
+        },
+        notes,
+    )
 }
 
 impl Shown for Answer {
     fn text(&self) -> String {
-        let mut text: String = self.notes.iter().map(|note| format!("note: {note}\n")).collect();
-        text.push_str(&match &self.intercept {
+        let text = match &self.intercept {
             Some(name) => format!("{name} takes this request.\n"),
             None => "No intercept takes this request: the cluster answers it.\n".to_owned(),
-        });
+        };
         let rows: Vec<Vec<String>> = self
             .considered
             .iter()
             .map(|entry| {
-                let cells = [format!("  {}", entry.intercept), entry.verdict.to_owned(), entry.reason.clone()];
+                let cells = [
+                    format!("  {}", entry.intercept),
+                    entry.verdict.to_owned(),
+                    entry.reason.clone(),
+                ];
                 cells.to_vec()
             })
             .collect();

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderName, Uri};
 use intercept_core::Limits;
-use sha2::{Digest, Sha256};
 
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
@@ -23,9 +22,10 @@ const LONGEST_LEASE: u64 = 24 * 3_600;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Example:
-  injector --envoy /etc/envoy/intercept install --workload orders --port 8080:http --app 127.0.0.1:18080 \\
-    --relay-data 10.0.0.7:8080 --relay-control 10.0.0.7:7070 --module /etc/envoy/filter.wasm
-  injector --envoy /etc/envoy/intercept render envoy     # what to add to Envoy's bootstrap
+  injector --envoy /etc/envoy/intercept install --workload orders \\
+    --port 8080:http --app 127.0.0.1:18080 --module /etc/envoy/filter.wasm \\
+    --relay-data 10.0.0.7:8080 --relay-control 10.0.0.7:7070
+  injector --envoy /etc/envoy/intercept render envoy    # for Envoy's bootstrap
 
 Run again with other flags, it changes what it wrote and keeps the intercepts.")]
 pub struct Args {
@@ -71,7 +71,7 @@ pub struct Args {
 pub fn run(args: &Args, dir: &Path) -> Result<String> {
     let workload = workload(args)?;
     let installed = Dir::install(dir, &workload).map_err(refused)?;
-    let shown = quote(&installed.path().to_string_lossy());
+    let shown = shown(installed.path());
     Ok(format!(
         "{} is ready for intercepts in {shown}; nothing is intercepted yet\n\n\
          what Envoy needs once:\n  injector --envoy {shown} render envoy\n\
@@ -80,11 +80,16 @@ pub fn run(args: &Args, dir: &Path) -> Result<String> {
     ))
 }
 
+fn shown(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
 fn refused(error: EnvoyDirError) -> Failure {
     let hint = match &error {
         EnvoyDirError::PortInUse { intercept, .. } => format!("injector leave --force {intercept}"),
-        EnvoyDirError::Unreadable { path, .. } | EnvoyDirError::Io { path, .. } => {
-            format!("ls -ld {}", quote(&path.to_string_lossy()))
+        EnvoyDirError::Unreadable { path, .. } => format!("cat {}", shown(path)),
+        EnvoyDirError::Io { path, .. } => {
+            format!("ls -ld {}", shown(path.parent().unwrap_or(path)))
         }
         _ => "injector install --help".to_owned(),
     };
@@ -271,17 +276,7 @@ fn module(path: &Path) -> Result<Module> {
             HINT,
         ));
     }
-    Ok(Module {
-        path: absolute,
-        sha256: sha256(&bytes),
-    })
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Ok(Module::new(absolute, &bytes))
 }
 
 #[cfg(test)]

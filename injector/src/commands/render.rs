@@ -12,6 +12,7 @@ use crate::manifest::yaml::{self, Piece};
 
 /// Print what would be applied, with comments, and change nothing
 #[derive(Debug, Clone, clap::Args)]
+#[command(arg_required_else_help = false)]
 pub struct Args {
     /// What to print.
     #[command(subcommand)]

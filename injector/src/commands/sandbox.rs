@@ -1,1 +1,143 @@
-//! `injector sandbox`.
+//! `injector sandbox`: starts everything on this machine, says what to type next, and stops it all on Ctrl-C.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::curl::quote;
+use crate::hint::{Failure, OrHint, Result};
+use crate::sandbox::{
+    NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy, find_filter,
+};
+
+/// Try it without a cluster: Envoy, a demo service `orders` and the relay on this machine
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where the demo service is reached through Envoy [default: 8080, or another one if that is taken]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// How many worker threads Envoy has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+}
+
+/// Runs until Ctrl-C, SIGTERM or the terminal's end.
+pub async fn run(args: &Args) -> Result<()> {
+    let options = Options {
+        port: args.port,
+        concurrency: args.concurrency,
+        envoy: find_envoy().map_err(not_found)?,
+        filter: find_filter().map_err(not_found)?,
+    };
+    // Before anything is started: from now on a signal no longer just ends us.
+    let mut stopped = Stop::new()?;
+    let mut sandbox = tokio::select! {
+        started = Sandbox::start(&options) => started.map_err(|error| failed(error, args))?,
+        () = stopped.wait() => return Ok(()),
+    };
+    tell(&sandbox, args);
+    let ended = tokio::select! {
+        error = sandbox.failed() => Err(failed(error, args)),
+        () = stopped.wait() => Ok(()),
+    };
+    sandbox.stop().await;
+    ended
+}
+
+/// A reader that has gone away wanted no more.
+fn tell(sandbox: &Sandbox, args: &Args) {
+    let text = next_steps(sandbox.address(), sandbox.dir().path(), args.port);
+    let _ = io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().flush();
+}
+
+fn next_steps(address: SocketAddr, dir: &Path, wanted: Option<u16>) -> String {
+    let url = format!("http://{address}");
+    let taken = if wanted.is_none() && address.port() != USUAL_PORT {
+        format!("port {USUAL_PORT} is taken, so it is {}\n", address.port())
+    } else {
+        String::new()
+    };
+    format!(
+        "{SERVICE} answers on {url} (Envoy, the service and the relay; Ctrl-C stops them)\n{taken}\n\
+         in another terminal:\n  \
+           export INJECTOR_ENVOY={}\n  \
+           curl {url}/api/version\n  \
+           injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n\
+         and in a third one, with your own server on port 3000:\n  \
+           curl -H 'Coder: Bob' {url}/api/version\n",
+        quote(&dir.to_string_lossy()),
+    )
+}
+
+fn not_found(missing: NotFound) -> Failure {
+    let hint = match missing.what {
+        "envoy" => "make tools (or: export ENVOY=/path/to/envoy)",
+        _ => "make build (or: export INJECTOR_FILTER=/path/to/filter.wasm)",
+    };
+    Failure::failed(missing, hint)
+}
+
+fn failed(error: SandboxError, args: &Args) -> Failure {
+    let hint = match &error {
+        SandboxError::Port { .. } => {
+            "injector sandbox (without --port it takes a free one)".to_owned()
+        }
+        SandboxError::Envoy { .. } => match args.port {
+            Some(port) => {
+                format!("injector sandbox --port {port} (or: export ENVOY=/path/to/envoy)")
+            }
+            None => "injector sandbox (or: export ENVOY=/path/to/envoy)".to_owned(),
+        },
+        _ => "injector sandbox".to_owned(),
+    };
+    Failure::failed(error, hint)
+}
+
+/// The signals that end us.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> Result<Self> {
+        let [interrupt, terminate, hangup] = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(|kind| signal(kind).or_hint("signals", "ulimit -n"));
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next_steps_on(port: u16, wanted: Option<u16>) -> String {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        next_steps(address, Path::new("/tmp/injector-sandbox-x/envoy"), wanted)
+    }
+
+    #[test]
+    fn a_newcomer_reads_what_to_type_next() {
+        insta::assert_snapshot!(next_steps_on(8080, None));
+    }
+
+    #[test]
+    fn another_port_than_usual_is_said_unless_it_was_asked_for() {
+        let taken = "port 8080 is taken, so it is 8081";
+        assert!(next_steps_on(8081, None).contains(taken));
+        assert!(!next_steps_on(8081, Some(8081)).contains(taken));
+    }
+}

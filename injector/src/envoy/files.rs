@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use intercept_core::{Document, SCHEMA_VERSION};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
@@ -16,6 +17,13 @@ use crate::manifest::filter;
 const WORKLOAD: &str = "workload.json";
 /// Nothing is in it; who writes holds it.
 const LOCK: &str = ".lock";
+
+/// What stands in [`FILTER`].
+pub struct State {
+    pub document: Document,
+    /// Each write has a higher one.
+    pub version: u64,
+}
 
 /// A directory that nobody else changes until this is dropped: neither another process nor another thread.
 pub struct Locked<'d> {
@@ -45,33 +53,22 @@ impl<'d> Locked<'d> {
         read_workload(self.dir)
     }
 
-    pub fn document(&self) -> Result<Document, EnvoyDirError> {
-        read_document(self.dir)
+    pub fn state(&self) -> Result<State, EnvoyDirError> {
+        read_state(self.dir)
     }
 
     pub fn write_workload(&self, workload: &Workload) -> Result<(), EnvoyDirError> {
-        self.write(WORKLOAD, &serde_json::to_value(workload))
+        self.write(WORKLOAD, &serde_json::to_vec_pretty(workload))
     }
 
-    pub fn write_filter(
-        &self,
-        workload: &Workload,
-        document: &Document,
-    ) -> Result<(), EnvoyDirError> {
-        let version = self.next_version(FILTER);
-        self.write(FILTER, &envoy::filter_file(workload, document, version))
+    pub fn write_filter(&self, workload: &Workload, state: &State) -> Result<(), EnvoyDirError> {
+        let file = envoy::filter_file(workload, &state.document, state.version + 1);
+        self.write(FILTER, &file.and_then(|file| serde_json::to_vec(&file)))
     }
 
-    pub fn write_clusters(
-        &self,
-        workload: &Workload,
-        document: &Document,
-    ) -> Result<(), EnvoyDirError> {
-        let version = self.next_version(CLUSTERS);
-        self.write(
-            CLUSTERS,
-            &Ok(envoy::clusters_file(workload, document, version)),
-        )
+    pub fn write_clusters(&self, workload: &Workload, state: &State) -> Result<(), EnvoyDirError> {
+        let file = envoy::clusters_file(workload, &state.document, state.version + 1);
+        self.write(CLUSTERS, &serde_json::to_vec(&file))
     }
 
     /// What makes it an installed directory goes first, the lock last.
@@ -88,23 +85,16 @@ impl<'d> Locked<'d> {
         Ok(())
     }
 
-    fn next_version(&self, name: &str) -> u64 {
-        read(&self.dir.join(name))
-            .ok()
-            .and_then(|file| envoy::version_in(&file))
-            .map_or(1, |version| version.saturating_add(1))
-    }
-
     /// A rename: Envoy and other readers see the old file or the new one, never a part.
-    fn write(&self, name: &str, value: &serde_json::Result<Value>) -> Result<(), EnvoyDirError> {
+    fn write(&self, name: &str, text: &serde_json::Result<Vec<u8>>) -> Result<(), EnvoyDirError> {
         let path = self.dir.join(name);
-        let value = value.as_ref().map_err(|error| unreadable(&path, error))?;
+        let text = text.as_ref().map_err(|error| unreadable(&path, error))?;
         let write = || -> io::Result<()> {
             let mut file = tempfile::Builder::new()
                 .prefix(".new-")
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(self.dir)?;
-            serde_json::to_writer_pretty(&mut file, value)?;
+            file.write_all(text)?;
             file.write_all(b"\n")?;
             file.persist(&path)?;
             Ok(())
@@ -121,12 +111,11 @@ pub fn read_workload(dir: &Path) -> Result<Workload, EnvoyDirError> {
         }
         other => other.map_err(at(&path))?,
     };
-    let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&path, error))?;
-    expect_version(&path, &value, u64::from(WORKLOAD_VERSION))?;
-    serde_json::from_value(value).map_err(|error| unreadable(&path, error))
+    expect_version(&path, &text, u64::from(WORKLOAD_VERSION))?;
+    serde_json::from_slice(&text).map_err(|error| unreadable(&path, error))
 }
 
-pub fn read_document(dir: &Path) -> Result<Document, EnvoyDirError> {
+pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
     let path = dir.join(FILTER);
     let file = match read(&path) {
         Err(EnvoyDirError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
@@ -137,9 +126,11 @@ pub fn read_document(dir: &Path) -> Result<Document, EnvoyDirError> {
     let text = envoy::filter_in(&file)
         .and_then(filter::document_text)
         .ok_or_else(|| unreadable(&path, "expected the filter's configuration"))?;
-    let document: Value = serde_json::from_str(text).map_err(|error| unreadable(&path, error))?;
-    expect_version(&path, &document, SCHEMA_VERSION)?;
-    serde_json::from_value(document).map_err(|error| unreadable(&path, error))
+    expect_version(&path, text.as_bytes(), SCHEMA_VERSION)?;
+    Ok(State {
+        document: serde_json::from_str(text).map_err(|error| unreadable(&path, error))?,
+        version: envoy::version_in(&file).unwrap_or_default(),
+    })
 }
 
 fn read(path: &Path) -> Result<Value, EnvoyDirError> {
@@ -147,14 +138,18 @@ fn read(path: &Path) -> Result<Value, EnvoyDirError> {
     serde_json::from_slice(&text).map_err(|error| unreadable(path, error))
 }
 
-fn expect_version(path: &Path, value: &Value, expected: u64) -> Result<(), EnvoyDirError> {
-    match value.get("version").and_then(Value::as_u64) {
-        Some(version) if version == expected => Ok(()),
-        Some(other) => Err(unreadable(
+/// A newer version is named before its unknown fields are.
+fn expect_version(path: &Path, text: &[u8], expected: u64) -> Result<(), EnvoyDirError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u64,
+    }
+    match serde_json::from_slice(text).map_err(|error| unreadable(path, error))? {
+        Versioned { version } if version == expected => Ok(()),
+        Versioned { version } => Err(unreadable(
             path,
-            format!("version: expected {expected}, found {other}"),
+            format!("version: expected {expected}, found {version}"),
         )),
-        None => Err(unreadable(path, format!("version: expected {expected}"))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use intercept_core::Document;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::facts::{Port, Protocol, Workload};
 use super::gate::Gate;
@@ -80,16 +80,14 @@ pub fn version_in(file: &Value) -> Option<u64> {
 }
 
 fn discovery(type_url: &str, resources: impl IntoIterator<Item = Value>, version: u64) -> Value {
-    let resources: Vec<Value> = resources
-        .into_iter()
-        .map(|resource| {
-            let mut typed = json!({"@type": type_url});
-            for (key, value) in resource.as_object().into_iter().flatten() {
-                typed[key] = value.clone();
-            }
-            typed
-        })
-        .collect();
+    let typed = |resource| {
+        let mut typed = Map::from_iter([("@type".to_owned(), json!(type_url))]);
+        if let Value::Object(members) = resource {
+            typed.extend(members);
+        }
+        Value::Object(typed)
+    };
+    let resources: Vec<Value> = resources.into_iter().map(typed).collect();
     json!({"version_info": version.to_string(), "type_url": type_url, "resources": resources})
 }
 

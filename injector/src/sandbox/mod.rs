@@ -1,1 +1,287 @@
-//! Everything on this machine without a cluster: Envoy, a demo service and the relay.
+//! Everything on this machine without a cluster: Envoy, the demo service `orders` and the relay. Owns their processes, ports and files, and leaves none behind.
+
+mod find;
+mod orders;
+mod process;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use intercept_core::Limits;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use self::process::Process;
+use crate::envoy::{Dir, EnvoyDirError};
+use crate::manifest::envoy::{BootstrapOptions, bootstrap};
+use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
+use crate::tunnel::relay;
+
+pub use self::find::{NotFound, envoy as find_envoy, filter as find_filter};
+
+/// Where the sandbox listens if nothing was said and nobody else does.
+pub const USUAL_PORT: u16 = 8080;
+
+/// What the demo service is called.
+pub const SERVICE: &str = "orders";
+
+/// Nothing of the sandbox can be reached from another machine.
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Envoy starts within a second; a machine that compiles beside it takes longer.
+const START: Duration = Duration::from_secs(30);
+
+/// What the sandbox is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; `None`: on [`USUAL_PORT`], or on any other if that is taken.
+    pub port: Option<u16>,
+    /// How many worker threads Envoy has.
+    pub concurrency: u16,
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// `filter.wasm`.
+    pub filter: PathBuf,
+}
+
+/// Why there is no sandbox, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Somebody else listens on the port that was asked for.
+    #[error("port {port}: {error}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A file, a socket or a process.
+    #[error("{what}: {error}")]
+    Io {
+        /// Which.
+        what: String,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// Envoy's files.
+    #[error(transparent)]
+    Dir(#[from] EnvoyDirError),
+    /// Envoy ended, or does not answer.
+    #[error("envoy {happened}; the end of its log:\n{log}")]
+    Envoy {
+        /// What happened.
+        happened: String,
+        /// Its last lines.
+        log: String,
+    },
+    /// The relay or the demo service.
+    #[error("the relay or the service ended: {0}")]
+    Ended(String),
+}
+
+/// A running sandbox. [`Sandbox::stop`] ends it; if it is dropped, or this process is killed, its processes and files go all the same.
+#[derive(Debug)]
+pub struct Sandbox {
+    envoy: Process,
+    /// The relay and the demo service.
+    tasks: JoinSet<io::Result<()>>,
+    dir: Dir,
+    port: u16,
+    // Last: the files go when nobody uses them any more.
+    files: TempDir,
+}
+
+impl Sandbox {
+    /// Starts everything and returns when requests are answered.
+    pub async fn start(options: &Options) -> Result<Self, SandboxError> {
+        let port = free_port(options.port).await?;
+        let files =
+            TempDir::with_prefix("injector-sandbox-").map_err(io_error("temporary files"))?;
+        let mut tasks = JoinSet::new();
+        let app = listen().await?;
+        let (data, control) = (listen().await?, listen().await?);
+        let mut workload = workload(port, &app, &data, &control, &options.filter)?;
+        tasks.spawn(orders::serve(app));
+        tasks.spawn(relay::serve(
+            vec![data],
+            control,
+            relay::Options::default(),
+            std::future::pending(),
+        ));
+        let dir = Dir::install(&files.path().join("envoy"), &workload)?;
+        let mut envoy = start_envoy(options, &workload, &dir, files.path())?;
+        workload.admin = Some(ready(&mut envoy, files.path(), port).await?);
+        // Only now is it known where Envoy's admin interface is.
+        let dir = Dir::install(dir.path(), &workload)?;
+        Ok(Self {
+            envoy,
+            tasks,
+            dir,
+            port,
+            files,
+        })
+    }
+
+    /// Where requests to the demo service go.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(HOST, self.port)
+    }
+
+    /// What `--envoy` wants.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Returns when something ended that should not.
+    pub async fn failed(&mut self) -> SandboxError {
+        tokio::select! {
+            happened = self.envoy.ended() => envoy_error(&happened, self.files.path()),
+            Some(ended) = self.tasks.join_next() => {
+                SandboxError::Ended(format!("{ended:?}"))
+            }
+        }
+    }
+
+    /// Ends everything and removes the files.
+    pub async fn stop(mut self) {
+        self.envoy.stop().await;
+        self.tasks.shutdown().await;
+    }
+}
+
+fn io_error(what: impl ToString) -> impl FnOnce(io::Error) -> SandboxError {
+    let what = what.to_string();
+    |error| SandboxError::Io { what, error }
+}
+
+async fn listen() -> Result<TcpListener, SandboxError> {
+    TcpListener::bind((HOST, 0))
+        .await
+        .map_err(io_error("a port of this machine"))
+}
+
+/// A port that nobody listens on. Envoy binds it a moment later: should somebody be faster, it ends and says so.
+async fn free_port(wanted: Option<u16>) -> Result<u16, SandboxError> {
+    match TcpListener::bind((HOST, wanted.unwrap_or(USUAL_PORT))).await {
+        Ok(listener) => listener
+            .local_addr()
+            .map(|address| address.port())
+            .map_err(io_error("a port of this machine")),
+        Err(error) => match wanted {
+            Some(port) => Err(SandboxError::Port { port, error }),
+            None => listen()
+                .await?
+                .local_addr()
+                .map(|address| address.port())
+                .map_err(io_error("a port of this machine")),
+        },
+    }
+}
+
+fn workload(
+    port: u16,
+    app: &TcpListener,
+    data: &TcpListener,
+    control: &TcpListener,
+    filter: &Path,
+) -> Result<Workload, SandboxError> {
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_err(io_error("a port of this machine"))
+    };
+    let module = std::path::absolute(filter)
+        .and_then(|path| Ok((std::fs::read(&path)?, path)))
+        .map_err(io_error(filter.display()))?;
+    Ok(Workload {
+        version: WORKLOAD_VERSION,
+        name: SERVICE.to_owned(),
+        ports: vec![Port {
+            name: "http".to_owned(),
+            number: port,
+            app: address(app)?,
+            protocol: Protocol::Auto,
+            url: Some(format!("http://{HOST}:{port}")),
+        }],
+        relay: Relay {
+            data: address(data)?,
+            control: address(control)?,
+        },
+        module: Module::new(module.1, &module.0),
+        // Whoever started it is alone with it.
+        limits: Limits {
+            allow_all: true,
+            ..Limits::default()
+        },
+        admin: None,
+    })
+}
+
+fn start_envoy(
+    options: &Options,
+    workload: &Workload,
+    dir: &Dir,
+    files: &Path,
+) -> Result<Process, SandboxError> {
+    let config = bootstrap(
+        workload,
+        dir.path(),
+        &BootstrapOptions {
+            admin: Some(SocketAddr::new(HOST, 0)),
+            ..BootstrapOptions::default()
+        },
+    );
+    let path = files.join("bootstrap.json");
+    std::fs::write(&path, config.to_string()).map_err(io_error(path.display()))?;
+    let concurrency = options.concurrency.to_string();
+    let admin = files.join("admin");
+    let arguments = [
+        "--config-path".as_ref(),
+        path.as_os_str(),
+        "--admin-address-path".as_ref(),
+        admin.as_os_str(),
+        "--concurrency".as_ref(),
+        concurrency.as_ref(),
+        "--disable-hot-restart".as_ref(),
+        "--log-level".as_ref(),
+        "warning".as_ref(),
+        "--log-path".as_ref(),
+        files.join("envoy.log").as_os_str(),
+    ]
+    .map(std::ffi::OsStr::to_owned);
+    Process::start(&options.envoy, &arguments, files).map_err(io_error(options.envoy.display()))
+}
+
+/// Waits until Envoy says where its admin interface is and takes connections in front of the service.
+async fn ready(envoy: &mut Process, files: &Path, port: u16) -> Result<SocketAddr, SandboxError> {
+    let deadline = Instant::now() + START;
+    while Instant::now() < deadline {
+        tokio::select! {
+            biased;
+            happened = envoy.ended() => return Err(envoy_error(&happened, files)),
+            () = sleep(Duration::from_millis(5)) => {}
+        }
+        let admin = std::fs::read_to_string(files.join("admin")).unwrap_or_default();
+        let Ok(admin) = admin.trim().parse() else {
+            continue;
+        };
+        if TcpStream::connect((HOST, port)).await.is_ok() {
+            return Ok(admin);
+        }
+    }
+    let happened = format!("did not answer within {} s", START.as_secs());
+    Err(envoy_error(&happened, files))
+}
+
+fn envoy_error(happened: &str, files: &Path) -> SandboxError {
+    let log = std::fs::read_to_string(files.join("envoy.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    SandboxError::Envoy {
+        happened: happened.to_owned(),
+        log: lines[lines.len().saturating_sub(10)..].join("\n"),
+    }
+}

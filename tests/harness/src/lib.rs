@@ -1,1 +1,22 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: the two programs that answer (the one in the cluster and the developer's), clients that count, and guards around the
+//! real Envoy, the release filter and the release `injector`. Knows nothing of how an intercept is decided: tests state that.
+//!
+//! Everything binds port 0 or a [`ports::Port`] held for the test, so that tests run side by side. Guards end what they started, and on failure print what it logged.
+
+pub mod app;
+pub mod binaries;
+pub mod bootstrap;
+pub mod client;
+pub mod command;
+pub mod envoy;
+pub mod grpc;
+pub mod intercept;
+pub mod load;
+pub mod mesh;
+pub mod plugin;
+pub mod ports;
+pub mod raw;
+pub mod recorder;
+pub mod tunnel;
+pub mod wait;
+pub mod websocket;

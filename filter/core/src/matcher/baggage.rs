@@ -2,28 +2,22 @@
 
 use std::borrow::Cow;
 
-use super::Condition;
 use super::header::trim;
 use crate::pattern::{Pattern, TEXT_LIMIT};
 
-/// The header that carries baggage.
-pub(crate) const HEADER: &str = "baggage";
-
 /// Does any member of that key match? Regexes see at most [`TEXT_LIMIT`] bytes of one key's values in total.
-pub(crate) fn matches(condition: &Condition, joined: &[u8]) -> bool {
+pub(crate) fn matches(key: &str, pattern: &Pattern, joined: &[u8]) -> bool {
     let mut budget = TEXT_LIMIT;
-    members(joined)
-        .filter(|(key, _)| *key == condition.name.as_bytes())
-        .any(|(_, value)| match &condition.pattern {
-            Pattern::Exact(_) => condition.pattern.matches(&value),
-            Pattern::Regex(_) => match budget.checked_sub(value.len()) {
-                Some(left) => {
-                    budget = left;
-                    condition.pattern.matches(&value)
-                }
-                None => false,
-            },
-        })
+    let mut values = members(joined)
+        .filter(|(member, _)| *member == key.as_bytes())
+        .map(|(_, value)| value);
+    values.any(|value| match pattern {
+        Pattern::Exact(_) => pattern.matches(&value),
+        Pattern::Regex(_) => budget.checked_sub(value.len()).is_some_and(|left| {
+            budget = left;
+            pattern.matches(&value)
+        }),
+    })
 }
 
 /// Keys and percent-decoded values, properties left out; what is not `key=value` is skipped.

@@ -1,8 +1,9 @@
 //! Where an intercept is filed, so that the cost of a miss does not grow with their number.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use super::{Compiled, Condition, Facts, baggage, header};
+use super::{Compiled, Condition, Facts, HeaderId, baggage, header};
 use crate::pattern::Pattern;
 use crate::request::Request;
 
@@ -11,148 +12,136 @@ type Places = Vec<usize>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// By header name in lower case; only the names under which something is filed.
-    headers: BTreeMap<String, Table>,
+    /// Only the headers under which something is filed.
+    headers: Vec<(HeaderId, Table)>,
     /// By baggage key.
-    baggage: HashMap<Vec<u8>, Table>,
+    baggage: HashMap<String, Table>,
     /// Intercepts without header and baggage conditions.
     everybody: Places,
-    /// Every header name that any decision may ask for, sorted.
-    header_names: Vec<String>,
 }
 
-/// What is filed under one header name or baggage key.
+/// What is filed under one header or baggage key.
 #[derive(Debug, Default)]
 struct Table {
-    exact: HashMap<Vec<u8>, Places>,
-    /// Intercepts that only a regex finds: candidates as soon as the name is there at all.
+    exact: HashMap<String, Places>,
+    /// Intercepts that only a regex finds: candidates as soon as the header or key is there at all.
     regexes: Places,
 }
 
-/// Under which of its conditions an intercept is filed; smaller is cheaper to look up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Source {
-    Header,
-    Baggage,
-}
-
 impl Index {
-    pub(crate) fn build(intercepts: &[Compiled]) -> Self {
-        let mut index = Self {
-            header_names: header_names(intercepts),
-            ..Self::default()
-        };
-        let users = count_users(intercepts);
+    /// `headers` is the number of distinct header names.
+    pub(crate) fn build(intercepts: &[Compiled], headers: usize) -> Self {
+        let mut index = Self::default();
+        let mut tables: Vec<Table> = std::iter::repeat_with(Table::default)
+            .take(headers)
+            .collect();
+        let users = count_users(intercepts, headers);
         for (place, compiled) in intercepts.iter().enumerate() {
-            let filed = candidates_for_filing(compiled).min_by_key(|(source, condition)| {
-                let is_regex = matches!(condition.pattern, Pattern::Regex(_));
-                // A name that many intercepts use anyway costs no further look-up per request.
-                let users = users
-                    .get(&(*source, condition.name.as_str()))
-                    .copied()
-                    .unwrap_or_default();
-                (
-                    is_regex,
-                    *source,
-                    std::cmp::Reverse(users),
-                    condition.name.as_str(),
-                )
+            // Exact before regex, headers before baggage; of several headers the one that most intercepts use anyway: it costs no further look-up per request.
+            let header = compiled.headers.iter().min_by_key(|(id, condition)| {
+                (condition.is_regex(), Reverse(users.get(id.0).copied()), *id)
             });
-            match filed {
-                Some((Source::Header, condition)) => index
-                    .headers
-                    .entry(condition.name.clone())
-                    .or_default()
-                    .file(condition, place),
-                Some((Source::Baggage, condition)) => index
+            let baggage = compiled
+                .baggage
+                .iter()
+                .min_by_key(|(_, condition)| condition.is_regex());
+            match (header, baggage) {
+                (Some((id, condition)), baggage)
+                    if !condition.is_regex()
+                        || baggage.is_none_or(|(_, member)| member.is_regex()) =>
+                {
+                    if let Some(table) = tables.get_mut(id.0) {
+                        table.file(condition, place);
+                    }
+                }
+                (_, Some((key, condition))) => index
                     .baggage
-                    .entry(condition.name.clone().into_bytes())
+                    .entry(key.clone())
                     .or_default()
                     .file(condition, place),
-                None => index.everybody.push(place),
+                _ => index.everybody.push(place),
             }
         }
+        index.headers = tables
+            .into_iter()
+            .enumerate()
+            .map(|(id, table)| (HeaderId(id), table))
+            .filter(|(_, table)| !table.is_empty())
+            .collect();
         index
     }
 
-    pub(crate) fn header_names(&self) -> &[String] {
-        &self.header_names
-    }
-
     /// The places of all intercepts that can still match, in order of precedence.
-    pub(crate) fn candidates<R: Request>(
-        &self,
-        facts: &Facts<R>,
-    ) -> impl Iterator<Item = usize> + use<R> {
+    pub(crate) fn candidates<R: Request>(&self, facts: &Facts<R>) -> Places {
         let mut places = Places::new();
-        for (name, table) in &self.headers {
-            if let Some(value) = facts.header(name) {
+        for (id, table) in &self.headers {
+            if let Some(value) = facts.header(*id) {
                 table.find(header::values(value), &mut places);
             }
         }
         if !self.baggage.is_empty()
-            && let Some(value) = facts.header(baggage::HEADER)
+            && let Some(value) = facts.header(HeaderId::BAGGAGE)
         {
             for (key, value) in baggage::members(value) {
-                if let Some(table) = self.baggage.get(key) {
+                if let Some(table) = str::from_utf8(key)
+                    .ok()
+                    .and_then(|key| self.baggage.get(key))
+                {
                     table.find(std::iter::once(&*value), &mut places);
                 }
             }
         }
-        places.extend(&self.everybody);
-        places.sort_unstable();
-        places.dedup();
-        places.into_iter()
+        add(&self.everybody, &mut places);
+        places
     }
 }
 
 impl Table {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.regexes.is_empty()
+    }
+
     fn file(&mut self, condition: &Condition, place: usize) {
-        match &condition.pattern {
-            Pattern::Exact(text) => self
-                .exact
-                .entry(text.clone().into_bytes())
-                .or_default()
-                .push(place),
+        match &condition.0 {
+            Pattern::Exact(text) => self.exact.entry(text.clone()).or_default().push(place),
             Pattern::Regex(_) => self.regexes.push(place),
         }
     }
 
     fn find<'v>(&self, values: impl Iterator<Item = &'v [u8]>, places: &mut Places) {
-        places.extend(&self.regexes);
-        for value in values {
-            places.extend(self.exact.get(value).into_iter().flatten());
+        add(&self.regexes, places);
+        if self.exact.is_empty() {
+            return;
+        }
+        for value in values.filter_map(|value| str::from_utf8(value).ok()) {
+            add(self.exact.get(value).map_or(&[], Vec::as_slice), places);
         }
     }
 }
 
-fn candidates_for_filing(compiled: &Compiled) -> impl Iterator<Item = (Source, &Condition)> {
-    let (headers, baggage) = compiled.conditions();
-    headers
-        .iter()
-        .map(|header| (Source::Header, header))
-        .chain(baggage.iter().map(|member| (Source::Baggage, member)))
+/// Keeps `places` sorted and each place once. An intercept is filed in one list only, so where the first of a list is known, all are:
+/// a client that repeats a value a thousand times costs a thousand look-ups and no more.
+fn add(list: &[usize], places: &mut Places) {
+    if list
+        .first()
+        .is_some_and(|first| places.binary_search(first).is_ok())
+    {
+        return;
+    }
+    for place in list {
+        if let Err(at) = places.binary_search(place) {
+            places.insert(at, *place);
+        }
+    }
 }
 
-fn count_users(intercepts: &[Compiled]) -> HashMap<(Source, &str), usize> {
-    let mut users: HashMap<(Source, &str), usize> = HashMap::new();
-    for (source, condition) in intercepts.iter().flat_map(candidates_for_filing) {
-        let count = users.entry((source, &condition.name)).or_default();
-        *count = count.saturating_add(1);
+/// How many intercepts use each header.
+fn count_users(intercepts: &[Compiled], headers: usize) -> Vec<usize> {
+    let mut users = vec![0_usize; headers];
+    for (id, _) in intercepts.iter().flat_map(|compiled| &compiled.headers) {
+        if let Some(count) = users.get_mut(id.0) {
+            *count = count.saturating_add(1);
+        }
     }
     users
-}
-
-fn header_names(intercepts: &[Compiled]) -> Vec<String> {
-    let named = intercepts
-        .iter()
-        .flat_map(|compiled| compiled.conditions().0)
-        .map(|header| header.name.as_str());
-    let always = ["user-agent", ":authority", ":path", baggage::HEADER];
-    named
-        .chain(always)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
 }

@@ -326,6 +326,15 @@ fn a_cluster_that_would_break_out_of_its_string_is_refused() {
 }
 
 #[test]
+fn what_to_render_must_be_said() {
+    let error = RenderLine::try_parse_from(["render"]).err().unwrap();
+    assert!(
+        error.to_string().contains("requires a subcommand"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_complete_configuration_is_one_yaml_document() {
     let scratch = Scratch::new();
     scratch.install(ORDERS).unwrap();

@@ -1,0 +1,604 @@
+//! What is left out of a configuration, and the reason given for it, word by word.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests may fail loudly"
+)]
+
+mod requests;
+
+use intercept_core::{Config, Intercept, Limits, Matcher, parse, validate};
+use requests::{intercept, json, request, unlimited, winner};
+
+/// Parses and compiles; the names that are active, and the reasons for what is not.
+fn load(json: &[u8]) -> (Vec<String>, Vec<String>) {
+    let (config, mut rejected) = parse(json);
+    let (matcher, more) = Matcher::compile(config);
+    rejected.extend(more);
+    let active = matcher.intercepts().iter().map(|one| one.name().to_owned());
+    (
+        active.collect(),
+        rejected.into_iter().map(|one| one.reason).collect(),
+    )
+}
+
+/// One bad entry beside a good one: the good one works, the bad one is named with exactly this reason; the CLI, which validates before it writes, says the same.
+#[track_caller]
+fn refused_with(limits: Limits, name: &str, bad: Intercept, reason: &str) {
+    let told = validate(name, &bad, &limits)
+        .expect_err("valid")
+        .to_string();
+    assert_eq!(format!("intercepts.{name}{told}"), reason);
+    let (active, reasons) = load(&json(
+        limits,
+        &[("good", intercept(&["Good=1"])), (name, bad)],
+    ));
+    assert_eq!(
+        (active, reasons),
+        (vec!["good".to_owned()], vec![reason.to_owned()])
+    );
+}
+
+macro_rules! refused {
+    ($test:ident, $change:expr, $reason:expr) => {
+        #[test]
+        fn $test() {
+            let change: fn(&mut Intercept) = $change;
+            let mut bad = intercept(&["A=1"]);
+            change(&mut bad);
+            refused_with(
+                Limits::default(),
+                "bob",
+                bad,
+                &format!("intercepts.bob{}", $reason),
+            );
+        }
+    };
+}
+
+macro_rules! bad_conditions {
+    ($test:ident, $conditions:expr, $reason:expr) => {
+        #[test]
+        fn $test() {
+            refused_with(
+                Limits::default(),
+                "bob",
+                intercept(&$conditions),
+                &format!("intercepts.bob{}", $reason),
+            );
+        }
+    };
+}
+
+const CLUSTER: &str = ".cluster: expected `intercept|…` in visible ASCII";
+const ADDRESS: &str = ".address: expected 32 lower-case hexadecimal digits";
+refused!(port_zero, |bad| bad.port = 0, ".port: expected 1 to 65535");
+refused!(
+    a_cluster_of_somebody_else,
+    |bad| bad.cluster = "outbound|8080||x".to_owned(),
+    CLUSTER
+);
+refused!(
+    a_cluster_with_a_blank,
+    |bad| bad.cluster = "intercept|a b".to_owned(),
+    CLUSTER
+);
+refused!(
+    a_cluster_with_a_line_end,
+    |bad| bad.cluster = "intercept|a\n".to_owned(),
+    CLUSTER
+);
+refused!(no_address, |bad| bad.address = String::new(), ADDRESS);
+refused!(
+    an_upper_case_address,
+    |bad| bad.address = "A".repeat(32),
+    ADDRESS
+);
+refused!(
+    a_longer_address,
+    |bad| bad.address = "a".repeat(33),
+    ADDRESS
+);
+
+bad_conditions!(
+    a_header_name_with_a_blank,
+    ["A=1", "a b=1"],
+    ".headers[1].name: expected a header name, found `a b`"
+);
+bad_conditions!(
+    no_header_name,
+    ["=1"],
+    ".headers[0].name: expected a header name, found ``"
+);
+bad_conditions!(
+    a_pseudo_header_without_a_name,
+    [":=1"],
+    ".headers[0].name: expected a header name, found `:`"
+);
+bad_conditions!(
+    a_header_name_with_two_colons,
+    ["::a=1"],
+    ".headers[0].name: expected a header name, found `::a`"
+);
+bad_conditions!(
+    a_header_name_beyond_ascii,
+    ["ä=1"],
+    ".headers[0].name: expected a header name, found `ä`"
+);
+bad_conditions!(
+    a_baggage_key_with_a_blank,
+    ["@a b=1"],
+    ".baggage[0].key: expected a token, found `a b`"
+);
+bad_conditions!(
+    a_baggage_key_with_a_colon,
+    ["@:a=1"],
+    ".baggage[0].key: expected a token, found `:a`"
+);
+bad_conditions!(
+    an_unclosed_group,
+    ["A=1", "B=a(b"],
+    ".headers[1].value: found open group without closing ')'"
+);
+bad_conditions!(
+    a_pattern_that_is_valid_only_when_wrapped,
+    ["A=a)|(?:b"],
+    ".headers[0].value: found closing ')' without matching '('"
+);
+bad_conditions!(
+    look_around,
+    ["A=a(?=b)"],
+    ".headers[0].value: look-around is not supported"
+);
+bad_conditions!(
+    a_back_reference,
+    [r"A=(a)\1"],
+    ".headers[0].value: backreferences are not supported"
+);
+bad_conditions!(
+    the_x_flag,
+    ["A=(?x)a b"],
+    ".headers[0].value: the flag `x` is not supported"
+);
+bad_conditions!(
+    the_x_flag_in_a_group,
+    ["A=(?ix:a b)"],
+    ".headers[0].value: the flag `x` is not supported"
+);
+bad_conditions!(
+    a_bad_baggage_value,
+    ["@k=["],
+    ".baggage[0].value: found unclosed character class"
+);
+bad_conditions!(
+    a_bad_path_regex,
+    ["A=1", "regex *"],
+    ".path.regex: uncounted repetition operator must be applied to a sub-expression"
+);
+bad_conditions!(
+    a_path_regex_that_is_valid_only_when_wrapped,
+    ["A=1", "regex a)|(?:b"],
+    ".path.regex: found closing ')' without matching '('"
+);
+const PATH: &str =
+    ".path: expected a path that begins with `/` and has neither `?` nor `#`, found ";
+bad_conditions!(
+    an_equal_path_without_slash,
+    ["A=1", "equal api"],
+    format!("{PATH}`api`")
+);
+bad_conditions!(
+    a_prefix_without_slash,
+    ["A=1", "prefix api"],
+    format!("{PATH}`api`")
+);
+bad_conditions!(
+    a_prefix_with_a_query,
+    ["A=1", "prefix /a?b"],
+    format!("{PATH}`/a?b`")
+);
+bad_conditions!(
+    an_equal_path_with_a_fragment,
+    ["A=1", "equal /a#b"],
+    format!("{PATH}`/a#b`")
+);
+bad_conditions!(
+    everybody_where_it_is_not_allowed,
+    ["prefix /"],
+    ": an intercept of all requests is not allowed here (limits.allow_all)"
+);
+const TOO_BIG: &str = "compiled regex exceeded size limit";
+bad_conditions!(
+    a_regex_over_8_kib,
+    ["A=(.{0,100}){100}"],
+    format!(".headers[0].value: {}", TOO_BIG)
+);
+bad_conditions!(
+    a_path_regex_over_8_kib,
+    ["A=1", "regex (a{50}){50}"],
+    format!(".path.regex: {}", TOO_BIG)
+);
+
+#[test]
+fn a_regex_under_8_kib_is_taken() {
+    for pattern in [
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+        "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    ] {
+        assert!(
+            validate(
+                "bob",
+                &intercept(&[&format!("A={pattern}")]),
+                &Limits::default()
+            )
+            .is_ok(),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn groups_may_be_nested_50_deep() {
+    let nested =
+        |deep: usize| intercept(&[&format!("A={}a+{}", "(".repeat(deep), ")".repeat(deep))]);
+    assert!(validate("bob", &nested(40), &Limits::default()).is_ok());
+    refused_with(
+        Limits::default(),
+        "bob",
+        nested(60),
+        "intercepts.bob.headers[0].value: pattern has too much nesting",
+    );
+}
+
+#[test]
+fn sixteen_conditions_are_the_most() {
+    let conditions = |headers: usize, members: usize| {
+        let headers = (0..headers).map(|n| format!("H{n}=1"));
+        let conditions: Vec<_> = headers
+            .chain((0..members).map(|n| format!("@b{n}=1")))
+            .collect();
+        intercept(&conditions.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert!(validate("bob", &conditions(16, 0), &Limits::default()).is_ok());
+    assert!(validate("bob", &conditions(8, 8), &Limits::default()).is_ok());
+    refused_with(
+        Limits::default(),
+        "bob",
+        conditions(17, 0),
+        "intercepts.bob: expected at most 16 conditions, found 17",
+    );
+    refused_with(
+        Limits::default(),
+        "bob",
+        conditions(8, 9),
+        "intercepts.bob: expected at most 16 conditions, found 17",
+    );
+}
+
+#[test]
+fn names_are_dns_labels() {
+    let long = "a".repeat(64);
+    for name in ["", "Bob", "-bob", "bob-", "b_b", "b.b", "bö", &long] {
+        let reason = format!(
+            "intercepts.{name}: expected a DNS label (lower-case letters, digits and `-`, at most 63) as name"
+        );
+        refused_with(Limits::default(), name, intercept(&["A=1"]), &reason);
+    }
+    for name in ["b", "0", "b-0", &long[1..]] {
+        assert!(
+            validate(name, &intercept(&["A=1"]), &Limits::default()).is_ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn header_names_are_tokens_or_pseudo_headers() {
+    for name in [
+        "a",
+        "X_y",
+        "!#$%&'*+-.^_`|~0aZ",
+        ":method",
+        ":authority",
+        ":path",
+        ":scheme",
+    ] {
+        assert!(
+            validate(
+                "bob",
+                &intercept(&[&format!("{name}=1")]),
+                &Limits::default()
+            )
+            .is_ok(),
+            "{name}"
+        );
+    }
+}
+
+fn only(names: &[&str]) -> Limits {
+    Limits {
+        header_names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_header_name_that_the_operator_does_not_allow_is_refused() {
+    let reason = "intercepts.bob.headers[1].name: `B` is not among the header names allowed here (limits.header_names)";
+    refused_with(
+        only(&["good", "a"]),
+        "bob",
+        intercept(&["A=1", "B=1"]),
+        reason,
+    );
+    assert!(
+        validate("bob", &intercept(&["A=1", "B=1"]), &only(&["a", "b"])).is_ok(),
+        "in any case"
+    );
+}
+
+#[test]
+fn baggage_needs_its_header_to_be_allowed() {
+    let reason = "intercepts.bob.baggage: the header `baggage` is not among the header names allowed here (limits.header_names)";
+    refused_with(only(&["Good", "k"]), "bob", intercept(&["@k=1"]), reason);
+    assert!(validate("bob", &intercept(&["@k=1"]), &only(&["Baggage"])).is_ok());
+}
+
+#[test]
+fn everybody_is_allowed_where_the_operator_says_so() {
+    assert!(validate("bob", &intercept(&[]), &unlimited()).is_ok());
+    assert!(validate("bob", &intercept(&["prefix /x"]), &unlimited()).is_ok());
+    let none = Limits {
+        header_names: Some(Vec::new()),
+        ..unlimited()
+    };
+    assert!(
+        validate("bob", &intercept(&[]), &none).is_ok(),
+        "it names no header"
+    );
+}
+
+/// The text of one entry, for documents that the CLI would not write.
+fn entry(more: &str) -> String {
+    format!(
+        r#"{{"port":8080,"cluster":"intercept|x","address":"0123456789abcdef0123456789abcdef","owner":"b","created":0,"expires":1000060,"headers":[{{"name":"a","value":"1"}}]{more}}}"#
+    )
+}
+
+fn with_entries(entries: &str) -> String {
+    format!(r#"{{"version":1,"intercepts":{{{entries}}}}}"#)
+}
+
+macro_rules! loads {
+    ($test:ident, $json:expr, [$($active:expr),*], [$($reason:expr),*]) => {
+        #[test]
+        fn $test() {
+            let json: String = $json.into();
+            let (active, reasons) = load(json.as_bytes());
+            assert_eq!(active, Vec::<&str>::from([$($active),*]));
+            assert_eq!(reasons, Vec::<&str>::from([$($reason),*]));
+        }
+    };
+}
+
+loads!(no_bytes_are_no_intercepts, "", [], []);
+loads!(blanks_are_no_intercepts, " \n", [], []);
+loads!(an_empty_object_is_no_intercepts, "{}", [], []);
+loads!(a_version_alone_is_no_intercepts, r#"{"version":1}"#, [], []);
+loads!(
+    no_intercepts_need_no_version,
+    r#"{"intercepts":{}}"#,
+    [],
+    []
+);
+loads!(
+    an_entry_loads,
+    with_entries(&format!(r#""bob":{}"#, entry(""))),
+    ["bob"],
+    []
+);
+loads!(
+    a_document_without_a_version,
+    format!(r#"{{"intercepts":{{"bob":{}}}}}"#, entry("")),
+    [],
+    ["version: expected 1, found none, no intercept is active"]
+);
+loads!(
+    a_document_of_a_higher_version,
+    format!(r#"{{"version":2,"intercepts":{{"bob":{}}}}}"#, entry("")),
+    [],
+    ["version: expected 1, found 2, no intercept is active"]
+);
+loads!(
+    a_version_in_quotes,
+    format!(r#"{{"version":"1","intercepts":{{"bob":{}}}}}"#, entry("")),
+    [],
+    ["version: expected 1, found \"1\", no intercept is active"]
+);
+loads!(
+    limits_that_cannot_be_read,
+    format!(
+        r#"{{"version":1,"limits":{{"allow_all":1}},"intercepts":{{"bob":{}}}}}"#,
+        entry("")
+    ),
+    [],
+    [
+        "limits: invalid type: integer `1`, expected a boolean at line 1 column 14, no intercept is active"
+    ]
+);
+loads!(
+    limits_with_an_unknown_field,
+    format!(
+        r#"{{"version":1,"limits":{{"allowall":true}},"intercepts":{{"bob":{}}}}}"#,
+        entry("")
+    ),
+    [],
+    [
+        "limits: unknown field `allowall`, expected one of `allow_all`, `max_lease_seconds`, `header_names` at line 1 column 11, no intercept is active"
+    ]
+);
+loads!(
+    a_list_instead_of_a_document,
+    "[]",
+    [],
+    [
+        "configuration: invalid type: sequence, expected an object at line 1 column 0, no intercept is active"
+    ]
+);
+loads!(
+    a_document_cut_off,
+    r#"{"version":1"#,
+    [],
+    ["configuration: EOF while parsing an object at line 1 column 12, no intercept is active"]
+);
+loads!(
+    something_behind_the_document,
+    r#"{"version":1} x"#,
+    [],
+    ["configuration: trailing characters at line 1 column 15, no intercept is active"]
+);
+loads!(
+    a_list_of_intercepts,
+    r#"{"version":1,"intercepts":[]}"#,
+    [],
+    [
+        "configuration: invalid type: sequence, expected an object at line 1 column 0, no intercept is active"
+    ]
+);
+loads!(
+    a_top_level_field_twice,
+    format!(
+        r#"{{"version":1,"limits":{{}},"limits":{{"allow_all":true}},"intercepts":{{"bob":{}}}}}"#,
+        entry("")
+    ),
+    [],
+    ["limits: given twice, no intercept is active"]
+);
+loads!(
+    an_unknown_top_level_field,
+    format!(
+        r#"{{"version":1,"comment":"hi","intercepts":{{"bob":{}}}}}"#,
+        entry("")
+    ),
+    ["bob"],
+    ["comment: unknown field, ignored"]
+);
+loads!(
+    a_name_twice,
+    with_entries(&format!(r#""bob":{0},"bob":{0},"eve":{0}"#, entry(""))),
+    ["eve"],
+    ["intercepts.bob: given twice"]
+);
+loads!(
+    an_entry_with_an_unknown_field,
+    with_entries(&format!(
+        r#""bob":{},"eve":{}"#,
+        entry(r#","x":1"#),
+        entry("")
+    )),
+    ["eve"],
+    [
+        "intercepts.bob: unknown field `x`, expected one of `port`, `cluster`, `address`, `owner`, `created`, `headers`, `baggage`, `path`, `expires` at line 1 column 164"
+    ]
+);
+loads!(
+    an_entry_with_a_field_twice,
+    with_entries(&format!(
+        r#""bob":{},"eve":{}"#,
+        entry(r#","port":1"#),
+        entry("")
+    )),
+    ["eve"],
+    ["intercepts.bob: duplicate field `port` at line 1 column 167"]
+);
+loads!(
+    a_kind_of_path_that_is_none,
+    with_entries(&format!(r#""bob":{}"#, entry(r#","path":{"suffix":"/"}"#))),
+    [],
+    [
+        "intercepts.bob: unknown variant `suffix`, expected one of `equal`, `prefix`, `regex` at line 1 column 177"
+    ]
+);
+loads!(
+    a_port_too_high,
+    with_entries(r#""bob":{"port":65536}"#),
+    [],
+    ["intercepts.bob: invalid value: integer `65536`, expected u16 at line 1 column 13"]
+);
+loads!(
+    an_entry_without_its_fields,
+    with_entries(r#""bob":{}"#),
+    [],
+    ["intercepts.bob: missing field `port` at line 1 column 2"]
+);
+loads!(
+    an_entry_that_is_null,
+    with_entries(&format!(r#""bob":null,"eve":{}"#, entry(""))),
+    ["eve"],
+    ["intercepts.bob: invalid type: null, expected struct Intercept at line 1 column 4"]
+);
+
+#[test]
+fn every_required_field_is_missed() {
+    for field in ["port", "cluster", "address", "owner", "created", "expires"] {
+        let mut value: serde_json::Value = serde_json::from_str(&entry("")).unwrap();
+        value.as_object_mut().unwrap().remove(field).unwrap();
+        let (active, reasons) = load(with_entries(&format!(r#""bob":{value}"#)).as_bytes());
+        assert_eq!(active, Vec::<String>::new());
+        assert!(
+            reasons[0].starts_with(&format!("intercepts.bob: missing field `{field}`")),
+            "{reasons:?}"
+        );
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_as_a_whole() {
+    let (active, reasons) = load(b"{\"version\":1,\"intercepts\":{\"\xff\":{}}}");
+    assert_eq!(active, Vec::<String>::new());
+    assert_eq!(reasons.len(), 1);
+    assert!(reasons[0].starts_with("configuration: "), "{reasons:?}");
+}
+
+#[test]
+fn limits_that_are_not_given_allow_a_day_and_any_header_but_not_everybody() {
+    let (config, rejected) = parse(with_entries(&format!(r#""bob":{}"#, entry(""))).as_bytes());
+    assert_eq!(rejected, []);
+    assert_eq!(
+        config.limits,
+        Limits {
+            allow_all: false,
+            max_lease_seconds: 86_400,
+            header_names: None
+        }
+    );
+}
+
+#[test]
+fn what_is_written_is_what_is_read() {
+    let entries = [
+        ("a", intercept(&["A=1", "@k=v", "regex x"])),
+        ("b", intercept(&["prefix /"])),
+    ];
+    let (config, rejected) = parse(&json(unlimited(), &entries));
+    assert_eq!(rejected, []);
+    let expected = Config {
+        limits: unlimited(),
+        intercepts: entries.map(|(name, entry)| (name.to_owned(), entry)).into(),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn a_bad_entry_does_not_disable_the_others() {
+    let entries = [("good", intercept(&["A=1"])), ("bad", intercept(&["A=("]))];
+    let (config, _) = parse(&json(Limits::default(), &entries));
+    let (matcher, rejected) = Matcher::compile(config);
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].intercept.as_deref(), Some("bad"));
+    assert_eq!(winner(&matcher, &request(&["a: 1"])), Some("good"));
+}

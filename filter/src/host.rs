@@ -1,0 +1,105 @@
+//! Every call that the filter makes to Envoy, each in the form that cannot trap.
+
+use std::cell::OnceCell;
+use std::time::UNIX_EPOCH;
+
+use intercept_core::Request;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{MapType, MetricType};
+
+/// Names the cluster that the gate's route sends a matched request to; the route removes it.
+const CLUSTER_HEADER: &str = "x-intercept-cluster";
+/// Names the tunnel at the relay; the developer's end removes it.
+const ADDRESS_HEADER: &str = "x-intercept-address";
+/// The gate's routes match on it, as `wasm.intercept`.
+const FILTER_STATE: &str = "intercept";
+
+/// The request in hand, as Envoy tells it.
+#[derive(Default)]
+pub struct Downstream {
+    port: OnceCell<Option<u16>>,
+}
+
+impl Request for Downstream {
+    fn header(&self, name: &str) -> Option<Vec<u8>> {
+        hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
+            .ok()
+            .flatten()
+    }
+
+    fn is_port(&self, port: u16) -> bool {
+        *self.port.get_or_init(destination_port) == Some(port)
+    }
+
+    fn now(&self) -> u64 {
+        let now = hostcalls::get_current_time().ok();
+        now.and_then(|now| now.duration_since(UNIX_EPOCH).ok())
+            .map_or(u64::MAX, |now| now.as_secs())
+    }
+}
+
+/// Envoy's attribute `destination.port`, a 64-bit integer in the byte order of wasm: the port as the client dialled it, before Istio's redirection to 15006.
+fn destination_port() -> Option<u16> {
+    let bytes = hostcalls::get_property(vec!["destination", "port"])
+        .ok()
+        .flatten()?;
+    let port = i64::from_le_bytes(bytes.try_into().ok()?);
+    u16::try_from(port).ok()
+}
+
+/// Hands the request to the gate's route. The filter state goes last but one: only a request that bears both headers may match that route,
+/// and only then is the route chosen anew.
+pub fn reroute(name: &str, cluster: &str, address: &str) {
+    let headers = MapType::HttpRequestHeaders;
+    let done = hostcalls::set_map_value_bytes(headers, CLUSTER_HEADER, Some(cluster.as_bytes()))
+        .and_then(|()| {
+            hostcalls::set_map_value_bytes(headers, ADDRESS_HEADER, Some(address.as_bytes()))
+        })
+        .and_then(|()| hostcalls::set_property(vec![FILTER_STATE], Some(name.as_bytes())));
+    if done.is_ok() {
+        let _ = hostcalls::call_foreign_function("clear_route_cache", None);
+    }
+}
+
+/// The filter's counters; Envoy shows them with the prefix `wasmcustom.`.
+#[derive(Clone, Copy)]
+pub struct Metrics {
+    matched: Option<u32>,
+    expired: Option<u32>,
+    rejected: Option<u32>,
+}
+
+impl Metrics {
+    /// Registers them. Must run in the root context.
+    pub fn define() -> Self {
+        let define = |kind, name| hostcalls::define_metric(kind, name).ok();
+        Self {
+            matched: define(MetricType::Counter, "intercept_matched_total"),
+            expired: define(MetricType::Counter, "intercept_expired_total"),
+            rejected: define(MetricType::Gauge, "intercept_rejected_entries"),
+        }
+    }
+
+    /// A request was rerouted.
+    pub fn count_matched(&self) {
+        count(self.matched);
+    }
+
+    /// A request met all conditions of an intercept whose lease is over.
+    pub fn count_expired(&self) {
+        count(self.expired);
+    }
+
+    /// So many entries of the present configuration are left out.
+    pub fn record_rejected(&self, entries: usize) {
+        if let (Some(id), Ok(entries)) = (self.rejected, u64::try_from(entries)) {
+            let _ = hostcalls::record_metric(id, entries);
+        }
+    }
+}
+
+fn count(metric: Option<u32>) {
+    if let Some(id) = metric {
+        let _ = hostcalls::increment_metric(id, 1);
+    }
+}

@@ -1,0 +1,167 @@
+//! `injector list`: what is intercepted at the moment, one line each; and one intercept as every command shows it.
+
+use std::time::Duration;
+
+use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
+use serde::Serialize;
+
+use crate::backend::{self, Backend};
+use crate::cli::Global;
+use crate::hint::Result;
+use crate::print::{self, Shown};
+use crate::session::presence::{self, Presence};
+use crate::words;
+
+/// Prints the table.
+pub async fn run(global: &Global) -> Result<()> {
+    let all = gather(global).await?;
+    print::print(global.output, &Table(all))
+}
+
+/// One intercept as it is shown; the JSON of `list` and `status`.
+#[derive(Debug, Serialize)]
+pub struct InterceptShown {
+    /// Its name.
+    pub name: String,
+    /// The workload whose requests it takes.
+    pub workload: String,
+    /// Who claims it.
+    pub developer: String,
+    /// The workload's port.
+    pub port: u16,
+    /// Its conditions in words.
+    pub requests: String,
+    headers: Vec<MatchHeader>,
+    baggage: Vec<MatchBaggage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<MatchPath>,
+    /// The Envoy cluster that takes matched requests.
+    cluster: String,
+    /// The tunnel's public name.
+    address: String,
+    /// Seconds since the epoch.
+    created: u64,
+    /// Seconds since the epoch.
+    expires: u64,
+    lease_left_seconds: u64,
+    /// Is the developer machine there?
+    tunnel: Presence,
+}
+
+/// All intercepts, with what the relay knows of their tunnels.
+pub async fn gather(global: &Global) -> Result<Vec<InterceptShown>> {
+    let backend = Backend::open(global)?;
+    // Somebody who may only read wants to see the list all the same.
+    let _ = backend.sweep();
+    let document = backend.document()?;
+    let workload = backend.only_workload();
+    let control = workload.relay.control;
+    let asked: Vec<_> = document
+        .intercepts
+        .into_iter()
+        .map(|(name, intercept)| {
+            let address = intercept.address.clone();
+            let tunnel = tokio::spawn(async move { presence::ask(control, &address).await });
+            (name, intercept, tunnel)
+        })
+        .collect();
+    let mut shown = Vec::new();
+    for (name, intercept, tunnel) in asked {
+        let tunnel = tunnel.await.unwrap_or(Presence::Unknown);
+        shown.push(InterceptShown::new(name, &workload.name, intercept, tunnel));
+    }
+    if shown.is_empty() && !global.quiet {
+        eprintln!("nothing is intercepted");
+    }
+    Ok(shown)
+}
+
+impl InterceptShown {
+    /// What there is to show.
+    pub fn new(name: String, workload: &str, intercept: Intercept, tunnel: Presence) -> Self {
+        Self {
+            name,
+            workload: workload.to_owned(),
+            requests: words::conditions(&intercept),
+            developer: intercept.owner,
+            port: intercept.port,
+            headers: intercept.headers,
+            baggage: intercept.baggage,
+            path: intercept.path,
+            cluster: intercept.cluster,
+            address: intercept.address,
+            created: intercept.created,
+            expires: intercept.expires,
+            lease_left_seconds: intercept.expires.saturating_sub(backend::now()),
+            tunnel,
+        }
+    }
+
+    fn lease_left(&self) -> String {
+        match self.lease_left_seconds {
+            0 => "over".to_owned(),
+            left => words::span(Duration::from_secs(left)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Table(Vec<InterceptShown>);
+
+impl Shown for Table {
+    fn text(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let head = [
+            "NAME",
+            "DEVELOPER",
+            "REQUESTS",
+            "DESTINATION",
+            "LEASE",
+            "TUNNEL",
+        ];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(self.0.iter().map(|shown| {
+            vec![
+                shown.name.clone(),
+                shown.developer.clone(),
+                format!("{}:{} {}", shown.workload, shown.port, shown.requests),
+                shown.cluster.clone(),
+                shown.lease_left(),
+                shown.tunnel.to_string(),
+            ]
+        }));
+        print::table(&rows)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|shown| shown.name.as_str()).collect()
+    }
+}
+
+impl Shown for InterceptShown {
+    fn text(&self) -> String {
+        let rows = [
+            ("claimed by", self.developer.clone()),
+            ("workload", format!("{}, port {}", self.workload, self.port)),
+            ("requests", self.requests.clone()),
+            (
+                "destination",
+                format!("cluster {}, tunnel {}", self.cluster, self.address),
+            ),
+            ("lease", self.lease_left()),
+            ("tunnel", self.tunnel.to_string()),
+        ];
+        let rows: Vec<Vec<String>> = rows
+            .into_iter()
+            .map(|(what, value)| vec![format!("  {what}"), value])
+            .collect();
+        format!("{}\n{}", self.name, print::table(&rows))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        vec![&self.name]
+    }
+}

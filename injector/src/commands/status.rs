@@ -1,0 +1,38 @@
+//! `injector status`: intercepts in full.
+
+use serde::Serialize;
+
+use super::list::{InterceptShown, gather};
+use crate::cli::{Global, Status};
+use crate::hint::Result;
+use crate::print::{self, Shown};
+
+/// Prints all, or the one that is named.
+pub async fn run(global: &Global, flags: &Status) -> Result<()> {
+    let mut all = gather(global).await?;
+    let Some(name) = &flags.name else {
+        return print::print(global.output, &Blocks(all));
+    };
+    match all.iter().position(|shown| shown.name == *name) {
+        Some(place) => print::print(global.output, &all.swap_remove(place)),
+        None => Err(super::leave::unknown(
+            name,
+            all.iter().map(|shown| &shown.name),
+        )),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Blocks(Vec<InterceptShown>);
+
+impl Shown for Blocks {
+    fn text(&self) -> String {
+        let blocks: Vec<String> = self.0.iter().map(Shown::text).collect();
+        blocks.join("\n")
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|shown| shown.name.as_str()).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! Can two intercepts meet in one request, and what follows from it?
+//!
+//! Decided on automata, not on text, and as if every header had one value: a request that carries a header twice, or as a list, may match two intercepts that are
+//! told here never to meet. Pure: no cluster, no clock, no I/O. Whoever asks says what time it is.
+//!
+//! Where the answer cannot be told, two intercepts *may meet*, and that counts as meeting, without an example:
+//! patterns with text beyond ASCII; words that only characters beyond ASCII or a tab can complete; a search that reaches its bounds; conditions on the whole
+//! `:path` that only a query string could fulfil; a condition on the header `baggage` beside one on a baggage key; and regexes whose shortest common word is a
+//! user agent or an authority that the filter never takes (a probe, a mirrored request).
+
+mod automaton;
+mod example;
+mod rule;
+mod words;
+
+use std::collections::BTreeMap;
+
+use intercept_core::{Config, Document, Intercept, Limits, Matcher, validate};
+
+use self::automaton::{Common, Work};
+pub use self::example::ExampleRequest;
+use self::example::{Found, assemble};
+use self::rule::{Condition, Key, Rule};
+use self::words::{Circumstances, common_target, common_value, in_circumstances};
+pub use crate::regex_position::describe as accepted_by_both;
+
+/// How many states all searches of one check may visit together: what bounds its time (about a third of a second), whatever the patterns are.
+const STATES_PER_CHECK: usize = 200_000;
+
+/// Another intercept that some request matches too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meeting {
+    /// The other intercept's name.
+    pub other: String,
+    /// Who claims it.
+    pub owner: String,
+    /// What follows.
+    pub kind: Kind,
+    /// A request that matches both; `None` where they may meet but none could be found.
+    pub example: Option<ExampleRequest>,
+}
+
+/// What follows from a meeting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// One of the two names no header or baggage key that the other does not name as well: it would take the other's requests, or lose its own.
+    Refused,
+    /// They meet only in a request that carries both developers' own headers.
+    Note {
+        /// The name of the one that takes such a request.
+        winner: String,
+    },
+}
+
+/// The live intercepts of the same port that `intercept`, under the name `name`, can meet, by name. `now` is in seconds since the epoch.
+/// An entry that the filter leaves out meets nothing, and neither does the entry that `intercept` replaces.
+pub fn check(existing: &Document, name: &str, intercept: &Intercept, now: u64) -> Vec<Meeting> {
+    check_within(
+        &mut Work::new(STATES_PER_CHECK),
+        existing,
+        name,
+        intercept,
+        now,
+    )
+}
+
+/// One request that the intercept matches; `None` where none could be found.
+pub fn example(intercept: &Intercept) -> Option<ExampleRequest> {
+    let rule = Rule::new(intercept);
+    meet(&rule, None, &mut Work::new(STATES_PER_CHECK)).flatten()
+}
+
+fn check_within(
+    work: &mut Work,
+    existing: &Document,
+    name: &str,
+    intercept: &Intercept,
+    now: u64,
+) -> Vec<Meeting> {
+    let own = Rule::new(intercept);
+    let mut found = Vec::new();
+    let others = existing.intercepts.iter().filter(|(other, entry)| {
+        *other != name && entry.port == intercept.port && entry.expires > now
+    });
+    for (other, entry) in others {
+        let rule = Rule::new(entry);
+        if let Some(example) = meet(&own, Some(&rule), work) {
+            let is_refused = own.names_nothing_beyond(&rule) || rule.names_nothing_beyond(&own);
+            found.push((other, entry, is_refused, example));
+        }
+    }
+    found.retain(|(other, entry, ..)| can_match(other, entry));
+    let noted = found.iter().filter(|(_, _, is_refused, _)| !is_refused);
+    let noted = noted.map(|(other, entry, ..)| (other.as_str(), *entry));
+    let ranks = precedence(noted.chain([(name, intercept)]));
+    let kind = |other: &str, is_refused| {
+        if is_refused {
+            return Kind::Refused;
+        }
+        let winner = if ranks.get(name) < ranks.get(other) {
+            name
+        } else {
+            other
+        };
+        Kind::Note {
+            winner: winner.to_owned(),
+        }
+    };
+    found
+        .into_iter()
+        .map(|(other, entry, is_refused, example)| Meeting {
+            other: other.clone(),
+            owner: entry.owner.clone(),
+            kind: kind(other, is_refused),
+            example,
+        })
+        .collect()
+}
+
+/// Does the filter take this entry at all? The operator's limits are not asked: what they forbid today may be allowed tomorrow, while both leases run.
+fn can_match(name: &str, intercept: &Intercept) -> bool {
+    validate(name, intercept, &unlimited()).is_ok()
+}
+
+fn unlimited() -> Limits {
+    Limits {
+        allow_all: true,
+        ..Limits::default()
+    }
+}
+
+/// Which goes first, as the filter has it.
+fn precedence<'i>(
+    intercepts: impl Iterator<Item = (&'i str, &'i Intercept)>,
+) -> BTreeMap<String, usize> {
+    let (matcher, _) = Matcher::compile(Config {
+        limits: unlimited(),
+        intercepts: intercepts
+            .map(|(name, intercept)| (name.to_owned(), intercept.clone()))
+            .collect(),
+    });
+    let names = matcher
+        .intercepts()
+        .iter()
+        .map(|compiled| compiled.name().to_owned());
+    names.zip(0..).collect()
+}
+
+/// `None`: no request matches both. `Some(None)`: they may meet, or meet in a request that cannot be written down.
+fn meet(own: &Rule, other: Option<&Rule>, work: &mut Work) -> Option<Option<ExampleRequest>> {
+    let both: Vec<&Rule> = [Some(own), other].into_iter().flatten().collect();
+    let is_shared = |key: &Key| both.iter().all(|rule| rule.keys.contains_key(key));
+    let keys = || {
+        both.iter()
+            .flat_map(|rule| rule.keys.keys())
+            .filter(|key| **key != whole_path())
+    };
+    let mut values = BTreeMap::new();
+    // What both name decides most often, so it goes first.
+    for key in keys().filter(|key| is_shared(key)) {
+        if !values.contains_key(key) {
+            values.insert(key, value_of(key, &both, work)?);
+        }
+    }
+    let target = target_of(&both, work)?;
+    for key in keys().filter(|key| !is_shared(key)) {
+        values.insert(key, value_of(key, &both, work)?);
+    }
+    Some(assemble(values, target))
+}
+
+/// `None`: no value meets all conditions under the key.
+fn value_of<'i>(key: &Key, both: &[&Rule<'i>], work: &mut Work) -> Option<Found<'i>> {
+    let entries: Vec<_> = both.iter().filter_map(|rule| rule.keys.get(key)).collect();
+    let conditions: Vec<&Condition> = entries.iter().flat_map(|entry| &entry.conditions).collect();
+    let common = match entries[..] {
+        [entry] => entry
+            .alone
+            .get_or_init(|| common_value(key, &conditions, work))
+            .clone(),
+        _ => common_value(key, &conditions, work),
+    };
+    let circumstances = Circumstances {
+        everybody: both.iter().any(|rule| rule.is_everybody()),
+        baggage: both
+            .iter()
+            .flat_map(|rule| rule.keys.keys())
+            .any(|key| matches!(key, Key::Baggage(_))),
+    };
+    let is_exact = conditions
+        .iter()
+        .any(|condition| condition.exact().is_some());
+    let common = in_circumstances(key, common, is_exact, circumstances);
+    (common != Common::Nothing).then_some(Found {
+        spelled: entries.first()?.spelled,
+        common,
+    })
+}
+
+fn target_of(both: &[&Rule], work: &mut Work) -> Option<Common> {
+    let paths: Vec<_> = both.iter().filter_map(|rule| rule.path.as_ref()).collect();
+    let whole = both.iter().filter_map(|rule| rule.keys.get(&whole_path()));
+    let whole: Vec<_> = whole.flat_map(|entry| &entry.conditions).collect();
+    let common = common_target(&paths, &whole, work);
+    (common != Common::Nothing).then_some(common)
+}
+
+fn whole_path() -> Key {
+    Key::Header(":path".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

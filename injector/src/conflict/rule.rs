@@ -1,0 +1,162 @@
+//! One intercept's conditions, arranged for comparison: by key, each read only when it is first needed.
+//! Knows nothing of other intercepts.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use intercept_core::pattern::{self, Pattern, anchored, anchored_path, literal};
+use intercept_core::{Intercept, MatchPath};
+
+use super::automaton::{Automaton, Common};
+
+/// What a condition names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// A header, in lower case.
+    Header(String),
+    /// A member of the `baggage` header; case matters.
+    Baggage(String),
+}
+
+/// A regex, or a text that is written as one.
+pub(super) struct Condition<'i> {
+    written: &'i str,
+    is_path: bool,
+    exact: Option<String>,
+    pattern: OnceCell<Option<Pattern>>,
+    automaton: OnceCell<Option<Automaton>>,
+}
+
+/// A condition on the path.
+pub(super) enum PathCondition<'i> {
+    Equal(&'i str),
+    Prefix(&'i str),
+    Regex(Box<Condition<'i>>),
+}
+
+/// All conditions under one key.
+pub(super) struct Entry<'i> {
+    /// The key as it was written first.
+    pub(super) spelled: &'i str,
+    /// Two and more where the intercept names the key repeatedly: all must match.
+    pub(super) conditions: Vec<Condition<'i>>,
+    /// What these conditions have in common among themselves.
+    pub(super) alone: OnceCell<Common>,
+}
+
+/// An intercept, arranged.
+pub(super) struct Rule<'i> {
+    pub(super) keys: BTreeMap<Key, Entry<'i>>,
+    pub(super) path: Option<PathCondition<'i>>,
+}
+
+impl<'i> Rule<'i> {
+    pub(super) fn new(intercept: &'i Intercept) -> Self {
+        let headers = intercept.headers.iter().map(|header| {
+            let key = Key::Header(header.name.to_ascii_lowercase());
+            (key, header.name.as_str(), &header.value)
+        });
+        let baggage = intercept.baggage.iter().map(|member| {
+            let key = Key::Baggage(member.key.clone());
+            (key, member.key.as_str(), &member.value)
+        });
+        let mut keys = BTreeMap::new();
+        for (key, spelled, value) in headers.chain(baggage) {
+            let entry = keys.entry(key).or_insert_with(|| Entry {
+                spelled,
+                conditions: Vec::new(),
+                alone: OnceCell::new(),
+            });
+            entry.conditions.push(Condition::value(value));
+        }
+        Self {
+            keys,
+            path: intercept.path.as_ref().map(PathCondition::new),
+        }
+    }
+
+    /// Does it match requests without any header or baggage condition?
+    pub(super) fn is_everybody(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Does it name no key that the other does not name as well?
+    pub(super) fn names_nothing_beyond(&self, other: &Self) -> bool {
+        self.keys.keys().all(|key| other.keys.contains_key(key))
+    }
+}
+
+impl<'i> Condition<'i> {
+    fn value(written: &'i str) -> Self {
+        Self::new(written, false, literal(written))
+    }
+
+    fn path(written: &'i str) -> Self {
+        // Plain text is not exact here: the leading slash may be left out.
+        Self::new(written, true, None)
+    }
+
+    fn new(written: &'i str, is_path: bool, exact: Option<String>) -> Self {
+        Self {
+            written,
+            is_path,
+            exact,
+            pattern: OnceCell::new(),
+            automaton: OnceCell::new(),
+        }
+    }
+
+    /// The one text that it matches, where it is plain text.
+    pub(super) fn exact(&self) -> Option<&str> {
+        self.exact.as_deref()
+    }
+
+    /// As the filter decides it.
+    pub(super) fn matches(&self, word: &str) -> bool {
+        if let Some(exact) = self.exact() {
+            return exact == word;
+        }
+        self.pattern
+            .get_or_init(|| {
+                if self.is_path {
+                    pattern::path(self.written).ok().map(Pattern::Regex)
+                } else {
+                    Pattern::value(self.written).ok()
+                }
+            })
+            .as_ref()
+            .is_some_and(|pattern| pattern.matches(word.as_bytes()))
+    }
+
+    /// `None` where its words cannot be told letter by letter.
+    pub(super) fn automaton(&self) -> Option<&Automaton> {
+        self.automaton
+            .get_or_init(|| {
+                let wrapped = if self.is_path {
+                    anchored_path
+                } else {
+                    anchored
+                };
+                Automaton::new(&wrapped(self.written))
+            })
+            .as_ref()
+    }
+}
+
+impl<'i> PathCondition<'i> {
+    fn new(path: &'i MatchPath) -> Self {
+        match path {
+            MatchPath::Equal(text) => Self::Equal(text),
+            MatchPath::Prefix(text) => Self::Prefix(text),
+            MatchPath::Regex(pattern) => Self::Regex(Box::new(Condition::path(pattern))),
+        }
+    }
+
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Equal(text) => path == *text,
+            Self::Prefix(text) => path.starts_with(text),
+            Self::Regex(condition) => condition.matches(path),
+        }
+    }
+}

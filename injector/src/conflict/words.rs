@@ -1,0 +1,233 @@
+//! What a header, a baggage member and a path can be at all, and which of that several conditions have in common.
+//! Knows HTTP's alphabets; must not know what a meeting is.
+
+use intercept_core::{is_mirror, is_probe_exempt};
+
+use super::automaton::{Automaton, BEYOND_ASCII, Common, Space, Work, common_word};
+use super::rule::{Condition, Key, PathCondition};
+
+/// What a reader likes to see first: letters, digits, then what stands between words, then the rest.
+const READABLE: &[u8] =
+    b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_.~/:@+=,;*!'()&$%#?|^`<>[]{}\"\\ ";
+
+/// RFC 9110 section 5.6.2, as far as methods need it.
+const METHOD: &[u8] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!#$%&'*+^`|~";
+
+/// Tried before any other word.
+const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// What the rest of a request makes of one value.
+#[derive(Clone, Copy)]
+pub(super) struct Circumstances {
+    /// One of the intercepts is for everybody's requests, the kubelet's probes excepted.
+    pub(super) everybody: bool,
+    /// One of the intercepts has baggage conditions.
+    pub(super) baggage: bool,
+}
+
+/// The word that all conditions under one key have in common.
+pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work) -> Common {
+    if let Some(exact) = conditions.iter().find_map(|condition| condition.exact()) {
+        let is_common = can_be_sent(key, exact) && all_match(conditions, exact);
+        return word_if(is_common, exact);
+    }
+    let method = *key == Key::Header(":method".to_owned());
+    if method && let Some(known) = METHODS.iter().find(|known| all_match(conditions, known)) {
+        return Common::Word((*known).to_owned());
+    }
+    let Some(automata) = automata(conditions) else {
+        return Common::Unknown;
+    };
+    if method {
+        let found = common_word(&automata, &space(METHOD, false), work);
+        return if found == Common::Word(String::new()) {
+            Common::Nothing
+        } else {
+            found
+        };
+    }
+    match key {
+        Key::Header(_) => {
+            let more = [READABLE, &[b'\t', BEYOND_ASCII]].concat();
+            readable_or_unknown(
+                &automata,
+                &space(READABLE, false),
+                &space(&more, false),
+                work,
+            )
+        }
+        Key::Baggage(_) => {
+            // Percent-encoding carries every byte.
+            let control = || (0..b' ').chain([0x7f]);
+            let letters: Vec<u8> = READABLE.iter().copied().chain(control()).collect();
+            let more = [&letters[..], &[BEYOND_ASCII]].concat();
+            readable_or_unknown(&automata, &space(&letters, true), &space(&more, true), work)
+        }
+    }
+}
+
+/// Some values mean something else to the filter, whatever the conditions say.
+pub(super) fn in_circumstances(
+    key: &Key,
+    common: Common,
+    is_exact: bool,
+    circumstances: Circumstances,
+) -> Common {
+    let (Key::Header(name), Common::Word(word)) = (key, &common) else {
+        return common;
+    };
+    let never_matches = match name.as_str() {
+        "user-agent" => circumstances.everybody && is_probe_exempt(word.as_bytes()),
+        ":authority" => is_mirror(word.as_bytes()),
+        // The header that carries the baggage would have to be right in itself and in its members.
+        "baggage" if circumstances.baggage => return Common::Unknown,
+        _ => false,
+    };
+    match (never_matches, is_exact) {
+        (false, _) => common,
+        (true, true) => Common::Nothing,
+        // Another word might do, and was not looked for.
+        (true, false) => Common::Unknown,
+    }
+}
+
+/// A request target that meets all path conditions, and all conditions on the pseudo-header `:path`, which see the query string too.
+pub(super) fn common_target(
+    paths: &[&PathCondition],
+    whole: &[&Condition],
+    work: &mut Work,
+) -> Common {
+    let fits = |target: &str| {
+        let path = target.split(['?', '#']).next().unwrap_or(target);
+        can_be_path(path)
+            && paths.iter().all(|condition| condition.matches(path))
+            && all_match(whole, target)
+    };
+    if let Some(exact) = whole.iter().find_map(|condition| condition.exact()) {
+        return word_if(fits(exact), exact);
+    }
+    let common = common_path(paths, whole, fits, work);
+    // With a query string behind it, the target might match after all.
+    if common == Common::Nothing && !whole.is_empty() {
+        Common::Unknown
+    } else {
+        common
+    }
+}
+
+fn common_path(
+    paths: &[&PathCondition],
+    whole: &[&Condition],
+    fits: impl Fn(&str) -> bool,
+    work: &mut Work,
+) -> Common {
+    let (mut from, mut regexes) = ("/", whole.to_vec());
+    for condition in paths {
+        match condition {
+            PathCondition::Equal(text) => return word_if(fits(text), text),
+            PathCondition::Prefix(text) if text.len() > from.len() => from = text,
+            PathCondition::Prefix(_) => {}
+            PathCondition::Regex(condition) => regexes.push(condition),
+        }
+    }
+    if fits(from) {
+        return Common::Word(from.to_owned());
+    }
+    let agree = paths.iter().all(|condition| match condition {
+        PathCondition::Prefix(text) => from.starts_with(text),
+        _ => true,
+    });
+    if !agree || !can_be_path(from) {
+        return Common::Nothing;
+    }
+    let Some(automata) = automata(&regexes).filter(|_| from.is_ascii()) else {
+        return Common::Unknown;
+    };
+    let letters: Vec<u8> = READABLE
+        .iter()
+        .copied()
+        .filter(|letter| !b" ?#".contains(letter))
+        .collect();
+    let more = [&letters[..], &[BEYOND_ASCII]].concat();
+    let within = |letters| Space {
+        from: from.as_bytes(),
+        letters,
+        outer_blanks: false,
+    };
+    readable_or_unknown(&automata, &within(&letters), &within(&more), work)
+}
+
+/// A word that can be shown, else whether there may be one that cannot.
+fn readable_or_unknown(
+    automata: &[&Automaton],
+    readable: &Space,
+    more: &Space,
+    work: &mut Work,
+) -> Common {
+    // The wider search first: mostly it settles both questions.
+    match common_word(automata, more, work) {
+        Common::Word(word)
+            if word
+                .bytes()
+                .all(|letter| readable.letters.contains(&letter)) =>
+        {
+            Common::Word(word)
+        }
+        Common::Nothing => Common::Nothing,
+        Common::Word(_) | Common::Unknown => match common_word(automata, readable, work) {
+            Common::Nothing => Common::Unknown,
+            found => found,
+        },
+    }
+}
+
+fn space(letters: &[u8], outer_blanks: bool) -> Space<'_> {
+    Space {
+        from: b"",
+        letters,
+        outer_blanks,
+    }
+}
+
+fn automata<'a>(conditions: &[&'a Condition]) -> Option<Vec<&'a Automaton>> {
+    conditions
+        .iter()
+        .map(|condition| condition.automaton())
+        .collect()
+}
+
+fn all_match(conditions: &[&Condition], word: &str) -> bool {
+    conditions.iter().all(|condition| condition.matches(word))
+}
+
+fn word_if(is_common: bool, word: &str) -> Common {
+    if is_common {
+        Common::Word(word.to_owned())
+    } else {
+        Common::Nothing
+    }
+}
+
+/// Is there a request whose header, or baggage member, has this value? RFC 9110 section 5.5.
+fn can_be_sent(key: &Key, value: &str) -> bool {
+    let Key::Header(name) = key else {
+        return true;
+    };
+    if name == ":method" {
+        return !value.is_empty() && value.bytes().all(|letter| METHOD.contains(&letter));
+    }
+    let is_blank = |char: char| matches!(char, ' ' | '\t');
+    !value.starts_with(is_blank)
+        && !value.ends_with(is_blank)
+        && value
+            .chars()
+            .all(|char| char == '\t' || !char.is_ascii_control())
+}
+
+fn can_be_path(path: &str) -> bool {
+    path.starts_with('/')
+        && !path
+            .bytes()
+            .any(|byte| byte.is_ascii_control() || b" ?#".contains(&byte))
+}

@@ -1,0 +1,117 @@
+//! A process that does not outlive us, however we end.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::process::{Child, ChildStdin, Command};
+
+/// Waits on its standard input, which only we hold open: at its end we are gone, so the process goes too, and then the files.
+/// (A death signal set by the process itself would need code between fork and exec.)
+const WATCH: &str = r#"read -r _; kill -9 "$1"; rm -rf -- "$2""#;
+
+/// A child process with somebody who watches over it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    watch: Child,
+    /// Held open for as long as this lives.
+    _alive: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts it. `files` is removed if we die before [`Process::stop`].
+    ///
+    /// Both get a process group of their own: Ctrl-C at the terminal is for us alone, and we end them in order.
+    pub fn start(program: &Path, arguments: &[OsString], files: &Path) -> io::Result<Self> {
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let pid = child.id().unwrap_or_default().to_string();
+        let mut watch = Command::new("/bin/sh")
+            .args(["-c", WATCH, "sh", &pid])
+            .arg(files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(Self {
+            child,
+            _alive: watch.stdin.take(),
+            watch,
+        })
+    }
+
+    /// Returns, with its status, when it has ended.
+    pub async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => format!("ended ({status})"),
+            Err(error) => format!("is lost ({error})"),
+        }
+    }
+
+    /// Ends it. The watch goes first: once the process is reaped, its number may belong to another one.
+    pub async fn stop(&mut self) {
+        for child in [&mut self.watch, &mut self.child] {
+            // It fails for what has ended already.
+            let _ = child.kill().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn sleeper(files: &Path) -> Process {
+        Process::start(Path::new("/bin/sleep"), &["600".into()], files).unwrap()
+    }
+
+    #[tokio::test]
+    async fn when_we_are_gone_the_process_and_its_files_go_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let files = scratch.path().join("files");
+        std::fs::create_dir(&files).unwrap();
+        let mut process = sleeper(&files);
+        // What the system does to our end of the pipe when we die.
+        process._alive = None;
+        let ended = timeout(LONG, process.ended())
+            .await
+            .expect("killed by the watch");
+        assert!(ended.contains("SIGKILL"), "{ended}");
+        timeout(LONG, process.watch.wait())
+            .await
+            .expect("the watch ends")
+            .unwrap();
+        assert!(!files.exists());
+    }
+
+    #[tokio::test]
+    async fn stopping_ends_the_process_and_leaves_the_files_to_their_owner() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut process = sleeper(scratch.path());
+        timeout(LONG, process.stop()).await.expect("stopped");
+        assert!(process.ended().await.contains("SIGKILL"));
+        assert!(scratch.path().exists());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(Process::start(Path::new("/none"), &[], scratch.path()).is_err());
+    }
+}

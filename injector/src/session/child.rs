@@ -1,0 +1,85 @@
+//! The command behind `--`: started once the intercept is live, told of signals, and asked for its exit code.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
+
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+
+/// How a child finds out which intercept it runs under.
+const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
+
+/// How long a child has to end after SIGTERM when its intercept is lost.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running command.
+#[derive(Debug)]
+pub struct Child {
+    process: tokio::process::Child,
+}
+
+impl Child {
+    /// Starts it, in this process group and on this terminal.
+    pub fn start(command: &[OsString], intercept: &str) -> Result<Option<Self>> {
+        let [program, arguments @ ..] = command else {
+            return Ok(None);
+        };
+        let process = Command::new(program)
+            .args(arguments)
+            .env(NAME_VARIABLE, intercept)
+            .spawn();
+        let process = process.map_err(|error| {
+            let program = program.to_string_lossy();
+            Failure::failed(
+                format!("{program}: {error}"),
+                format!("command -v {}", quote(&program)),
+            )
+        })?;
+        Ok(Some(Self { process }))
+    }
+
+    /// Waits for its end; its exit code, or 128 and the signal's number.
+    pub async fn wait(&mut self) -> io::Result<u8> {
+        Ok(code(self.process.wait().await?))
+    }
+
+    /// Passes a signal on. A SIGINT from the terminal has reached the whole process group already.
+    pub fn pass(&self, signal: Signal) {
+        if signal == Signal::INT && io::stdin().is_terminal() {
+            return;
+        }
+        let pid = self
+            .process
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let Some(pid) = pid {
+            // It may have ended a moment ago.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Ends it: SIGTERM, and SIGKILL when it does not listen.
+    pub async fn end(&mut self) {
+        self.pass(Signal::TERM);
+        if tokio::time::timeout(GRACE, self.process.wait())
+            .await
+            .is_err()
+        {
+            let _ = self.process.kill().await;
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let number = status
+        .code()
+        .or_else(|| Some(status.signal()? + 128))
+        .unwrap_or(1);
+    u8::try_from(number).unwrap_or(1)
+}

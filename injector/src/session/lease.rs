@@ -1,0 +1,95 @@
+//! When a lease ends and when it wants renewing. By the wall clock, in seconds since the epoch: the steady clock stands still in a suspended machine.
+
+use std::time::Duration;
+
+/// After a renewal that failed, in seconds.
+const RETRY: u64 = 10;
+
+/// One entry's lease.
+#[derive(Debug)]
+pub struct Lease {
+    length: u64,
+    expires: u64,
+    /// Renewal is due when no more seconds than this are left.
+    due_when_left: u64,
+    not_before: u64,
+}
+
+impl Lease {
+    /// One that has not begun.
+    pub fn new(length: Duration) -> Self {
+        Self {
+            length: length.as_secs(),
+            expires: 0,
+            due_when_left: 0,
+            not_before: 0,
+        }
+    }
+
+    /// The end of one that begins now.
+    pub fn from(&self, now: u64) -> u64 {
+        now.saturating_add(self.length)
+    }
+
+    /// It was written with this end. Renewal is due at half of it, a tenth sooner or later, so that those who started together do not renew together.
+    pub fn until(&mut self, expires: u64) {
+        let tenth = self.length / 10;
+        self.expires = expires;
+        self.due_when_left = self.length / 2 - tenth + rand::random_range(0..=2 * tenth);
+        self.not_before = 0;
+    }
+
+    /// Its end, as far as is known here.
+    pub fn expires(&self) -> u64 {
+        self.expires
+    }
+
+    /// Is it over?
+    pub fn is_over(&self, now: u64) -> bool {
+        self.expires <= now
+    }
+
+    /// Is it time to renew? `expires` is what the entry says.
+    pub fn is_due(&mut self, expires: u64, now: u64) -> bool {
+        self.expires = expires;
+        expires.saturating_sub(now) <= self.due_when_left && now >= self.not_before
+    }
+
+    /// A renewal failed; the next one is not due at once.
+    pub fn failed(&mut self, now: u64) {
+        self.not_before = now.saturating_add(RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_due_at_half_of_the_lease_a_tenth_sooner_or_later() {
+        for _ in 0..100 {
+            let mut lease = Lease::new(Duration::from_secs(1_000));
+            let expires = lease.from(5_000);
+            lease.until(expires);
+            assert!(!lease.is_due(expires, 5_399));
+            assert!(lease.is_due(expires, 5_600));
+        }
+    }
+
+    #[test]
+    fn a_failed_renewal_is_not_repeated_at_once() {
+        let mut lease = Lease::new(Duration::from_secs(1_000));
+        lease.until(6_000);
+        lease.failed(5_700);
+        assert!(!lease.is_due(6_000, 5_709));
+        assert!(lease.is_due(6_000, 5_710));
+    }
+
+    #[test]
+    fn a_lease_is_over_at_its_end() {
+        let mut lease = Lease::new(Duration::from_secs(1_000));
+        lease.until(6_000);
+        assert!(!lease.is_over(5_999));
+        assert!(lease.is_over(6_000));
+    }
+}

@@ -1,0 +1,193 @@
+//! What people read on stderr while an intercept lives: the block, one line per request, notes and warnings. Colour only on a terminal.
+
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::plan::Plan;
+use crate::cli::Global;
+use crate::commands::list::InterceptShown;
+use crate::curl;
+use crate::envoy::Live;
+use crate::print::Shown;
+use crate::tunnel::developer::{RequestLine, RequestOutcome};
+use crate::words;
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// Where and how much is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    quiet: bool,
+    verbose: bool,
+}
+
+impl Report {
+    /// As the flags say.
+    pub fn new(global: &Global) -> Self {
+        Self {
+            quiet: global.quiet,
+            verbose: global.verbose,
+        }
+    }
+
+    /// Something that may surprise.
+    pub fn warn(self, text: &str) {
+        self.say(&format!("{WARNING}warning:{WARNING:#} {text}"));
+    }
+
+    /// Something worth knowing.
+    pub fn note(self, text: &str) {
+        self.say(&format!("{BOLD}note:{BOLD:#} {text}"));
+    }
+
+    /// Something that only a curious person wants to know.
+    pub fn detail(self, text: &str) {
+        if self.verbose {
+            self.say(&format!("{DIM}{} {text}{DIM:#}", time_of_day()));
+        }
+    }
+
+    /// What is intercepted, where it goes, and how to try it.
+    pub fn live(self, plan: &Plan, live: &Live) {
+        self.say(&block(plan, live));
+    }
+
+    /// One intercepted request.
+    pub fn request(self, line: &RequestLine) {
+        self.say(&request_line(&time_of_day(), line));
+    }
+
+    fn say(self, text: &str) {
+        if !self.quiet {
+            anstream::eprintln!("{text}");
+        }
+    }
+}
+
+/// The block that says that an intercept lives.
+fn block(plan: &Plan, live: &Live) -> String {
+    let intercept = plan.intercept("", 0, 0);
+    let verified = match live {
+        Live::Verified => format!("{GOOD}live{GOOD:#}"),
+        Live::NotVerified { why } => format!("applied, not verified ({why})"),
+    };
+    let mut rows = vec![
+        vec!["  requests".to_owned(), words::conditions(&intercept)],
+        vec![
+            "  to".to_owned(),
+            format!("{}, port {}", plan.workload, plan.port),
+        ],
+        vec![
+            "  go to".to_owned(),
+            format!("127.0.0.1:{} on this machine", plan.developer_port),
+        ],
+        vec![
+            "  lease".to_owned(),
+            format!("{}, renewed while this runs", words::span(plan.lease)),
+        ],
+    ];
+    if let Some(example) = curl::example(plan) {
+        let headers: Vec<String> = example
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        if !headers.is_empty() {
+            rows.insert(3, vec!["  send".to_owned(), headers.join(", ")]);
+        }
+        rows.push(vec!["  try".to_owned(), curl::line(plan, &example)]);
+    }
+    let table = crate::print::table(&rows);
+    format!(
+        "{BOLD}{}{BOLD:#} {verified}\n{}",
+        plan.name,
+        table.trim_end()
+    )
+}
+
+/// `14:03:07.123 GET /api/orders 200 12 ms answered`.
+fn request_line(time: &str, line: &RequestLine) -> String {
+    let status = match line.status {
+        Some(status) if status < 500 => format!("{GOOD}{status}{GOOD:#}"),
+        Some(status) => format!("{BAD}{status}{BAD:#}"),
+        None => format!("{BAD}---{BAD:#}"),
+    };
+    format!(
+        "{DIM}{time}{DIM:#} {} {} {status} {DIM}{}{DIM:#} {}",
+        line.method,
+        printable(&line.path),
+        millis(line.duration),
+        outcome(&line.outcome)
+    )
+}
+
+fn outcome(outcome: &RequestOutcome) -> String {
+    match outcome {
+        RequestOutcome::Answered => "answered here".to_owned(),
+        RequestOutcome::Unavailable(why) => format!("left to the cluster ({})", why.as_str()),
+        RequestOutcome::Lost(why) => format!("lost ({})", printable(why)),
+        RequestOutcome::Cancelled => "cancelled by the client".to_owned(),
+    }
+}
+
+/// What a client sends must not move the cursor of a developer's terminal.
+fn printable(text: &str) -> String {
+    let shown = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+fn millis(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => format!("{} µs", duration.as_micros()),
+        millis if millis < 10_000 => format!("{millis} ms"),
+        _ => words::span(duration),
+    }
+}
+
+fn time_of_day() -> String {
+    jiff::Zoned::now().strftime("%H:%M:%S%.3f").to_string()
+}
+
+/// What `-o json` prints when the intercept lives.
+#[derive(Debug, Serialize)]
+pub struct LiveShown {
+    #[serde(flatten)]
+    intercept: InterceptShown,
+    developer_port: u16,
+    /// Did Envoy say that it has it?
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    curl: Option<String>,
+}
+
+impl LiveShown {
+    /// What there is to show.
+    pub fn new(plan: &Plan, intercept: InterceptShown, live: &Live) -> Self {
+        Self {
+            intercept,
+            developer_port: plan.developer_port,
+            verified: *live == Live::Verified,
+            curl: curl::example(plan).map(|example| curl::line(plan, &example)),
+        }
+    }
+}
+
+impl Shown for LiveShown {
+    /// Nothing: people read the block on stderr.
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.intercept.names()
+    }
+}

@@ -1,0 +1,121 @@
+//! The session's view of its tunnel: opened in the background, seen through events, closed when what runs on it has ended.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::plan::Plan;
+use crate::hint::{Failure, Result};
+use crate::tunnel::Secret;
+use crate::tunnel::developer::{self, Developer, Event, Local, Tcp, TunnelError};
+
+/// How long running requests may go on when the intercept ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Lines that wait to be printed. A terminal that is paused must not hold up requests, so further ones are dropped.
+const LINES: usize = 1_024;
+
+/// Places among them that lines of requests leave to the tunnel's own comings and goings.
+const RESERVED: usize = 16;
+
+/// A tunnel that is kept open until it is closed.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// tunnel → session: what happened on it.
+    events_rx: mpsc::Receiver<Event>,
+    shutdown_tx: Option<oneshot::Sender<()>>,
+    keeper: JoinHandle<Result<(), TunnelError>>,
+}
+
+impl Tunnel {
+    /// Begins to open it. Needs a runtime.
+    pub fn open(plan: &Plan, secret: Secret) -> Self {
+        let local = Local {
+            port: plan.developer_port,
+            protocol: plan.protocol,
+        };
+        let mut developer = Developer::new(plan.name.as_str(), secret, local);
+        developer.grace = GRACE;
+        let (all_tx, all_rx) = mpsc::channel(RESERVED);
+        let (events_tx, events_rx) = mpsc::channel(LINES);
+        let (shutdown_tx, shutdown_rx) = oneshot::channel::<()>();
+        tokio::spawn(pass_on(all_rx, events_tx));
+        let shutdown = async {
+            let _ = shutdown_rx.await;
+        };
+        let keeper = tokio::spawn(developer::run(
+            developer,
+            Tcp(plan.control),
+            all_tx,
+            shutdown,
+        ));
+        Self {
+            events_rx,
+            shutdown_tx: Some(shutdown_tx),
+            keeper,
+        }
+    }
+
+    /// Waits until requests come through for the first time.
+    pub async fn first_up(&mut self, control: SocketAddr, patience: Duration) -> Result<()> {
+        let mut why = "no answer".to_owned();
+        let up = async {
+            loop {
+                match self.next().await {
+                    Ok(Event::Up { .. }) => return Ok(()),
+                    Ok(Event::Away { reason, .. }) => why = reason,
+                    Ok(Event::Request(_) | Event::Replaced) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let outcome = timeout(patience, up).await;
+        let reason = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(reason)) => reason,
+            Err(_) => why,
+        };
+        Err(Failure::failed(
+            format!("relay {control}: no tunnel could be opened: {reason}"),
+            "is the relay running? Without a cluster: injector sandbox",
+        ))
+    }
+
+    /// The next event; an error when no attempt is made any more.
+    pub async fn next(&mut self) -> Result<Event, String> {
+        match self.events_rx.recv().await {
+            Some(event) => Ok(event),
+            None => Err(self.ended().await),
+        }
+    }
+
+    async fn ended(&mut self) -> String {
+        match (&mut self.keeper).await {
+            Ok(Ok(())) => "closed".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Takes nothing new, and waits a while for what runs to end.
+    pub async fn close(&mut self) {
+        if let Some(shutdown_tx) = self.shutdown_tx.take()
+            && shutdown_tx.send(()).is_ok()
+            && !self.keeper.is_finished()
+        {
+            let _ = (&mut self.keeper).await;
+        }
+    }
+}
+
+async fn pass_on(mut all_rx: mpsc::Receiver<Event>, events_tx: mpsc::Sender<Event>) {
+    while let Some(event) = all_rx.recv().await {
+        if !matches!(event, Event::Request(_)) || events_tx.capacity() > RESERVED {
+            // Full: the reserved places are taken as well, and nobody reads.
+            let _ = events_tx.try_send(event);
+        }
+    }
+}

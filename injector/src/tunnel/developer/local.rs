@@ -1,0 +1,159 @@
+//! The developer's server: reaching it, and speaking its protocol. Knows nothing of the tunnel.
+//!
+//! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and nobody could tell whether the server saw it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::header::{self, HeaderMap};
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::tunnel::{Body, headers, marks, settings, with_causes};
+
+/// Where the developer's server listens and what it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The port on 127.0.0.1, or on ::1 when nothing listens there.
+    pub port: u16,
+    /// What is spoken on it.
+    pub protocol: LocalProtocol,
+}
+
+/// What the developer's server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge.
+    Http2,
+    /// HTTP/2 for gRPC, HTTP/1.1 for everything else.
+    #[default]
+    Auto,
+}
+
+impl LocalProtocol {
+    /// WebSockets are HTTP/1.1 whatever else the server speaks.
+    pub(super) fn is_http2(self, request: &HeaderMap, switching: bool) -> bool {
+        match self {
+            Self::Http1 => false,
+            Self::Http2 => !switching,
+            Self::Auto => !switching && headers::is_grpc(request),
+        }
+    }
+}
+
+/// Why the developer's server gave no answer.
+pub(super) enum NoAnswer {
+    /// It certainly did not see the request.
+    NeverProcessed,
+    /// It may have.
+    Broken(String),
+}
+
+/// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
+///
+/// # Errors
+/// The first address's, when neither takes the connection in time.
+pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
+    match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
+        Ok(stream) => Ok(stream),
+        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port)
+            .await
+            .map_err(|_| first),
+    }
+}
+
+async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let connecting = TcpStream::connect(SocketAddr::new(address, port));
+    let stream = timeout(settings::LOCAL_CONNECT, connecting)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends one request on a fresh connection. Dropping the future, or the answer's body, closes the connection.
+pub(super) async fn send(
+    stream: TcpStream,
+    http2: bool,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, NoAnswer> {
+    aim(&mut request, http2);
+    let io = TokioIo::new(stream);
+    if http2 {
+        let (mut sender, connection) = http2_client()
+            .handshake(io)
+            .await
+            .map_err(|error| NoAnswer::from(&error))?;
+        tokio::spawn(connection);
+        return sender
+            .try_send_request(request)
+            .await
+            .map_err(NoAnswer::from_unsent);
+    }
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_headers(settings::HEADER_FIELDS_READ)
+        .max_buf_size(settings::H1_BUFFER)
+        .handshake(io)
+        .await
+        .map_err(|error| NoAnswer::from(&error))?;
+    tokio::spawn(connection.with_upgrades());
+    sender
+        .try_send_request(request)
+        .await
+        .map_err(NoAnswer::from_unsent)
+}
+
+/// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.
+fn aim(request: &mut Request<Body>, http2: bool) {
+    let path = request.uri().path_and_query().cloned();
+    if !http2 {
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        return;
+    }
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.authority =
+        Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
+    parts.path_and_query = path;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn http2_client() -> hyper::client::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .adaptive_window(false)
+        .initial_stream_window_size(settings::STREAM_WINDOW)
+        .initial_connection_window_size(settings::STREAM_WINDOW)
+        .max_frame_size(settings::FRAME)
+        .max_header_list_size(settings::HEADER_LIST_READ)
+        .max_send_buf_size(settings::SEND_BUFFER);
+    builder
+}
+
+impl NoAnswer {
+    fn from_unsent(mut failed: hyper::client::conn::TrySendError<Request<Body>>) -> Self {
+        match failed.take_message() {
+            Some(_) => Self::NeverProcessed,
+            None => Self::from(failed.error()),
+        }
+    }
+}
+
+impl From<&hyper::Error> for NoAnswer {
+    fn from(error: &hyper::Error) -> Self {
+        if marks::was_never_processed(error) {
+            Self::NeverProcessed
+        } else {
+            Self::Broken(with_causes(error))
+        }
+    }
+}

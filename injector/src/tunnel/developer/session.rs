@@ -1,0 +1,136 @@
+//! One tunnel from the developer's end: opened, served until it ends, left in good order. Must not know why there may be another one.
+
+use std::pin::pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::header::HeaderValue;
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::hold::Held;
+use super::serve::{Serving, handle};
+use super::{Event, Local};
+use crate::tunnel::liveness::Liveness;
+use crate::tunnel::protocol::Welcome;
+use crate::tunnel::pulse::Signal;
+use crate::tunnel::{settings, with_causes};
+
+/// What all tunnels of one developer machine share.
+pub(super) struct Station {
+    pub(super) local: Local,
+    pub(super) served_by: HeaderValue,
+    pub(super) leaving: Arc<AtomicBool>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// A tunnel that is being served by a task of its own.
+pub(super) struct Session {
+    /// the relay → us: what it says about this tunnel.
+    signals: mpsc::Receiver<Signal>,
+    /// the serving task → us: why the tunnel ended.
+    ended: oneshot::Receiver<String>,
+    leave: oneshot::Sender<()>,
+}
+
+/// What happened to a tunnel.
+pub(super) enum News {
+    Signal(Signal),
+    Ended(String),
+}
+
+impl Session {
+    /// Serves an opened stream on a task in `serving`.
+    pub(super) fn start(
+        upgraded: Upgraded,
+        welcome: &Welcome,
+        station: &Station,
+        serving: &mut JoinSet<()>,
+    ) -> Self {
+        let (signals_tx, signals) = mpsc::channel(4);
+        let (ended_tx, ended) = oneshot::channel();
+        let (leave, leave_rx) = oneshot::channel();
+        let requests = Arc::new(Serving {
+            local: station.local,
+            served_by: station.served_by.clone(),
+            held: Held::default(),
+            leaving: Arc::clone(&station.leaving),
+            events: station.events.clone(),
+            signals: signals_tx,
+            pulse: Mutex::default(),
+        });
+        let window = welcome.window;
+        serving.spawn(async move {
+            // Nobody listens any more when the tunnel was left on purpose.
+            let _ = ended_tx.send(serve(upgraded, window, requests, leave_rx).await);
+        });
+        Self {
+            signals,
+            ended,
+            leave,
+        }
+    }
+
+    /// Waits for the next thing that happens to the tunnel.
+    pub(super) async fn news(&mut self) -> News {
+        tokio::select! {
+            biased;
+            Some(signal) = self.signals.recv() => News::Signal(signal),
+            ended = &mut self.ended => News::Ended(ended.unwrap_or_else(|_| "the tunnel ended".to_owned())),
+        }
+    }
+
+    /// Takes nothing new: what runs goes on, and the tunnel closes after it.
+    pub(super) fn leave(self) {
+        drop(self.leave);
+    }
+}
+
+async fn serve(
+    upgraded: Upgraded,
+    window: u32,
+    requests: Arc<Serving>,
+    leave: oneshot::Receiver<()>,
+) -> String {
+    let io = TokioIo::new(Liveness::new(TokioIo::new(upgraded), settings::SILENCE, ()));
+    let service = {
+        let requests = Arc::clone(&requests);
+        service_fn(move |request| handle(Arc::clone(&requests), request))
+    };
+    let mut connection = pin!(server(window).serve_connection(io, service));
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        // Said, or forgotten: a session that nobody holds any more must not serve on.
+        _ = leave => {
+            requests.pulse.lock().unwrap_or_else(PoisonError::into_inner).take();
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    match result {
+        Ok(()) => "the relay closed the tunnel".to_owned(),
+        Err(error) => with_causes(&error),
+    }
+}
+
+fn server(window: u32) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .enable_connect_protocol()
+        .adaptive_window(false)
+        .initial_connection_window_size(window)
+        .initial_stream_window_size(window.min(settings::STREAM_WINDOW))
+        .max_frame_size(settings::FRAME)
+        .max_concurrent_streams(settings::STREAMS)
+        .max_pending_accept_reset_streams(settings::PENDING_RESETS)
+        .max_header_list_size(settings::HEADER_LIST_READ)
+        .max_send_buf_size(settings::SEND_BUFFER)
+        .keep_alive_interval(settings::BEAT)
+        .keep_alive_timeout(settings::PING_TIMEOUT);
+    builder
+}

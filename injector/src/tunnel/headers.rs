@@ -1,0 +1,281 @@
+//! Names of the tunnel's own headers, and what must not pass from one hop to the next. Knows headers only: no sockets, no bodies.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::settings;
+
+/// Which tunnel a request is for. Written by the filter, read by the relay, never seen by the developer's server.
+pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
+/// Which cluster the filter chose. The gate removes it; both ends remove it again.
+pub const CLUSTER: HeaderName = HeaderName::from_static("x-intercept-cluster");
+
+/// On a request inside the tunnel that is not somebody's: what the relay asks the developer's end for.
+pub(super) const INTERNAL: HeaderName = HeaderName::from_static("x-intercept-internal");
+/// The value of [`INTERNAL`] that asks to open a local connection and hold it.
+pub(super) const HOLD: &str = "hold";
+/// The local connection that an earlier question had opened, see `developer::hold`.
+pub(super) const HELD: HeaderName = HeaderName::from_static("x-intercept-held");
+/// On the answer to an extended CONNECT: the developer's server did switch protocols.
+pub(super) const SWITCHED: HeaderName = HeaderName::from_static("x-intercept-switched");
+/// On the answer to an extended CONNECT: the developer's server did not switch, and this was its status. A 2xx would mean success there (RFC 8441 §5).
+pub(super) const STATUS: HeaderName = HeaderName::from_static("x-intercept-status");
+
+/// The developer's own header, often the very one that matched: it always passes.
+const ID: HeaderName = HeaderName::from_static("x-intercept-id");
+
+const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// RFC 9110 §7.6.1, and what older programs send.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Removes what concerns one connection only, what the `Connection` header lists included. `te: trailers` stays: gRPC needs it, and it is true of every hop here.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = list_members(headers, &header::CONNECTION)
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let takes_trailers =
+        list_members(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    headers.remove(header::TE);
+    if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes every header of ours but the developer's own `x-intercept-id`. From requests, so that no client can speak to the other end of the tunnel;
+/// from what a developer's server answers, so that it cannot forge a mark.
+pub(super) fn remove_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "x-intercept" || (name.starts_with("x-intercept-") && name != ID.as_str())
+}
+
+/// Whether a client asks to switch to WebSocket (RFC 6455 §4.1).
+pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
+    list_members(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
+        && headers
+            .get(header::UPGRADE)
+            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether the client holds its body back until it is told to go on (RFC 9110 §10.1.1).
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether this is gRPC, whose errors are trailers and not statuses. gRPC-Web is not: it is HTTP/1.1 with its trailers in the body.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// Whether a header list is within what every end passes on.
+pub(super) fn fits(headers: &HeaderMap) -> bool {
+    let size: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    headers.len() <= settings::HEADER_FIELDS && size <= settings::HEADER_LIST
+}
+
+/// The caller's workload identities: the `URI`s of the *last* element of `x-forwarded-client-cert`. The sidecar in front of the relay appends that one;
+/// the ones before it are what callers say of themselves.
+pub(super) fn caller_identities(headers: &HeaderMap) -> Vec<String> {
+    let Some(value) = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back() else {
+        return Vec::new();
+    };
+    let value = String::from_utf8_lossy(value.as_bytes());
+    let Some(element) = split_unquoted(&value, ',').pop() else {
+        return Vec::new();
+    };
+    split_unquoted(element, ';')
+        .into_iter()
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(key, _)| key.eq_ignore_ascii_case("uri"))
+        .map(|(_, uri)| uri.trim_matches('"').to_owned())
+        .collect()
+}
+
+/// Splits where `separator` stands outside of double quotes; a certificate's subject holds commas.
+fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(|character: char| {
+        let splits = character == separator && !quoted;
+        if character == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = character == '\\' && !escaped;
+        splits
+    })
+    .collect()
+}
+
+fn list_members<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.parse::<HeaderName>().unwrap(),
+                    value.parse::<HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_headers_and_those_connection_lists_are_removed() {
+        let mut map = headers(&[
+            ("connection", "close, X-Foo"),
+            ("connection", "x-bar"),
+            ("x-foo", "1"),
+            ("x-bar", "1"),
+            ("keep-alive", "5"),
+            ("host", "a"),
+        ]);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(names(&map), ["host"]);
+    }
+
+    #[test]
+    fn te_keeps_trailers_and_nothing_else() {
+        let mut map = headers(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);
+        remove_hop_by_hop(&mut map);
+        assert_eq!(map["te"], "trailers");
+        let mut map = headers(&[("te", "gzip")]);
+        remove_hop_by_hop(&mut map);
+        assert!(map.is_empty());
+    }
+
+    #[test]
+    fn every_header_of_ours_is_removed_but_the_developers_own() {
+        let mut map = headers(&[
+            ("x-intercept", "a"),
+            ("x-intercept-id", "b"),
+            ("x-intercept-unavailable", "c"),
+            ("x-intercept-served-by", "d"),
+            ("x-interceptor", "e"),
+        ]);
+        remove_ours(&mut map);
+        let mut left = names(&map);
+        left.sort_unstable();
+        assert_eq!(left, ["x-intercept-id", "x-interceptor"]);
+    }
+
+    #[test]
+    fn a_switch_to_websocket_needs_both_headers() {
+        assert!(wants_websocket(&headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket")
+        ])));
+        assert!(!wants_websocket(&headers(&[("upgrade", "websocket")])));
+        assert!(!wants_websocket(&headers(&[
+            ("connection", "upgrade, http2-settings"),
+            ("upgrade", "h2c")
+        ])));
+    }
+
+    #[test]
+    fn grpc_web_is_no_grpc() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(
+                is_grpc(&headers(&[("content-type", kind)])),
+                expected,
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_callers_identity_is_the_last_elements() {
+        let one = "By=spiffe://a/relay;Hash=1;Subject=\"CN=x,O=\\\"y,;URI=spiffe://forged\";URI=spiffe://a/ns/one/sa/x";
+        assert_eq!(
+            caller_identities(&headers(&[("x-forwarded-client-cert", one)])),
+            ["spiffe://a/ns/one/sa/x"]
+        );
+        let two = format!("{one},By=b;URI=spiffe://a/ns/two/sa/y");
+        assert_eq!(
+            caller_identities(&headers(&[("x-forwarded-client-cert", &two)])),
+            ["spiffe://a/ns/two/sa/y"]
+        );
+        assert_eq!(
+            caller_identities(&headers(&[
+                ("x-forwarded-client-cert", one),
+                ("x-forwarded-client-cert", "By=b;Hash=2")
+            ])),
+            [""; 0]
+        );
+        assert_eq!(caller_identities(&headers(&[])), [""; 0]);
+    }
+
+    #[test]
+    fn a_header_list_passes_up_to_its_limits() {
+        let many = |count: usize| -> HeaderMap {
+            (0..count)
+                .map(|n| {
+                    (
+                        format!("x-{n}").parse().unwrap(),
+                        HeaderValue::from_static("1"),
+                    )
+                })
+                .collect()
+        };
+        assert!(fits(&many(1_000)));
+        assert!(!fits(&many(1_001)));
+        assert!(fits(&headers(&[(
+            "x",
+            &"v".repeat(settings::HEADER_LIST - 33)
+        )])));
+        assert!(!fits(&headers(&[(
+            "x",
+            &"v".repeat(settings::HEADER_LIST - 32)
+        )])));
+    }
+}

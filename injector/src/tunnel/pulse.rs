@@ -1,0 +1,125 @@
+//! The one stream that lives as long as a tunnel: both ends beat on it, and the relay says on it what concerns the tunnel as a whole.
+//!
+//! A beat is an empty DATA frame: it is not flow-controlled, so that readers that stall do not silence it, and it does not wait for a PONG behind a bulk upload.
+//! Its end means that the developer machine takes no new requests. Knows neither registry nor sockets.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::{BoxError, settings};
+
+/// The value of [`super::headers::INTERNAL`] that opens the pulse.
+pub(super) const OPEN: &str = "pulse";
+
+/// What the relay says, one byte each; a byte that a version does not know is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Requests for the address now come this way.
+    Registered,
+    /// The relay is going: open another tunnel, this one still ends what it has.
+    RelayLeaving,
+    /// Another program holds the address now.
+    Replaced,
+}
+
+impl Signal {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Registered => b'U',
+            Self::RelayLeaving => b'L',
+            Self::Replaced => b'R',
+        }
+    }
+
+    fn read(byte: u8) -> Option<Self> {
+        [Self::Registered, Self::RelayLeaving, Self::Replaced]
+            .into_iter()
+            .find(|signal| signal.byte() == byte)
+    }
+}
+
+/// One direction of the pulse: beats, and in between what comes through the channel. Ends when the channel's other end is dropped.
+pub(super) struct Pulse {
+    beat: Interval,
+    signals: mpsc::Receiver<Signal>,
+}
+
+/// A direction of the pulse, and the channel that feeds it; signals → pulse: what to tell the other end.
+pub(super) fn pulse() -> (mpsc::Sender<Signal>, Pulse) {
+    let (signals_tx, signals) = mpsc::channel(4);
+    let mut beat = interval(settings::BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    (signals_tx, Pulse { beat, signals })
+}
+
+impl HttpBody for Pulse {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.signals.poll_recv(cx) {
+            Poll::Ready(Some(signal)) => {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&[
+                    signal.byte()
+                ])))));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {}
+        }
+        self.beat
+            .poll_tick(cx)
+            .map(|_| Some(Ok(Frame::data(Bytes::new()))))
+    }
+}
+
+/// Reads the other direction to its end.
+pub(super) async fn listen(mut body: Incoming, mut hear: impl AsyncFnMut(Signal)) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(bytes) = frame.data_ref() else {
+            continue;
+        };
+        for signal in bytes.iter().copied().filter_map(Signal::read) {
+            hear(signal).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_beats_with_empty_frames_says_signals_and_ends_with_its_channel() {
+        let (signals, mut pulse) = pulse();
+        for _ in 0..3 {
+            assert!(
+                pulse
+                    .frame()
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .data_ref()
+                    .unwrap()
+                    .is_empty()
+            );
+        }
+        signals.send(Signal::Replaced).await.unwrap();
+        let frame = pulse.frame().await.unwrap().unwrap();
+        assert_eq!(
+            Signal::read(frame.data_ref().unwrap()[0]),
+            Some(Signal::Replaced)
+        );
+        drop(signals);
+        assert!(pulse.frame().await.is_none());
+    }
+}

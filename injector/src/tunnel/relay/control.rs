@@ -1,0 +1,163 @@
+//! The relay's control port: opening tunnels, asking whether one is up, health, metrics. Reached by Kubernetes port-forward only, so that Kubernetes decides
+//! who may; knows nothing of the data side.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::Shared;
+use super::metrics::TunnelMeter;
+use super::registry::{Share, Tunnel};
+use crate::tunnel::liveness::Liveness;
+use crate::tunnel::protocol::{self, Hello, Refusal, Welcome};
+use crate::tunnel::pulse::{self, Signal};
+use crate::tunnel::{Address, Body, empty_body, headers, settings, text_body};
+
+/// Answers one request on the control port.
+pub(super) async fn handle(
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if request.method() != Method::GET {
+        return Ok(status(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let path = request.uri().path().to_owned();
+    Ok(match path.as_str() {
+        protocol::PATH => open(&shared, &mut request).unwrap_or_else(|refusal| refusal.response()),
+        "/healthz" => typed("text/plain", "ok\n".to_owned()),
+        "/metrics" => typed(
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            shared.metrics.text(),
+        ),
+        _ => match path
+            .strip_prefix("/tunnels/")
+            .map(|address| Address::parse(address.as_bytes()))
+        {
+            Some(Some(address)) => typed("application/json", describe(&shared, &address)),
+            Some(None) => status(StatusCode::BAD_REQUEST),
+            None => status(StatusCode::NOT_FOUND),
+        },
+    })
+}
+
+/// Whether a tunnel is up, as JSON. Whoever knows the address may know this much.
+fn describe(shared: &Shared, address: &Address) -> String {
+    match shared.registry.find(address) {
+        None => serde_json::json!({"up": false}),
+        Some(tunnel) => {
+            let since = tunnel.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            serde_json::json!({"up": true, "since": since, "name": tunnel.name, "requests": tunnel.requests()})
+        }
+    }
+    .to_string()
+}
+
+fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    let hello = Hello::read(request.headers())?;
+    if shared.is_leaving() {
+        return Err(Refusal::for_now("the relay is shutting down"));
+    }
+    shared.registry.admit(&hello)?;
+    let share = shared.memory.take().ok_or_else(|| {
+        Refusal::for_now("the relay's memory is spoken for by the tunnels that are open")
+    })?;
+    let welcome = Welcome {
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+        window: share.window(),
+    };
+    tokio::spawn(run(
+        Arc::clone(shared),
+        hello,
+        hyper::upgrade::on(request),
+        share,
+    ));
+    Ok(welcome.response())
+}
+
+/// One tunnel's life. An error at any point just ends it: the developer machine comes again.
+async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share) -> Option<()> {
+    let upgraded = upgrade.await.ok()?;
+    let window = share.window();
+    let meter = TunnelMeter {
+        metrics: shared.metrics.clone(),
+        _held: share,
+    };
+    let io = TokioIo::new(Liveness::new(
+        TokioIo::new(upgraded),
+        settings::SILENCE,
+        meter,
+    ));
+    let (mut sender, mut connection) = client(window).handshake::<_, Body>(io).await.ok()?;
+
+    let (signals, beats) = pulse::pulse();
+    let pulse = tokio::select! {
+        _ = &mut connection => return None,
+        pulse = sender.send_request(pulse_request(beats)) => pulse.ok().filter(|response| response.status() == StatusCode::OK)?,
+    };
+    // With the first answer the peer's settings are here too: whether it takes extended CONNECT, and how many streams.
+    let peer_streams = connection.current_max_send_streams();
+    let connection = tokio::spawn(connection);
+    let address = hello.secret.address();
+    let tunnel = Tunnel::new(hello, sender, peer_streams, signals);
+    shared.registry.insert(address.clone(), Arc::clone(&tunnel));
+    tunnel.signal(Signal::Registered);
+    if shared.is_leaving() {
+        tunnel.signal(Signal::RelayLeaving);
+    }
+    let mut ended = shared.ended.subscribe();
+    tokio::select! {
+        _ = connection => {}
+        _ = ended.wait_for(|ended| *ended) => {}
+        // The developer machine takes no new requests; what runs on the tunnel goes on.
+        () = pulse::listen(pulse.into_body(), async |_| ()) => {}
+    }
+    shared.registry.remove(&address, &tunnel);
+    Some(())
+}
+
+fn pulse_request(beats: pulse::Pulse) -> Request<Body> {
+    let mut request = Request::new(http_body_util::BodyExt::boxed_unsync(beats));
+    *request.uri_mut() = http::Uri::from_static("http://tunnel/");
+    request
+        .headers_mut()
+        .insert(headers::INTERNAL, HeaderValue::from_static(pulse::OPEN));
+    request
+}
+
+fn client(window: u32) -> hyper::client::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .adaptive_window(false)
+        .initial_connection_window_size(window)
+        .initial_stream_window_size(window.min(settings::STREAM_WINDOW))
+        .initial_max_send_streams(settings::STREAMS as usize)
+        .max_frame_size(settings::FRAME)
+        .max_header_list_size(settings::HEADER_LIST_READ)
+        .max_send_buf_size(settings::SEND_BUFFER)
+        .max_pending_accept_reset_streams(settings::PENDING_RESETS)
+        .keep_alive_interval(settings::BEAT)
+        .keep_alive_timeout(settings::PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    builder
+}
+
+fn typed(content_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(text_body(text));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(empty_body());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,302 @@
+//! One request from Envoy, through a tunnel, and back. Owns which answer is given when there is none, and the marks on it.
+//! Must not know how tunnels come and go.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::Shared;
+use super::inbound::Inbound;
+use super::metrics::Counted;
+use super::outbound::Outbound;
+use super::registry::{Stream, Tunnel};
+use super::switch;
+use crate::tunnel::marks::{self, Unavailable};
+use crate::tunnel::{Address, Body, BoxError, empty_body, headers, with_causes};
+
+/// Answers one request on a data port.
+pub(super) async fn handle(
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let counted = Counted::start(&shared.metrics);
+    let switching = switch::Switching::read(&mut request);
+    let (mut parts, incoming) = request.into_parts();
+    let held_back = headers::expects_continue(&parts.headers);
+    let body = Inbound::new(incoming, parts.version, held_back)
+        .map_err(BoxError::from)
+        .boxed_unsync();
+    let response = match choose(&shared, &parts) {
+        Err(reason) => reason.answer(),
+        Ok((address, tunnel)) => {
+            tunnel.count_request();
+            prepare(&mut parts);
+            match switching {
+                Some(switching) => switch::through(&tunnel, parts, switching).await,
+                None => {
+                    exchange(
+                        &shared,
+                        &address,
+                        tunnel,
+                        Request::from_parts(parts, body),
+                        held_back,
+                    )
+                    .await
+                }
+            }
+        }
+    };
+    counted.end(response.headers());
+    Ok(response)
+}
+
+/// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
+fn choose(
+    shared: &Shared,
+    parts: &http::request::Parts,
+) -> Result<(Address, Arc<Tunnel>), Unavailable> {
+    let address = parts
+        .headers
+        .get(headers::ADDRESS)
+        .and_then(|value| Address::parse(value.as_bytes()))
+        .ok_or(Unavailable::NoAddress)?;
+    let tunnel = shared
+        .registry
+        .find(&address)
+        .ok_or(Unavailable::NoTunnel)?;
+    if let Some(identity) = &tunnel.identity
+        && !headers::caller_identities(&parts.headers).contains(identity)
+    {
+        return Err(Unavailable::Identity);
+    }
+    let protocol = parts
+        .extensions
+        .get::<hyper::ext::Protocol>()
+        .map(hyper::ext::Protocol::as_str);
+    if parts.method == Method::CONNECT && protocol != Some("websocket") {
+        return Err(Unavailable::Connect);
+    }
+    if !headers::fits(&parts.headers) {
+        Err(Unavailable::HeadersTooLarge)
+    } else {
+        Ok((address, tunnel))
+    }
+}
+
+/// Makes the head fit for the tunnel: `host` always stands in the headers (an `:authority` need not be one that a `Uri` can hold), and nothing of one hop passes.
+fn prepare(parts: &mut http::request::Parts) {
+    if let Some(host) = parts
+        .uri
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+    headers::remove_hop_by_hop(&mut parts.headers);
+    headers::remove_ours(&mut parts.headers);
+    parts.headers.remove(header::EXPECT);
+    let path = parts
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    parts.uri = tunnel_uri(path);
+    parts.version = http::Version::HTTP_2;
+}
+
+fn tunnel_uri(path: http::uri::PathAndQuery) -> Uri {
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(http::uri::Scheme::HTTP);
+    uri.authority = Some(http::uri::Authority::from_static("tunnel"));
+    uri.path_and_query = Some(path);
+    Uri::from_parts(uri).unwrap_or_default()
+}
+
+async fn exchange(
+    shared: &Shared,
+    address: &Address,
+    mut tunnel: Arc<Tunnel>,
+    mut request: Request<Body>,
+    held_back: bool,
+) -> Response<Body> {
+    let grpc = headers::is_grpc(request.headers());
+    loop {
+        let Some(stream) = tunnel.claim() else {
+            return Unavailable::Busy.answer();
+        };
+        let held = match held_back {
+            true => match hold(&tunnel, &mut request).await {
+                Ok(held) => Some(held),
+                Err(answer) => return answer,
+            },
+            false => None,
+        };
+        let unsent = match send(&tunnel, request).await {
+            Ok(response) => {
+                drop(held);
+                return pass_on(response, stream);
+            }
+            Err(failure) => match failure {
+                Failure::NotSent(request) => *request,
+                other => return other.answer(grpc),
+            },
+        };
+        // A reconnecting developer machine opens the new tunnel before it closes the old one, so that nothing need be lost between the two.
+        match shared
+            .registry
+            .find(address)
+            .filter(|newer| !newer.is(&tunnel))
+        {
+            Some(newer) => (tunnel, request) = (newer, unsent),
+            None => return Unavailable::NotSent.answer(),
+        }
+    }
+}
+
+/// Why there is no answer.
+pub(super) enum Failure {
+    /// Not a byte of it was sent; here it is again.
+    NotSent(Box<Request<Body>>),
+    /// The other end says that it did not process it.
+    NeverProcessed,
+    /// Nobody knows.
+    Lost(String),
+}
+
+impl Failure {
+    pub(super) fn answer(self, grpc: bool) -> Response<Body> {
+        match self {
+            Self::NotSent(_) => Unavailable::NotSent.answer(),
+            Self::NeverProcessed => Unavailable::Refused.answer(),
+            Self::Lost(reason) => marks::lost(&reason, grpc),
+        }
+    }
+}
+
+pub(super) async fn send(
+    tunnel: &Tunnel,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failure> {
+    let sent = tunnel.sender().try_send_request(request).await;
+    sent.map_err(|mut failed| match failed.take_message() {
+        Some(request) => Failure::NotSent(Box::new(request)),
+        None if marks::was_never_processed(failed.error()) => Failure::NeverProcessed,
+        None => Failure::Lost(format!(
+            "the tunnel to the developer machine broke: {}",
+            with_causes(failed.error())
+        )),
+    })
+}
+
+/// Asks the developer's end to open its local connection first. Only then is the body read, which makes hyper send the `100` that rules out a fallback.
+/// What comes back keeps that connection open until it is used.
+async fn hold(
+    tunnel: &Arc<Tunnel>,
+    request: &mut Request<Body>,
+) -> Result<(Response<Incoming>, Stream), Response<Body>> {
+    let stream = tunnel.claim().ok_or_else(|| Unavailable::Busy.answer())?;
+    let mut question = Request::new(empty_body());
+    *question.uri_mut() = request.uri().clone();
+    question
+        .headers_mut()
+        .insert(headers::INTERNAL, HeaderValue::from_static(headers::HOLD));
+    // Nothing of the request itself is on its way yet, so whatever goes wrong here is no loss.
+    let answer = send(tunnel, question)
+        .await
+        .map_err(|_| Unavailable::NotSent.answer())?;
+    match answer.headers().get(headers::HELD) {
+        Some(held) => request.headers_mut().insert(headers::HELD, held.clone()),
+        None => {
+            return Err(Unavailable::on(answer.headers())
+                .unwrap_or(Unavailable::Other)
+                .answer());
+        }
+    };
+    Ok((answer, stream))
+}
+
+/// The answer as it goes to Envoy; its stream is taken until its body has ended.
+pub(super) fn pass_on(response: Response<Incoming>, stream: Stream) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    parts.version = http::Version::HTTP_11;
+    Response::from_parts(parts, Outbound::new(body, stream).boxed_unsync())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::duplex;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::tunnel::Secret;
+    use crate::tunnel::protocol::Hello;
+
+    /// A tunnel to a machine that answers everything, or to none any more.
+    async fn tunnel(secret: &Secret, alive: bool) -> Arc<Tunnel> {
+        let (near, far) = duplex(64 * 1024);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
+                .await
+                .unwrap();
+        let connection = tokio::spawn(connection);
+        if alive {
+            let service =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(empty_body())) });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+        } else {
+            drop(far);
+            let _ = connection.await;
+        }
+        let (name, instance) = ("a".to_owned(), "1".to_owned());
+        let hello = Hello {
+            secret: secret.clone(),
+            name,
+            identity: None,
+            instance,
+            replace: false,
+        };
+        Tunnel::new(hello, sender, 100, mpsc::channel(1).0)
+    }
+
+    fn request() -> Request<Body> {
+        let mut request = Request::new(empty_body());
+        *request.uri_mut() = Uri::from_static("http://tunnel/");
+        request
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_tunnel_hands_back_goes_through_its_successor() {
+        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let address = secret.address();
+        let old = tunnel(&secret, false).await;
+        shared
+            .registry
+            .insert(address.clone(), tunnel(&secret, true).await);
+        assert_eq!(
+            exchange(&shared, &address, old, request(), false)
+                .await
+                .status(),
+            200
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_tunnel_without_a_successor_hands_back_is_unavailable() {
+        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let address = secret.address();
+        let old = tunnel(&secret, false).await;
+        shared.registry.insert(address.clone(), Arc::clone(&old));
+        let answer = exchange(&shared, &address, old, request(), false).await;
+        assert_eq!(
+            Unavailable::on(answer.headers()),
+            Some(Unavailable::NotSent)
+        );
+    }
+}

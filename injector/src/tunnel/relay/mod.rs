@@ -1,0 +1,174 @@
+//! The in-cluster end of the tunnels: takes matched requests on its data ports and sends each through the tunnel of its address. Holds no credentials and no
+//! state: a restarted relay needs to remember nothing.
+
+mod control;
+mod forward;
+mod inbound;
+mod metrics;
+mod outbound;
+mod registry;
+mod switch;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::pulse::Signal;
+use super::settings;
+use metrics::Metrics;
+use registry::{Memory, Registry};
+
+/// What a relay can be told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a quarter of what is left, between 1 and 64 MiB, as its connection window;
+    /// none is opened when less is left. Requests under way may pin as much again.
+    pub memory: u64,
+    /// How long running requests may go on after the shutdown began.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memory: 1024 * 1024 * 1024,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+struct Shared {
+    registry: Registry,
+    memory: Memory,
+    metrics: Metrics,
+    leaving: AtomicBool,
+    /// serve → tunnels: the relay has ended.
+    ended: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn new(memory: u64) -> Self {
+        let metrics = Metrics::new();
+        Self {
+            registry: Registry::new(metrics.clone()),
+            memory: Memory::new(memory),
+            metrics,
+            leaving: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a relay on these listeners until `shutdown` is ready; then tells the developer machines to look for another one and lets running requests end.
+///
+/// # Errors
+/// When a listener has no address, which means that it is none. A connection that fails is only that.
+pub async fn serve(
+    data: Vec<TcpListener>,
+    control: TcpListener,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    control.local_addr()?;
+    let shared = Arc::new(Shared::new(options.memory));
+    let graceful = Arc::new(GracefulShutdown::new());
+    let mut accepting = JoinSet::new();
+    for listener in data {
+        accepting.spawn(accept(
+            listener,
+            Arc::clone(&shared),
+            Arc::clone(&graceful),
+            serve_data,
+        ));
+    }
+    accepting.spawn(accept(
+        control,
+        Arc::clone(&shared),
+        Arc::clone(&graceful),
+        serve_control,
+    ));
+    shutdown.await;
+    shared.leaving.store(true, Ordering::Relaxed);
+    accepting.shutdown().await;
+    shared.registry.signal_all(Signal::RelayLeaving);
+    // The accept loops are gone, and with them the other handles.
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        let _ = tokio::time::timeout(options.grace, graceful.shutdown()).await;
+    }
+    shared.ended.send_replace(true);
+    Ok(())
+}
+
+type Serve<F> = fn(TcpStream, Arc<Shared>, Watcher) -> F;
+
+async fn accept<F>(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    graceful: Arc<GracefulShutdown>,
+    serve: Serve<F>,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(serve(stream, Arc::clone(&shared), graceful.watcher()));
+            }
+            // Out of file descriptors: they come back as connections end, and spinning would not help.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// HTTP/1.1 and h2c with prior knowledge on one port. A connection that breaks is its client's business.
+async fn serve_data(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings::DATA_IDLE)
+        .auto_date_header(false)
+        .max_headers(settings::HEADER_FIELDS_READ)
+        .max_buf_size(settings::H1_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .enable_connect_protocol()
+        .adaptive_window(false)
+        .initial_stream_window_size(settings::DATA_STREAM_WINDOW)
+        .initial_connection_window_size(settings::DATA_CONNECTION_WINDOW)
+        .max_frame_size(settings::FRAME)
+        .max_concurrent_streams(settings::STREAMS)
+        .max_pending_accept_reset_streams(settings::PENDING_RESETS)
+        .max_header_list_size(settings::HEADER_LIST_READ)
+        .max_send_buf_size(settings::SEND_BUFFER);
+    let service = service_fn(move |request| forward::handle(Arc::clone(&shared), request));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection.into_owned()).await;
+}
+
+async fn serve_control(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
+    let service = service_fn(move |request| control::handle(Arc::clone(&shared), request));
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection.into_owned()).await;
+}

@@ -1,0 +1,69 @@
+//! The HTTP settings of every connection of the tunnel, with where each number comes from. Owns numbers only.
+
+use std::time::Duration;
+
+/// Bytes one stream may have under way. Throughput on a real link is this over the round trip: 4 MiB gave 70 MB/s at 40 ms, 64 KiB gave 1 MB/s.
+pub(super) const STREAM_WINDOW: u32 = 4 * MIB;
+
+/// Bytes all streams of one tunnel may have under way. 16 times a stream's, so that a few readers that stall do not block the others.
+pub(super) const CONNECTION_WINDOW: u32 = 64 * MIB;
+
+/// The least window a tunnel is opened with, when the relay's memory is nearly spoken for.
+pub(super) const LEAST_WINDOW: u32 = MIB;
+
+/// 64 KiB frames cost 30 % less CPU per byte than the default of 16 KiB.
+pub(super) const FRAME: u32 = 64 * 1024;
+
+/// Streams open at once on one tunnel. What comes beyond is unavailable at once, never queued: a hot service must not hang on a busy tunnel.
+pub(super) const STREAMS: u32 = 16_384;
+
+/// With h2's default of 20 a burst of cancelled requests drops the whole tunnel.
+pub(super) const PENDING_RESETS: usize = STREAMS as usize;
+
+/// What h2 may buffer per stream on top of the windows. A larger one gained nothing.
+pub(super) const SEND_BUFFER: usize = 256 * 1024;
+
+/// The largest header list (names, values and 32 bytes each, RFC 9113 §6.5.2) that passes. Envoy's own default is 60 KiB, the relay's sidecar takes 128.
+pub(super) const HEADER_LIST: usize = 256 * 1024;
+
+/// The largest number of header fields that passes.
+pub(super) const HEADER_FIELDS: usize = 1_000;
+
+/// What an end *reads* of a header list: more than passes, so that what is too large can be answered with a mark instead of hyper's bare 431.
+pub(super) const HEADER_LIST_READ: u32 = 512 * 1024;
+
+/// What an end reads of header fields over HTTP/1.1; see [`HEADER_LIST_READ`].
+pub(super) const HEADER_FIELDS_READ: usize = 4_000;
+
+/// The read buffer of an HTTP/1.1 connection; a whole header list must fit.
+pub(super) const H1_BUFFER: usize = HEADER_LIST_READ as usize;
+
+/// Each end sends something this often.
+pub(super) const BEAT: Duration = Duration::from_secs(2);
+
+/// An end that read no byte at all for this long takes the tunnel for dead: three beats.
+pub(super) const SILENCE: Duration = Duration::from_secs(6);
+
+/// hyper's own ping time-out, out of the way: it looks at the PONG, which may stand in a queue behind a bulk upload. Liveness is [`SILENCE`].
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// Windows of the relay's data side. The round trip inside a cluster is far below 1 ms, so a stream needs little; the connection has room for 256 stalled streams.
+pub(super) const DATA_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// See [`DATA_STREAM_WINDOW`].
+pub(super) const DATA_CONNECTION_WINDOW: u32 = 64 * MIB;
+
+/// How long an HTTP/1.1 connection on the data side may idle. Above Envoy's own default of one hour: the side that sends must be the one that closes,
+/// or a POST races with the close and cannot be repeated.
+pub(super) const DATA_IDLE: Duration = Duration::from_secs(2 * 3_600);
+
+/// What is read and thrown away of a request's body after an early answer: Envoy's retry buffer, so whatever it could still repeat.
+pub(super) const DRAIN: usize = MIB as usize;
+
+/// How long such a body is read at most.
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Time for a developer's server to take a connection on the loopback; a full accept queue would otherwise hold the request, and with it the fallback, for minutes.
+pub(super) const LOCAL_CONNECT: Duration = Duration::from_secs(2);
+
+const MIB: u32 = 1024 * 1024;

@@ -1,0 +1,298 @@
+//! What the commands that only look, or only take away, print.
+
+mod support;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use support::{Place, Running, now, ran};
+
+/// Without what differs from run to run.
+fn stable(text: &str) -> String {
+    let number = |text: &str, key: &str| {
+        let lines = text.lines().map(|line| match line.split_once(key) {
+            Some((start, rest)) => format!(
+                "{start}{key}N{}",
+                rest.trim_start_matches(|char: char| char.is_ascii_digit())
+            ),
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let keys = [
+        "\"created\": ",
+        "\"expires\": ",
+        "\"lease_left_seconds\": ",
+        "created: ",
+        "expires: ",
+        "lease_left_seconds: ",
+    ];
+    let text = keys
+        .iter()
+        .fold(text.to_owned(), |text, key| number(&text, key));
+    text.replace("59 min", "LEFT").replace("1 h", "LEFT")
+}
+
+#[test]
+fn intercepts_are_listed_in_every_format() {
+    let place = Place::new();
+    place.add(
+        "orders-alice",
+        "alice",
+        &[("Coder", "A.*"), ("X-Team", "red")],
+    );
+    place.add("orders-bob", "bob", &[("x-intercept-id", "bob")]);
+    let mut text = String::new();
+    for arguments in [
+        &["list"][..],
+        &["list", "-o", "name"],
+        &["list", "-o", "json"],
+        &["list", "-o", "yaml"],
+        &["status"],
+        &["status", "orders-bob"],
+        &["status", "orders-bob", "-o", "json"],
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        text.push_str(&format!(
+            "$ injector {}\n{}\n\n",
+            arguments.join(" "),
+            stable(&ran.stdout)
+        ));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_empty_list_is_said_on_stderr() {
+    let place = Place::new();
+    for (arguments, stdout) in [
+        (&["list"][..], ""),
+        (&["list", "-o", "json"], "[]\n"),
+        (&["status"], ""),
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!(
+            (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+            (Some(0), stdout, "nothing is intercepted\n")
+        );
+    }
+}
+
+#[test]
+fn a_tunnel_is_shown_up_while_its_machine_is_there() {
+    let place = Place::new();
+    place.add("orders-alice", "alice", &[("Coder", "Alice")]);
+    let session = place.start("bob", &["intercept", "orders", "--port=1"]);
+    session.is_live();
+    let list = place.run(&["list"]).stdout;
+    let tunnels: Vec<&str> = list
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().last())
+        .collect();
+    assert_eq!(tunnels, ["away", "up"], "{list}");
+}
+
+#[test]
+fn leave_takes_away_ones_own() {
+    let place = Place::new();
+    place.add("one", "bob", &[("Coder", "1")]);
+    place.add("two", "bob", &[("Coder", "2")]);
+    place.add("three", "alice", &[("Coder", "3")]);
+    let ran = place.run(&["leave", "one"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "one removed\n"));
+    let ran = place.run(&["leave", "--all", "-o", "name"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "two\n"));
+    assert_eq!(
+        place.intercepts().into_keys().collect::<Vec<_>>(),
+        ["three"]
+    );
+}
+
+#[test]
+fn leave_takes_all_or_nothing() {
+    let place = Place::new();
+    place.add("one", "bob", &[("Coder", "1")]);
+    place.add("two", "alice", &[("Coder", "2")]);
+    assert_eq!(place.run(&["leave", "one", "two"]).code, Some(1));
+    assert_eq!(place.intercepts().len(), 2);
+    assert_eq!(place.run(&["leave", "one", "two", "--force"]).code, Some(0));
+    assert!(place.intercepts().is_empty());
+}
+
+const CONFIG: &str = r#"{"version": 1, "limits": {"allow_all": false}, "extra": 1, "intercepts": {
+  "bob": {"port": 8080, "cluster": "intercept|bob", "address": "00000000000000000000000000000000", "owner": "bob", "created": 0,
+          "headers": [{"name": "Coder", "value": "Bob"}], "path": {"prefix": "/api"}, "expires": EXPIRES},
+  "alice": {"port": 8080, "cluster": "intercept|alice", "address": "00000000000000000000000000000000", "owner": "alice", "created": 0,
+          "headers": [{"name": "Coder", "value": "B.*"}], "expires": EXPIRES},
+  "carol": {"port": 9090, "cluster": "intercept|carol", "address": "00000000000000000000000000000000", "owner": "carol", "created": 0,
+          "headers": [{"name": ":authority", "value": "orders"}], "expires": EXPIRES},
+  "dave": {"port": 8080, "cluster": "intercept|dave", "address": "00000000000000000000000000000000", "owner": "dave", "created": 0, "expires": EXPIRES},
+  "erin": {"port": 8080}}}"#;
+
+fn explain(place: &Place, arguments: &[&str]) -> support::Ran {
+    let config = CONFIG.replace("EXPIRES", &(now() + 600).to_string());
+    let file = place.path().join("plugin.json");
+    std::fs::write(&file, config).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    place.run(&[&["explain", "--config", file], arguments].concat())
+}
+
+#[test]
+fn explain_says_who_wins_and_why_the_others_do_not() {
+    let place = Place::new();
+    let mut text = String::new();
+    for arguments in [
+        &["-H", "coder: Bob", "/api/x?y=1"][..],
+        &["-H", "coder: Bob", "-H", "Coder: x", "--port", "8080", "/"],
+        &["-H", "Host: orders", "-X", "POST", "/"],
+        &["-H", "Host: orders", "--port", "8080", "/"],
+        &["-o", "json", "-H", "Coder: Bob", "/api"],
+        &["-o", "name", "-H", "Coder: Bob", "/api"],
+    ] {
+        let ran = explain(&place, arguments);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        text.push_str(&format!(
+            "$ injector explain {}\n{}{}\n",
+            arguments.join(" "),
+            ran.stderr,
+            ran.stdout
+        ));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_json_of_explain_has_exactly_these_keys() {
+    let ran = explain(&Place::new(), &["-o", "json", "/"]);
+    let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    assert_eq!(keys(&answer), ["intercept", "considered"]);
+    assert_eq!(answer["intercept"], serde_json::Value::Null);
+    let considered = answer["considered"].as_array().expect("a list");
+    assert_eq!(considered.len(), 5);
+    for entry in considered {
+        assert_eq!(keys(entry), ["intercept", "verdict", "reason"]);
+    }
+}
+
+#[test]
+fn explain_reads_standard_input() {
+    let place = Place::new();
+    let mut command = place.command(
+        "bob",
+        &[
+            "explain",
+            "--config",
+            "-",
+            "-o",
+            "name",
+            "-H",
+            "Coder: Bob",
+            "/",
+        ],
+    );
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let config = CONFIG.replace("EXPIRES", &(now() + 600).to_string());
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(config.as_bytes())
+        .expect("read");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "alice\n");
+}
+
+#[test]
+fn explain_asks_the_intercepts_of_a_service() {
+    let place = Place::new();
+    place.add("orders-alice", "alice", &[("Coder", "A.*")]);
+    let ran = place.run(&["explain", "orders", "-H", "Coder: Alice", "/", "-o", "name"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "orders-alice\n"));
+}
+
+#[test]
+fn help_fits_a_person_in_a_hurry() {
+    let place = Place::new();
+    let mut text = String::new();
+    for arguments in [
+        &["--help"][..],
+        &["intercept", "--help"],
+        &["leave", "--help"],
+        &["list", "--help"],
+        &["status", "--help"],
+        &["explain", "--help"],
+        &["relay", "--help"],
+        &["completions", "--help"],
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        text.push_str(&format!(
+            "$ injector {}\n{}\n",
+            arguments.join(" "),
+            place.stable(&ran.stdout)
+        ));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn completions_name_every_command() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(&["completions", shell]).stdout;
+        for command in [
+            "intercept",
+            "leave",
+            "list",
+            "status",
+            "explain",
+            "relay",
+            "sandbox",
+        ] {
+            assert!(script.contains(command), "{shell} {command}");
+        }
+    }
+}
+
+#[test]
+fn the_relay_says_where_it_listens_and_ends_on_sigterm() {
+    let place = Place::new();
+    let arguments = [
+        "relay",
+        "--listen=127.0.0.1:0",
+        "--listen=127.0.0.1:0",
+        "--control=127.0.0.1:0",
+    ];
+    let relay = Running::new(&mut place.command("bob", &arguments));
+    relay.says("control on 127.0.0.1:");
+    assert_eq!(relay.stderr().matches("data on 127.0.0.1:").count(), 2);
+    relay.signal(rustix::process::Signal::TERM);
+    assert_eq!(relay.end().code, Some(0));
+}
+
+#[test]
+fn the_version_names_the_program() {
+    let place = Place::new();
+    let version = ran(&mut place.command("bob", &["--version"]));
+    assert!(
+        version
+            .stdout
+            .starts_with(concat!("injector ", env!("CARGO_PKG_VERSION"), " (")),
+        "{version:?}"
+    );
+}

@@ -1,0 +1,163 @@
+//! What the filter costs a request that it does not touch, in user instructions of Envoy as callgrind counts them: a figure that does not depend on the machine's load.
+//! One test, since each Envoy under valgrind takes a processor for itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::app::App;
+use harness::binaries;
+use harness::client::{Ask, Client};
+use harness::mesh::{Mesh, Plan};
+use harness::plugin::{NOBODY, document, entry};
+use intercept_core::Document;
+
+/// The most that the filter may add to a request, in instructions.
+const MOST_ADDED: f64 = 22_000.0;
+/// The most that 10 000 intercepts may differ from one, as a part of the whole request.
+const MOST_GROWTH: f64 = 0.02;
+
+/// Requests before counting, so that nothing is done for the first time.
+const WARM_UP: usize = 200;
+/// Requests that are counted.
+const COUNTED: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_intercepts() {
+    let app = App::start("app").await;
+    let bare = Profiled::start(&app, Plan::bare).await;
+    let without = bare.instructions_per_request().await;
+    drop(bare);
+
+    let profiled = Profiled::start(&app, |plan| plan).await;
+    let mut with = Vec::new();
+    for count in [1, 10_000] {
+        profiled
+            .mesh
+            .write_document(&intercepts(&profiled.mesh, count))
+            .await;
+        // Its twin: the configuration that is measured is the one in force.
+        let last = [("coder", format!("coder-{}", count - 1))];
+        let last = last.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let matched = profiled.client.get("/", &last).await;
+        assert_eq!(
+            matched.header("x-intercept"),
+            Some(format!("dev-{}", count - 1).as_str())
+        );
+        with.push(profiled.instructions_per_request().await);
+    }
+
+    let (one, many) = (with[0], with[1]);
+    let growth = (many - one) / one;
+    println!(
+        "instructions per unmatched request: {without:.0} without the filter, {:+.0} with 1 intercept, {:+.0} with 10 000 ({:+.2} % of the total)",
+        one - without,
+        many - without,
+        100.0 * growth
+    );
+    // Below that, nothing was measured: a proxied request costs about 200 000.
+    assert!(
+        without > 100_000.0,
+        "{without} instructions are no proxied request"
+    );
+    assert!(one - without > 1_000.0, "the filter did not run");
+    assert!(one - without <= MOST_ADDED, "{:+.0}", one - without);
+    assert!(many - without <= MOST_ADDED, "{:+.0}", many - without);
+    assert!(growth.abs() <= MOST_GROWTH, "{growth}");
+}
+
+/// So many intercepts, all on values of one header, in one cluster: what grows is the filter's configuration alone.
+fn intercepts(mesh: &Mesh, count: usize) -> Document {
+    let port = mesh.port();
+    document((0..count).map(|number| {
+        let name = format!("dev-{number}");
+        let (name, mut entry) = entry(&name, port, NOBODY, "coder", &format!("coder-{number}"));
+        entry.cluster = "intercept|dev-0".to_owned();
+        (name, entry)
+    }))
+}
+
+/// An Envoy under callgrind that counts nothing until it is asked to.
+struct Profiled {
+    mesh: Mesh,
+    client: Client,
+    out: tempfile::TempDir,
+}
+
+impl Profiled {
+    async fn start(app: &App, change: impl FnOnce(Plan) -> Plan) -> Self {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let plan = Plan::of(app)
+            .relay_at(app.addr())
+            .one_worker()
+            // Flushing counters is work that goes by the clock: a slow machine would count more of it.
+            .edit(|bootstrap| bootstrap["stats_flush_interval"] = "300s".into())
+            .under(callgrind(out.path()));
+        let mesh = change(plan).start().await;
+        Self {
+            client: mesh.h1(),
+            mesh,
+            out,
+        }
+    }
+
+    /// User instructions of one request on a connection that is kept.
+    async fn instructions_per_request(&self) -> f64 {
+        self.tell(&["instrumentation", "on"]);
+        self.send(WARM_UP).await;
+        self.tell(&["zero"]);
+        self.send(COUNTED).await;
+        self.tell(&["dump"]);
+        self.tell(&["instrumentation", "off"]);
+        self.dumped() as f64 / COUNTED as f64
+    }
+
+    /// As a browser's: 13 headers.
+    async fn send(&self, count: usize) {
+        let ask = (0..12).fold(Ask::get("/api/version"), |ask, number| {
+            ask.header(&format!("x-some-header-{number}"), "some value")
+        });
+        for _ in 0..count {
+            let answer = self.client.must(ask.clone()).await;
+            assert_eq!(answer.status, 200);
+        }
+    }
+
+    /// Gives callgrind a command.
+    fn tell(&self, command: &[&str]) {
+        let vgdb = binaries::tool("vgdb", "valgrind");
+        let id = self.mesh.envoy.process().id();
+        let mut told = Command::new(vgdb);
+        told.arg(format!("--pid={id}")).args(command);
+        let output = told.output().expect("vgdb starts");
+        assert!(output.status.success(), "{told:?}: {output:?}");
+    }
+
+    /// The sum of the newest dump.
+    fn dumped(&self) -> u64 {
+        let files = std::fs::read_dir(self.out.path()).expect("callgrind's directory");
+        let newest = files
+            .map(|file| file.expect("a file").path())
+            .filter_map(|path| Some((path.extension()?.to_str()?.parse::<u32>().ok()?, path)))
+            .max()
+            .expect("a dump")
+            .1;
+        let text = std::fs::read_to_string(newest).expect("a dump");
+        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        total.expect("a sum").trim().parse().expect("a number")
+    }
+}
+
+/// valgrind's command line. V8 writes code as it runs, which valgrind must look out for.
+fn callgrind(out: &Path) -> Vec<PathBuf> {
+    let file = out.join("callgrind");
+    let arguments = [
+        "--tool=callgrind".to_owned(),
+        "--smc-check=all-non-file".to_owned(),
+        "--instr-atstart=no".to_owned(),
+        format!("--callgrind-out-file={}", file.display()),
+    ];
+    let valgrind = binaries::tool("valgrind", "valgrind");
+    std::iter::once(valgrind)
+        .chain(arguments.map(PathBuf::from))
+        .collect()
+}

@@ -1,0 +1,69 @@
+//! Where the programs and the module under test lie. What is missing is a failure that names the command to run, never a test left out.
+
+use std::path::{Path, PathBuf};
+
+/// The Envoy that every test runs on.
+pub const ENVOY: &str = "1.39.3";
+/// The Envoys that the fallback must hold on: the oldest and the newest supported one, and the one between.
+pub const ENVOYS: [&str; 3] = ["1.37.0", ENVOY, "1.40.0"];
+
+/// Envoy in that version: for [`ENVOY`] `$ENVOY`, else one in `$PATH`, else where `make tools` puts it; the others only there.
+pub fn envoy(version: &str) -> PathBuf {
+    let cached = cache().join(format!("injector/envoy-{version}/bin/envoy"));
+    let given = std::env::var_os("ENVOY").map(PathBuf::from);
+    let candidates = if version == ENVOY {
+        [given, in_path("envoy"), Some(cached)]
+    } else {
+        [Some(cached), None, None]
+    };
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("Envoy {version} is not here; run: make tools"))
+}
+
+/// The release `injector`.
+pub fn injector() -> PathBuf {
+    built("release/injector", "make build")
+}
+
+/// The release filter.
+pub fn filter() -> PathBuf {
+    built("filter.wasm", "make build")
+}
+
+/// A tool of the system.
+pub fn tool(name: &str, package: &str) -> PathBuf {
+    in_path(name).unwrap_or_else(|| panic!("{name} is not here; run: apt-get install {package}"))
+}
+
+fn built(path: &str, command: &str) -> PathBuf {
+    let path = target().join(path);
+    assert!(
+        path.is_file(),
+        "{} is not here; run: {command}",
+        path.display()
+    );
+    path
+}
+
+fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the workspace");
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), |dir| workspace.join(dir))
+}
+
+fn cache() -> PathBuf {
+    let home = || std::env::home_dir().expect("a home").join(".cache");
+    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,188 @@
+//! HTTP clients that repeat nothing by themselves, and what they got.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::app::{ANSWERED_BY, BoxError, Do, Seen, TEST_DO, TEST_ID};
+
+/// The body of a request.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A client for one address, with pooled connections of one protocol.
+#[derive(Debug, Clone)]
+pub struct Client {
+    addr: SocketAddr,
+    client: legacy::Client<HttpConnector, Body>,
+}
+
+/// A request in the making.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Ask {
+    /// GET that path.
+    pub fn get(path: &str) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// POST that many bytes.
+    pub fn post(path: &str, length: usize) -> Self {
+        let body = (0..length)
+            .map(|place| u8::try_from(place % 251).expect("below 251"))
+            .collect();
+        Self {
+            method: Method::POST,
+            body,
+            ..Self::get(path)
+        }
+    }
+
+    /// With that method.
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// With one more header line; the value may be any bytes that a header may have.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.append(
+            HeaderName::from_bytes(name.as_bytes()).expect("a header name"),
+            HeaderValue::from_bytes(value.as_ref()).expect("a header value"),
+        );
+        self
+    }
+
+    /// With a name under which the apps count it.
+    pub fn id(self, id: impl std::fmt::Display) -> Self {
+        self.header(TEST_ID, id.to_string())
+    }
+
+    /// With something for the app to do.
+    pub fn to(self, what: Do) -> Self {
+        self.header(TEST_DO, what.to_string())
+    }
+
+    /// The body that it sends.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Its trailers, if there were any.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The name of the app that made it; "nobody" for an answer of the way there.
+    pub fn by(&self) -> &str {
+        self.header(ANSWERED_BY).unwrap_or("nobody")
+    }
+
+    /// What the app told about the request.
+    pub fn seen(&self) -> Seen {
+        Seen::parse(&self.body)
+    }
+}
+
+impl Client {
+    /// Speaks HTTP/1.1.
+    pub fn h1(addr: SocketAddr) -> Self {
+        Self::new(addr, false)
+    }
+
+    /// Speaks HTTP/2 without TLS.
+    pub fn h2c(addr: SocketAddr) -> Self {
+        Self::new(addr, true)
+    }
+
+    fn new(addr: SocketAddr, is_h2: bool) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(false)
+            .http2_only(is_h2)
+            .http2_initial_stream_window_size(1 << 20)
+            .http2_max_header_list_size(1 << 20)
+            .build(connector);
+        Self { addr, client }
+    }
+
+    /// Sends a request and reads all of the answer.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, BoxError> {
+        collect(self.open(ask).await?).await
+    }
+
+    /// The same, for requests that cannot but be answered.
+    pub async fn must(&self, ask: Ask) -> Answer {
+        self.ask(ask).await.expect("an answer")
+    }
+
+    /// GETs a path with those headers.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let ask = headers
+            .iter()
+            .fold(Ask::get(path), |ask, (name, value)| ask.header(name, value));
+        self.must(ask).await
+    }
+
+    /// Sends a request and reads the head of the answer.
+    pub async fn open(&self, ask: Ask) -> Result<Response<Incoming>, BoxError> {
+        let body = Full::new(ask.body.clone())
+            .map_err(|never| match never {})
+            .boxed_unsync();
+        self.open_with(ask, body).await
+    }
+
+    /// The same with another body.
+    pub async fn open_with(&self, ask: Ask, body: Body) -> Result<Response<Incoming>, BoxError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = format!("http://{}{}", self.addr, ask.path).parse()?;
+        *request.headers_mut() = ask.headers;
+        Ok(self.client.request(request).await?)
+    }
+}
+
+/// Reads an answer to its end.
+pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
+    let (parts, body) = response.into_parts();
+    let collected = body.collect().await?;
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        trailers: collected.trailers().cloned(),
+        body: collected.to_bytes(),
+    })
+}

@@ -1,0 +1,161 @@
+//! gRPC without a compiler for it: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+use futures_util::StreamExt;
+use http::{Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tower_service::Service;
+
+use crate::app::{ANSWERED_BY, Body, BoxError};
+
+/// Is this a gRPC call?
+pub fn is_asked_for<B>(request: &Request<B>) -> bool {
+    request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Answers a call to the health or the reflection service.
+pub async fn answer(request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+    let response = if request.uri().path().starts_with("/grpc.health.v1.") {
+        health().call(request).await?
+    } else {
+        let mut reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        reflection.call(request).await?
+    };
+    Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+}
+
+fn health() -> HealthServer<impl Health> {
+    static REPORTER: OnceLock<tonic_health::server::HealthReporter> = OnceLock::new();
+    let reporter = REPORTER.get_or_init(tonic_health::server::HealthReporter::new);
+    HealthServer::new(tonic_health::server::HealthService::from_health_reporter(
+        reporter.clone(),
+    ))
+}
+
+/// A client of both services that says who answered.
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    origin: Uri,
+    headers: MetadataMap,
+    client: Client<HttpConnector, tonic::body::Body>,
+}
+
+/// How a call ended: who answered it, or the status that came instead.
+pub type Called = Result<String, tonic::Status>;
+
+impl Grpc {
+    /// A client with those headers on every call.
+    pub fn new(addr: SocketAddr, headers: &[(&str, &str)]) -> Self {
+        let mut metadata = MetadataMap::new();
+        for (name, value) in headers {
+            let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
+            metadata.append(
+                key.expect("a header name"),
+                MetadataValue::try_from(*value).expect("a header value"),
+            );
+        }
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .retry_canceled_requests(false)
+            .build(HttpConnector::new());
+        Self {
+            origin: format!("http://{addr}").parse().expect("an address"),
+            headers: metadata,
+            client,
+        }
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        request
+    }
+
+    /// One message each way: asks for the health of the whole server.
+    pub async fn unary(&self) -> Called {
+        let mut health = HealthClient::with_origin(self.client.clone(), self.origin.clone());
+        let request = self.request(HealthCheckRequest {
+            service: String::new(),
+        });
+        let response = health.check(request).await?;
+        Ok(answered_by(response.metadata()))
+    }
+
+    /// The first message of a stream that never ends by itself.
+    pub async fn server_stream(&self) -> Called {
+        let mut health = HealthClient::with_origin(self.client.clone(), self.origin.clone());
+        let request = self.request(HealthCheckRequest {
+            service: String::new(),
+        });
+        let mut response = health.watch(request).await?;
+        let by = answered_by(response.metadata());
+        response
+            .get_mut()
+            .message()
+            .await?
+            .ok_or_else(|| tonic::Status::unknown("the stream ended without a message"))?;
+        Ok(by)
+    }
+
+    /// Asks `count` questions on one stream, each only after the answer to the one before: bytes flow both ways while it is open.
+    pub async fn ping_pong(&self, count: usize) -> Called {
+        let mut reflection =
+            ServerReflectionClient::with_origin(self.client.clone(), self.origin.clone());
+        let (questions_tx, questions_rx) = tokio::sync::mpsc::channel(1); // test → stream: one question at a time
+        let question = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        questions_tx
+            .try_send(question.clone())
+            .expect("room for one");
+        let questions = tokio_stream::wrappers::ReceiverStream::new(questions_rx);
+        let response = reflection
+            .server_reflection_info(self.request(questions))
+            .await?;
+        let by = answered_by(response.metadata());
+        let mut answers = response.into_inner();
+        for asked in 1..=count {
+            let answer = answers.next().await;
+            answer.ok_or_else(|| tonic::Status::unknown(format!("ended after {asked}")))??;
+            if asked < count {
+                questions_tx
+                    .try_send(question.clone())
+                    .expect("room for one");
+            }
+        }
+        drop(questions_tx);
+        match answers.next().await {
+            None => Ok(by),
+            Some(more) => Err(more
+                .err()
+                .unwrap_or_else(|| tonic::Status::unknown("one answer too many"))),
+        }
+    }
+}
+
+fn answered_by(metadata: &MetadataMap) -> String {
+    metadata
+        .get(ANSWERED_BY)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("nobody")
+        .to_owned()
+}

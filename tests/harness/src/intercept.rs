@@ -1,0 +1,120 @@
+//! A developer at a terminal: the release `injector`, with a home of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::app::App;
+use crate::binaries;
+use crate::command::Process;
+
+/// Somebody with a terminal.
+#[derive(Debug)]
+pub struct Developer {
+    name: String,
+    envoy: PathBuf,
+    home: PathBuf,
+}
+
+impl Developer {
+    /// `envoy` is the directory of files; the home is made in `dir`.
+    pub fn new(name: &str, envoy: &Path, dir: &Path) -> Self {
+        let home = dir.join(format!("home-{name}"));
+        std::fs::create_dir_all(&home).expect("a writable directory");
+        Self {
+            name: name.to_owned(),
+            envoy: envoy.to_owned(),
+            home,
+        }
+    }
+
+    /// `injector` with these arguments, ready to start.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binaries::injector());
+        command.args(arguments);
+        self.at_home(&mut command);
+        command
+    }
+
+    /// A line typed into a shell in which `injector` is in the path and `INJECTOR_ENVOY` was exported.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        // `exec`: the shell's process becomes the program, so that ending one ends the other.
+        command.args(["-c", &format!("exec {line}")]);
+        self.at_home(&mut command);
+        let binary = binaries::injector();
+        let bin = binary.parent().expect("it lies in a directory").to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path)));
+        command.env("PATH", path.expect("a path"));
+        command
+    }
+
+    fn at_home(&self, command: &mut Command) {
+        command
+            .env("INJECTOR_ENVOY", &self.envoy)
+            .env("USER", &self.name)
+            .env("HOME", &self.home)
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("XDG_DATA_HOME");
+    }
+
+    /// Runs `injector` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("it starts")
+    }
+
+    /// Intercepts `orders` with these arguments, served by `server`; live when this returns.
+    pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
+        let port = server.port().to_string();
+        self.intercept_port(&port, arguments).await
+    }
+
+    /// The same with whatever stands after `--port`.
+    pub async fn intercept_port(&self, port: &str, arguments: &[&str]) -> Intercept {
+        let mut all = vec!["intercept", "orders", "--port", port];
+        all.extend(arguments);
+        self.start(self.command(&all)).await
+    }
+
+    /// Starts a command that intercepts; live when this returns.
+    pub async fn start(&self, command: Command) -> Intercept {
+        let log = format!("intercept-{}-{}", self.name, number());
+        let mut process = Process::start(&log, &self.home, command);
+        // The last line of what is printed when it is live.
+        process.wait_output("curl ").await;
+        Intercept { process }
+    }
+}
+
+/// Tells the logs of one process from those of the next.
+fn number() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An `injector intercept` that runs. Killed when dropped: what it should do when it ends well is for a test to ask.
+#[derive(Debug)]
+pub struct Intercept {
+    /// The process.
+    pub process: Process,
+}
+
+impl Intercept {
+    /// The `curl` line that it printed.
+    pub fn curl(&self) -> String {
+        let output = self.process.output();
+        let line = output
+            .lines()
+            .find(|line| line.trim_start().starts_with("curl "));
+        line.expect("a line to try").trim().to_owned()
+    }
+
+    /// Ctrl-C, and waits for the end.
+    pub async fn leave(mut self) -> std::process::ExitStatus {
+        self.process.signal(rustix::process::Signal::INT);
+        self.process.wait().await
+    }
+}

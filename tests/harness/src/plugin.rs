@@ -1,0 +1,57 @@
+//! The plugin's configuration written by hand, for what the CLI would refuse or would take too long to make.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use intercept_core::{Document, Intercept, Limits, MatchHeader, MatchPath, SCHEMA_VERSION};
+
+/// Seconds since the epoch.
+pub fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("a clock after 1970").as_secs()
+}
+
+/// An address that no tunnel has.
+pub const NOBODY: &str = "00000000000000000000000000000000";
+
+/// A document where everything is allowed.
+pub fn document(intercepts: impl IntoIterator<Item = (String, Intercept)>) -> Document {
+    Document {
+        version: SCHEMA_VERSION,
+        limits: Limits {
+            allow_all: true,
+            ..Limits::default()
+        },
+        intercepts: intercepts.into_iter().collect(),
+    }
+}
+
+/// An entry under its name, with a lease of an hour, that matches one header. It leads to a tunnel with that address.
+pub fn entry(
+    name: &str,
+    port: u16,
+    address: &str,
+    header: &str,
+    value: &str,
+) -> (String, Intercept) {
+    let intercept = Intercept {
+        port,
+        cluster: format!("intercept|{name}"),
+        address: address.to_owned(),
+        owner: "bob".to_owned(),
+        created: now(),
+        headers: vec![MatchHeader {
+            name: header.to_owned(),
+            value: value.to_owned(),
+        }],
+        baggage: Vec::new(),
+        path: None,
+        expires: now() + 3_600,
+    };
+    (name.to_owned(), intercept)
+}
+
+/// The same on paths with a prefix only.
+pub fn with_prefix((name, intercept): (String, Intercept), prefix: &str) -> (String, Intercept) {
+    let path = Some(MatchPath::Prefix(prefix.to_owned()));
+    (name, Intercept { path, ..intercept })
+}

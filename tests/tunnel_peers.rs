@@ -1,0 +1,224 @@
+//! The relay against a hand-made peer that speaks HTTP/2 frames: which ways of ending a request prove that it was never processed, and which do not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use harness::tunnel::{Answer, Relay, ask, full, h1, h2, request, within};
+use injector::tunnel::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+
+/// The pulse is the first stream that a relay opens.
+const PULSE: u32 = 1;
+/// The first request is the next.
+const REQUEST: u32 = 3;
+
+struct Peer(TcpStream);
+
+impl Peer {
+    /// Opens a tunnel by hand and answers the pulse.
+    async fn open(relay: &Relay, secret: &Secret, settings: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(relay.control).await.unwrap();
+        let head = format!(
+            "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: 1\r\n\
+             x-intercept-tunnel-secret: {}\r\nx-intercept-tunnel-name: by-hand\r\nx-intercept-tunnel-instance: 1\r\n\r\n",
+            secret.expose()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(
+            answer.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut peer = Self(stream);
+        peer.send(SETTINGS, 0, 0, settings).await;
+        peer.until_headers_of(PULSE).await;
+        // `:status: 200` is the static table's eighth entry (RFC 7541 appendix A).
+        peer.send(HEADERS, END_HEADERS, PULSE, &[0x88]).await;
+        peer
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    /// Reads frames, acknowledging what wants it, until one of this kind on this stream is through.
+    async fn until_headers_of(&mut self, wanted: u32) {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let (kind, flags, stream) = (
+                head[3],
+                head[4],
+                u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+            );
+            let mut payload = vec![0; length as usize];
+            self.0.read_exact(&mut payload).await.unwrap();
+            match kind {
+                SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
+                PING if flags & ACK == 0 => self.send(PING, ACK, 0, &payload).await,
+                HEADERS if stream == wanted => return,
+                _ => assert!(kind != GOAWAY, "the relay gave up: {payload:?}"),
+            }
+        }
+    }
+
+    async fn reset(&mut self, reason: u32) {
+        self.send(RST_STREAM, 0, REQUEST, &reason.to_be_bytes())
+            .await;
+    }
+
+    async fn goodbye(&mut self, last: u32, reason: u32) {
+        let payload: Vec<u8> = last
+            .to_be_bytes()
+            .into_iter()
+            .chain(reason.to_be_bytes())
+            .collect();
+        self.send(GOAWAY, 0, 0, &payload).await;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Reset(u32),
+    Goodbye(u32, u32),
+    GoodbyeAndClose(u32, u32),
+    Close,
+}
+
+/// What a client gets when its request's stream ends like this; once without and once with a body that does not fit the first window.
+async fn ended(end: End, size: usize) -> Answer {
+    let relay = Relay::start().await;
+    let secret = Secret::random();
+    let mut peer = Peer::open(&relay, &secret, &[]).await;
+    let address = secret.address();
+    let mut client = h1(relay.data).await;
+    harness::tunnel::eventually("the tunnel is up", async || {
+        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+            .await
+            .contains("true")
+    })
+    .await;
+    let method = if size == 0 { "GET" } else { "POST" };
+    let sent = request(
+        method,
+        "/",
+        address.as_str(),
+        full(Bytes::from(vec![1; size])),
+    );
+    let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
+        peer.until_headers_of(REQUEST).await;
+        match end {
+            End::Reset(reason) => peer.reset(reason).await,
+            End::Goodbye(last, reason) => peer.goodbye(last, reason).await,
+            End::GoodbyeAndClose(last, reason) => {
+                peer.goodbye(last, reason).await;
+                peer.0.shutdown().await.unwrap();
+            }
+            End::Close => peer.0.shutdown().await.unwrap(),
+        }
+    });
+    answer
+}
+
+#[tokio::test]
+async fn only_a_refused_stream_and_a_number_left_out_of_a_goodbye_prove_that_nothing_was_processed()
+{
+    for (end, status) in [
+        (End::Reset(REFUSED_STREAM), 503),
+        (End::Goodbye(PULSE, NO_ERROR), 503),
+        (End::GoodbyeAndClose(PULSE, NO_ERROR), 503),
+        (End::Reset(CANCEL), 502),
+        (End::Reset(INTERNAL_ERROR), 502),
+        (End::Goodbye(PULSE, INTERNAL_ERROR), 502),
+        (End::GoodbyeAndClose(REQUEST, NO_ERROR), 502),
+        (End::Close, 502),
+    ] {
+        for size in [0, 100_000] {
+            let answer = within(harness::tunnel::SOON, ended(end, size)).await;
+            let mark = if status == 503 {
+                "x-intercept-unavailable"
+            } else {
+                "x-intercept-lost"
+            };
+            assert_eq!(answer.status.as_u16(), status, "{end:?} {size}: {answer:?}");
+            assert!(
+                answer.headers.contains_key(mark),
+                "{end:?} {size}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
+    let relay = Relay::start().await;
+    let secret = Secret::random();
+    // SETTINGS_MAX_CONCURRENT_STREAMS (3) = 3: the pulse and two requests.
+    let mut peer = Peer::open(&relay, &secret, &[0, 3, 0, 0, 0, 3]).await;
+    let address = secret.address();
+    tokio::spawn(async move { peer.until_headers_of(u32::MAX).await });
+    harness::tunnel::eventually("the tunnel is up", async || {
+        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+            .await
+            .contains("true")
+    })
+    .await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let sent = request("GET", "/", address.as_str(), full(""));
+        let mut client = h2(relay.data).await;
+        waiting.push(tokio::spawn(
+            async move { client.send(sent).await.map(|_| ()) },
+        ));
+    }
+    let asked = async || {
+        let answer = ask(
+            &mut h1(relay.data).await,
+            request("GET", "/", address.as_str(), full("")),
+        )
+        .await;
+        answer.header("x-intercept-unavailable").to_owned()
+    };
+    let busy = tokio::time::timeout(Duration::from_secs(5), async {
+        // The two above may not have arrived yet, in which case this one waits for its answer, gives up and asks again.
+        loop {
+            if let Ok(reason) = tokio::time::timeout(Duration::from_millis(500), asked()).await {
+                return reason;
+            }
+        }
+    });
+    assert_eq!(busy.await.expect("an answer at once"), "busy");
+    waiting.remove(0).abort();
+    harness::tunnel::eventually("a stream came free", async || {
+        tokio::time::timeout(Duration::from_millis(200), asked())
+            .await
+            .is_err()
+    })
+    .await;
+}

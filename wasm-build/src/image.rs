@@ -1,0 +1,114 @@
+//! OCI images, reproducible byte for byte: no time, no user, no order of a hash map in them. A kind of image (`filter`) says what is in it; `layer` packs
+//! files, `layout` writes the result. Pushing is left to skopeo or crane.
+
+pub mod filter;
+mod layer;
+mod layout;
+
+use std::fmt;
+use std::str::FromStr;
+
+use oci_spec::image::{ImageConfiguration, MediaType};
+use sha2::{Digest, Sha256};
+
+pub use layer::{File, Layer};
+pub use layout::{is_layout, write_layout};
+
+/// An image: everything that ends up in a layout, less names and digests.
+#[derive(Debug)]
+pub struct Image {
+    /// What a container runtime would want to know; it names the layers.
+    pub config: ImageConfiguration,
+    /// From the bottom up.
+    pub layers: Vec<Layer>,
+    /// Of the manifest, in the order of their keys.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// A blob with its media type.
+#[derive(Debug)]
+struct Blob {
+    media_type: MediaType,
+    bytes: Vec<u8>,
+}
+
+/// The name of an image inside a repository or layout, as the distribution specification has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag(String);
+
+/// Not a tag.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("expected a letter, digit or underscore, then at most 127 more of these, dots and dashes")]
+pub struct InvalidTag;
+
+impl FromStr for Tag {
+    type Err = InvalidTag;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTag> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        match text.as_bytes() {
+            [first, rest @ ..]
+                if is_word(*first)
+                    && rest.len() <= 127
+                    && rest
+                        .iter()
+                        .all(|byte| is_word(*byte) || b".-".contains(byte)) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(InvalidTag),
+        }
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The SHA-256 of some bytes in lower-case hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_what_a_registry_takes() {
+        for tag in ["1", "0.1.0", "v1.2.3-rc.1", "_x", &"a".repeat(128)] {
+            assert_eq!(
+                tag.parse::<Tag>()
+                    .map(|tag| tag.to_string())
+                    .ok()
+                    .as_deref(),
+                Some(tag)
+            );
+        }
+        for tag in [
+            "",
+            ".1",
+            "-1",
+            "a/b",
+            "a:b",
+            "1.0+dirty",
+            "ä",
+            &"a".repeat(129),
+        ] {
+            assert!(tag.parse::<Tag>().is_err(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn sha256_is_what_the_standard_says() {
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

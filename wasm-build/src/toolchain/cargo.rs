@@ -1,0 +1,214 @@
+//! Runs the inner cargo: the filter for wasm32, shut off from whatever environment the outer one left behind. Does not look at what comes out.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use super::{Std, TARGET, Toolchain};
+
+/// The package, the cargo profile, and the file that come out of it.
+const PACKAGE: &str = "intercept-filter";
+const PROFILE: &str = "wasm";
+const MODULE: &str = "intercept_filter.wasm";
+
+/// Where rustc reads the filter's commit from (`option_env!`).
+const COMMIT: &str = "INJECTOR_COMMIT";
+
+/// What of cargo's and rustc's environment is the user's and not the outer build's: where crates come from and how to get at them.
+const USERS_OWN: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_REGISTRY_",
+    "CARGO_SOURCE_",
+    "CARGO_TERM_",
+];
+
+/// Builds the filter and returns where its module is.
+pub fn build_filter(
+    checkout: &Path,
+    toolchain: &Toolchain,
+    commit: &str,
+) -> anyhow::Result<PathBuf> {
+    // Its own directory: the outer cargo may hold the lock of `target`.
+    let target_dir = checkout.join("target/wasm");
+    let mut cargo = clean_command(&toolchain.compiler.cargo);
+    cargo
+        .current_dir(checkout)
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            PACKAGE,
+            "--profile",
+            PROFILE,
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
+        .arg(&target_dir)
+        .env("RUSTC", &toolchain.compiler.rustc)
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            remap_flags(&machine_dirs(checkout, toolchain)),
+        )
+        .env(COMMIT, commit);
+    if let Std::FromSource { linker } = &toolchain.std {
+        // `-Zbuild-std` is unstable, hence the bootstrap switch on a stable compiler.
+        cargo
+            .args(["-Zbuild-std=std,panic_abort"])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    }
+    let status = cargo
+        .status()
+        .with_context(|| format!("run {}", toolchain.compiler.cargo.display()))?;
+    if !status.success() {
+        bail!("cargo could not build {PACKAGE} for {TARGET} ({status})");
+    }
+    Ok(target_dir.join(TARGET).join(PROFILE).join(MODULE))
+}
+
+/// A directory that is somewhere else on every machine.
+pub struct MachineDir {
+    dir: PathBuf,
+    /// What stands for it in the module.
+    name: &'static str,
+    /// The directory below it that holds sources.
+    sources: &'static str,
+}
+
+impl MachineDir {
+    /// A path that no module may contain. With the sources below it, since a checkout in `/src`, by itself, would be found in `rustc/library/std/src` too.
+    pub fn telltale(&self) -> PathBuf {
+        self.dir.join(self.sources)
+    }
+
+    fn remap_flag(&self) -> String {
+        format!("--remap-path-prefix={}={}", self.dir.display(), self.name)
+    }
+}
+
+/// The directories that rustc reads sources from, and would name in panic messages.
+pub fn machine_dirs(checkout: &Path, toolchain: &Toolchain) -> Vec<MachineDir> {
+    let rust_source = toolchain.compiler.sysroot.join("lib/rustlib/src/rust");
+    let mut dirs = vec![
+        MachineDir {
+            dir: checkout.to_owned(),
+            name: "injector",
+            sources: "filter",
+        },
+        MachineDir {
+            dir: rust_source,
+            name: "rustc",
+            sources: "library",
+        },
+    ];
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    if let Some(dir) = home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))) {
+        dirs.push(MachineDir {
+            dir,
+            name: "cargo",
+            sources: "registry",
+        });
+    }
+    dirs
+}
+
+/// Joined by cargo's own separator, so that a path may hold blanks.
+fn remap_flags(dirs: &[MachineDir]) -> String {
+    dirs.iter()
+        .map(MachineDir::remap_flag)
+        .collect::<Vec<_>>()
+        .join("\x1f")
+}
+
+/// A command that does not see what `cargo run` and rustup set for the outer build: another compiler, its flags, its directories, its job server.
+pub fn clean_command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_outer(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn is_outer(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    let of_cargo = name == "CARGO" || name.starts_with("CARGO_");
+    let of_rustc =
+        name.starts_with("RUSTC") || name.starts_with("RUSTFLAGS") || name.starts_with("RUSTDOC");
+    let of_rustup = name == "RUSTUP_TOOLCHAIN" || name == "RUST_RECURSION_COUNT";
+    of_rustc || of_rustup || (of_cargo && !USERS_OWN.iter().any(|own| name.starts_with(own)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_outer_build_sets_does_not_reach_the_inner_one() {
+        for name in [
+            "CARGO",
+            "CARGO_MAKEFLAGS",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_TARGET_DIR",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_PROFILE_WASM_OPT_LEVEL",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "RUSTC_BOOTSTRAP",
+            "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "RUST_RECURSION_COUNT",
+        ] {
+            assert!(is_outer(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_users_own_does() {
+        for name in [
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_HTTP_PROXY",
+            "CARGO_REGISTRIES_X_INDEX",
+            "RUSTUP_HOME",
+            "RUST_BACKTRACE",
+            "PATH",
+            "HOME",
+        ] {
+            assert!(!is_outer(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn machine_paths_are_remapped_even_with_blanks_in_them() {
+        let dir = |dir: &str, name, sources| MachineDir {
+            dir: dir.into(),
+            name,
+            sources,
+        };
+        let dirs = [
+            dir("/my code/injector", "injector", "filter"),
+            dir("/c", "cargo", "registry"),
+        ];
+        let flags = remap_flags(&dirs);
+        assert_eq!(
+            flags,
+            "--remap-path-prefix=/my code/injector=injector\x1f--remap-path-prefix=/c=cargo"
+        );
+        assert_eq!(
+            dirs.map(|dir| dir.telltale()),
+            [
+                Path::new("/my code/injector/filter"),
+                Path::new("/c/registry")
+            ]
+        );
+    }
+}
