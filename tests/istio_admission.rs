@@ -673,6 +673,13 @@ fn who_may_update_is_not_held() {
     stage.delete(operator, &plugin(), true).must_pass();
     let controller = "system:serviceaccount:kube-system:namespace-controller";
     stage.delete(controller, &plugin(), true).must_pass();
+    // As that controller does it when a namespace goes: the whole collection, which has no name.
+    let path = format!(
+        "/apis/networking.istio.io/v1alpha3/namespaces/{}/envoyfilters",
+        stage.namespace
+    );
+    stage.api.delete_collection(controller, &path).must_pass();
+    assert!(!stage.api.has(&stage.namespace, "envoyfilter", &plugin()));
 }
 
 #[test]
