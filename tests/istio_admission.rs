@@ -201,6 +201,7 @@ fn a_developer_changes_their_own_entries_and_nothing_else_of_a_plugin() {
             other(&|entry| entry.cluster = shared_cluster(0, 9090)),
         ),
         ("expected a DNS label", add("Bob|2", &entry("Bob|2", BOB))),
+        // A list with every name in it: nothing seems to be missing, so this policy alone refuses.
         (
             map,
             json!({"spec": {"pluginConfig": {"intercepts": ["orders-alice", name]}}}),

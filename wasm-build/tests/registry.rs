@@ -69,10 +69,10 @@ fn wait_for_address(log: &Path, process: &mut Child) -> String {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let text = fs::read_to_string(log).unwrap();
-        if let Some((_, rest)) = text.split_once("listening on ") {
-            if let Some((address, _)) = rest.split_once(['"', ',']) {
-                return address.to_owned();
-            }
+        if let Some((_, rest)) = text.split_once("listening on ")
+            && let Some((address, _)) = rest.split_once(['"', ','])
+        {
+            return address.to_owned();
         }
         let ended = process.try_wait().unwrap();
         if ended.is_some() || Instant::now() > deadline {

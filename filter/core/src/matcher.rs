@@ -166,7 +166,7 @@ impl HeaderNames {
     }
 
     fn id(&mut self, name: &str) -> HeaderId {
-        let name = name.to_ascii_lowercase();
+        let name = header_key(name);
         if let Some(id) = self.ids.get(&name) {
             return *id;
         }
@@ -174,6 +174,14 @@ impl HeaderNames {
         self.names.push(name.clone());
         self.ids.insert(name, id);
         id
+    }
+}
+
+/// The one name under which a header is asked for: lower case, and `:authority` for `host`, which Envoy takes for the same.
+pub fn header_key(name: &str) -> String {
+    match name.to_ascii_lowercase() {
+        name if name == "host" => ":authority".to_owned(),
+        name => name,
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! Everything binds port 0 or a [`ports::Port`] held for the test, so that tests run side by side. Guards end what they started, and on failure print what it logged.
 
+mod answer;
 pub mod app;
 pub mod binaries;
-pub mod bootstrap;
 pub mod client;
 pub mod command;
 pub mod envoy;
@@ -13,10 +13,12 @@ pub mod grpc;
 pub mod intercept;
 pub mod load;
 pub mod mesh;
+pub mod plan;
 pub mod plugin;
 pub mod ports;
 pub mod raw;
 pub mod recorder;
+pub mod sandbox;
 pub mod tunnel;
 pub mod wait;
 pub mod websocket;

@@ -11,16 +11,25 @@ use crate::client::{Ask, Client};
 /// What became of a load.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Answers in 200–299, by who made them.
-    pub by: BTreeMap<String, usize>,
+    /// Answers in 200–299, by request id: who made them.
+    pub answers: BTreeMap<usize, String>,
     /// Everything else, as the client saw it, by request id.
     pub errors: BTreeMap<usize, String>,
 }
 
 impl Outcome {
-    /// How many were answered well.
-    pub fn answered(&self) -> usize {
-        self.by.values().sum()
+    /// How many were answered well, by whom.
+    pub fn by(&self) -> BTreeMap<&str, usize> {
+        let mut by = BTreeMap::new();
+        for name in self.answers.values() {
+            *by.entry(name.as_str()).or_default() += 1;
+        }
+        by
+    }
+
+    /// How many that one answered well.
+    pub fn answered_by(&self, name: &str) -> usize {
+        self.by().get(name).copied().unwrap_or_default()
     }
 
     /// Panics with the errors if there is any.
@@ -30,7 +39,7 @@ impl Outcome {
             self.errors.is_empty(),
             "{} client errors beside {:?}, among them {first:?}",
             self.errors.len(),
-            self.by
+            self.by()
         );
     }
 }
@@ -103,15 +112,12 @@ impl Load {
     /// Waits for the last answer.
     pub async fn finish(self) -> Outcome {
         let outcomes = self.workers.join_all().await;
-        outcomes
-            .into_iter()
-            .fold(Outcome::default(), |mut sum, one| {
-                for (name, count) in one.by {
-                    *sum.by.entry(name).or_default() += count;
-                }
-                sum.errors.extend(one.errors);
-                sum
-            })
+        let mut sum = Outcome::default();
+        for outcome in outcomes {
+            sum.answers.extend(outcome.answers);
+            sum.errors.extend(outcome.errors);
+        }
+        sum
     }
 }
 
@@ -119,7 +125,7 @@ impl Outcome {
     fn add(&mut self, number: usize, answer: Result<crate::client::Answer, crate::app::BoxError>) {
         match answer {
             Ok(answer) if answer.status.is_success() => {
-                *self.by.entry(answer.by().to_owned()).or_default() += 1;
+                self.answers.insert(number, answer.by().to_owned());
             }
             Ok(answer) => {
                 let error = format!("{} {:?} {:?}", answer.status, answer.headers, answer.body);

@@ -1,5 +1,6 @@
 //! What a plain Envoy is given, as an operator and Envoy read it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use intercept_core::{Document, Intercept, Limits, MatchHeader, SCHEMA_VERSION};

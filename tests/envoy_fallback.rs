@@ -1,0 +1,445 @@
+//! What becomes of a matched request when the developer's side cannot take it, on every supported Envoy. Every request is counted at the developer's server *and* at
+//! the app: nothing that is not safe ever runs twice, and nothing that was answered is ever repeated.
+
+use harness::app::{App, Do};
+use harness::binaries::ENVOYS;
+use harness::client::{Ask, collect};
+use harness::grpc::Grpc;
+use harness::intercept::Intercept;
+use harness::load::{self, Load, Outcome};
+use harness::mesh::{Mesh, Plan};
+use harness::ports::Port;
+use harness::wait;
+use injector::manifest::facts::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Each of these runs on each Envoy.
+macro_rules! on_each_envoy {
+    ($($version:ident = $place:literal),*: $tests:tt) => {
+        $(mod $version { on_each_envoy!(@ $place $tests); })*
+    };
+    (@ $place:literal [$($test:ident),* $(,)?]) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            super::$test(super::ENVOYS[$place]).await;
+        })*
+    };
+}
+
+on_each_envoy!(envoy_1_37_0 = 0, envoy_1_39_3 = 1, envoy_1_40_0 = 2: [
+    nothing_listens_on_the_developers_port,
+    the_cli_was_killed,
+    the_relay_was_killed,
+    the_cli_is_killed_under_gets,
+    the_relay_is_killed_under_gets,
+    the_cli_is_killed_under_posts,
+    the_relay_is_killed_under_posts,
+    the_developers_own_errors_pass,
+    a_server_that_dies_mid_request_loses_only_what_is_not_safe,
+    a_cli_that_dies_mid_request_loses_only_what_is_not_safe,
+    a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_runs_twice,
+    grpc_falls_back_and_a_lost_call_is_not_repeatable,
+    a_client_that_waits_for_100_continue_falls_back,
+]);
+
+const MATCHES: (&str, &str) = ("coder", "Bob");
+
+/// The app, the developer's server, and the mesh.
+async fn stage(version: &str) -> (App, App, Mesh) {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::of(&app).on(version).start().await;
+    (app, server, mesh)
+}
+
+async fn intercept(mesh: &Mesh, server: &App) -> Intercept {
+    let bob = mesh.intercept(server, &["--http-header=Coder=Bob"]).await;
+    wait::until("the server gets what matches", async || {
+        mesh.h1().get("/", &[MATCHES]).await.by() == "server"
+    })
+    .await;
+    bob
+}
+
+fn get() -> Ask {
+    Ask::get("/").header(MATCHES.0, MATCHES.1)
+}
+
+fn post() -> Ask {
+    Ask::post("/", 100_000).header(MATCHES.0, MATCHES.1)
+}
+
+/// How many at once, how many in all, and what the app does: at 64 it is slow, so that all of them wait at the same time.
+const LOADS: [(usize, usize, Do); 3] = [
+    (1, 15, Do::Tell),
+    (8, 80, Do::Tell),
+    (64, 192, Do::Sleep(300)),
+];
+
+/// Sends every load of GETs and POSTs; each request must be answered by the app, which ran it once, while the server has seen none.
+async fn assert_all_fall_back(app: &App, server: &App, mesh: &Mesh) {
+    let client = mesh.h1();
+    let mut sent = 0;
+    for (workers, count, what) in LOADS {
+        for (method, ask) in [("get", get()), ("post", post())] {
+            let name = format!("{method}-{workers}-");
+            let prefix = name.clone();
+            let outcome = load::run(&client, workers, count, move |number| {
+                ask.clone()
+                    .to(what)
+                    .header("load", format!("{prefix}{number}"))
+            })
+            .await;
+            outcome.assert_no_errors();
+            assert_eq!(
+                outcome.answered_by("app"),
+                count,
+                "{name}: {:?}",
+                outcome.by()
+            );
+            sent += count;
+        }
+    }
+    let executed: Vec<String> = app
+        .seen()
+        .iter()
+        .filter_map(|request| Some(request.headers.get("load")?.to_str().ok()?.to_owned()))
+        .collect();
+    let mut distinct = executed.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(
+        (executed.len(), distinct.len()),
+        (sent, sent),
+        "each ran once at the app"
+    );
+    assert!(
+        server
+            .seen()
+            .iter()
+            .all(|request| !request.headers.contains_key("load"))
+    );
+}
+
+async fn nothing_listens_on_the_developers_port(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let silent = Port::reserve();
+    let port = silent.number().to_string();
+    let _bob = mesh
+        .developer("bob")
+        .intercept_port(&port, &["--http-header=Coder=Bob"])
+        .await;
+    assert_all_fall_back(&app, &server, &mesh).await;
+    let answer = mesh.h1().must(get()).await;
+    assert_eq!(answer.header("x-intercept"), Some("orders-bob"));
+    assert_eq!(answer.header("x-intercept-served-by"), None);
+    assert_eq!(answer.header("x-intercept-unavailable"), None);
+}
+
+async fn the_cli_was_killed(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    bob.process.kill();
+    assert_all_fall_back(&app, &server, &mesh).await;
+}
+
+async fn the_relay_was_killed(version: &str) {
+    let (app, server, mut mesh) = stage(version).await;
+    let _bob = intercept(&mesh, &server).await;
+    mesh.relay().kill();
+    // A request that Envoy writes to a connection whose end it has not noticed yet is under way: that is the next test's.
+    wait::until("Envoy has noticed", async || {
+        mesh.envoy
+            .stat("intercept-relay|http.upstream_cx_active")
+            .await
+            == 0
+    })
+    .await;
+    assert_all_fall_back(&app, &server, &mesh).await;
+
+    // And back: the CLI, which still runs, finds the new relay.
+    mesh.restart_relay().await;
+    wait::until("the server gets what matches again", async || {
+        mesh.h1().get("/", &[MATCHES]).await.by() == "server"
+    })
+    .await;
+}
+
+/// Runs a load that `end` hits in the middle.
+async fn interrupted(mesh: &Mesh, server: &App, ask: Ask, end: impl AsyncFnOnce()) -> Outcome {
+    let load = Load::start(&mesh.h1(), 8, usize::MAX, move |_| {
+        ask.clone().to(Do::Sleep(5))
+    });
+    let begun = server.total();
+    wait::until("the server is busy", async || server.total() > begun + 50).await;
+    end().await;
+    let sent = load.sent();
+    wait::until("more were sent", async || load.sent() > sent + 100).await;
+    load.stop().await
+}
+
+/// Holds the counts of both sides against what the client was told.
+fn assert_exact(outcome: &Outcome, app: &App, server: &App, is_safe: bool) {
+    let (at_app, at_server) = (app.executed(), server.executed());
+    let count = |counts: &std::collections::BTreeMap<String, usize>, id: usize| {
+        counts.get(&id.to_string()).copied().unwrap_or_default()
+    };
+    for (id, by) in &outcome.answers {
+        let (app, server) = (count(&at_app, *id), count(&at_server, *id));
+        match by.as_str() {
+            "server" => assert_eq!((app, server), (0, 1), "{id} was answered by the server"),
+            "app" if is_safe => assert!(
+                app == 1 && server <= 1,
+                "{id} was answered by the app: {app}, {server}"
+            ),
+            "app" => assert_eq!((app, server), (1, 0), "{id} was answered by the app"),
+            other => panic!("{id} was answered by {other}"),
+        }
+    }
+    for (id, error) in &outcome.errors {
+        let (app, server) = (count(&at_app, *id), count(&at_server, *id));
+        assert!(
+            app == 0 && server <= 1,
+            "{id} ran {app} times at the app and {server} at the server: {error}"
+        );
+    }
+    assert!(
+        outcome.answered_by("server") > 20 && outcome.answered_by("app") > 20,
+        "{:?}",
+        outcome.by()
+    );
+}
+
+async fn the_cli_is_killed_under_gets(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let outcome = interrupted(&mesh, &server, get(), async || bob.process.kill()).await;
+    outcome.assert_no_errors();
+    assert_exact(&outcome, &app, &server, true);
+}
+
+async fn the_relay_is_killed_under_gets(version: &str) {
+    let (app, server, mut mesh) = stage(version).await;
+    let _bob = intercept(&mesh, &server).await;
+    let mut relay = mesh.take_relay();
+    let outcome = interrupted(&mesh, &server, get(), async || relay.kill()).await;
+    outcome.assert_no_errors();
+    assert_exact(&outcome, &app, &server, true);
+}
+
+async fn the_cli_is_killed_under_posts(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let outcome = interrupted(&mesh, &server, post(), async || bob.process.kill()).await;
+    assert_exact(&outcome, &app, &server, false);
+    assert!(
+        outcome.errors.len() <= 8,
+        "more than were under way: {:?}",
+        outcome.errors
+    );
+    for error in outcome.errors.values() {
+        assert!(
+            error.contains("502") && error.contains("x-intercept-error"),
+            "{error}"
+        );
+    }
+}
+
+async fn the_relay_is_killed_under_posts(version: &str) {
+    let (app, server, mut mesh) = stage(version).await;
+    let _bob = intercept(&mesh, &server).await;
+    let mut relay = mesh.take_relay();
+    let outcome = interrupted(&mesh, &server, post(), async || relay.kill()).await;
+    assert_exact(&outcome, &app, &server, false);
+    assert!(
+        outcome.errors.len() <= 8,
+        "more than were under way: {:?}",
+        outcome.errors
+    );
+}
+
+async fn the_developers_own_errors_pass(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let _bob = intercept(&mesh, &server).await;
+    let client = mesh.h1();
+    for status in [500, 502, 503, 504, 429, 403, 431] {
+        for (method, ask) in [("get", get()), ("post", post())] {
+            let id = format!("{method}-{status}");
+            let answer = client.must(ask.id(&id).to(Do::Status(status))).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.by()),
+                (status, "server"),
+                "{id}"
+            );
+            assert_eq!(
+                answer.header("x-intercept-served-by"),
+                Some("orders-bob"),
+                "{id}"
+            );
+            assert_eq!(
+                (server.executed_id(&id), app.executed_id(&id)),
+                (1, 0),
+                "{id}"
+            );
+        }
+    }
+}
+
+/// A GET and a POST that `end` hits while the server has them: the GET is answered by the app, the POST by an error that says so.
+async fn assert_lost(app: &App, server: &App, mesh: &Mesh, what: Do, end: impl AsyncFnOnce()) {
+    let client = mesh.h1();
+    let (safe, lost) = (get().id("safe").to(what), post().id("lost").to(what));
+    let (safe, lost, ()) = tokio::join!(client.ask(safe), client.ask(lost), async {
+        wait::until("the server has both", async || {
+            server.executed_id("safe") == 1 && server.executed_id("lost") == 1
+        })
+        .await;
+        end().await;
+    });
+    let (safe, lost) = (safe.expect("an answer"), lost.expect("an answer"));
+    assert_eq!((safe.status.as_u16(), safe.by()), (200, "app"));
+    assert_eq!(
+        (server.executed_id("safe"), app.executed_id("safe")),
+        (1, 1)
+    );
+    assert_eq!(safe.header("x-intercept-lost"), None);
+    assert_eq!((lost.status.as_u16(), lost.by()), (502, "nobody"));
+    assert!(
+        lost.header("x-intercept-error").is_some(),
+        "{:?}",
+        lost.headers
+    );
+    assert_eq!(lost.header("x-intercept"), Some("orders-bob"));
+    assert_eq!(lost.header("x-intercept-lost"), None);
+    assert_eq!(
+        (server.executed_id("lost"), app.executed_id("lost")),
+        (1, 0)
+    );
+}
+
+async fn a_server_that_dies_mid_request_loses_only_what_is_not_safe(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let _bob = intercept(&mesh, &server).await;
+    // The app, asked second, is to answer: it must not die of the same request.
+    let hold = Do::HoldAt("server");
+    assert_lost(&app, &server, &mesh, hold, async || server.kill()).await;
+}
+
+async fn a_cli_that_dies_mid_request_loses_only_what_is_not_safe(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let hold = Do::HoldAt("server");
+    assert_lost(&app, &server, &mesh, hold, async || bob.process.kill()).await;
+}
+
+async fn a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_runs_twice(
+    version: &str,
+) {
+    const BUFFER: usize = 1 << 20;
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let client = mesh.h1();
+    let ask = |length: usize, id: &str| Ask::post("/", length).header(MATCHES.0, MATCHES.1).id(id);
+    let answer = client.must(ask(5 * BUFFER, "live")).await;
+    assert_eq!(
+        (answer.by(), answer.seen().length),
+        ("server", 5 * BUFFER as u64)
+    );
+
+    bob.process.kill();
+    for number in 0..5 {
+        let id = format!("fits-{number}");
+        let answer = client.must(ask(BUFFER, &id)).await;
+        assert_eq!(
+            (answer.by(), answer.seen().length),
+            ("app", BUFFER as u64),
+            "{id}"
+        );
+        assert_eq!(
+            (app.executed_id(&id), server.executed_id(&id)),
+            (1, 0),
+            "{id}"
+        );
+        let id = format!("large-{number}");
+        // Envoy may refuse it, or may have had the answer before the buffer was full: what counts is that it runs once at most.
+        if let Ok(response) = client.open(ask(3 * BUFFER, &id)).await {
+            let answer = collect(response).await;
+            let is_whole = answer.is_ok_and(|answer| answer.status == 200);
+            assert_eq!(app.executed_id(&id), usize::from(is_whole), "{id}");
+        }
+        assert!(
+            app.executed_id(&id) <= 1 && server.executed_id(&id) == 0,
+            "{id}"
+        );
+    }
+}
+
+async fn grpc_falls_back_and_a_lost_call_is_not_repeatable(version: &str) {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::at(app.addr(), Protocol::Grpc)
+        .on(version)
+        .start()
+        .await;
+    let mut bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    let grpc = Grpc::new(mesh.addr(), &[MATCHES]);
+    wait::until("the server gets what matches", async || {
+        grpc.unary().await.is_ok_and(|by| by == "server")
+    })
+    .await;
+
+    let held = harness::app::TEST_DO;
+    let hold = Do::HoldAt("server").to_string();
+    let lost = Grpc::new(mesh.addr(), &[MATCHES, (held, &hold), ("test-id", "lost")]);
+    let (lost, ()) = tokio::join!(lost.unary(), async {
+        wait::until("the server has the call", async || {
+            server.executed_id("lost") == 1
+        })
+        .await;
+        bob.process.kill();
+    });
+    let status = lost.expect_err("the call was under way");
+    assert_eq!(status.code(), tonic::Code::Internal, "{status:?}");
+    assert_eq!(
+        (server.executed_id("lost"), app.executed_id("lost")),
+        (1, 0)
+    );
+
+    let before = app.total();
+    assert_eq!(grpc.unary().await.expect("an answer"), "app");
+    assert_eq!(grpc.server_stream().await.expect("an answer"), "app");
+    assert_eq!(grpc.ping_pong(20).await.expect("an answer"), "app");
+    assert_eq!(app.total() - before, 3, "each ran once");
+}
+
+/// Sends the head, the body only once told to go on, and returns what came then.
+async fn expect_100(mesh: &Mesh) -> String {
+    let head = "POST / HTTP/1.1\r\nhost: orders\r\ncoder: Bob\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut stream = TcpStream::connect(mesh.addr()).await.expect("a listener");
+    stream.write_all(head.as_bytes()).await.expect("open");
+    let mut interim = [0; 25];
+    let reading = stream.read_exact(&mut interim);
+    let read = tokio::time::timeout(wait::DEADLINE, reading).await;
+    read.expect("told in time").expect("open");
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
+}
+
+async fn a_client_that_waits_for_100_continue_falls_back(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let answer = expect_100(&mesh).await;
+    assert!(answer.contains("answered-by: server"), "{answer}");
+    server.kill();
+    let answer = expect_100(&mesh).await;
+    assert!(
+        answer.contains("answered-by: app"),
+        "nothing listens: {answer}"
+    );
+    bob.process.kill();
+    let answer = expect_100(&mesh).await;
+    assert!(answer.contains("answered-by: app"), "no tunnel: {answer}");
+    assert_eq!(app.total(), 2);
+}

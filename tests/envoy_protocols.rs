@@ -1,0 +1,185 @@
+//! Every protocol through Envoy, relay and tunnel to the developer's server, beside the same through Envoy to the app.
+
+use bytes::Bytes;
+use harness::app::{App, Do};
+use harness::client::{Ask, collect};
+use harness::grpc::Grpc;
+use harness::mesh::{Mesh, Plan};
+use harness::wait;
+use harness::websocket::Socket;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use injector::manifest::facts::Protocol;
+
+const MATCHES: (&str, &str) = ("coder", "Bob");
+/// With and without the header, and who answers.
+const BOTH: [(&[(&str, &str)], &str); 2] = [(&[MATCHES], "server"), (&[], "app")];
+
+/// The app, the developer's server, the mesh, and a live intercept.
+async fn stage(protocol: Protocol) -> (App, App, Mesh, harness::intercept::Intercept) {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::at(app.addr(), protocol).start().await;
+    let bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    (app, server, mesh, bob)
+}
+
+fn with(ask: Ask, headers: &[(&str, &str)]) -> Ask {
+    headers
+        .iter()
+        .fold(ask, |ask, (name, value)| ask.header(name, value))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_1_and_http_2_clients_are_served_on_every_kind_of_port() {
+    for protocol in [Protocol::Http, Protocol::Http2, Protocol::Auto] {
+        let (_app, _server, mesh, _bob) = stage(protocol).await;
+        for client in [mesh.h1(), mesh.h2c()] {
+            for (headers, by) in BOTH {
+                let ask = with(Ask::post("/a/b?c=d", 300_000), headers);
+                let hash = harness::app::sha256(ask.body());
+                let answer = client.must(ask).await;
+                assert_eq!(
+                    (answer.status.as_u16(), answer.by()),
+                    (200, by),
+                    "{protocol:?}"
+                );
+                let seen = answer.seen();
+                assert_eq!((seen.method.as_str(), seen.length), ("POST", 300_000));
+                assert!(seen.path.ends_with("/a/b?c=d"), "{}", seen.path);
+                assert_eq!(seen.sha256, hash);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_calls_of_every_kind_reach_the_developers_server() {
+    let (_app, _server, mesh, _bob) = stage(Protocol::Grpc).await;
+    for (headers, by) in BOTH {
+        let grpc = Grpc::new(mesh.addr(), headers);
+        assert_eq!(grpc.unary().await.expect("an answer"), by);
+        assert_eq!(grpc.server_stream().await.expect("an answer"), by);
+        assert_eq!(grpc.ping_pong(50).await.expect("answers"), by);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_pass_both_ways() {
+    let (_app, _server, mesh, _bob) = stage(Protocol::Http2).await;
+    for (headers, by) in BOTH {
+        let answer = mesh
+            .h2c()
+            .must(with(Ask::get("/"), headers).to(Do::Trailers))
+            .await;
+        assert_eq!(&answer.body[..], b"one two three");
+        let trailers = answer.trailers.expect("trailers of the answer");
+        assert_eq!(trailers["test-trailer"], by);
+
+        // What is echoed went to the server as trailers of the request.
+        let mut sent = http::HeaderMap::new();
+        sent.insert("test-sent", http::HeaderValue::from_static("yes"));
+        let frames = [
+            Frame::data(Bytes::from_static(b"body")),
+            Frame::trailers(sent),
+        ];
+        let body = StreamBody::new(tokio_stream::iter(frames.map(Ok))).boxed_unsync();
+        let ask = with(Ask::post("/", 0), headers).to(Do::Echo);
+        let answer = mesh.h2c().open_with(ask, body).await.expect("an answer");
+        let answer = collect(answer).await.expect("a whole answer");
+        assert_eq!((answer.by(), &answer.body[..]), (by, &b"body"[..]));
+        let trailers = answer.trailers.expect("trailers of the request");
+        assert_eq!(trailers["test-sent"], "yes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_reach_the_developers_server_and_fall_back() {
+    let (_app, _server, mesh, mut bob) = stage(Protocol::Http).await;
+    for (headers, by) in BOTH {
+        let mut socket = Socket::open(mesh.addr(), headers).await.expect("a socket");
+        assert_eq!(socket.answered_by(), by);
+        for text in ["hello", "", &"x".repeat(200_000)] {
+            assert_eq!(socket.ask(text).await.expect("open"), text);
+        }
+        socket.close().await.expect("a clean end");
+    }
+    bob.process.kill();
+    let mut socket = Socket::open(mesh.addr(), &[MATCHES])
+        .await
+        .expect("a socket");
+    assert_eq!(socket.answered_by(), "app");
+    assert_eq!(
+        socket.ask("still there").await.expect("open"),
+        "still there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_arrives_as_it_is_sent() {
+    let (app, server, mesh, _bob) = stage(Protocol::Http).await;
+    for ((headers, by), sender) in BOTH.into_iter().zip([&server, &app]) {
+        let ask = with(Ask::get("/"), headers).to(Do::Events);
+        let response = mesh.h1().open(ask).await.expect("a head before any event");
+        assert_eq!(response.headers()["answered-by"], by);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let mut events = response.into_body();
+        for number in 0..20 {
+            assert_eq!(sender.say(&number.to_string()), 1);
+            let frame = events.frame().await.expect("open").expect("whole");
+            let text = frame.into_data().expect("data");
+            assert_eq!(text, format!("data: {number}\n\n"));
+        }
+        // Who stops listening is noticed at the other end.
+        drop(events);
+        wait::until("nobody listens any more", async || {
+            sender.say("anybody?") == 0
+        })
+        .await;
+    }
+}
+
+/// Bytes of the large body.
+const GIB: u64 = 1 << 30;
+/// What neither end of the tunnel may ever hold, in KiB. A window per direction and tunnel is 64 MiB at most.
+const MOST_MEMORY: u64 = 96 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_passes_both_ways_in_little_memory() {
+    const CHUNK: usize = 1 << 16;
+    let (_app, _server, mut mesh, bob) = stage(Protocol::Http).await;
+    // 251 is prime to every chunk's size: a chunk lost, repeated or moved shows.
+    let pattern: Bytes = (0..2 * CHUNK)
+        .map(|place| u8::try_from(place % 251).expect("below 251"))
+        .collect();
+    let at = {
+        let pattern = pattern.clone();
+        move |offset: u64, length: usize| {
+            let start = usize::try_from(offset % 251).expect("below 251");
+            pattern.slice(start..start + length)
+        }
+    };
+    let chunks = {
+        let at = at.clone();
+        (0..GIB / CHUNK as u64).map(move |number| Ok(Frame::data(at(number * CHUNK as u64, CHUNK))))
+    };
+    let body = StreamBody::new(tokio_stream::iter(chunks)).boxed_unsync();
+    let ask = Ask::post("/", 0).header(MATCHES.0, MATCHES.1).to(Do::Echo);
+    let response = mesh.h1().open_with(ask, body).await.expect("an answer");
+    assert_eq!(response.headers()["answered-by"], "server");
+    let (mut body, mut offset) = (response.into_body(), 0);
+    while let Some(frame) = body.frame().await {
+        let data = frame.expect("whole").into_data().expect("no trailers");
+        for part in data.chunks(CHUNK) {
+            assert!(at(offset, part.len()) == part, "changed at {offset}");
+            offset += part.len() as u64;
+        }
+    }
+    assert_eq!(offset, GIB);
+    for (name, peak) in [
+        ("the relay", mesh.relay().peak_memory_kib()),
+        ("the CLI", bob.process.peak_memory_kib()),
+    ] {
+        println!("{name} held at most {} MiB", peak / 1024);
+        assert!(peak < MOST_MEMORY, "{name} held {peak} KiB");
+    }
+}

@@ -1,0 +1,125 @@
+//! `injector sandbox` as a newcomer runs it: in a home and a directory for temporary files of its own, so that whatever it leaves behind is seen.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::binaries;
+use crate::command::Process;
+use crate::intercept::Developer;
+use crate::ports::Port;
+
+/// A sandbox that runs. Killed when dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The process.
+    pub process: Process,
+    envoy: PathBuf,
+    url: String,
+    dir: TempDir,
+}
+
+impl Sandbox {
+    /// Starts one on a free port and reads what it prints. Without a port, all would take the usual one or the next free one, and a test could not say whose it is.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["tmp", "home"] {
+            std::fs::create_dir(dir.path().join(name)).expect("a writable directory");
+        }
+        let port = Port::reserve().number().to_string();
+        let mut command = Command::new(binaries::injector());
+        command
+            .args(["sandbox", "--port", &port])
+            .current_dir(dir.path())
+            .env("ENVOY", binaries::envoy(binaries::ENVOY))
+            .env("INJECTOR_FILTER", binaries::filter())
+            .env("HOME", dir.path().join("home"))
+            .env("TMPDIR", dir.path().join("tmp"))
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("INJECTOR_ENVOY");
+        let mut process = Process::start("sandbox", dir.path(), command);
+        let (envoy, url) = process
+            .wait_output_with("says what to type", |output| {
+                let line = |start: &str| {
+                    output
+                        .lines()
+                        .find_map(|line| Some(line.trim().strip_prefix(start)?.to_owned()))
+                };
+                let envoy = line("export INJECTOR_ENVOY=")?;
+                let url = line("curl http://").map(|rest| format!("http://{rest}"))?;
+                // The last line of all.
+                output.contains("curl -H").then_some((envoy, url))
+            })
+            .await;
+        let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
+        Self {
+            process,
+            envoy: PathBuf::from(envoy.trim_matches('\'')),
+            url: origin,
+            dir,
+        }
+    }
+
+    /// Where the service answers, without a path.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> std::net::SocketAddr {
+        let host = self.url.trim_start_matches("http://");
+        host.parse().expect("an address")
+    }
+
+    /// A developer in another terminal, where the printed line was pasted.
+    pub fn developer(&self, name: &str) -> Developer {
+        Developer::new(name, &self.envoy, self.dir.path())
+    }
+
+    /// The files that it has made for itself, and nobody else.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tmp = std::fs::read_dir(self.dir.path().join("tmp")).expect("a directory");
+        tmp.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// All processes that it has started, and theirs.
+    pub fn descendants(&self) -> Vec<u32> {
+        descendants(self.process.id())
+    }
+}
+
+/// From `/proc/PID/stat`: the parent stands two fields after the name in parentheses.
+fn descendants(of: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").expect("/proc");
+    let parents: Vec<(u32, u32)> = all
+        .filter_map(|entry| {
+            let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            Some((id, parent.parse().ok()?))
+        })
+        .collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while next < found.len() {
+        let parent = found[next];
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(id, _)| *id),
+        );
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Does that process still run? A zombie does not.
+pub fn is_running(id: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    })
+}
