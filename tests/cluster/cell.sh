@@ -115,7 +115,7 @@ cell_mount() {
 cell_first() {
   local unshare children
   read -r unshare <"$run/cell"
-  read -r children <"/proc/$unshare/task/$unshare/children"
+  read -r children <"/proc/$unshare/task/$unshare/children" || [ -n "$children" ] # the line has no end
   echo "${children% }"
 }
 
