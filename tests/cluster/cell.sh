@@ -15,7 +15,7 @@ kernel_settings=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel
 cgroup_roots() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/self/mounts; }
 
 cgroup_create() {
-  local root file controllers
+  local root file
   while read -r root; do
     mkdir -p "$root/$cgroup/system"
     # v1 (in v2 the root has no such files): a cpuset takes no process before it has processors and memory
@@ -25,12 +25,20 @@ cgroup_create() {
         cat "$root/$file" >"$root/$cgroup/system/$file"
       fi
     done
-    # v2: children get the controllers that the root hands out already; the root's own choice is not touched
-    if [ -e "$root/cgroup.subtree_control" ]; then
-      read -r controllers <"$root/cgroup.subtree_control" || true
-      for file in $controllers; do echo "+$file" >"$root/$cgroup/cgroup.subtree_control"; done
-    fi
+    if [ -e "$root/cgroup.subtree_control" ]; then cgroup_controllers "$root"; fi
   done < <(cgroup_roots)
+}
+
+# cgroup_controllers ROOT : v2 only. A kubelet needs them all below its root; what the machine's root did not hand out before is remembered.
+cgroup_controllers() {
+  local controller
+  for controller in $(<"$1/cgroup.controllers"); do
+    if ! grep -qw "$controller" "$1/cgroup.subtree_control"; then
+      echo "$controller" >>"$dir/controllers"
+      echo "+$controller" >"$1/cgroup.subtree_control"
+    fi
+    echo "+$controller" >"$1/$cgroup/cgroup.subtree_control"
+  done
 }
 
 # cgroup_join : puts this process, and so its children, under the cell's accounting
@@ -48,11 +56,13 @@ cgroup_pids() {
 cgroup_empty() { [ -z "$(cgroup_pids)" ]; }
 
 cgroup_remove() {
-  local root
+  local root controller
   while read -r root; do
-    [ -d "$root/$cgroup" ] && find "$root/$cgroup" -depth -type d -exec rmdir {} +
+    if [ -d "$root/$cgroup" ]; then find "$root/$cgroup" -depth -type d -exec rmdir {} +; fi
+    if [ -e "$root/cgroup.subtree_control" ] && [ -e "$dir/controllers" ]; then
+      while read -r controller; do echo "-$controller" >"$root/cgroup.subtree_control" || true; done <"$dir/controllers"
+    fi
   done < <(cgroup_roots)
-  return 0
 }
 
 # cell_dir : the directory of the cluster that runs on this machine, if one does
