@@ -47,7 +47,7 @@ image_dns() {
 
 image_tools() {
   busybox_into "$1"
-  pack "$1" localhost/tools:1 '{"Entrypoint": ["/bin/sh"], "Env": ["PATH=/bin"], "User": "1000"}' "$2"
+  pack "$1" localhost/tools:1 '{"Entrypoint": ["/bin/sh"], "Env": ["PATH=/bin"], "User": "1000:1000"}' "$2"
 }
 
 image_pilot() {
