@@ -130,13 +130,14 @@ cell_first() {
 }
 
 # A veth pair; the routes to pods and services go through it. There is no default route inside: nothing in the cell reaches further than this machine.
+# The node's own route to services is never followed: it only lets a connection begin, and the service proxy gives it another destination.
 cell_plug() {
   local first
   read -r first <"$run/first"
   ip link add "$link" type veth peer name node netns "$first"
   ip addr add "$link_ip/30" dev "$link"
   ip link set "$link" up
-  cell bash -euc "ip link set lo up; ip addr add '$node_ip/30' dev node; ip link set node up; echo 1 >/proc/sys/net/ipv4/ip_forward"
+  cell bash -euc "ip link set lo up; ip addr add '$node_ip/30' dev node; ip link set node up; ip route add '$service_cidr' dev node; echo 1 >/proc/sys/net/ipv4/ip_forward"
   ip route add "$pod_cidr" via "$node_ip"
   ip route add "$service_cidr" via "$node_ip"
 }

@@ -12,3 +12,8 @@ install_istio() {
 
 # rolled_out NAMESPACE SECONDS : all deployments of a namespace
 rolled_out() { kubectl --namespace "$1" wait deployment --all --for=condition=Available --timeout="$2s"; }
+
+# injects : the API server reaches istiod's webhook, and that puts a sidecar into a pod
+injects() {
+  kubectl run probe --image localhost/pause:1 --labels sidecar.istio.io/inject=true --dry-run=server --output json | grep -q '"name": "istio-proxy"'
+}
