@@ -69,7 +69,8 @@ cgroup_remove() {
 cell_dir() {
   local pid
   for pid in $(cgroup_pids); do
-    tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n 's/^INJECTOR_CLUSTER=//p'
+    # it may end while we look
+    { tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^INJECTOR_CLUSTER=//p'; } 2>/dev/null || true
   done | sort -u | head -n 1
 }
 
@@ -150,7 +151,7 @@ cell() {
     cgroup_join
     exec nsenter --target "$first" --mount --pid --net --ipc --uts env \
       "PATH=$kubernetes_bin:$debian/usr/bin:$debian/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
-      "TMPDIR=$dir/tmp" "HOME=$dir/tmp" "$@"
+      "INJECTOR_CLUSTER=$dir" "TMPDIR=$dir/tmp" "HOME=$dir/tmp" "$@"
   )
 }
 
