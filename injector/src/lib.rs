@@ -11,6 +11,7 @@ pub mod envoy;
 pub mod flags;
 pub mod hint;
 pub mod manifest;
+pub mod prepare;
 pub mod print;
 pub mod regex_position;
 pub mod remembered;
