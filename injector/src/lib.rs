@@ -11,6 +11,8 @@ pub mod envoy;
 pub mod flags;
 pub mod hint;
 pub mod manifest;
+pub mod module_server;
+pub mod operator;
 pub mod prepare;
 pub mod print;
 pub mod regex_position;
