@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::commands::{install, render, sandbox, uninstall};
+use crate::commands::{install, module_server, render, sandbox, uninstall};
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -51,6 +51,15 @@ pub struct Global {
         hide_env_values = true
     )]
     pub envoy: Option<PathBuf>,
+    /// The kubeconfig's context [default: the current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace [default: the context's]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// How to print what was asked for [default: text]
     #[arg(
         short,
@@ -95,10 +104,11 @@ pub enum Command {
     List(List),
     Status(Status),
     Explain(Explain),
-    Install(install::Args),
+    Install(Box<install::Args>),
     Uninstall(uninstall::Args),
     Render(render::Args),
     Relay(Relay),
+    ModuleServer(module_server::Args),
     Sandbox(sandbox::Args),
     Completions(Completions),
 }

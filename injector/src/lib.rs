@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod conflict;
 pub mod curl;
@@ -10,6 +11,9 @@ pub mod envoy;
 pub mod flags;
 pub mod hint;
 pub mod manifest;
+pub mod module_server;
+pub mod operator;
+pub mod prepare;
 pub mod print;
 pub mod regex_position;
 pub mod remembered;
