@@ -8,4 +8,5 @@ pub(crate) mod extensions;
 pub mod facts;
 pub mod filter;
 pub mod gate;
+pub mod istio;
 pub mod yaml;

@@ -1,0 +1,299 @@
+//! What has to be known about a cluster, a workload and the filter before anything can be rendered. Found out by others, checked here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use intercept_core::Limits;
+
+use super::names;
+use crate::manifest::facts::Protocol;
+
+/// Where the cluster part is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// The namespace of the relay and the module server, `injector-system` unless an operator chose another.
+    pub namespace: String,
+    /// The mesh's root namespace, usually `istio-system`: what is written there reaches every proxy of the mesh, so nothing of ours ever is.
+    pub root_namespace: String,
+    /// The end of every Service's name, usually `cluster.local`.
+    pub cluster_domain: String,
+    /// How many relays there are; each is a target of its own.
+    pub relay_replicas: u16,
+}
+
+/// The program whose requests are intercepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The labels by which it selects its pods, all of them.
+    pub selector: BTreeMap<String, String>,
+    /// The ports that can be intercepted; at least one.
+    pub ports: Vec<Port>,
+}
+
+/// What kind of workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+}
+
+/// One port of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The container port, which is what Istio's `portNumber` and the filter's `destination.port` mean.
+    pub number: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Where the sidecar reaches the program: 127.0.0.1 and the number, unless a `Sidecar` resource says otherwise.
+    pub app: SocketAddr,
+    /// The Service ports that lead to it, the one by which Istio names it first. Empty for a port that no Service has.
+    pub services: Vec<ServicePort>,
+}
+
+/// A Service's port that leads to a workload's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The Service, in the workload's namespace.
+    pub service: String,
+    /// The Service's own port.
+    pub port: u16,
+}
+
+/// What the installer writes into a workload's WasmPlugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// The filter.
+    pub module: Module,
+    /// What the operator allows.
+    pub limits: Limits,
+}
+
+/// The filter, as a sidecar's agent fetches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// `http://…`, `https://…` or `oci://…`. Not `file://`: with it, every edit of the plugin makes new VMs (measured).
+    pub url: String,
+    /// Of its bytes, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Facts from which nothing can be rendered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFacts {
+    /// The mesh's root namespace.
+    #[error(
+        "namespace `{0}`: it is the mesh's root namespace, where an EnvoyFilter or a WasmPlugin reaches every proxy of the mesh"
+    )]
+    RootNamespace(String),
+    /// The namespace of our own relay.
+    #[error("namespace `{0}`: the relay lives there; its own requests cannot be intercepted")]
+    RelayNamespace(String),
+    /// Not an RFC 1123 subdomain.
+    #[error(
+        "{what}: expected lower-case letters, digits, `-` and `.`, at most 253, found `{found}`"
+    )]
+    Name {
+        /// Which name.
+        what: &'static str,
+        /// The name.
+        found: String,
+    },
+    /// Without a relay there is nothing to send requests to.
+    #[error("relay replicas: expected at least 1")]
+    NoRelay,
+    /// Without a label, the objects would apply to every workload of the namespace.
+    #[error("{0}: expected at least one label by which it selects its pods")]
+    NoSelector(String),
+    /// Nothing to intercept.
+    #[error("{0}: expected at least one port")]
+    NoPorts(String),
+    /// The same port twice, or port 0.
+    #[error("{workload}: port {port}: expected distinct ports, 1 to 65535")]
+    Port {
+        /// Which workload.
+        workload: String,
+        /// Which port.
+        port: u16,
+    },
+    /// A sidecar reaches the program of its own pod only.
+    #[error("{workload}: port {port}: expected the program on a loopback address, found `{found}`")]
+    App {
+        /// Which workload.
+        workload: String,
+        /// Which port.
+        port: u16,
+        /// Where the program is said to be.
+        found: SocketAddr,
+    },
+    /// A module that the agents do not fetch, or that makes a VM per edit.
+    #[error("module url: expected http://, https:// or oci://, found `{0}`")]
+    ModuleUrl(String),
+    /// A digest that nothing has.
+    #[error("module sha256: expected 64 lower-case hexadecimal digits, found `{0}`")]
+    Sha256(String),
+    /// An intercept on a port that the workload does not have.
+    #[error("intercept `{intercept}`: port {port}: {workload} has no such port")]
+    NoSuchPort {
+        /// Which intercept.
+        intercept: String,
+        /// Which port.
+        port: u16,
+        /// Which workload.
+        workload: String,
+    },
+    /// A relay that is not there.
+    #[error("intercept `{intercept}`: relay {relay}: there are {replicas}, counted from 0")]
+    NoSuchRelay {
+        /// Which intercept.
+        intercept: String,
+        /// Which relay.
+        relay: u16,
+        /// How many there are.
+        replicas: u16,
+    },
+    /// An entry that names another cluster than its own or the shared one of its relay.
+    #[error("intercept `{intercept}`: cluster: expected `{own}` or `{shared}`, found `{found}`")]
+    Cluster {
+        /// Which intercept.
+        intercept: String,
+        /// Its own cluster.
+        own: String,
+        /// The shared one of its relay and port.
+        shared: String,
+        /// The cluster.
+        found: String,
+    },
+    /// The filter would leave the entry out.
+    #[error("intercepts.{0}")]
+    Entry(String),
+}
+
+impl Mesh {
+    /// The Service name of one relay, as Istio knows it.
+    pub fn relay_host(&self, replica: u16) -> String {
+        format!(
+            "{}.{}.svc.{}",
+            names::relay_replica(replica),
+            self.namespace,
+            self.cluster_domain
+        )
+    }
+
+    /// Istio's own cluster of one relay, so that mTLS is Istio's business. The relay has a port for each protocol: its sidecar must know what is spoken, or it takes all for opaque bytes.
+    pub fn relay_cluster(&self, replica: u16, protocol: Protocol) -> String {
+        let port = match protocol {
+            Protocol::Http | Protocol::Auto => super::install::HTTP_PORT,
+            Protocol::Http2 | Protocol::Grpc => super::install::H2_PORT,
+        };
+        format!("outbound|{port}||{}", self.relay_host(replica))
+    }
+
+    pub(super) fn check(&self) -> Result<(), InvalidFacts> {
+        names::check_name("relay namespace", &self.namespace)?;
+        names::check_name("cluster domain", &self.cluster_domain)?;
+        if self.namespace == self.root_namespace {
+            return Err(InvalidFacts::RootNamespace(self.namespace.clone()));
+        }
+        if self.relay_replicas == 0 {
+            return Err(InvalidFacts::NoRelay);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_namespace(&self, namespace: &str) -> Result<(), InvalidFacts> {
+        self.check()?;
+        names::check_name("namespace", namespace)?;
+        if namespace == self.root_namespace {
+            return Err(InvalidFacts::RootNamespace(namespace.to_owned()));
+        }
+        if namespace == self.namespace {
+            return Err(InvalidFacts::RelayNamespace(namespace.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Workload {
+    /// `Deployment/orders`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.kind.name(), self.name)
+    }
+
+    pub(super) fn check(&self) -> Result<(), InvalidFacts> {
+        names::check_name("workload", &names::of_workload(self))?;
+        if self.selector.is_empty() {
+            return Err(InvalidFacts::NoSelector(self.label()));
+        }
+        if self.ports.is_empty() {
+            return Err(InvalidFacts::NoPorts(self.label()));
+        }
+        for (index, port) in self.ports.iter().enumerate() {
+            self.check_port(index, port)?;
+        }
+        Ok(())
+    }
+
+    fn check_port(&self, index: usize, port: &Port) -> Result<(), InvalidFacts> {
+        let mut others = self.ports.iter().take(index);
+        if port.number == 0 || others.any(|other| other.number == port.number) {
+            return Err(InvalidFacts::Port {
+                workload: self.label(),
+                port: port.number,
+            });
+        }
+        if !port.app.ip().is_loopback() {
+            return Err(InvalidFacts::App {
+                workload: self.label(),
+                port: port.number,
+                found: port.app,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    /// As the API server writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+
+    /// As it stands in names.
+    pub fn lower_case(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+            Self::DaemonSet => "daemonset",
+        }
+    }
+}
+
+impl Module {
+    pub(super) fn check(&self) -> Result<(), InvalidFacts> {
+        if !["http://", "https://", "oci://"]
+            .iter()
+            .any(|scheme| self.url.starts_with(scheme))
+        {
+            return Err(InvalidFacts::ModuleUrl(self.url.clone()));
+        }
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(is_digit) {
+            return Err(InvalidFacts::Sha256(self.sha256.clone()));
+        }
+        Ok(())
+    }
+}

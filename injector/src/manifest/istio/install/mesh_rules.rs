@@ -1,0 +1,125 @@
+//! What the mesh does in front of a relay: who may call it, and what its sidecar says in the relay's stead.
+
+use serde_json::{Value, json};
+
+use super::{ClusterInstall, H2_PORT, HTTP_PORT};
+use crate::manifest::istio::names::{self, RELAY};
+use crate::manifest::istio::object::Object;
+
+const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
+
+pub fn objects(install: &ClusterInstall) -> Vec<Object> {
+    vec![
+        peer_authentication(install),
+        authorization_policy(install),
+        marks(install),
+    ]
+}
+
+fn peer_authentication(install: &ClusterInstall) -> Object {
+    Object::new(
+        "Only mTLS: the relay trusts what its sidecar says about the caller's identity, so nobody may come without one.",
+        json!({
+            "apiVersion": "security.istio.io/v1",
+            "kind": "PeerAuthentication",
+            "metadata": names::metadata(RELAY, &install.mesh.namespace, RELAY),
+            "spec": {
+                "selector": {"matchLabels": names::selector(RELAY)},
+                "mtls": {"mode": "STRICT"},
+            },
+        }),
+    )
+}
+
+fn authorization_policy(install: &ClusterInstall) -> Object {
+    Object::new(
+        "Whoever has an identity in the mesh may speak to the data ports, and nobody to any other. Which of them may use a tunnel, the relay decides for each one: \
+         it compares the caller with the workload that the tunnel was opened for, which a policy cannot know.",
+        json!({
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": names::metadata(RELAY, &install.mesh.namespace, RELAY),
+            "spec": {
+                "selector": {"matchLabels": names::selector(RELAY)},
+                "action": "ALLOW",
+                "rules": [{
+                    "from": [{"source": {"principals": ["*"]}}],
+                    "to": [{"operation": {"ports": [HTTP_PORT.to_string(), H2_PORT.to_string()]}}],
+                }],
+            },
+        }),
+    )
+}
+
+fn marks(install: &ClusterInstall) -> Object {
+    let mappers = "/spec/configPatches/0/patch/value/typed_config/local_reply_config/mappers";
+    Object::new(
+        "What a relay's own sidecar adds: marks on the answers that it gives itself, because the relay's process is dead, for instance. The workload's sidecar believes nothing else.\n\
+         Without them a POST or a gRPC call would fail instead of being answered by the in-cluster version.",
+        json!({
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": names::metadata(RELAY, &install.mesh.namespace, RELAY),
+            "spec": {
+                "workloadSelector": {"labels": names::selector(RELAY)},
+                "configPatches": [{
+                    "applyTo": "NETWORK_FILTER",
+                    "match": {
+                        "context": "SIDECAR_INBOUND",
+                        "listener": {"filterChain": {"filter": {"name": HTTP_CONNECTION_MANAGER}}},
+                    },
+                    "patch": {"operation": "MERGE", "value": {"name": HTTP_CONNECTION_MANAGER, "typed_config": connection_manager()}},
+                }],
+            },
+        }),
+    )
+    .note("/spec/workloadSelector", "The relays' own sidecars and nobody else's.")
+    .note(
+        "/spec/configPatches/0/patch/value/typed_config/max_request_headers_kb",
+        "A matched request carries more headers than it came with. One that the workload would still take must not fail on the way to the developer.",
+    )
+    .note(
+        format!("{mappers}/0"),
+        "Certainly not handed on: any request may go to the in-cluster version. Only answers of the sidecar itself are looked at; a developer's own 403 or 503 passes as it is.",
+    )
+    .note(format!("{mappers}/0/filter/or_filter/filters/1"), "Refused by an AuthorizationPolicy.")
+    .note(format!("{mappers}/0/filter/or_filter/filters/2"), "Headers too large even so.")
+    .note(format!("{mappers}/1"), "Perhaps handed on: only safe methods go to the in-cluster version.")
+}
+
+fn connection_manager() -> Value {
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "max_request_headers_kb": 128,
+        "common_http_protocol_options": {"max_headers_count": 1000},
+        "local_reply_config": {"mappers": [
+            mapper(
+                json!({"or_filter": {"filters": [
+                    {"response_flag_filter": {"flags": ["UF", "UH", "UO", "NR", "NC", "RL", "UAEX", "OM"]}},
+                    status_is(403),
+                    status_is(431),
+                ]}}),
+                "x-intercept-unavailable",
+            ),
+            mapper(
+                json!({"response_flag_filter": {"flags": ["UC", "UR", "UPE", "LR", "DPE"]}}),
+                "x-intercept-lost",
+            ),
+        ]},
+    })
+}
+
+/// Envoy demands a runtime key; nobody sets this one.
+fn status_is(status: u16) -> Value {
+    json!({"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "injector.none"}}}})
+}
+
+fn mapper(filter: Value, mark: &str) -> Value {
+    json!({
+        "filter": filter,
+        "headers_to_add": [{
+            "header": {"key": mark, "value": "relay-sidecar"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }],
+    })
+}

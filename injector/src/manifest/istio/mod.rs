@@ -1,0 +1,24 @@
+//! What a mesh is given: Kubernetes objects for the cluster part, for a prepared workload and for one intercept. A pure rendering; knows no API server, no file and no clock.
+//!
+//! Who owns which field decides how they are applied (server-side apply): the installer everything that it writes here, an intercept's own field manager
+//! ([`field_manager`]) its one EnvoyFilter and its one entry under `spec.pluginConfig.intercepts`. The installer therefore never writes that map, not even an empty one.
+
+pub mod example;
+pub mod facts;
+pub mod install;
+pub mod intercept;
+pub mod names;
+pub mod object;
+pub mod workload;
+
+mod commented;
+mod gate;
+
+pub use facts::{InvalidFacts, Kind, Mesh, Module, Plugin, Port, ServicePort, Workload};
+pub use intercept::{NewIntercept, intercept_objects};
+pub use names::{INSTALLER, field_manager};
+pub use object::Object;
+pub use workload::{namespace_objects, workload_objects};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! What our objects are called, and the labels and annotations by which they are found again. Everything of ours that is no Kubernetes convention begins with `injector.dev/`.
+
+use serde_json::{Map, Value, json};
+
+use super::facts::{InvalidFacts, Workload};
+
+/// The field manager of everything that `injector install` applies.
+pub const INSTALLER: &str = "injector-install";
+
+/// Label that every object of ours carries, with [`MANAGER`] as its value.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY`].
+pub const MANAGER: &str = "injector";
+
+/// Label of what belongs to one intercept: its name.
+pub const INTERCEPT: &str = "injector.dev/intercept";
+
+/// Annotation of what belongs to one intercept: who claims it, as the API server names that user.
+pub const OWNER: &str = "injector.dev/owner";
+
+/// Annotation of what belongs to one intercept: the end of its lease, in seconds since the epoch. Renewed with the entry's own; it decides who may clear away what was left behind.
+/// A change of it alone reaches no proxy: istiod compares specs.
+pub const EXPIRES: &str = "injector.dev/expires";
+
+/// Annotation of what belongs to one workload: `Deployment/orders`.
+pub const WORKLOAD: &str = "injector.dev/workload";
+
+/// The relay's StatefulSet, its governing Service, and most of what belongs to it.
+pub const RELAY: &str = "injector-relay";
+
+/// The server of `filter.wasm`.
+pub const MODULE: &str = "injector-module";
+
+/// The role of those who prepare workloads.
+pub const OPERATOR_ROLE: &str = "injector-operator";
+
+/// The role of those who intercept.
+pub const DEVELOPER_ROLE: &str = "injector-developer";
+
+/// What an intercept's EnvoyFilter is called: this and the intercept's name. No object of the installer begins so.
+pub const INTERCEPT_PREFIX: &str = "intercept-";
+
+/// The field manager of one intercept.
+pub fn field_manager(intercept: &str) -> String {
+    format!("injector-{intercept}")
+}
+
+/// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
+pub fn of_workload(workload: &Workload) -> String {
+    format!("injector-{}-{}", workload.kind.lower_case(), workload.name)
+}
+
+/// The Service of one relay replica, which is also its pod's name.
+pub fn relay_replica(index: u16) -> String {
+    format!("{RELAY}-{index}")
+}
+
+/// The EnvoyFilter of one intercept.
+pub fn of_intercept(intercept: &str) -> String {
+    format!("{INTERCEPT_PREFIX}{intercept}")
+}
+
+/// The labels of an object of this component.
+pub(super) fn labels(component: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": component,
+        "app.kubernetes.io/part-of": "injector",
+        MANAGED_BY: MANAGER,
+    })
+}
+
+/// `metadata` of an object in a namespace.
+pub(super) fn metadata(name: &str, namespace: &str, component: &str) -> Value {
+    json!({"name": name, "namespace": namespace, "labels": labels(component)})
+}
+
+/// `metadata` of an object of the whole cluster.
+pub(super) fn cluster_metadata(name: &str) -> Value {
+    json!({"name": name, "labels": labels("injector")})
+}
+
+/// The labels as a selector: those that never change over the life of the pods.
+pub(super) fn selector(component: &str) -> Value {
+    let name = ("app.kubernetes.io/name".to_owned(), json!(component));
+    Value::Object(Map::from_iter([name]))
+}
+
+/// RFC 1123 subdomain: what Kubernetes demands of an object's name.
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidFacts> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    if name.len() <= 253 && name.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(InvalidFacts::Name {
+        what,
+        found: name.to_owned(),
+    })
+}

@@ -1,0 +1,119 @@
+//! Who may do what: what can be told without an API server. The expressions themselves are tried on a real one.
+
+use super::*;
+
+fn rules<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Vec<Value> {
+    let role = objects
+        .iter()
+        .find(|object| object.kind() == kind && object.name() == name)
+        .unwrap();
+    role.value()["rules"].as_array().unwrap()
+}
+
+fn verbs<'a>(rules: &'a [Value], resource: &str) -> BTreeSet<&'a str> {
+    let about = |rule: &&Value| {
+        rule["resources"]
+            .as_array()
+            .unwrap()
+            .contains(&json!(resource))
+    };
+    let verbs = rules
+        .iter()
+        .filter(about)
+        .flat_map(|rule| rule["verbs"].as_array().unwrap());
+    verbs.map(|verb| verb.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_developer_may_not_do_what_the_policies_take_for_an_operators_right() {
+    let objects = installed(&example::install());
+    let developer = rules(&objects, "ClusterRole", names::DEVELOPER_ROLE);
+    assert_eq!(
+        verbs(developer, "wasmplugins"),
+        ["get", "list", "patch", "watch"].into()
+    );
+    assert_eq!(
+        verbs(developer, "envoyfilters"),
+        ["create", "delete", "get", "list", "patch", "watch"].into()
+    );
+    let operator = rules(&objects, "ClusterRole", names::OPERATOR_ROLE);
+    for resource in ["wasmplugins", "envoyfilters"] {
+        assert!(verbs(operator, resource).contains("update"));
+    }
+}
+
+#[test]
+fn ports_are_forwarded_to_the_relays_and_nowhere_else() {
+    let objects = installed(&example::install());
+    for role in [names::DEVELOPER_ROLE, names::OPERATOR_ROLE] {
+        assert!(verbs(rules(&objects, "ClusterRole", role), "pods/portforward").is_empty());
+    }
+    let tunnel = rules(&objects, "Role", names::DEVELOPER_ROLE);
+    assert_eq!(verbs(tunnel, "pods/portforward"), ["create", "get"].into());
+    assert_eq!(
+        tunnel[2]["resourceNames"],
+        json!(["injector-relay-0", "injector-relay-1"])
+    );
+}
+
+#[test]
+fn no_role_names_everything() {
+    let objects = installed(&example::install());
+    let roles = of_kind(&objects, "ClusterRole")
+        .into_iter()
+        .chain(of_kind(&objects, "Role"));
+    for role in roles {
+        assert!(
+            !role.value().to_string().contains("\"*\""),
+            "{}",
+            role.name()
+        );
+    }
+}
+
+#[test]
+fn every_policy_is_in_force_and_spares_those_who_may_do_more() {
+    let objects = installed(&example::install());
+    let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
+    let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
+    assert_eq!(policies.len(), 4);
+    for (policy, binding) in policies.into_iter().zip(bindings) {
+        assert_eq!(binding.value()["spec"]["policyName"], policy.name());
+        assert_eq!(
+            binding.value()["spec"]["validationActions"],
+            json!(["Deny"])
+        );
+        let spec = &policy.value()["spec"];
+        assert_eq!(spec["failurePolicy"], "Fail");
+        assert!(
+            spec["matchConditions"][0]["expression"]
+                .as_str()
+                .unwrap()
+                .contains("check('update')")
+        );
+        assert_eq!(
+            spec["paramKind"].is_object(),
+            binding.value()["spec"]["paramRef"].is_object()
+        );
+    }
+}
+
+#[test]
+fn the_policy_for_clusters_asks_for_what_is_rendered() {
+    let objects = installed(&example::install());
+    let policy = objects
+        .iter()
+        .find(|object| object.name() == "injector-clusters")
+        .unwrap();
+    let expected = policy.value()["spec"]["variables"][3]["expression"]
+        .as_str()
+        .unwrap();
+    for piece in [
+        "'intercept|' + variables.name",
+        "variables.members[0]",
+        "'max_retries': dyn(4294967295)",
+        "envoy.clusters.aggregate",
+    ] {
+        assert!(expected.contains(piece), "{expected}");
+    }
+}
