@@ -51,6 +51,15 @@ pub struct Global {
         hide_env_values = true
     )]
     pub envoy: Option<PathBuf>,
+    /// The kubeconfig's context [default: the current one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace [default: the context's]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// How to print what was asked for [default: text]
     #[arg(
         short,

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod conflict;
 pub mod curl;

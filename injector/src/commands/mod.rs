@@ -16,12 +16,14 @@ use std::path::Path;
 
 use crate::backend;
 use crate::cli::{Cli, Command, Global};
-use crate::hint::{OrHint, Result};
+use crate::cluster::{Cluster, KubeFlags};
+use crate::hint::{Failure, OrHint, Result};
 use crate::print;
 
 /// Runs a command to its end; its exit code.
 pub fn run(cli: &Cli) -> Result<u8> {
     let global = &cli.global;
+    one_place(global)?;
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
@@ -41,6 +43,34 @@ pub fn run(cli: &Cli) -> Result<u8> {
 /// Runs an operator's command on the directory that the flags name, and prints what it has to say.
 fn write(global: &Global, command: impl FnOnce(&Path) -> Result<String>) -> Result<()> {
     print::stdout(&command(backend::directory(global)?)?)
+}
+
+/// A directory or a cluster: whoever says both means one of them, and which one must not be guessed.
+fn one_place(global: &Global) -> Result<()> {
+    let flags = [
+        ("--context", global.context.is_some()),
+        ("--kubeconfig", global.kubeconfig.is_some()),
+        ("--namespace", global.namespace.is_some()),
+    ];
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) if global.envoy.is_some() => Err(Failure::usage(
+            format!(
+                "{flag}: chooses a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy"
+            ),
+            "leave one of them out; for the cluster: unset INJECTOR_ENVOY",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The cluster that the flags choose.
+pub async fn connect(global: &Global) -> Result<Cluster> {
+    let flags = KubeFlags {
+        context: global.context.clone(),
+        kubeconfig: global.kubeconfig.clone(),
+        namespace: global.namespace.clone(),
+    };
+    Ok(Cluster::connect(&flags).await?)
 }
 
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {

@@ -37,14 +37,15 @@ fn app(mesh: &Mesh, namespace: &str, port: &Port) -> Value {
     app
 }
 
-/// What Istio's metrics take the destination's name from.
+/// What Istio's metrics take the destination's name from; like Istio, only Services that lead here by the same port as the first.
 fn add_services(cluster: &mut Value, mesh: &Mesh, namespace: &str, port: &Port) {
-    if port.services.is_empty() {
+    let Some(first) = port.services.first() else {
         return;
-    }
+    };
     let services: Vec<Value> = port
         .services
         .iter()
+        .filter(|service| service.port == first.port)
         .map(|service| {
             json!({
                 "host": host(mesh, namespace, &service.service),

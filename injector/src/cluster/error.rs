@@ -1,0 +1,134 @@
+//! What the API server, or the way to it, can answer instead of an object, and what to do about it.
+
+use std::error::Error;
+
+use kube::config::KubeconfigError;
+use kube::core::Status;
+
+use crate::hint::Failure;
+
+/// Why a question to the API server has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// No kubeconfig, or one that cannot be used.
+    #[error("kubeconfig: {}", with_causes(.0))]
+    Kubeconfig(#[from] KubeconfigError),
+    /// A context that the kubeconfig does not have.
+    #[error("kubeconfig: no context `{wanted}`, it has {}", list(.known))]
+    NoSuchContext {
+        /// Which one was asked for.
+        wanted: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The API server said no.
+    #[error("{what}: {}", .status.message)]
+    Refused {
+        /// Which object, or what was asked.
+        what: String,
+        /// Its answer.
+        status: Box<Status>,
+    },
+    /// The API server does not know this kind of object.
+    #[error("{what}: the API server has no {api_version} {kind}")]
+    NoSuchKind {
+        /// Which object.
+        what: String,
+        /// The group and version that were asked for.
+        api_version: String,
+        /// The kind that was asked for.
+        kind: &'static str,
+    },
+    /// The API server cannot be reached, or what it says cannot be understood.
+    #[error("{server}: {reason}")]
+    Unreachable {
+        /// Its URL.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// An object of a kind that this build does not write.
+    #[error("object of an unknown kind: {0}")]
+    UnknownKind(String),
+}
+
+impl ClusterError {
+    /// Is it missing rights? (HTTP 403)
+    pub fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+
+    /// Is somebody else in the way: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.code(), Some(409 | 422))
+    }
+
+    /// May it work the next time?
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            other => matches!(other.code(), Some(429 | 500..)),
+        }
+    }
+
+    /// The HTTP status with which the API server refused.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(status.code),
+            Self::NoSuchKind { .. } => Some(404),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Self::Kubeconfig(KubeconfigError::CurrentContextNotSet) => {
+                "kubectl config get-contexts, then --context NAME".to_owned()
+            }
+            Self::Kubeconfig(_) => {
+                "--kubeconfig FILE, or the variable KUBECONFIG; without a cluster: injector sandbox"
+                    .to_owned()
+            }
+            Self::NoSuchContext { .. } => "kubectl config get-contexts".to_owned(),
+            Self::NoSuchKind { api_version, .. } if api_version.contains("istio.io") => {
+                "is Istio installed in this cluster? kubectl get crd | grep istio.io".to_owned()
+            }
+            Self::NoSuchKind { .. } => "kubectl api-versions".to_owned(),
+            Self::Refused { status, .. } => match status.code {
+                401 => "kubectl auth whoami".to_owned(),
+                403 => "kubectl auth whoami, and kubectl auth can-i --list".to_owned(),
+                _ => "injector doctor".to_owned(),
+            },
+            Self::Unreachable { .. } => "kubectl cluster-info".to_owned(),
+            Self::UnknownKind(_) => "injector --version".to_owned(),
+        }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        let hint = error.hint();
+        Self::failed(error, hint)
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+/// An error with its causes: the outermost text alone is often no more than "client error".
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,40 @@
+//! Connections into pods, by way of the API server: whoever may open one is decided by its rights on `pods/portforward`.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Cluster, ClusterError, TIMEOUT, kind};
+
+impl Cluster {
+    /// A connection to a port of a pod, on the pod's own loopback. Where nothing listens there, the connection stands and ends at once.
+    pub async fn connect_pod(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: u16,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ClusterError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let ports = [port];
+        let what = || format!("port-forward to {}", kind::POD.label(Some(namespace), pod));
+        let opened = tokio::time::timeout(TIMEOUT, pods.portforward(pod, &ports)).await;
+        let mut forwarder = match opened {
+            Ok(Ok(forwarder)) => forwarder,
+            Ok(Err(kube::Error::Api(status))) => {
+                return Err(ClusterError::Refused {
+                    what: what(),
+                    status,
+                });
+            }
+            Ok(Err(error)) => return Err(self.unreachable(&error)),
+            Err(late) => return Err(self.unreachable(&late)),
+        };
+        // The forwarder's own task lives as long as the stream.
+        forwarder
+            .take_stream(port)
+            .ok_or_else(|| ClusterError::Unreachable {
+                server: self.server.clone(),
+                reason: format!("{}: no stream for port {port}", what()),
+            })
+    }
+}

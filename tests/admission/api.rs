@@ -1,0 +1,191 @@
+//! The API server, through `kubectl`: as an administrator or as somebody else. Knows nothing of intercepts.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::binaries;
+use serde_json::Value;
+
+/// Whoever `$KUBECONFIG` says.
+pub const ADMIN: &str = "";
+/// A developer.
+pub const BOB: &str = "bob@example.com";
+
+/// How long the API server may take to know a policy or a role.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct Api {
+    kubectl: PathBuf,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Outcome {
+    is_done: bool,
+    text: String,
+}
+
+impl Outcome {
+    pub fn passed(&self) -> bool {
+        self.is_done
+    }
+
+    /// Refused by a policy, for this reason.
+    pub fn is_refused(&self, reason: &str) -> bool {
+        !self.is_done
+            && self.text.contains("ValidatingAdmissionPolicy")
+            && self.text.contains(reason)
+    }
+
+    /// Everything that was printed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    #[track_caller]
+    pub fn must_pass(self) {
+        assert!(self.is_done, "{}", self.text);
+    }
+}
+
+impl Api {
+    pub fn new() -> Self {
+        assert!(
+            std::env::var_os("KUBECONFIG").is_some(),
+            "no cluster is named by $KUBECONFIG; run: make cluster, or make test-istio"
+        );
+        Self {
+            kubectl: binaries::tool("kubectl", "kubernetes-client"),
+        }
+    }
+
+    /// Server-side apply, in the way that `injector` does it.
+    pub fn apply(&self, user: &str, manager: &str, object: &Value) -> Outcome {
+        self.run(
+            user,
+            &[
+                "apply",
+                "--server-side",
+                "--field-manager",
+                manager,
+                "-f",
+                "-",
+            ],
+            Some(object),
+        )
+    }
+
+    /// The same, but nothing is stored.
+    pub fn try_apply(&self, user: &str, manager: &str, object: &Value) -> Outcome {
+        self.run(
+            user,
+            &[
+                "apply",
+                "--server-side",
+                "--dry-run=server",
+                "--field-manager",
+                manager,
+                "-f",
+                "-",
+            ],
+            Some(object),
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a patch is made of")]
+    pub fn patch(
+        &self,
+        user: &str,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        patch_kind: &str,
+        patch: &Value,
+        is_dry: bool,
+    ) -> Outcome {
+        let patch = patch.to_string();
+        let mut arguments = vec![
+            "-n", namespace, "patch", kind, name, "--type", patch_kind, "-p", &patch,
+        ];
+        arguments.extend(is_dry.then_some("--dry-run=server"));
+        self.run(user, &arguments, None)
+    }
+
+    pub fn delete(
+        &self,
+        user: &str,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        is_dry: bool,
+    ) -> Outcome {
+        let mut arguments = vec!["-n", namespace, "delete", kind, name, "--wait=false"];
+        arguments.extend(is_dry.then_some("--dry-run=server"));
+        self.run(user, &arguments, None)
+    }
+
+    pub fn get(&self, namespace: &str, kind: &str, name: &str) -> Value {
+        let outcome = self.run(
+            ADMIN,
+            &["-n", namespace, "get", kind, name, "-o", "json"],
+            None,
+        );
+        assert!(outcome.is_done, "{}", outcome.text);
+        serde_json::from_str(&outcome.text).expect("kubectl prints JSON")
+    }
+
+    pub fn can(
+        &self,
+        user: &str,
+        namespace: &str,
+        verb: &str,
+        resource: &str,
+        subresource: Option<&str>,
+    ) -> bool {
+        let subresource = subresource.map(|subresource| format!("--subresource={subresource}"));
+        let mut arguments = vec!["-n", namespace, "auth", "can-i", "-q", verb, resource];
+        arguments.extend(subresource.as_deref());
+        self.run(user, &arguments, None).is_done
+    }
+
+    /// Asks again until it is so.
+    pub fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(
+                started.elapsed() < DEADLINE,
+                "waited {DEADLINE:?} in vain until {what}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn run(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> Outcome {
+        let mut command = Command::new(&self.kubectl);
+        if user != ADMIN {
+            command.args(["--as", user, "--as-group", "system:authenticated"]);
+        }
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl starts");
+        let mut stdin = child.stdin.take().expect("it was asked for");
+        if let Some(input) = input {
+            stdin
+                .write_all(input.to_string().as_bytes())
+                .expect("kubectl reads");
+        }
+        drop(stdin);
+        let output = child.wait_with_output().expect("kubectl ends");
+        Outcome {
+            is_done: output.status.success(),
+            text: String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr),
+        }
+    }
+}

@@ -1,0 +1,810 @@
+//! What the roles and the admission policies let through and what they refuse, asked of a real API server with Istio's custom resources. Needs no node, no istiod
+//! and no sidecar: `$KUBECONFIG` names an administrator. Users are impersonated, so nothing here depends on how a cluster knows its users.
+
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use injector::manifest::istio::install::{cluster_objects, policy::MAX_INTERCEPTS};
+use injector::manifest::istio::intercept::{own_cluster, shared_cluster};
+use injector::manifest::istio::{
+    INSTALLER, NewIntercept, Object, Workload, example, field_manager, intercept_objects, names,
+    workload_objects,
+};
+use intercept_core::Intercept;
+use serde_json::{Value, json};
+
+mod admission {
+    pub mod api;
+}
+
+use admission::api::{ADMIN, Api, BOB, Outcome};
+
+const ALICE: &str = "alice@example.com";
+const FOREIGN: &str = "spec.pluginConfig.intercepts: only your own entries may be removed";
+const HOUR: u64 = 3600;
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn workload(namespace: &str) -> Workload {
+    Workload {
+        namespace: namespace.to_owned(),
+        ..example::workload()
+    }
+}
+
+fn entry(name: &str, owner: &str) -> Intercept {
+    Intercept {
+        cluster: own_cluster(name),
+        owner: owner.to_owned(),
+        created: now() - HOUR,
+        expires: now() + HOUR,
+        ..example::entry()
+    }
+}
+
+/// What `injector intercept` applies, in its order.
+fn objects(namespace: &str, name: &str, entry: &Intercept) -> Vec<Object> {
+    let new = NewIntercept {
+        name,
+        entry,
+        relay: 0,
+    };
+    intercept_objects(&example::install().mesh, &workload(namespace), new).unwrap()
+}
+
+/// The EnvoyFilter that `injector intercept` applies.
+fn cluster(namespace: &str, name: &str, entry: &Intercept) -> Value {
+    objects(namespace, name, entry)[0].value().clone()
+}
+
+fn plugin() -> String {
+    names::of_workload(&example::workload())
+}
+
+/// A namespace with a prepared workload, in which bob is a developer.
+struct Stage {
+    api: Api,
+    namespace: String,
+}
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let api = Api::new();
+        let install = example::install();
+        for object in cluster_objects(&install).unwrap() {
+            let kind = object.kind();
+            if ["Namespace", "ClusterRole", "Role"].contains(&kind)
+                || kind.starts_with("Validating")
+            {
+                api.apply(ADMIN, INSTALLER, object.value()).must_pass();
+            }
+        }
+        let namespace = format!("{name}-{}", std::process::id());
+        api.apply(
+            ADMIN,
+            INSTALLER,
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        )
+        .must_pass();
+        let stage = Self { api, namespace };
+        stage.bind("injector-developer", BOB);
+        for object in workload_objects(
+            &install.mesh,
+            &workload(&stage.namespace),
+            &example::plugin(),
+        )
+        .unwrap()
+        {
+            stage
+                .api
+                .apply(ADMIN, INSTALLER, object.value())
+                .must_pass();
+        }
+        stage.wait_for_policies();
+        stage
+    }
+
+    fn bind(&self, role: &str, user: &str) {
+        let name = format!("{role}-{}", user.split('@').next().unwrap());
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        });
+        self.api.apply(ADMIN, INSTALLER, &binding).must_pass();
+    }
+
+    /// The API server takes a moment to know its policies, and a binding.
+    fn wait_for_policies(&self) {
+        self.api.until("the policies for entries are in force", || {
+            self.patch(
+                BOB,
+                "merge",
+                &json!({"spec": {"url": "http://evil/x.wasm"}}),
+                true,
+            )
+            .is_refused("nothing of a WasmPlugin but")
+        });
+        let mut foreign = cluster(&self.namespace, "foreign", &entry("foreign", BOB));
+        foreign["metadata"]["name"] = json!("foreign");
+        self.api
+            .until("the policies for clusters are in force", || {
+                self.api
+                    .try_apply(BOB, "foreign", &foreign)
+                    .is_refused("a developer may write only EnvoyFilters `intercept-NAME`")
+            });
+        self.api
+            .until("the policy for leftover clusters is in force", || {
+                self.delete(BOB, &plugin(), true)
+                    .is_refused("a developer may delete only EnvoyFilters of intercepts")
+            });
+        self.put("alice-probe", &entry("alice-probe", ALICE));
+        self.api
+            .until("the policy for leftover entries is in force", || {
+                self.remove(BOB, "alice-probe", true).is_refused(FOREIGN)
+            });
+        self.remove(ADMIN, "alice-probe", false).must_pass();
+    }
+
+    /// An entry that is simply there.
+    fn put(&self, name: &str, entry: &Intercept) {
+        self.patch(
+            ADMIN,
+            "merge",
+            &json!({"spec": {"pluginConfig": {"intercepts": {name: entry}}}}),
+            false,
+        )
+        .must_pass();
+    }
+
+    fn patch(&self, user: &str, kind: &str, patch: &Value, is_dry: bool) -> Outcome {
+        self.api.patch(
+            user,
+            &self.namespace,
+            "wasmplugin",
+            &plugin(),
+            kind,
+            patch,
+            is_dry,
+        )
+    }
+
+    /// As `leave` does: the address is tested first.
+    fn remove(&self, user: &str, name: &str, is_dry: bool) -> Outcome {
+        let path = format!("/spec/pluginConfig/intercepts/{name}");
+        let patch = json!([
+            {"op": "test", "path": format!("{path}/address"), "value": example::entry().address},
+            {"op": "remove", "path": path},
+        ]);
+        self.patch(user, "json", &patch, is_dry)
+    }
+
+    fn delete(&self, user: &str, envoy_filter: &str, is_dry: bool) -> Outcome {
+        self.api
+            .delete(user, &self.namespace, "envoyfilter", envoy_filter, is_dry)
+    }
+
+    /// A map without entries is the same as none.
+    fn spec(&self) -> Value {
+        let mut spec = self.api.get(&self.namespace, "wasmplugin", &plugin())["spec"].clone();
+        let config = spec["pluginConfig"].as_object_mut().unwrap();
+        config.retain(|key, value| key != "intercepts" || *value != json!({}));
+        spec
+    }
+
+    fn intercepts(&self) -> Value {
+        self.api.get(&self.namespace, "wasmplugin", &plugin())["spec"]["pluginConfig"]["intercepts"]
+            .clone()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // The namespace itself stays behind where no controller runs; nothing waits for it.
+        let _ = Command::new("kubectl")
+            .args(["delete", "namespace", "--wait=false", &self.namespace])
+            .output();
+    }
+}
+
+#[test]
+fn the_api_server_takes_every_object_that_is_rendered() {
+    let api = Api::new();
+    let install = example::install();
+    let mut all = cluster_objects(&install).unwrap();
+    all.extend(workload_objects(&install.mesh, &example::workload(), &example::plugin()).unwrap());
+    all.extend(objects("shop", example::INTERCEPT, &example::entry()));
+    for namespace in ["shop", "injector-system"] {
+        api.apply(
+            ADMIN,
+            INSTALLER,
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        )
+        .must_pass();
+    }
+    assert!(all.len() > 30);
+    for object in &all {
+        let spec = &object.value()["spec"];
+        let is_entry = object.kind() == "WasmPlugin" && spec["url"].is_null();
+        if object.kind() == "WasmPlugin" && !is_entry {
+            // An entry is no object by itself: the API server must know the plugin that it goes into.
+            api.apply(ADMIN, INSTALLER, object.value()).must_pass();
+        }
+        let manager = field_manager(example::INTERCEPT);
+        let manager = if is_entry { &manager } else { INSTALLER };
+        let outcome = api.try_apply(ADMIN, manager, object.value());
+        let (kind, name) = (object.kind(), object.name());
+        assert!(
+            !outcome.text().contains("Warning"),
+            "{kind} {name}: {}",
+            outcome.text()
+        );
+        outcome.must_pass();
+    }
+    api.delete(ADMIN, "shop", "wasmplugin", &plugin(), false)
+        .must_pass();
+}
+
+#[test]
+fn the_plugin_is_the_installers_again_after_leave() {
+    let stage = Stage::new("leave");
+    let before = stage.spec();
+    let mine = entry("orders-bob", BOB);
+    for object in objects(&stage.namespace, "orders-bob", &mine) {
+        stage
+            .api
+            .apply(BOB, &field_manager("orders-bob"), object.value())
+            .must_pass();
+    }
+    assert_eq!(stage.intercepts(), json!({"orders-bob": mine}));
+    for object in workload_objects(
+        &example::install().mesh,
+        &workload(&stage.namespace),
+        &example::plugin(),
+    )
+    .unwrap()
+    {
+        stage
+            .api
+            .apply(ADMIN, INSTALLER, object.value())
+            .must_pass();
+    }
+    assert_eq!(
+        stage.intercepts(),
+        json!({"orders-bob": mine}),
+        "installing again takes no intercept away"
+    );
+    stage.remove(BOB, "orders-bob", false).must_pass();
+    stage.delete(BOB, "intercept-orders-bob", false).must_pass();
+    assert_eq!(stage.spec(), before);
+}
+
+#[test]
+fn a_developer_changes_their_own_entries_and_nothing_else_of_a_plugin() {
+    let stage = Stage::new("entries");
+    let name = "orders-bob";
+    stage.put("orders-alice", &entry("orders-alice", ALICE));
+    stage.put(name, &entry(name, BOB));
+    let shared = Intercept {
+        cluster: shared_cluster(1, 8080),
+        ..entry("shared", BOB)
+    };
+    let add = |name: &str, entry: &Intercept| json!({"spec": {"pluginConfig": {"intercepts": {name: entry}}}});
+    let allowed = [
+        ("its own cluster", add("bob-2", &entry("bob-2", BOB))),
+        ("the shared cluster of a relay", add("bob-3", &shared)),
+        (
+            "a renewed lease",
+            json!({"spec": {"pluginConfig": {"intercepts": {name: {"expires": now() + 2 * HOUR}}}}}),
+        ),
+        (
+            "an entry of one's own removed",
+            json!({"spec": {"pluginConfig": {"intercepts": {name: null}}}}),
+        ),
+        ("nothing at all", json!({})),
+    ];
+    for (what, patch) in allowed {
+        assert!(
+            stage.patch(BOB, "merge", &patch, true).passed(),
+            "{what}: {}",
+            stage.patch(BOB, "merge", &patch, true).text()
+        );
+    }
+    let other = |change: &dyn Fn(&mut Intercept)| {
+        let mut entry = entry("bob-2", BOB);
+        change(&mut entry);
+        add("bob-2", &entry)
+    };
+    let spec = "nothing of a WasmPlugin but spec.pluginConfig.intercepts";
+    let metadata = "labels, annotations, finalizers or owners";
+    let owner = "the owner of an entry must be you";
+    let cluster = "an entry's cluster must be";
+    let map = "expected a map";
+    let refused = [
+        (spec, json!({"spec": {"url": "http://evil/x.wasm"}})),
+        (spec, json!({"spec": {"sha256": "1".repeat(64)}})),
+        (spec, json!({"spec": {"sha256": null}})),
+        (spec, json!({"spec": {"failStrategy": "FAIL_CLOSE"}})),
+        (spec, json!({"spec": {"phase": "AUTHN"}})),
+        (spec, json!({"spec": {"priority": 0}})),
+        (
+            spec,
+            json!({"spec": {"selector": {"matchLabels": {"app": "payments"}}}}),
+        ),
+        (spec, json!({"spec": {"selector": null}})),
+        (spec, json!({"spec": {"match": null}})),
+        (
+            spec,
+            json!({"spec": {"vmConfig": {"env": [{"name": "A", "value": "b"}]}}}),
+        ),
+        (
+            spec,
+            json!({"spec": {"pluginConfig": {"limits": {"allow_all": true}}}}),
+        ),
+        (spec, json!({"spec": {"pluginConfig": {"limits": null}}})),
+        (spec, json!({"spec": {"pluginConfig": {"version": 2}}})),
+        (spec, json!({"spec": {"pluginConfig": {"more": {}}}})),
+        (
+            metadata,
+            json!({"metadata": {"labels": {"istio.io/rev": "none"}}}),
+        ),
+        (
+            metadata,
+            json!({"metadata": {"labels": {names::MANAGED_BY: null}}}),
+        ),
+        (metadata, json!({"metadata": {"annotations": {"a": "b"}}})),
+        (metadata, json!({"metadata": {"finalizers": ["a/b"]}})),
+        (
+            metadata,
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]}}),
+        ),
+        (owner, other(&|entry| entry.owner = ALICE.to_owned())),
+        (owner, other(&|entry| entry.owner.clear())),
+        (
+            owner,
+            json!({"spec": {"pluginConfig": {"intercepts": {"orders-alice": {"owner": BOB}}}}}),
+        ),
+        (
+            owner,
+            json!({"spec": {"pluginConfig": {"intercepts": {"orders-alice": {"expires": 0}}}}}),
+        ),
+        (
+            owner,
+            json!({"spec": {"pluginConfig": {"intercepts": {"orders-alice": {"address": "0".repeat(32)}}}}}),
+        ),
+        (
+            owner,
+            json!({"spec": {"pluginConfig": {"intercepts": {name: {"owner": ALICE}}}}}),
+        ),
+        (
+            cluster,
+            other(&|entry| {
+                entry.cluster = "outbound|80||payments.shop.svc.cluster.local".to_owned()
+            }),
+        ),
+        (
+            cluster,
+            other(&|entry| entry.cluster = own_cluster("orders-alice")),
+        ),
+        (
+            cluster,
+            other(&|entry| entry.cluster = shared_cluster(0, 9090)),
+        ),
+        ("expected a DNS label", add("Bob|2", &entry("Bob|2", BOB))),
+        (map, json!({"spec": {"pluginConfig": {"intercepts": []}}})),
+        (
+            map,
+            json!({"spec": {"pluginConfig": {"intercepts": "none"}}}),
+        ),
+        (
+            FOREIGN,
+            json!({"spec": {"pluginConfig": {"intercepts": null}}}),
+        ),
+        (
+            FOREIGN,
+            json!({"spec": {"pluginConfig": {"intercepts": {"orders-alice": null}}}}),
+        ),
+    ];
+    for (reason, patch) in refused {
+        let outcome = stage.patch(BOB, "merge", &patch, true);
+        assert!(
+            outcome.is_refused(reason),
+            "{patch}: expected `{reason}`, got: {}",
+            outcome.text()
+        );
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_ours_is_none_of_a_developers_business() {
+    let stage = Stage::new("foreign");
+    let foreign = json!({
+        "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": "foreign", "namespace": stage.namespace},
+        "spec": {"url": "oci://x", "pluginConfig": {"intercepts": {}}},
+    });
+    stage.api.apply(ADMIN, "somebody", &foreign).must_pass();
+    let patch =
+        json!({"spec": {"pluginConfig": {"intercepts": {"orders-bob": entry("orders-bob", BOB)}}}});
+    let outcome = stage.api.patch(
+        BOB,
+        &stage.namespace,
+        "wasmplugin",
+        "foreign",
+        "merge",
+        &patch,
+        true,
+    );
+    assert!(
+        outcome.is_refused("only WasmPlugins that `injector install` made"),
+        "{}",
+        outcome.text()
+    );
+}
+
+#[test]
+fn what_somebody_left_behind_may_be_removed_ten_minutes_after_its_lease() {
+    let stage = Stage::new("leftover");
+    let ended = |name: &str, seconds: u64| Intercept {
+        expires: now() - seconds,
+        ..entry(name, ALICE)
+    };
+    for (name, entry) in [
+        ("alice-old", ended("alice-old", 700)),
+        ("alice-new", ended("alice-new", 300)),
+        ("alice-live", entry("alice-live", ALICE)),
+    ] {
+        stage.put(name, &entry);
+        stage
+            .api
+            .apply(
+                ADMIN,
+                &field_manager(name),
+                &cluster(&stage.namespace, name, &entry),
+            )
+            .must_pass();
+    }
+    for name in ["alice-new", "alice-live"] {
+        let outcome = stage.remove(BOB, name, false);
+        assert!(outcome.is_refused(FOREIGN), "{name}: {}", outcome.text());
+        let outcome = stage.delete(BOB, &names::of_intercept(name), false);
+        assert!(
+            outcome.is_refused("only your own EnvoyFilters may be deleted"),
+            "{name}: {}",
+            outcome.text()
+        );
+    }
+    stage.remove(BOB, "alice-old", false).must_pass();
+    stage.delete(BOB, "intercept-alice-old", false).must_pass();
+    let names: Vec<String> = stage
+        .intercepts()
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned()
+        .collect();
+    assert_eq!(names, ["alice-live", "alice-new"]);
+}
+
+#[test]
+fn a_developer_writes_one_shape_of_envoy_filter_under_their_own_name() {
+    let stage = Stage::new("clusters");
+    let namespace = &stage.namespace;
+    let mine = cluster(namespace, "orders-bob", &entry("orders-bob", BOB));
+    let manager = field_manager("orders-bob");
+    stage.api.apply(BOB, &manager, &mine).must_pass();
+    let mut renewed = mine.clone();
+    renewed["metadata"]["annotations"][names::EXPIRES] = json!((now() + 2 * HOUR).to_string());
+    stage.api.apply(BOB, &manager, &renewed).must_pass();
+    let mut without_services = cluster(namespace, "bob-2", &entry("bob-2", BOB));
+    without_services["spec"]["configPatches"][0]["patch"]["value"]
+        .as_object_mut()
+        .unwrap()
+        .remove("metadata");
+    stage
+        .api
+        .try_apply(BOB, &manager, &without_services)
+        .must_pass();
+
+    let value = "/spec/configPatches/0/patch/value";
+    let remove = json!({"applyTo": "HTTP_FILTER", "match": {"context": "SIDECAR_INBOUND"}, "patch": {"operation": "REMOVE"}});
+    let patch = "expected one CLUSTER ADD";
+    let shape = "the cluster differs from what";
+    let members = "the cluster's members must be";
+    let name = "a developer may write only EnvoyFilters";
+    let refused: Vec<(&str, String, Value)> = vec![
+        (name, "/metadata/name".into(), json!("intercept-other")),
+        (name, "/metadata/name".into(), json!("bob-filter")),
+        (
+            name,
+            format!("/metadata/labels/{}", names::INTERCEPT.replace('/', "~1")),
+            json!("orders-alice"),
+        ),
+        (
+            name,
+            format!("/metadata/labels/{}", names::MANAGED_BY.replace('/', "~1")),
+            json!("me"),
+        ),
+        (
+            "injector.dev/owner must be you",
+            format!("/metadata/annotations/{}", names::OWNER.replace('/', "~1")),
+            json!(ALICE),
+        ),
+        (patch, "/spec/priority".into(), json!(5000)),
+        (patch, "/spec/workloadSelector/labels".into(), json!({})),
+        (
+            patch,
+            "/spec/configPatches".into(),
+            json!([mine["spec"]["configPatches"][0], remove]),
+        ),
+        (
+            patch,
+            "/spec/configPatches/0/applyTo".into(),
+            json!("HTTP_FILTER"),
+        ),
+        (
+            patch,
+            "/spec/configPatches/0/match/context".into(),
+            json!("ANY"),
+        ),
+        (
+            patch,
+            "/spec/configPatches/0/patch/operation".into(),
+            json!("REMOVE"),
+        ),
+        (
+            shape,
+            format!("{value}/name"),
+            json!("intercept|orders-alice"),
+        ),
+        (shape, format!("{value}/name"), json!("inbound|8080||")),
+        (shape, format!("{value}/connect_timeout"), json!("90s")),
+        (
+            shape,
+            format!("{value}/circuit_breakers/thresholds/0/max_retries"),
+            json!(3),
+        ),
+        (
+            shape,
+            format!("{value}/cluster_type/name"),
+            json!("envoy.clusters.redis"),
+        ),
+        (
+            shape,
+            format!("{value}/transport_socket"),
+            json!({"name": "x"}),
+        ),
+        (
+            members,
+            format!("{value}/cluster_type/typed_config/clusters/0"),
+            json!("outbound|80||payments.shop.svc.cluster.local"),
+        ),
+        (
+            members,
+            format!("{value}/cluster_type/typed_config/clusters/0"),
+            json!("outbound|8080||injector-relay-0.injector-systemXsvc.cluster.local"),
+        ),
+        (
+            members,
+            format!("{value}/cluster_type/typed_config/clusters/1"),
+            json!("outbound|80||payments.shop.svc.cluster.local"),
+        ),
+        (
+            "the cluster's metadata may only name",
+            format!("{value}/metadata/filter_metadata/istio/services/0/namespace"),
+            json!("bank"),
+        ),
+        (
+            "the cluster's metadata may only name",
+            format!("{value}/metadata/filter_metadata/envoy.lb"),
+            json!({"a": "b"}),
+        ),
+    ];
+    for (reason, pointer, change) in refused {
+        let mut changed = cluster(namespace, "bob-3", &entry("bob-3", BOB));
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let key = key.replace("~1", "/");
+        match changed.pointer_mut(parent).unwrap() {
+            Value::Array(items) => items[key.parse::<usize>().unwrap()] = change,
+            map => map[&key] = change,
+        }
+        let outcome = stage.api.try_apply(BOB, "bob-3", &changed);
+        assert!(
+            outcome.is_refused(reason),
+            "{pointer}: expected `{reason}`, got: {}",
+            outcome.text()
+        );
+    }
+}
+
+#[test]
+fn somebody_elses_envoy_filter_is_not_a_developers_to_change() {
+    let stage = Stage::new("others");
+    let namespace = &stage.namespace;
+    stage
+        .api
+        .apply(
+            ADMIN,
+            "a",
+            &cluster(namespace, "orders-alice", &entry("orders-alice", ALICE)),
+        )
+        .must_pass();
+    let mine = json!({"metadata": {"annotations": {names::OWNER: BOB}}});
+    for filter in ["intercept-orders-alice".to_owned(), plugin()] {
+        let outcome = stage
+            .api
+            .patch(BOB, namespace, "envoyfilter", &filter, "merge", &mine, true);
+        assert!(!outcome.passed(), "{filter}");
+        assert!(
+            outcome.text().contains("denied request"),
+            "{}",
+            outcome.text()
+        );
+    }
+    assert!(
+        stage
+            .delete(BOB, &plugin(), true)
+            .is_refused("only EnvoyFilters of intercepts")
+    );
+}
+
+#[test]
+fn who_may_update_is_not_held() {
+    let stage = Stage::new("operators");
+    let operator = "olga@example.com";
+    stage.bind("injector-operator", operator);
+    stage.put("orders-alice", &entry("orders-alice", ALICE));
+    stage.api.until("the operator's role is bound", || {
+        stage.remove(operator, "orders-alice", true).passed()
+    });
+    stage
+        .patch(
+            operator,
+            "merge",
+            &json!({"spec": {"pluginConfig": {"limits": {"allow_all": true}}}}),
+            true,
+        )
+        .must_pass();
+    stage.delete(operator, &plugin(), true).must_pass();
+    let controller = "system:serviceaccount:kube-system:namespace-controller";
+    stage.delete(controller, &plugin(), true).must_pass();
+}
+
+#[test]
+fn a_thousand_entries_are_judged_within_the_budget() {
+    let stage = Stage::new("thousand");
+    let many: serde_json::Map<String, Value> = (1..MAX_INTERCEPTS)
+        .map(|index| {
+            (
+                format!("alice-{index}"),
+                json!(entry(&format!("alice-{index}"), ALICE)),
+            )
+        })
+        .collect();
+    let plugin = json!({
+        "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin",
+        "metadata": {"name": plugin(), "namespace": stage.namespace}, "spec": {"pluginConfig": {"intercepts": many}},
+    });
+    stage.api.apply(ADMIN, "many", &plugin).must_pass();
+    let add =
+        |name: &str| json!({"spec": {"pluginConfig": {"intercepts": {name: entry(name, BOB)}}}});
+    stage
+        .patch(BOB, "merge", &add("orders-bob"), false)
+        .must_pass();
+    let outcome = stage.patch(BOB, "merge", &add("bob-2"), true);
+    assert!(outcome.is_refused("at most 1000"), "{}", outcome.text());
+    let outcome = stage.remove(BOB, "alice-500", true);
+    assert!(outcome.is_refused(FOREIGN), "{}", outcome.text());
+    let all = json!({"spec": {"pluginConfig": {"intercepts": null}}});
+    assert!(stage.patch(BOB, "merge", &all, true).is_refused(FOREIGN));
+    stage.remove(BOB, "orders-bob", false).must_pass();
+}
+
+#[test]
+fn the_roles_give_what_their_comments_say() {
+    let stage = Stage::new("roles");
+    let system = &example::install().mesh.namespace;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": format!("bob-{}", stage.namespace), "namespace": system},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "injector-developer"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": BOB}],
+    });
+    stage.api.apply(ADMIN, INSTALLER, &binding).must_pass();
+    stage.api.until("the role is bound", || {
+        stage.api.can(
+            BOB,
+            system,
+            "get",
+            "pods/injector-relay-0",
+            Some("portforward"),
+        )
+    });
+    let own = stage.namespace.as_str();
+    let cases = [
+        (
+            system.as_str(),
+            "create",
+            "pods/injector-relay-1",
+            Some("portforward"),
+            true,
+        ),
+        (
+            system.as_str(),
+            "create",
+            "pods/injector-module-x",
+            Some("portforward"),
+            false,
+        ),
+        (system.as_str(), "list", "pods", None, false),
+        (own, "create", "pods/orders-x", Some("portforward"), false),
+        (own, "get", "pods/orders-x", Some("portforward"), false),
+        (own, "patch", "wasmplugins.extensions.istio.io", None, true),
+        (
+            own,
+            "update",
+            "wasmplugins.extensions.istio.io",
+            None,
+            false,
+        ),
+        (
+            own,
+            "create",
+            "wasmplugins.extensions.istio.io",
+            None,
+            false,
+        ),
+        (
+            own,
+            "delete",
+            "wasmplugins.extensions.istio.io",
+            None,
+            false,
+        ),
+        (
+            own,
+            "create",
+            "envoyfilters.networking.istio.io",
+            None,
+            true,
+        ),
+        (
+            own,
+            "update",
+            "envoyfilters.networking.istio.io",
+            None,
+            false,
+        ),
+        (own, "get", "secrets", None, false),
+        (own, "create", "pods/orders-x", Some("exec"), false),
+        (
+            "default",
+            "patch",
+            "wasmplugins.extensions.istio.io",
+            None,
+            false,
+        ),
+    ];
+    for (namespace, verb, resource, subresource, is_allowed) in cases {
+        assert_eq!(
+            stage.api.can(BOB, namespace, verb, resource, subresource),
+            is_allowed,
+            "{verb} {resource} {subresource:?} in {namespace}"
+        );
+    }
+    stage
+        .api
+        .delete(
+            ADMIN,
+            system,
+            "rolebinding",
+            &format!("bob-{}", stage.namespace),
+            false,
+        )
+        .must_pass();
+}
