@@ -27,9 +27,9 @@ pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
-        Command::List(_) => block_on(list::run(global)),
+        Command::List(flags) => block_on(list::run(global, flags)),
         Command::Status(flags) => block_on(status::run(global, flags)),
-        Command::Explain(flags) => explain::run(global, flags),
+        Command::Explain(flags) => block_on(explain::run(global, flags)),
         Command::Install(flags) => write(global, |dir| install::run(flags, dir)),
         Command::Uninstall(flags) => write(global, |dir| uninstall::run(flags, dir)),
         Command::Render(flags) => write(global, |dir| render::run(flags, dir)),
