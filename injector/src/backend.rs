@@ -1,5 +1,5 @@
-//! Where intercepts are kept, as the commands see it: one question or change per method, whatever is behind it. Today that is a plain Envoy's directory.
-//! Knows no flags but the ones that choose the backend, and nothing of tunnels.
+//! Where intercepts are kept, as the commands see it: one question or change per method, whatever is behind it: a plain Envoy's directory, or a mesh.
+//! Knows no flags but the ones that choose the backend, and of tunnels only where they end.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,16 +8,101 @@ use intercept_core::{Document, Intercept};
 
 use crate::cli::Global;
 use crate::curl::quote;
-use crate::envoy::{Dir, EnvoyDirError, Live, RenewError};
+use crate::developer;
+use crate::envoy::{Dir, EnvoyDirError, RenewError};
 use crate::hint::{Failure, Result};
-use crate::manifest::facts::{Port, Workload};
+use crate::manifest::facts::{Port, Protocol, Workload};
+use crate::manifest::istio::Kind;
 use crate::manifest::{self, cluster};
+use crate::mesh::{self, Mesh};
+use crate::session::presence::{self, Presence};
+use crate::session::relay::RelayEnd;
 
 /// The place where intercepts are kept.
 #[derive(Debug)]
 pub enum Backend {
     /// The files that a plain Envoy watches.
     Envoy(Dir),
+    /// The WasmPlugins of a mesh.
+    Mesh(Mesh),
+}
+
+/// One workload that can be intercepted.
+#[derive(Debug)]
+pub enum Target<'b> {
+    /// The only one of a plain Envoy's directory.
+    Envoy(&'b Dir),
+    /// One that an operator of a mesh prepared.
+    Mesh(Box<mesh::Target>),
+}
+
+/// An intercept, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The workload's namespace, in a mesh.
+    pub namespace: Option<String>,
+    /// The workload's kind, in a mesh.
+    pub kind: Option<Kind>,
+    /// The workload's name.
+    pub workload: String,
+    /// The intercept's name.
+    pub name: String,
+    /// Its entry.
+    pub intercept: Intercept,
+}
+
+/// The port that an intercept is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetPort {
+    /// The workload's own port.
+    pub number: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The URL by which people reach it, without a path.
+    pub url: String,
+}
+
+/// A port that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectPort {
+    /// The workload's own port.
+    pub number: u16,
+    /// A name for it, where it has one.
+    pub name: Option<String>,
+}
+
+/// Where a tunnel ends, and how requests get there.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The relay.
+    pub relay: RelayEnd,
+    /// The Envoy cluster that leads to it.
+    pub cluster: String,
+    /// The mesh's identity of the only workload that may use the tunnel (SPIFFE), where there are identities.
+    pub identity: Option<String>,
+    /// The relay's number; 0 where there is only one.
+    pub replica: u16,
+}
+
+/// What is known about a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// Every Envoy concerned has it.
+    Verified,
+    /// It is written; whether Envoy has it is not known.
+    NotVerified {
+        /// The reason, to be shown.
+        why: String,
+    },
+}
+
+/// How many replicas of a workload have a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replicas {
+    /// Those that have it.
+    pub live: usize,
+    /// Those that there are.
+    pub all: usize,
 }
 
 /// Why a lease could not be renewed.
@@ -32,54 +117,202 @@ pub enum NotRenewed {
 }
 
 impl Backend {
-    /// The backend that the flags choose.
-    pub fn open(global: &Global) -> Result<Self> {
-        Ok(Self::Envoy(Dir::open(directory(global)?)?))
+    /// The backend that the flags choose: a directory where one is named, else the cluster of the kubeconfig.
+    pub async fn open(global: &Global) -> Result<Self> {
+        match &global.envoy {
+            Some(dir) => Ok(Self::Envoy(Dir::open(dir)?)),
+            None => {
+                let cluster = crate::commands::connect(global).await?;
+                Ok(Self::Mesh(Mesh::new(cluster)))
+            }
+        }
+    }
+
+    /// Looks at all namespaces.
+    pub fn everywhere(mut self) -> Result<Self> {
+        match &mut self {
+            Self::Envoy(_) => {
+                return Err(Failure::usage(
+                    "-A: a plain Envoy has no namespaces",
+                    "leave it out; for a cluster: unset INJECTOR_ENVOY",
+                ));
+            }
+            Self::Mesh(mesh) => mesh.everywhere(),
+        }
+        Ok(self)
     }
 
     /// A name that no other backend has.
     pub fn identity(&self) -> String {
         match self {
             Self::Envoy(dir) => format!("envoy:{}", dir.path().display()),
+            Self::Mesh(mesh) => mesh.identity(),
+        }
+    }
+
+    /// Who the caller is: as the API server knows them, else by this machine's user name.
+    pub async fn owner(&self) -> Result<String> {
+        match self {
+            Self::Envoy(_) => Ok(developer::name()),
+            Self::Mesh(mesh) => mesh.owner().await,
         }
     }
 
     /// What the developer calls TARGET.
-    pub fn workload(&self, target: &str) -> Result<&Workload> {
-        let Self::Envoy(dir) = self;
-        let workload = dir.workload();
-        let name = target.split_once('/').map_or(target, |(_, name)| name);
-        if name == workload.name {
-            return Ok(workload);
+    pub async fn target(&self, target: &str) -> Result<Target<'_>> {
+        match self {
+            Self::Envoy(dir) => named(dir, target).map(|_| Target::Envoy(dir)),
+            Self::Mesh(mesh) => {
+                let target = mesh::Target::open(mesh.cluster(), target).await?;
+                Ok(Target::Mesh(Box::new(target)))
+            }
         }
-        Err(Failure::failed(
-            format!(
-                "{target}: no such service, {} has only {}",
-                dir.path().display(),
-                workload.name
-            ),
-            format!(
-                "its name is {0}, as in: injector intercept {0}",
-                quote(&workload.name)
-            ),
-        ))
     }
 
-    /// The workload of an intercept.
-    pub fn only_workload(&self) -> &Workload {
-        let Self::Envoy(dir) = self;
-        dir.workload()
+    /// All intercepts.
+    pub async fn all(&self) -> Result<Vec<Found>> {
+        let dir = match self {
+            Self::Envoy(dir) => dir,
+            Self::Mesh(mesh) => return mesh.all().await,
+        };
+        let intercepts = dir.document()?.intercepts.into_iter();
+        let found = intercepts.map(|(name, intercept)| Found {
+            namespace: None,
+            kind: None,
+            workload: dir.workload().name.clone(),
+            name,
+            intercept,
+        });
+        Ok(found.collect())
     }
 
-    /// All intercepts of a workload, as they are this moment.
-    pub fn document(&self) -> Result<Document> {
-        let Self::Envoy(dir) = self;
-        Ok(dir.document()?)
+    /// Is the developer machine of each connected? In the same order.
+    pub async fn presences(&self, all: &[Found]) -> Vec<Presence> {
+        match self {
+            Self::Envoy(dir) => {
+                let relay = RelayEnd::tcp(dir.workload().relay.control);
+                let addresses = all.iter().map(|found| found.intercept.address.as_str());
+                presence::ask_all(&relay, &addresses.collect::<Vec<_>>()).await
+            }
+            Self::Mesh(mesh) => mesh.presences(all).await,
+        }
+    }
+
+    /// Removes an intercept if it still is the one that was found.
+    pub async fn remove(&self, found: &Found) -> Result<bool> {
+        match self {
+            Self::Envoy(dir) => {
+                let removed = remove(dir, &found.name, &found.intercept.address)?;
+                Ok(removed.is_some())
+            }
+            Self::Mesh(mesh) => mesh.remove(found).await,
+        }
+    }
+
+    /// Waits until requests are no longer decided by an intercept of this name.
+    pub async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
+        match self {
+            Self::Envoy(dir) => dir.wait_gone(&found.name, timeout).await,
+            Self::Mesh(mesh) => mesh.wait_gone(found, timeout).await,
+        }
+    }
+
+    /// Removes what nobody renewed for a long time.
+    pub async fn sweep(&self) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.sweep(now()).map(drop)?),
+            Self::Mesh(mesh) => mesh.sweep().await,
+        }
+    }
+
+    /// Seconds since the epoch, by the clock that leases are counted by.
+    pub async fn now(&self) -> Result<u64> {
+        match self {
+            Self::Envoy(_) => Ok(now()),
+            Self::Mesh(mesh) => mesh.now().await,
+        }
+    }
+}
+
+impl Target<'_> {
+    /// The workload's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Envoy(dir) => &dir.workload().name,
+            Self::Mesh(target) => target.name(),
+        }
+    }
+
+    /// Who the caller is.
+    pub fn owner(&self) -> String {
+        match self {
+            Self::Envoy(_) => developer::name(),
+            Self::Mesh(target) => target.owner().to_owned(),
+        }
+    }
+
+    /// The port that `--port` means: by name or number, else the only one.
+    pub fn port(&self, wanted: Option<&str>) -> Result<TargetPort> {
+        match self {
+            Self::Envoy(dir) => {
+                let workload = dir.workload();
+                let port = choose_port(workload, wanted)?;
+                let by_name = || format!("http://{}:{}", workload.name, port.number);
+                Ok(TargetPort {
+                    number: port.number,
+                    protocol: port.protocol,
+                    url: port.url.clone().unwrap_or_else(by_name),
+                })
+            }
+            Self::Mesh(target) => target.port(wanted),
+        }
+    }
+
+    /// Refuses what would not work here, before anything is opened or written. `all`: everybody's requests are asked for.
+    pub fn check(&self, port: u16, all: bool) -> Result<()> {
+        match self {
+            Self::Envoy(_) => Ok(()),
+            Self::Mesh(target) => target.check(port, all),
+        }
+    }
+
+    /// Where the tunnel of this address ends.
+    pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
+        match self {
+            Self::Envoy(dir) => Ok(Placement {
+                relay: RelayEnd::tcp(dir.workload().relay.control),
+                cluster: cluster::intercept_name(name),
+                identity: None,
+                replica: 0,
+            }),
+            Self::Mesh(target) => target.place(name, port, address).await,
+        }
+    }
+
+    /// Is the developer machine of this address connected?
+    pub async fn presence(&self, address: &str) -> Presence {
+        match self {
+            Self::Envoy(dir) => {
+                presence::ask(&RelayEnd::tcp(dir.workload().relay.control), address).await
+            }
+            Self::Mesh(target) => target.presence(address).await,
+        }
+    }
+
+    /// All intercepts of the workload, as they are this moment.
+    pub async fn document(&self) -> Result<Document> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.document()?),
+            Self::Mesh(target) => target.document().await,
+        }
     }
 
     /// The intercept of this name, as it is this moment.
-    pub fn find(&self, name: &str) -> Result<Option<Intercept>> {
-        let Self::Envoy(dir) = self;
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let dir = match self {
+            Self::Envoy(dir) => dir,
+            Self::Mesh(target) => return target.find(name).await,
+        };
         match dir.document() {
             Ok(mut document) => Ok(document.intercepts.remove(name)),
             Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
@@ -87,36 +320,44 @@ impl Backend {
         }
     }
 
-    /// The cluster that takes the requests of an intercept.
-    pub fn cluster(&self, name: &str) -> String {
-        cluster::intercept_name(name)
-    }
-
-    /// What stands for that cluster in this backend, to be shown.
-    pub fn cluster_object(&self, name: &str, port: u16) -> Option<serde_json::Value> {
-        let Self::Envoy(dir) = self;
-        let workload = dir.workload();
-        Some(manifest::envoy::cluster(
-            workload,
-            name,
-            workload.port_number(port)?,
-        ))
-    }
-
-    /// Adds an intercept if `check` allows it for what is there at that moment.
-    pub fn add(
+    /// What would be written besides the entry, to be shown.
+    pub fn objects(
         &self,
         name: &str,
         intercept: &Intercept,
-        check: impl FnOnce(&Document) -> Result<()>,
+        replica: u16,
+    ) -> Result<Vec<serde_json::Value>> {
+        match self {
+            Self::Envoy(dir) => {
+                let workload = dir.workload();
+                let port = workload.port_number(intercept.port);
+                let cluster = port.map(|port| manifest::envoy::cluster(workload, name, port));
+                Ok(cluster.into_iter().collect())
+            }
+            Self::Mesh(target) => target.objects(name, intercept, replica),
+        }
+    }
+
+    /// Adds an intercept if `check` allows it for what is there at that moment. Where somebody else writes at the same time, it is asked again.
+    pub async fn add(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        replica: u16,
+        check: &(dyn Fn(&Document) -> Result<()> + Sync),
     ) -> Result<()> {
-        let Self::Envoy(dir) = self;
-        dir.add(name, intercept, check)
+        match self {
+            Self::Envoy(dir) => dir.add(name, intercept, check),
+            Self::Mesh(target) => target.add(name, intercept, replica, check).await,
+        }
     }
 
     /// Moves the end of a lease, in seconds since the epoch.
-    pub fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
-        let Self::Envoy(dir) = self;
+    pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
+        let dir = match self {
+            Self::Envoy(dir) => dir,
+            Self::Mesh(target) => return target.renew(name, address, expires).await,
+        };
         dir.renew(name, address, expires)
             .map_err(|error| match error {
                 RenewError::Gone => NotRenewed::Removed,
@@ -126,32 +367,98 @@ impl Backend {
             })
     }
 
-    /// Removes an intercept; with an address only if the entry still is that tunnel's.
-    pub fn remove(&self, name: &str, address: Option<&str>) -> Result<Option<Intercept>> {
-        let Self::Envoy(dir) = self;
-        match dir.remove(name, address) {
-            // Uninstalled meanwhile: then it is gone as well.
-            Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
-            removed => Ok(removed?),
+    /// Removes an intercept if the entry still is that tunnel's.
+    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+        match self {
+            Self::Envoy(dir) => remove(dir, name, address),
+            Self::Mesh(target) => target.remove(name, address).await,
         }
     }
 
     /// Removes what nobody renewed for a long time.
-    pub fn sweep(&self) -> Result<Vec<String>> {
-        let Self::Envoy(dir) = self;
-        Ok(dir.sweep(now())?)
+    pub async fn sweep(&self) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.sweep(now()).map(drop)?),
+            // Somebody else's leftovers are no reason to fail, nor is missing the right to clear them away.
+            Self::Mesh(target) => {
+                let _ = target.sweep().await;
+                Ok(())
+            }
+        }
     }
 
-    /// Waits until requests are decided by the entry of this address.
-    pub async fn wait_live(&self, name: &str, address: &str, timeout: Duration) -> Live {
-        let Self::Envoy(dir) = self;
-        dir.wait_live(name, address, timeout).await
+    /// Waits until requests are decided by the entry of this address, and its cluster is there.
+    pub async fn wait_live(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        timeout: Duration,
+        progress: &(dyn Fn(Replicas) + Sync),
+    ) -> Live {
+        let Intercept {
+            address, cluster, ..
+        } = intercept;
+        match self {
+            Self::Envoy(dir) => dir.wait_live(name, address, timeout).await,
+            Self::Mesh(target) => {
+                target
+                    .wait(name, Some(address), Some(cluster), timeout, progress)
+                    .await
+            }
+        }
     }
 
     /// Waits until requests are no longer decided by an entry of this name.
     pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
-        let Self::Envoy(dir) = self;
-        dir.wait_gone(name, timeout).await
+        match self {
+            Self::Envoy(dir) => dir.wait_gone(name, timeout).await,
+            Self::Mesh(target) => target.wait(name, None, None, timeout, &|_| {}).await,
+        }
+    }
+
+    /// How often a session should look whether its entry is still there.
+    pub fn look_every(&self) -> Duration {
+        match self {
+            Self::Envoy(_) => Duration::from_secs(2),
+            // Each look is a request to the API server, from every developer.
+            Self::Mesh(_) => Duration::from_secs(5),
+        }
+    }
+
+    /// Seconds since the epoch, by the clock that leases are counted by.
+    pub async fn now(&self) -> Result<u64> {
+        match self {
+            Self::Envoy(_) => Ok(now()),
+            Self::Mesh(target) => target.now().await,
+        }
+    }
+}
+
+/// A directory has one workload, and TARGET must mean it.
+fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
+    let workload = dir.workload();
+    let name = target.split_once('/').map_or(target, |(_, name)| name);
+    if name == workload.name {
+        return Ok(workload);
+    }
+    Err(Failure::failed(
+        format!(
+            "{target}: no such service, {} has only {}",
+            dir.path().display(),
+            workload.name
+        ),
+        format!(
+            "its name is {0}, as in: injector intercept {0}",
+            quote(&workload.name)
+        ),
+    ))
+}
+
+fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {
+    match dir.remove(name, Some(address)) {
+        // Uninstalled meanwhile: then it is gone as well.
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
+        removed => Ok(removed?),
     }
 }
 
@@ -165,15 +472,14 @@ pub fn directory(global: &Global) -> Result<&Path> {
     })
 }
 
-/// Seconds since the epoch.
+/// Seconds since the epoch, by this machine's clock.
 pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| now.as_secs())
 }
-
 /// The port that `--port` means: by name or number, else the only one.
-pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&'w Port> {
+fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&'w Port> {
     let list = || {
         let ports = workload.ports.iter();
         let ports: Vec<String> = ports

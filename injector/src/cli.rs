@@ -195,6 +195,9 @@ pub struct Leave {
     /// All of yours (with --force: everybody's)
     #[arg(long)]
     pub all: bool,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
     /// Somebody else's, too
     #[arg(long)]
     pub force: bool,
@@ -203,14 +206,21 @@ pub struct Leave {
 /// List all intercepts
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  injector list\n  injector list -o name\n  injector list -o json"
+    after_help = "Examples:\n  injector list\n  injector list -A -o name\n  injector list -o json"
 )]
-pub struct List {}
+pub struct List {
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
 
 /// Show intercepts in full
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  injector status\n  injector status orders-bob -o yaml")]
 pub struct Status {
+    /// Of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
     /// Only this one
     pub name: Option<String>,
 }

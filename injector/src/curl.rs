@@ -67,6 +67,8 @@ pub fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Placement;
+    use crate::session::relay::RelayEnd;
     use intercept_core::{Config, Limits, MatchBaggage, MatchHeader, MatchPath, Matcher, Request};
     use std::collections::BTreeMap;
     use std::process::Command;
@@ -113,8 +115,12 @@ mod tests {
             url: "http://127.0.0.1:8080".to_owned(),
             protocol: LocalProtocol::Auto,
             developer_port: 3000,
-            control: std::net::SocketAddr::from(([127, 0, 0, 1], 7070)),
-            cluster: "intercept|orders-bob".to_owned(),
+            place: Placement {
+                relay: RelayEnd::tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 7070))),
+                cluster: "intercept|orders-bob".to_owned(),
+                identity: None,
+                replica: 0,
+            },
             owner: "bob".to_owned(),
             headers: headers
                 .iter()

@@ -11,7 +11,8 @@ use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 
 use self::files::{Locked, State};
 use self::live::Awaited;
-pub use self::live::Live;
+pub use self::live::{cluster_path, names};
+use crate::backend::Live;
 use crate::manifest::cluster;
 use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
 

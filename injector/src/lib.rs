@@ -1,5 +1,6 @@
 //! Everything behind the `injector` command.
 
+pub mod ask;
 pub mod backend;
 pub mod cli;
 pub mod cluster;
@@ -11,6 +12,7 @@ pub mod envoy;
 pub mod flags;
 pub mod hint;
 pub mod manifest;
+pub mod mesh;
 pub mod module_server;
 pub mod operator;
 pub mod prepare;

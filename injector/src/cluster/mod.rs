@@ -3,6 +3,7 @@
 mod access;
 mod connect;
 mod error;
+pub mod guarded;
 pub mod kind;
 mod portforward;
 

@@ -12,7 +12,7 @@ use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
 
 /// Prints which intercept takes the request.
-pub fn run(global: &Global, flags: &Explain) -> Result<()> {
+pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
     let (document, path) = match (&flags.config, flags.words.as_slice()) {
         (Some(file), [path]) => (read(file)?, path),
         (Some(_), [_, path, ..]) => {
@@ -22,9 +22,9 @@ pub fn run(global: &Global, flags: &Explain) -> Result<()> {
             ));
         }
         (None, [target, path]) => {
-            let backend = Backend::open(global)?;
-            backend.workload(target)?;
-            let document = serde_json::to_vec(&backend.document()?);
+            let backend = Backend::open(global).await?;
+            let document = backend.target(target).await?.document().await?;
+            let document = serde_json::to_vec(&document);
             (document.or_hint(target, "injector list")?, path)
         }
         _ => {

@@ -2,67 +2,60 @@
 
 use std::collections::BTreeMap;
 
-use intercept_core::{Document, Intercept, MatchHeader};
+use intercept_core::{Intercept, MatchHeader};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::backend::{self, Backend, choose_port, now};
+use crate::backend::{Backend, Target};
 use crate::cli::{self, Format, Global};
 use crate::developer;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{OrHint, Result};
-use crate::manifest::facts::{Port, Protocol};
+use crate::manifest::facts::Protocol;
 use crate::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
 use crate::session;
 use crate::session::plan::Plan;
-use crate::session::presence::{self, Presence};
+use crate::session::presence::Presence;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
 
 /// Intercepts until it is told to stop. Returns the exit code.
 pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
-    let backend = Backend::open(global)?;
-    let workload = backend.workload(&flags.target)?;
-    let port = choose_port(workload, wanted.port.service.as_deref())?;
-    let owner = developer::name();
-    let name = match wanted.name {
+    let backend = Backend::open(global).await?;
+    let target = backend.target(&flags.target).await?;
+    let port = target.port(wanted.port.service.as_deref())?;
+    let owner = target.owner();
+    let name = match wanted.name.clone() {
         Some(name) => name,
-        None => developer::intercept_name(&workload.name, &owner),
+        None => developer::intercept_name(base_name(&flags.target), &owner),
     };
+    target.check(port.number, wanted.takes_everybody())?;
     if !flags.dry_run {
-        backend.sweep()?;
+        target.sweep().await?;
     }
-    let document = backend.document()?;
+    let document = target.document().await?;
     let mine = document
         .intercepts
         .get(&name)
         .filter(|known| known.owner == owner);
-    let control = workload.relay.control;
+    let secret = Secret::random();
+    let address = secret.address();
     let mut plan = Plan {
-        workload: workload.name.clone(),
+        workload: target.name().to_owned(),
         port: port.number,
-        url: url(&workload.name, port),
-        protocol: developer_protocol(port),
+        protocol: developer_protocol(port.protocol),
+        url: port.url,
         developer_port: wanted.port.developer.unwrap_or(port.number),
-        control,
-        cluster: backend.cluster(&name),
+        place: target.place(&name, port.number, address.as_str()).await?,
         owner,
         headers: wanted.conditions.headers,
         baggage: wanted.conditions.baggage,
         path: wanted.conditions.path,
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
-        replaces: match mine {
-            Some(known)
-                if flags.replace
-                    || presence::ask(control, &known.address).await != Presence::Up =>
-            {
-                Some(known.address.clone())
-            }
-            _ => None,
-        },
+        replaces: replaces(flags, &target, mine).await,
         name,
     };
     let place = Remembered::of(&backend.identity(), &plan.workload);
@@ -72,11 +65,13 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
             value: own_value(place.as_ref(), mine),
         });
     }
-    if flags.dry_run {
-        return dry_run(global, &backend, &plan, &document);
-    }
+    let now = target.now().await?;
+    let intercept = plan.intercept(address.as_str(), now, now);
     // Before the tunnel, so that a refusal is quick; again when the entry is written, since others write too.
-    plan.check(&document, &any_address(&plan), now())?;
+    let notes = plan.check(&document, &intercept, now)?;
+    if flags.dry_run {
+        return dry_run(global, &target, &plan, intercept, &notes);
+    }
     if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
     {
         own.value = place.remember(&own.value).or_hint(
@@ -84,7 +79,25 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
             "export XDG_STATE_HOME=… (a directory that you may write to)",
         )?;
     }
-    session::run(global, &backend, plan, &flags.command).await
+    session::run(global, &target, plan, secret, &flags.command).await
+}
+
+/// TARGET without its kind.
+fn base_name(target: &str) -> &str {
+    target.split_once('/').map_or(target, |(_, name)| name)
+}
+
+/// The address of one's own intercept of the name, if its place may be taken.
+async fn replaces(
+    flags: &cli::Intercept,
+    target: &Target<'_>,
+    mine: Option<&Intercept>,
+) -> Option<String> {
+    let address = &mine?.address;
+    if flags.replace || target.presence(address).await != Presence::Up {
+        return Some(address.clone());
+    }
+    None
 }
 
 /// What the flags alone say.
@@ -96,6 +109,12 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Is neither a header nor a baggage condition asked for?
+    fn takes_everybody(&self) -> bool {
+        let conditions = &self.conditions;
+        !conditions.auto && conditions.headers.is_empty() && conditions.baggage.is_empty()
+    }
+
     fn read(flags: &cli::Intercept) -> Result<Self> {
         Ok(Self {
             conditions: flags::conditions(&flags.conditions)?,
@@ -120,40 +139,57 @@ fn own_value(place: Option<&Remembered>, mine: Option<&Intercept>) -> String {
         .unwrap_or_else(new_id)
 }
 
-fn url(workload: &str, port: &Port) -> String {
-    let by_name = || format!("http://{workload}:{}", port.number);
-    port.url.clone().unwrap_or_else(by_name)
-}
-
 /// What a developer's server most likely speaks on this port.
-fn developer_protocol(port: &Port) -> LocalProtocol {
-    match port.protocol {
+fn developer_protocol(protocol: Protocol) -> LocalProtocol {
+    match protocol {
         Protocol::Http | Protocol::Auto => LocalProtocol::Auto,
         Protocol::Http2 | Protocol::Grpc => LocalProtocol::Http2,
     }
 }
 
-/// The entry, with an address that stands for any.
-fn any_address(plan: &Plan) -> Intercept {
-    let now = backend::now();
-    plan.intercept(Secret::random().address().as_str(), now, now)
-}
-
-fn dry_run(global: &Global, backend: &Backend, plan: &Plan, document: &Document) -> Result<u8> {
-    let intercept = any_address(plan);
-    let notes = plan.check(document, &intercept, now())?;
+fn dry_run(
+    global: &Global,
+    target: &Target<'_>,
+    plan: &Plan,
+    intercept: Intercept,
+    notes: &[String],
+) -> Result<u8> {
     for note in notes.iter().filter(|_| !global.quiet) {
         eprintln!("note: {note}");
     }
-    let written = Written {
-        cluster: backend.cluster_object(&plan.name, plan.port),
-        intercepts: BTreeMap::from([(plan.name.clone(), intercept)]),
-    };
+    let objects = target.objects(&plan.name, &intercept, plan.place.replica)?;
     let format = match global.output {
         Format::Text => Format::Yaml,
         format => format,
     };
+    if let Target::Mesh(_) = target {
+        let name = plan.name.clone();
+        return print::print(format, &Applied { name, objects }).map(|()| 0);
+    }
+    let written = Written {
+        cluster: objects.into_iter().next(),
+        intercepts: BTreeMap::from([(plan.name.clone(), intercept)]),
+    };
     print::print(format, &written).map(|()| 0)
+}
+
+/// The objects that would be applied, in that order.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Applied {
+    #[serde(skip)]
+    name: String,
+    objects: Vec<Value>,
+}
+
+impl Shown for Applied {
+    fn text(&self) -> String {
+        String::new()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        vec![&self.name]
+    }
 }
 
 /// What would be written: one entry and its cluster.

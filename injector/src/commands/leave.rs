@@ -5,10 +5,9 @@ use std::time::Duration;
 use intercept_core::Intercept;
 use serde::Serialize;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Found};
 use crate::cli::{Global, Leave};
 use crate::curl::quote;
-use crate::developer;
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
 
@@ -17,41 +16,65 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
-    let backend = Backend::open(global)?;
-    let document = backend.document()?;
-    let me = developer::name();
-    let names: Vec<&String> = match flags.all {
-        true => document
-            .intercepts
-            .iter()
-            .filter(|(_, intercept)| flags.force || intercept.owner == me)
-            .map(|(name, _)| name)
-            .collect(),
-        false => flags.names.iter().collect(),
-    };
-    let mut chosen = Vec::new();
-    for name in names {
-        let intercept = document
-            .intercepts
-            .get(name)
-            .ok_or_else(|| unknown(name, document.intercepts.keys()))?;
-        check_owner(name, intercept, &me, flags.force)?;
-        chosen.push((name, &intercept.address));
+    let mut backend = Backend::open(global).await?;
+    if flags.all_namespaces {
+        backend = backend.everywhere()?;
     }
+    // Somebody else's leftovers are no reason to fail.
+    let _ = backend.sweep().await;
+    let me = backend.owner().await?;
+    let all = backend.all().await?;
     let mut removed = Vec::new();
-    for (name, address) in chosen {
+    for found in choose(flags, &me, &all)? {
         // By its address: one that was made anew in this moment is not the one that was meant.
-        if backend.remove(name, Some(address))?.is_some() {
-            removed.push(name.clone());
+        if backend.remove(found).await? {
+            removed.push(found);
         }
     }
-    for name in &removed {
-        backend.wait_gone(name, GONE_TIMEOUT).await;
+    for found in &removed {
+        backend.wait_gone(found, GONE_TIMEOUT).await;
     }
     if removed.is_empty() && !global.quiet {
         eprintln!("no intercept of {me} is here");
     }
+    let removed = removed.iter().map(|found| found.name.clone()).collect();
     print::print(global.output, &Removed { removed })
+}
+
+fn choose<'f>(flags: &Leave, me: &str, all: &'f [Found]) -> Result<Vec<&'f Found>> {
+    if flags.all {
+        let mine = |found: &&Found| flags.force || found.intercept.owner == me;
+        return Ok(all.iter().filter(mine).collect());
+    }
+    let mut chosen = Vec::new();
+    for name in &flags.names {
+        let named: Vec<&Found> = all.iter().filter(|found| found.name == *name).collect();
+        match named.as_slice() {
+            [] => return Err(unknown(name, all.iter().map(|found| &found.name))),
+            [only] => check_owner(name, &only.intercept, me, flags.force)?,
+            several => return Err(ambiguous(name, several)),
+        }
+        chosen.extend(named);
+    }
+    Ok(chosen)
+}
+
+/// The same name in several namespaces, or written by hand on several workloads.
+fn ambiguous(name: &str, several: &[&Found]) -> Failure {
+    let places: Vec<String> = several
+        .iter()
+        .map(|found| {
+            let namespace = found.namespace.as_deref().unwrap_or("here");
+            format!("{namespace}/{}", found.workload)
+        })
+        .collect();
+    Failure::usage(
+        format!(
+            "{name}: several intercepts have this name: {}",
+            places.join(", ")
+        ),
+        format!("injector leave -n NAMESPACE {}", quote(name)),
+    )
 }
 
 /// No intercept has this name.

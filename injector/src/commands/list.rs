@@ -5,16 +5,16 @@ use std::time::Duration;
 use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
-use crate::backend::{self, Backend};
-use crate::cli::Global;
+use crate::backend::{Backend, Found};
+use crate::cli::{Global, List};
 use crate::hint::Result;
 use crate::print::{self, Shown};
-use crate::session::presence::{self, Presence};
+use crate::session::presence::Presence;
 use crate::words;
 
 /// Prints the table.
-pub async fn run(global: &Global) -> Result<()> {
-    let all = gather(global).await?;
+pub async fn run(global: &Global, flags: &List) -> Result<()> {
+    let all = gather(global, flags.all_namespaces).await?;
     print::print(global.output, &Table(all))
 }
 
@@ -23,6 +23,9 @@ pub async fn run(global: &Global) -> Result<()> {
 pub struct InterceptShown {
     /// Its name.
     pub name: String,
+    /// The workload's namespace, in a mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The workload whose requests it takes.
     pub workload: String,
     /// Who claims it.
@@ -49,26 +52,28 @@ pub struct InterceptShown {
 }
 
 /// All intercepts, with what the relay knows of their tunnels.
-pub async fn gather(global: &Global) -> Result<Vec<InterceptShown>> {
-    let backend = Backend::open(global)?;
+pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptShown>> {
+    let backend = match everywhere {
+        true => Backend::open(global).await?.everywhere()?,
+        false => Backend::open(global).await?,
+    };
     // Somebody who may only read wants to see the list all the same.
-    let _ = backend.sweep();
-    let document = backend.document()?;
-    let workload = backend.only_workload();
-    let control = workload.relay.control;
-    let asked: Vec<_> = document
-        .intercepts
-        .into_iter()
-        .map(|(name, intercept)| {
-            let address = intercept.address.clone();
-            let tunnel = tokio::spawn(async move { presence::ask(control, &address).await });
-            (name, intercept, tunnel)
-        })
-        .collect();
+    let _ = backend.sweep().await;
+    let all = backend.all().await?;
+    let now = backend.now().await?;
+    let tunnels = backend.presences(&all).await;
     let mut shown = Vec::new();
-    for (name, intercept, tunnel) in asked {
-        let tunnel = tunnel.await.unwrap_or(Presence::Unknown);
-        shown.push(InterceptShown::new(name, &workload.name, intercept, tunnel));
+    for (found, tunnel) in all.into_iter().zip(tunnels) {
+        let Found {
+            namespace,
+            workload,
+            name,
+            intercept,
+            ..
+        } = found;
+        let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
+        one.namespace = namespace;
+        shown.push(one);
     }
     if shown.is_empty() && !global.quiet {
         eprintln!("nothing is intercepted");
@@ -77,10 +82,17 @@ pub async fn gather(global: &Global) -> Result<Vec<InterceptShown>> {
 }
 
 impl InterceptShown {
-    /// What there is to show.
-    pub fn new(name: String, workload: &str, intercept: Intercept, tunnel: Presence) -> Self {
+    /// What there is to show; `now` in seconds since the epoch.
+    pub fn new(
+        name: String,
+        workload: &str,
+        intercept: Intercept,
+        tunnel: Presence,
+        now: u64,
+    ) -> Self {
         Self {
             name,
+            namespace: None,
             workload: workload.to_owned(),
             requests: words::conditions(&intercept),
             developer: intercept.owner,
@@ -92,8 +104,16 @@ impl InterceptShown {
             address: intercept.address,
             created: intercept.created,
             expires: intercept.expires,
-            lease_left_seconds: intercept.expires.saturating_sub(backend::now()),
+            lease_left_seconds: intercept.expires.saturating_sub(now),
             tunnel,
+        }
+    }
+
+    /// `orders`, or `shop/orders` where there are namespaces.
+    fn place(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.workload),
+            None => self.workload.clone(),
         }
     }
 
@@ -127,7 +147,7 @@ impl Shown for Table {
             vec![
                 shown.name.clone(),
                 shown.developer.clone(),
-                format!("{}:{} {}", shown.workload, shown.port, shown.requests),
+                format!("{}:{} {}", shown.place(), shown.port, shown.requests),
                 shown.cluster.clone(),
                 shown.lease_left(),
                 shown.tunnel.to_string(),
@@ -145,7 +165,7 @@ impl Shown for InterceptShown {
     fn text(&self) -> String {
         let rows = [
             ("claimed by", self.developer.clone()),
-            ("workload", format!("{}, port {}", self.workload, self.port)),
+            ("workload", format!("{}, port {}", self.place(), self.port)),
             ("requests", self.requests.clone()),
             (
                 "destination",

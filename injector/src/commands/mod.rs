@@ -24,9 +24,9 @@ pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
-        Command::List(_) => block_on(list::run(global)),
+        Command::List(flags) => block_on(list::run(global, flags)),
         Command::Status(flags) => block_on(status::run(global, flags)),
-        Command::Explain(flags) => explain::run(global, flags),
+        Command::Explain(flags) => block_on(explain::run(global, flags)),
         Command::Install(flags) => block_on(install::run(global, flags)),
         Command::Uninstall(flags) => block_on(uninstall::run(global, flags)),
         Command::Render(flags) => block_on(render::run(global, flags)),

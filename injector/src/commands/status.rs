@@ -9,7 +9,7 @@ use crate::print::{self, Shown};
 
 /// Prints all, or the one that is named.
 pub async fn run(global: &Global, flags: &Status) -> Result<()> {
-    let mut all = gather(global).await?;
+    let mut all = gather(global, flags.all_namespaces).await?;
     let Some(name) = &flags.name else {
         return print::print(global.output, &Blocks(all));
     };

@@ -6,15 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::ask::Asked;
+use crate::backend::Live;
 use crate::manifest::facts::Workload;
 use crate::manifest::filter;
 
@@ -26,18 +23,6 @@ const FILTERS: &str = "/config_dump?resource=ecds_filters";
 
 /// The version of it that Envoy runs.
 const ACCEPTED: &str = "/stats?format=json&type=TextReadouts&filter=^extension_config_discovery.http_filter.intercept.version_text$";
-
-/// What is known about a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Live {
-    /// Envoy has it.
-    Verified,
-    /// It is written; whether Envoy has it is not known.
-    NotVerified {
-        /// The reason, to be shown.
-        why: String,
-    },
-}
 
 /// An intercept that Envoy should have.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +92,7 @@ async fn missing(admin: SocketAddr, awaited: Awaited<'_>) -> anyhow::Result<Opti
 }
 
 /// Envoy takes a regex; a name is made of letters, digits, `-` and the `|` of our prefix.
-fn cluster_path(cluster: &str) -> String {
+pub fn cluster_path(cluster: &str) -> String {
     let regex = cluster.replace('|', "%5C%7C");
     format!("/config_dump?resource=dynamic_active_clusters&name_regex=%5E{regex}%24")
 }
@@ -141,7 +126,8 @@ fn accepted_version(stats: &Value) -> Option<&str> {
     stats.pointer("/stats/0/value")?.as_str()
 }
 
-fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d str> {
+/// The texts at `pointer` in each part of a dump.
+pub fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d str> {
     let configs = dump.get("configs").and_then(Value::as_array);
     configs
         .into_iter()
@@ -153,26 +139,7 @@ fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d str>
 /// A dump with nothing in it is not an error here.
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(admin).await?;
-    let (mut requests, connection) = handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
-        .header(header::HOST, admin.to_string())
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let answer = async {
-        let response = requests.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok::<_, hyper::Error>((status, body))
-    };
-    // The connection's own error is the answer's error, too.
-    let (answer, _) = tokio::join!(answer, connection);
-    match answer? {
-        (StatusCode::OK, body) => Ok(serde_json::from_slice(&body)?),
-        (StatusCode::NOT_FOUND, _) => Ok(Value::Null),
-        (other, body) => {
-            anyhow::bail!("{path}: {other}: {}", String::from_utf8_lossy(&body).trim())
-        }
-    }
+    Asked::over(stream).await?.get_last(path).await
 }
 
 #[cfg(test)]

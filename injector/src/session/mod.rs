@@ -4,6 +4,7 @@
 
 pub mod plan;
 pub mod presence;
+pub mod relay;
 
 mod child;
 mod lease;
@@ -13,9 +14,10 @@ mod tunnel;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use intercept_core::Intercept;
+use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -27,7 +29,7 @@ use self::presence::Presence;
 use self::report::{LiveShown, Report};
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-use crate::backend::{Backend, NotRenewed, now};
+use crate::backend::{Live, NotRenewed, Target};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::hint::{Failure, Result};
@@ -42,14 +44,12 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the entry is looked at: whether it is still there, whether it wants renewing, whether its lease ran out while the machine slept.
-const LOOK: Duration = Duration::from_secs(2);
-
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
     global: &Global,
-    backend: &Backend,
+    target: &Target<'_>,
     plan: Plan,
+    secret: Secret,
     command: &[OsString],
 ) -> Result<u8> {
     let mut signals = Signals::catch().map_err(|error| {
@@ -58,7 +58,7 @@ pub async fn run(
             "injector intercept --help",
         )
     })?;
-    let mut session = Session::new(global, backend, plan);
+    let mut session = Session::new(global, target, plan, secret);
     let end = tokio::select! {
         biased;
         signal = signals.next() => End::Signal(signal),
@@ -83,7 +83,7 @@ enum End {
 
 struct Session<'a> {
     global: &'a Global,
-    backend: &'a Backend,
+    target: &'a Target<'a>,
     plan: Plan,
     report: Report,
     /// The tunnel's public name; the entry that has it is ours.
@@ -97,17 +97,16 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(global: &'a Global, backend: &'a Backend, plan: Plan) -> Self {
-        let secret = Secret::random();
+    fn new(global: &'a Global, target: &'a Target<'a>, plan: Plan, secret: Secret) -> Self {
         Self {
             global,
-            backend,
+            target,
             report: Report::new(global),
             address: secret.address().as_str().to_owned(),
             tunnel: Tunnel::open(&plan, secret),
             is_away: false,
             child: None,
-            created: now(),
+            created: 0,
             lease: Lease::new(plan.lease),
             plan,
         }
@@ -117,15 +116,13 @@ impl<'a> Session<'a> {
     async fn start(&mut self, warn_of_silence: bool) -> Result<()> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(
-            self.tunnel.first_up(self.plan.control, TUNNEL_TIMEOUT),
+            self.tunnel.first_up(&self.plan.place.relay, TUNNEL_TIMEOUT),
             listens
         );
         up?;
-        self.add()?;
-        let live = self
-            .backend
-            .wait_live(&self.plan.name, &self.address, ENVOY_TIMEOUT)
-            .await;
+        self.created = self.target.now().await?;
+        self.add().await?;
+        let live = self.wait_live().await;
         if words::takes_everybody(&self.entry()) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -145,6 +142,7 @@ impl<'a> Session<'a> {
             &self.plan.workload,
             self.entry(),
             Presence::Up,
+            self.created,
         );
         print::print(
             self.global.output,
@@ -152,16 +150,33 @@ impl<'a> Session<'a> {
         )
     }
 
+    async fn wait_live(&self) -> Live {
+        let progress = self.report.progress();
+        let entry = self.entry();
+        self.target
+            .wait_live(&self.plan.name, &entry, ENVOY_TIMEOUT, &|replicas| {
+                progress.show(replicas)
+            })
+            .await
+    }
+
     /// Writes the entry with a fresh lease, if it may be there.
-    fn add(&mut self) -> Result<()> {
-        let now = now();
+    async fn add(&mut self) -> Result<()> {
+        let now = self.target.now().await?;
         let intercept = self.plan.intercept(&self.address, self.created, now);
-        let (plan, report) = (&self.plan, self.report);
-        self.backend.add(&plan.name, &intercept, |document| {
-            let notes = plan.check(document, &intercept, now)?;
-            notes.iter().for_each(|note| report.note(note));
+        let plan = &self.plan;
+        // Asked again whenever somebody else was faster; only the last answer counts.
+        let notes = Mutex::new(Vec::new());
+        let check = |document: &Document| {
+            *notes.lock().unwrap_or_else(PoisonError::into_inner) =
+                plan.check(document, &intercept, now)?;
             Ok(())
-        })?;
+        };
+        self.target
+            .add(&plan.name, &intercept, plan.place.replica, &check)
+            .await?;
+        let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        notes.iter().for_each(|note| self.report.note(note));
         self.lease.until(intercept.expires);
         Ok(())
     }
@@ -178,7 +193,8 @@ impl<'a> Session<'a> {
             Ok(child) => self.child = child,
             Err(failure) => return End::Failed(failure),
         }
-        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        let look = self.target.look_every();
+        let mut looks = interval_at(Instant::now() + look, look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -187,7 +203,7 @@ impl<'a> Session<'a> {
                 event = self.tunnel.next() => if let Err(failure) = self.tell(event) {
                     return End::Failed(failure);
                 },
-                _ = looks.tick() => if let Err(failure) = self.look() {
+                _ = looks.tick() => if let Err(failure) = self.look().await {
                     return End::Failed(failure);
                 },
             }
@@ -229,32 +245,41 @@ impl<'a> Session<'a> {
     }
 
     /// Is the entry still ours, and does it live long enough?
-    fn look(&mut self) -> Result<()> {
-        let entry = match self.backend.find(&self.plan.name) {
-            Ok(entry) => entry,
+    async fn look(&mut self) -> Result<()> {
+        let (entry, now) = match self.seen().await {
+            Ok(seen) => seen,
             Err(failure) => {
                 self.report.detail(&failure.to_string());
                 return Ok(());
             }
         };
-        let now = now();
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
                 match self.lease.is_due(entry.expires, now) {
-                    true => self.renew(now),
+                    true => self.renew(now).await,
                     false => Ok(()),
                 }
             }
-            Some(entry) if entry.address == self.address => self.come_back(),
-            None if self.lease.is_over(now) => self.come_back(),
+            Some(entry) if entry.address == self.address => self.come_back().await,
+            None if self.lease.is_over(now) => self.come_back().await,
             Some(entry) => Err(self.taken(&entry.owner)),
             None => Err(self.removed()),
         }
     }
 
-    fn renew(&mut self, now: u64) -> Result<()> {
+    /// The entry of our name, and what time it is.
+    async fn seen(&self) -> Result<(Option<Intercept>, u64)> {
+        let entry = self.target.find(&self.plan.name).await?;
+        Ok((entry, self.target.now().await?))
+    }
+
+    async fn renew(&mut self, now: u64) -> Result<()> {
         let expires = self.lease.from(now);
-        match self.backend.renew(&self.plan.name, &self.address, expires) {
+        let renewed = self
+            .target
+            .renew(&self.plan.name, &self.address, expires)
+            .await;
+        match renewed {
             Ok(()) => {
                 self.lease.until(expires);
                 self.report.detail(&format!(
@@ -275,9 +300,9 @@ impl<'a> Session<'a> {
     }
 
     /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
-    fn come_back(&mut self) -> Result<()> {
+    async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
-        self.add()?;
+        self.add().await?;
         self.report
             .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())
@@ -327,9 +352,9 @@ impl<'a> Session<'a> {
     }
 
     async fn undo(&mut self) -> Result<()> {
-        let removed = self.backend.remove(&self.plan.name, Some(&self.address))?;
+        let removed = self.target.remove(&self.plan.name, &self.address).await?;
         if removed.is_some() {
-            self.backend.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
+            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
             self.report.detail(&format!("{} removed", self.plan.name));
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! What one `injector intercept` set out to do, and whether it may, for what is there at the moment. Decides; changes nothing.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, MatchBaggage, MatchHeader, MatchPath, validate};
 
+use crate::backend::Placement;
 use crate::conflict::{self, ExampleRequest, Kind, Meeting};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
@@ -29,10 +29,8 @@ pub struct Plan {
     pub protocol: LocalProtocol,
     /// The port on the developer machine.
     pub developer_port: u16,
-    /// The relay's control port.
-    pub control: SocketAddr,
-    /// The Envoy cluster that takes matched requests.
-    pub cluster: String,
+    /// Where the tunnel ends, and the Envoy cluster that leads there.
+    pub place: Placement,
     /// Who claims it.
     pub owner: String,
     /// Header conditions, the automatic one included.
@@ -54,7 +52,7 @@ impl Plan {
     pub fn intercept(&self, address: &str, created: u64, now: u64) -> Intercept {
         Intercept {
             port: self.port,
-            cluster: self.cluster.clone(),
+            cluster: self.place.cluster.clone(),
             address: address.to_owned(),
             owner: self.owner.clone(),
             created,

@@ -1,21 +1,16 @@
 //! Is a developer machine there? Asked of the relay's control port.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
+use serde::Serialize;
 
-/// A relay that takes longer is as good as away.
-const TIMEOUT: Duration = Duration::from_secs(1);
+use super::relay::RelayEnd;
+use crate::ask::Asked;
+use crate::tunnel::developer::Connect;
 
-/// An answer is some hundred bytes.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// A relay that takes longer is as good as away. A port-forward needs several round trips before the first question.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is known of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,6 +24,17 @@ pub enum Presence {
     Unknown,
 }
 
+impl Presence {
+    /// What is known from this relay and from another one: a tunnel ends at one of them.
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Up, _) | (_, Self::Up) => Self::Up,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Away, Self::Away) => Self::Away,
+        }
+    }
+}
+
 impl fmt::Display for Presence {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.pad(match self {
@@ -40,34 +46,32 @@ impl fmt::Display for Presence {
 }
 
 /// Asks the relay whether the tunnel of this address is up.
-pub async fn ask(control: SocketAddr, address: &str) -> Presence {
-    match tokio::time::timeout(TIMEOUT, answer(control, address)).await {
-        Ok(Some(Answer { up: true })) => Presence::Up,
-        Ok(Some(Answer { up: false })) => Presence::Away,
-        _ => Presence::Unknown,
+pub async fn ask(relay: &RelayEnd, address: &str) -> Presence {
+    let answers = ask_all(relay, &[address]).await;
+    answers.first().copied().unwrap_or(Presence::Unknown)
+}
+
+/// Asks about several addresses on one connection; an answer each, in the same order.
+pub async fn ask_all(relay: &RelayEnd, addresses: &[&str]) -> Vec<Presence> {
+    let mut answers = Vec::new();
+    let _ = tokio::time::timeout(TIMEOUT, ask_in_turn(relay, addresses, &mut answers)).await;
+    answers.resize(addresses.len(), Presence::Unknown);
+    answers
+}
+
+async fn ask_in_turn(
+    relay: &RelayEnd,
+    addresses: &[&str],
+    answers: &mut Vec<Presence>,
+) -> anyhow::Result<()> {
+    let mut asked = Asked::over(relay.connect().await?).await?;
+    for address in addresses {
+        let answer = asked.get(&format!("/tunnels/{address}")).await?;
+        answers.push(match answer["up"].as_bool() {
+            Some(true) => Presence::Up,
+            Some(false) => Presence::Away,
+            None => Presence::Unknown,
+        });
     }
-}
-
-/// What the relay says, as far as it matters here.
-#[derive(Deserialize)]
-struct Answer {
-    up: bool,
-}
-
-async fn answer(control: SocketAddr, address: &str) -> Option<Answer> {
-    let stream = TcpStream::connect(control).await.ok()?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .ok()?;
-    tokio::spawn(connection);
-    let request = Request::get(format!("/tunnels/{address}"))
-        .header("host", control.to_string())
-        .body(Empty::<Bytes>::new())
-        .ok()?;
-    let response = sender.send_request(request).await.ok()?;
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await
-        .ok()?;
-    serde_json::from_slice(&body.to_bytes()).ok()
+    Ok(())
 }

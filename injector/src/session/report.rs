@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::plan::Plan;
+use crate::backend::{Live, Replicas};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
-use crate::envoy::Live;
 use crate::print::Shown;
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
@@ -53,6 +54,11 @@ impl Report {
         }
     }
 
+    /// Shows how many replicas have the intercept until it is dropped; on a terminal only.
+    pub fn progress(self) -> Progress {
+        Progress::new(self.quiet)
+    }
+
     /// What is intercepted, where it goes, and how to try it.
     pub fn live(self, plan: &Plan, live: &Live) {
         self.say(&block(plan, live));
@@ -67,6 +73,33 @@ impl Report {
         if !self.quiet {
             anstream::eprintln!("{text}");
         }
+    }
+}
+
+/// A line that changes while replicas take an intercept, and then goes away.
+#[derive(Debug)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    fn new(quiet: bool) -> Self {
+        // On anything but a terminal it hides by itself.
+        let bar = match quiet {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new_spinner(),
+        };
+        Self(bar)
+    }
+
+    /// So many have it.
+    pub fn show(&self, Replicas { live, all }: Replicas) {
+        self.0.set_message(format!("{live}/{all} replicas"));
+        self.0.tick();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

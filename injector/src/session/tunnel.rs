@@ -1,6 +1,5 @@
 //! The session's view of its tunnel: opened in the background, seen through events, closed when what runs on it has ended.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -8,9 +7,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::plan::Plan;
+use super::relay::RelayEnd;
 use crate::hint::{Failure, Result};
 use crate::tunnel::Secret;
-use crate::tunnel::developer::{self, Developer, Event, Local, Tcp, TunnelError};
+use crate::tunnel::developer::{self, Developer, Event, Local, TunnelError};
 
 /// How long running requests may go on when the intercept ends.
 const GRACE: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ impl Tunnel {
         };
         let mut developer = Developer::new(plan.name.as_str(), secret, local);
         developer.grace = GRACE;
+        developer.identity.clone_from(&plan.place.identity);
         let (all_tx, all_rx) = mpsc::channel(RESERVED);
         let (events_tx, events_rx) = mpsc::channel(LINES);
         let (shutdown_tx, shutdown_rx) = oneshot::channel::<()>();
@@ -48,7 +49,7 @@ impl Tunnel {
         };
         let keeper = tokio::spawn(developer::run(
             developer,
-            Tcp(plan.control),
+            plan.place.relay.clone(),
             all_tx,
             shutdown,
         ));
@@ -60,7 +61,7 @@ impl Tunnel {
     }
 
     /// Waits until requests come through for the first time.
-    pub async fn first_up(&mut self, control: SocketAddr, patience: Duration) -> Result<()> {
+    pub async fn first_up(&mut self, relay: &RelayEnd, patience: Duration) -> Result<()> {
         let mut why = "no answer".to_owned();
         let up = async {
             loop {
@@ -79,8 +80,8 @@ impl Tunnel {
             Err(_) => why,
         };
         Err(Failure::failed(
-            format!("relay {control}: no tunnel could be opened: {reason}"),
-            "is the relay running? Without a cluster: injector sandbox",
+            format!("relay {relay}: no tunnel could be opened: {reason}"),
+            relay.hint(),
         ))
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::facts::Workload;
+use super::facts::{Kind, Workload};
 use super::invalid::InvalidFacts;
 
 /// The field manager of everything that `injector install` applies.
@@ -49,7 +49,12 @@ pub fn field_manager(intercept: &str) -> String {
 
 /// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
 pub fn of_workload(workload: &Workload) -> String {
-    format!("injector-{}-{}", workload.kind.lower_case(), workload.name)
+    of_workload_named(workload.kind, &workload.name)
+}
+
+/// The same for a workload of which no more is known.
+pub fn of_workload_named(kind: Kind, name: &str) -> String {
+    format!("injector-{}-{name}", kind.lower_case())
 }
 
 /// The Service of one relay replica, which is also its pod's name.

@@ -1,0 +1,32 @@
+//! Changes that hold only for the object as it was read: so two commands that change one object at the same time cannot undo each other's work.
+
+use kube::core::params::{DeleteParams, Preconditions};
+use serde_json::Value;
+
+use super::{Cluster, ClusterError, Kind, absent, request};
+
+impl Cluster {
+    /// Removes an object if it still is the version that was read; `false`: it was not there any more. Another version is [`ClusterError::is_conflict`].
+    pub async fn delete_unchanged(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+        resource_version: &str,
+    ) -> Result<bool, ClusterError> {
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            resource_version: Some(resource_version.to_owned()),
+            uid: None,
+        });
+        let what = kind.label(namespace, name);
+        let built = request(kind, namespace).delete(name, &parameters);
+        Ok(absent(self.send(kind, what, built).await)?.is_some())
+    }
+}
+
+/// The version of an object that was read.
+pub fn resource_version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+}

@@ -1,0 +1,250 @@
+//! The mesh backend: the intercepts of prepared workloads, as a developer sees and changes them through the API server. What the objects look like is `manifest::istio`'s
+//! business, how the API server is spoken to `cluster`'s, and what an intercept may say `intercept-core`'s.
+
+mod clock;
+pub mod discover;
+mod events;
+mod failure;
+mod live;
+pub mod patch;
+mod plugin;
+mod pods;
+pub mod prepared;
+mod relay;
+mod rights;
+mod store;
+mod target;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::clock::Clock;
+use self::events::Happened;
+use self::live::Awaited;
+use self::plugin::Plugin;
+use self::relay::Relays;
+use self::store::{Store, list_ours};
+pub use self::target::Target;
+use crate::backend::{Found, Live};
+use crate::cluster::{Cluster, ClusterError, Right, kind};
+use crate::hint::Result;
+use crate::manifest::istio::Kind;
+use crate::session::presence::{self, Presence};
+
+/// The prepared workloads of one namespace, or of all.
+#[derive(Debug)]
+pub struct Mesh {
+    cluster: Cluster,
+    is_everywhere: bool,
+    clock: Clock,
+}
+
+impl Mesh {
+    /// Those of the namespace that the flags choose. Asks nothing yet.
+    pub fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            is_everywhere: false,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Those of all namespaces.
+    pub fn everywhere(&mut self) {
+        self.is_everywhere = true;
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A name that no other cluster and namespace has.
+    pub fn identity(&self) -> String {
+        format!(
+            "cluster:{}:{}",
+            self.cluster.context(),
+            self.cluster.namespace()
+        )
+    }
+
+    /// Whom the API server takes the caller for.
+    pub async fn owner(&self) -> Result<String> {
+        Ok(self.cluster.whoami().await?.name)
+    }
+
+    /// Seconds since the epoch, by the API server.
+    pub async fn now(&self) -> Result<u64> {
+        Ok(self.clock.now(&self.cluster).await?)
+    }
+
+    /// All intercepts. Of a plugin that this build cannot read, none.
+    pub async fn all(&self) -> Result<Vec<Found>> {
+        let plugins = self.plugins().await?;
+        let found = plugins.into_iter().flat_map(|(kind, workload, plugin)| {
+            let Plugin {
+                namespace,
+                document,
+                ..
+            } = plugin;
+            let intercepts = document.intercepts.into_iter();
+            intercepts.map(move |(name, intercept)| Found {
+                namespace: Some(namespace.clone()),
+                kind: Some(kind),
+                workload: workload.clone(),
+                name,
+                intercept,
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Clears away what nobody renewed for a long time. What cannot be cleared away is left to somebody who may.
+    pub async fn sweep(&self) -> Result<()> {
+        let now = self.now().await?;
+        for (kind, workload, plugin) in self.plugins().await? {
+            if plugin.left_over(now, crate::envoy::SWEEP_AFTER).is_empty() {
+                continue;
+            }
+            let store = self.store(&plugin.namespace, kind, &workload);
+            let _ = store::sweep(&store, (kind, &workload), now).await;
+        }
+        Ok(())
+    }
+
+    /// Is the developer machine of each connected? In the same order.
+    pub async fn presences(&self, all: &[Found]) -> Vec<Presence> {
+        let addresses: Vec<&str> = all
+            .iter()
+            .map(|found| found.intercept.address.as_str())
+            .collect();
+        if addresses.is_empty() {
+            return Vec::new();
+        }
+        let relays = self.relays().await.unwrap_or_default();
+        ask_relays(&relays, &addresses).await
+    }
+
+    /// Removes an intercept if it still is the one that was found.
+    pub async fn remove(&self, found: &Found) -> Result<bool> {
+        let (Some(namespace), Some(kind)) = (&found.namespace, found.kind) else {
+            return Ok(false);
+        };
+        let store = self.store(namespace, kind, &found.workload);
+        let removed = store
+            .remove(&found.name, Some(&found.intercept.address))
+            .await?;
+        if let Some(intercept) = &removed {
+            let workload = (kind, found.workload.as_str());
+            store
+                .tell(workload, Happened::Removed, &found.name, intercept)
+                .await;
+        }
+        Ok(removed.is_some())
+    }
+
+    /// Waits until no replica has an intercept of this name any more, where the caller may look.
+    pub async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
+        match self.awaited(found).await {
+            Ok(Some(awaited)) => live::wait(&self.cluster, awaited, timeout, &|_| {}).await,
+            Ok(None) => Live::NotVerified {
+                why: "you may not forward ports to the workload's pods".to_owned(),
+            },
+            Err(error) => Live::NotVerified {
+                why: error.to_string(),
+            },
+        }
+    }
+
+    async fn awaited(&self, found: &Found) -> Result<Option<Awaited>, ClusterError> {
+        let (Some(namespace), Some(kind)) = (found.namespace.as_deref(), found.kind) else {
+            return Ok(None);
+        };
+        let right = Right::new("get", &kind::POD, Some(namespace)).of("portforward");
+        if !self.cluster.can(&right).await? {
+            return Ok(None);
+        }
+        let store = self.store(namespace, kind, &found.workload);
+        let plugin = self
+            .cluster
+            .get(&kind::WASM_PLUGIN, Some(namespace), store.plugin_name())
+            .await?;
+        let labels = plugin.as_ref().and_then(|plugin| {
+            let labels = &plugin["spec"]["selector"]["matchLabels"];
+            serde_json::from_value::<BTreeMap<String, String>>(labels.clone()).ok()
+        });
+        Ok(labels.map(|labels| Awaited {
+            namespace: namespace.to_owned(),
+            selector: store::selector(&labels),
+            plugin: store.plugin_name().to_owned(),
+            name: found.name.clone(),
+            address: None,
+            cluster: None,
+        }))
+    }
+
+    fn scope(&self) -> Option<&str> {
+        (!self.is_everywhere).then(|| self.cluster.namespace())
+    }
+
+    async fn plugins(&self) -> Result<Vec<(Kind, String, Plugin)>, ClusterError> {
+        let objects = list_ours(&self.cluster, &kind::WASM_PLUGIN, self.scope()).await?;
+        let plugins = objects.iter().filter_map(|object| {
+            let (kind, workload) = prepared::workload_of(object)?;
+            Some((kind, workload.to_owned(), Plugin::read(object).ok()?))
+        });
+        Ok(plugins.collect())
+    }
+
+    /// The relays that the gates of these workloads lead to.
+    async fn relays(&self) -> Result<Vec<Relays>, ClusterError> {
+        let gates = list_ours(&self.cluster, &kind::ENVOY_FILTER, self.scope()).await?;
+        let mut replicas = BTreeMap::new();
+        for mesh in gates.iter().filter_map(mesh_of) {
+            let most = replicas.entry(mesh.0).or_insert(0);
+            *most = mesh.1.max(*most);
+        }
+        Ok(replicas
+            .into_iter()
+            .map(|(namespace, replicas)| Relays::new(&self.cluster, &namespace, replicas))
+            .collect())
+    }
+
+    fn store(&self, namespace: &str, kind: Kind, workload: &str) -> Store {
+        let plugin = crate::manifest::istio::names::of_workload_named(kind, workload);
+        Store::new(&self.cluster, namespace, &plugin, Clock::default())
+    }
+}
+
+fn mesh_of(gate: &Value) -> Option<(String, u16)> {
+    let mesh = prepared::read(gate).ok()?.mesh;
+    Some((mesh.namespace, mesh.relay_replicas))
+}
+
+/// A tunnel ends at one relay; which one, the relays say themselves.
+async fn ask_relays(relays: &[Relays], addresses: &[&str]) -> Vec<Presence> {
+    let addresses: Vec<String> = addresses
+        .iter()
+        .map(|&address| address.to_owned())
+        .collect();
+    let mut asking = tokio::task::JoinSet::new();
+    for end in relays.iter().flat_map(Relays::ends) {
+        let addresses = addresses.clone();
+        asking.spawn(async move {
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            presence::ask_all(&end, &addresses).await
+        });
+    }
+    let mut known = vec![None; addresses.len()];
+    while let Some(answers) = asking.join_next().await {
+        for (known, answer) in known.iter_mut().zip(answers.unwrap_or_default()) {
+            *known = Some(known.map_or(answer, |known: Presence| known.or(answer)));
+        }
+    }
+    known
+        .into_iter()
+        .map(|known| known.unwrap_or(Presence::Unknown))
+        .collect()
+}

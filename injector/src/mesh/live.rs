@@ -1,0 +1,287 @@
+//! Whether the sidecars of a workload have taken a change: each replica's Envoy is asked, through a port-forward to its admin interface. Replicas that appear while
+//! waiting are asked too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::pods;
+use crate::ask::Asked;
+use crate::backend::{Live, Replicas};
+use crate::cluster::{Cluster, ClusterError, kind};
+use crate::manifest::filter;
+
+/// Where Envoy's admin interface is, on the pod's own loopback.
+const ADMIN_PORT: u16 = 15000;
+
+/// Between two looks at one replica. A change takes some 100 ms from the API server to Envoy.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// Between two looks at which replicas there are.
+const RELIST: Duration = Duration::from_millis(700);
+
+/// The part of Envoy's configuration that comes by extension config discovery.
+const FILTERS: &str = "/config_dump?resource=ecds_filters";
+
+/// What the replicas of a workload should have.
+#[derive(Debug, Clone)]
+pub struct Awaited {
+    /// The workload's namespace.
+    pub namespace: String,
+    /// Its pods, as kubectl's `--selector` has it.
+    pub selector: String,
+    /// The WasmPlugin.
+    pub plugin: String,
+    /// The intercept.
+    pub name: String,
+    /// Its tunnel's address; `None`: there should be no intercept of this name.
+    pub address: Option<String>,
+    /// The cluster that must be there too.
+    pub cluster: Option<String>,
+}
+
+/// Asks until all replicas have what is awaited, or until `timeout`.
+pub async fn wait(
+    cluster: &Cluster,
+    awaited: Awaited,
+    timeout: Duration,
+    progress: &(dyn Fn(Replicas) + Sync),
+) -> Live {
+    let deadline = Instant::now() + timeout;
+    let mut watch = Watch {
+        cluster: cluster.clone(),
+        awaited: Arc::new(awaited),
+        asked: BTreeMap::new(),
+        live: BTreeSet::new(),
+        asking: JoinSet::new(),
+        reasons: Arc::default(),
+    };
+    match timeout_at(deadline, watch.all_live(progress)).await {
+        Ok(Ok(())) => Live::Verified,
+        Ok(Err(error)) => Live::NotVerified {
+            why: error.to_string(),
+        },
+        Err(_) => Live::NotVerified {
+            why: watch.why(timeout),
+        },
+    }
+}
+
+struct Watch {
+    cluster: Cluster,
+    awaited: Arc<Awaited>,
+    /// The replicas that are there, each with the task that asks it.
+    asked: BTreeMap<String, AbortHandle>,
+    live: BTreeSet<String>,
+    asking: JoinSet<String>,
+    /// What each replica lacks.
+    reasons: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Watch {
+    async fn all_live(&mut self, progress: &(dyn Fn(Replicas) + Sync)) -> Result<(), ClusterError> {
+        loop {
+            self.look_for_replicas().await?;
+            let relist = Instant::now() + RELIST;
+            loop {
+                progress(self.replicas());
+                if !self.asked.is_empty() && self.live.len() == self.asked.len() {
+                    return Ok(());
+                }
+                match timeout_at(relist, self.asking.join_next()).await {
+                    Ok(Some(Ok(pod))) if self.asked.contains_key(&pod) => {
+                        self.live.insert(pod);
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        tokio::time::sleep_until(relist).await;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn replicas(&self) -> Replicas {
+        Replicas {
+            live: self.live.len(),
+            all: self.asked.len(),
+        }
+    }
+
+    async fn look_for_replicas(&mut self) -> Result<(), ClusterError> {
+        let Awaited {
+            namespace,
+            selector,
+            ..
+        } = &*self.awaited;
+        let pods = self
+            .cluster
+            .list(&kind::POD, Some(namespace), Some(selector))
+            .await?;
+        let there = pods
+            .iter()
+            .filter(|pod| !pods::is_leaving(pod) && pods::has_running_sidecar(pod));
+        let there: BTreeSet<&str> = there.map(pods::name_of).collect();
+        self.asked.retain(|pod, task| {
+            let stays = there.contains(pod.as_str());
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        self.live.retain(|pod| there.contains(pod.as_str()));
+        for pod in there {
+            if !self.asked.contains_key(pod) {
+                let asking = ask(
+                    self.cluster.clone(),
+                    Arc::clone(&self.awaited),
+                    pod.to_owned(),
+                    Arc::clone(&self.reasons),
+                );
+                let task = self.asking.spawn(asking);
+                self.asked.insert(pod.to_owned(), task);
+            }
+        }
+        Ok(())
+    }
+
+    fn why(&self, timeout: Duration) -> String {
+        let Replicas { live, all } = self.replicas();
+        if all == 0 {
+            return "no replica with a running sidecar is there".to_owned();
+        }
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = self
+            .asked
+            .keys()
+            .find(|pod| !self.live.contains(pod.as_str()));
+        let reason = missing.map(|pod| {
+            let reason = reasons.get(pod).map_or("no answer", String::as_str);
+            format!("; {pod}: {reason}")
+        });
+        format!(
+            "{live}/{all} replicas after {} s{}",
+            timeout.as_secs(),
+            reason.unwrap_or_default()
+        )
+    }
+}
+
+/// Ends when this replica has what is awaited; the replica's name.
+async fn ask(
+    cluster: Cluster,
+    awaited: Arc<Awaited>,
+    pod: String,
+    reasons: Arc<Mutex<BTreeMap<String, String>>>,
+) -> String {
+    loop {
+        let reason = match missing(&cluster, &awaited, &pod).await {
+            Ok(None) => return pod,
+            Ok(Some(reason)) => reason.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        reasons
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pod.clone(), reason);
+        sleep(PAUSE).await;
+    }
+}
+
+/// What a replica does not have yet.
+async fn missing(
+    cluster: &Cluster,
+    awaited: &Awaited,
+    pod: &str,
+) -> anyhow::Result<Option<&'static str>> {
+    let filters = get(cluster, awaited, pod, FILTERS).await?;
+    if !has_entry(&filters, awaited) {
+        return Ok(Some("Envoy has not taken the filter's configuration"));
+    }
+    let Some(name) = &awaited.cluster else {
+        return Ok(None);
+    };
+    let clusters = get(cluster, awaited, pod, &crate::envoy::cluster_path(name)).await?;
+    let found = crate::envoy::names(&clusters, "/cluster/name").any(|known| known == name);
+    Ok((!found).then_some("Envoy has not taken the intercept's cluster"))
+}
+
+async fn get(cluster: &Cluster, awaited: &Awaited, pod: &str, path: &str) -> anyhow::Result<Value> {
+    let stream = cluster
+        .connect_pod(&awaited.namespace, pod, ADMIN_PORT)
+        .await?;
+    Asked::over(stream).await?.get_last(path).await
+}
+
+/// Istio calls the filter `…/NAMESPACE.NAME` of its WasmPlugin; what stands before differs between versions.
+fn has_entry(filters: &Value, awaited: &Awaited) -> bool {
+    let end = format!("/{}.{}", awaited.namespace, awaited.plugin);
+    let configs = filters["configs"].as_array();
+    let ours = configs.into_iter().flatten().find(|config| {
+        config["ecds_filter"]["name"]
+            .as_str()
+            .is_some_and(|name| name.ends_with(&end))
+    });
+    let Some(ours) = ours else {
+        return false;
+    };
+    let document = filter::document_text(&ours["ecds_filter"]["typed_config"])
+        .and_then(|text| serde_json::from_str::<Value>(text).ok())
+        .unwrap_or_default();
+    let address = document["intercepts"][&awaited.name]["address"].as_str();
+    address == awaited.address.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn awaited(address: Option<&str>) -> Awaited {
+        Awaited {
+            namespace: "shop".to_owned(),
+            selector: "app=orders".to_owned(),
+            plugin: "injector-deployment-orders".to_owned(),
+            name: "bob".to_owned(),
+            address: address.map(str::to_owned),
+            cluster: None,
+        }
+    }
+
+    fn dump(name: &str, document: &Value) -> Value {
+        let configuration = json!({"value": document.to_string()});
+        json!({"configs": [
+            {"ecds_filter": {"name": "other"}},
+            {"version_info": "v", "ecds_filter": {"name": name, "typed_config": {"config": {"configuration": configuration}}}},
+        ]})
+    }
+
+    #[test]
+    fn a_replica_has_the_intercept_when_its_filter_has_the_entry_of_this_tunnel() {
+        let document = json!({"version": 1, "intercepts": {"bob": {"address": "aa"}}});
+        let ours = "extenstions.istio.io/wasmplugin/shop.injector-deployment-orders";
+        let dumped = dump(ours, &document);
+        assert!(has_entry(&dumped, &awaited(Some("aa"))));
+        assert!(!has_entry(&dumped, &awaited(Some("bb"))));
+        assert!(!has_entry(&dumped, &awaited(None)));
+        assert!(has_entry(
+            &dump(ours, &json!({"version": 1})),
+            &awaited(None)
+        ));
+    }
+
+    #[test]
+    fn another_workloads_filter_is_not_ours() {
+        let document = json!({"version": 1, "intercepts": {"bob": {"address": "aa"}}});
+        let other = dump("x/shop.injector-deployment-carts", &document);
+        assert!(!has_entry(&other, &awaited(Some("aa"))));
+        assert!(!has_entry(&Value::Null, &awaited(Some("aa"))));
+    }
+}

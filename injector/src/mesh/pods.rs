@@ -1,0 +1,266 @@
+//! What the pods of a workload say about whether it can be intercepted: the sidecar, its version, ports that pass it by, probes that do not. Pure.
+
+use serde_json::Value;
+
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+
+/// The sidecar's container.
+const SIDECAR: &str = "istio-proxy";
+
+/// The oldest Istio whose proxies can do what the gate needs.
+const OLDEST: (u32, u32) = (1, 29);
+
+/// Refuses what would not work. `pods` are those of one workload; those that are going away count for nothing. `all`: everybody's requests are asked for.
+pub fn check(namespace: &str, pods: &[Value], port: u16, all: bool) -> Result<()> {
+    for pod in pods.iter().filter(|pod| !is_leaving(pod)) {
+        let name = name_of(pod);
+        let refused =
+            |what: String, hint: String| Err(Failure::failed(format!("pod {name}: {what}"), hint));
+        let look = format!(
+            "kubectl -n {} get pod {} -o yaml",
+            quote(namespace),
+            quote(name)
+        );
+        if pod["spec"]["hostNetwork"] == Value::Bool(true) {
+            return refused(
+                "it uses the node's network (hostNetwork), where no sidecar is".to_owned(),
+                look,
+            );
+        }
+        let Some(sidecar) = sidecar(pod) else {
+            return refused(
+                format!("it has no sidecar (no container {SIDECAR})"),
+                format!(
+                    "kubectl label namespace {0} istio-injection=enabled, then restart the workload: kubectl -n {0} rollout restart …",
+                    quote(namespace)
+                ),
+            );
+        };
+        if let Some(version) = version(sidecar).filter(|version| *version < OLDEST) {
+            return refused(
+                format!(
+                    "its sidecar is Istio {}.{}, expected {}.{} or later",
+                    version.0, version.1, OLDEST.0, OLDEST.1
+                ),
+                "restart the workload after the mesh's upgrade: kubectl rollout restart …"
+                    .to_owned(),
+            );
+        }
+        if let Some(annotation) = passes_by(pod, port) {
+            return refused(
+                format!("port {port} passes its sidecar by (annotation {annotation})"),
+                look,
+            );
+        }
+        if all && let Some(container) = is_probed_directly(pod) {
+            return refused(
+                format!("the kubelet's probes of the container {container} pass through the sidecar (probe rewriting is off), so an intercept of all requests is refused"),
+                "add a header condition, or remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\"".to_owned(),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Is it being deleted, or has it ended?
+pub fn is_leaving(pod: &Value) -> bool {
+    !pod["metadata"]["deletionTimestamp"].is_null()
+        || matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        )
+}
+
+/// Does its sidecar run, so that it can be asked?
+pub fn has_running_sidecar(pod: &Value) -> bool {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let mut statuses = lists
+        .into_iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten();
+    statuses.any(|status| {
+        status["name"].as_str() == Some(SIDECAR) && !status["state"]["running"].is_null()
+    })
+}
+
+/// Is it ready?
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    !is_leaving(pod)
+        && conditions.any(|condition| {
+            condition["type"].as_str() == Some("Ready")
+                && condition["status"].as_str() == Some("True")
+        })
+}
+
+/// A pod's name.
+pub fn name_of(pod: &Value) -> &str {
+    pod["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// The mesh's name for the workload: its requests reach the relay under this identity (SPIFFE).
+pub fn identity(namespace: &str, template: &Value, pods: &[Value]) -> String {
+    let account = template["spec"]["serviceAccountName"].as_str();
+    let domain = pods.iter().find_map(|pod| {
+        let env = sidecar(pod)?["env"].as_array()?;
+        let domain = env
+            .iter()
+            .find(|variable| variable["name"].as_str() == Some("TRUST_DOMAIN"))?;
+        domain["value"].as_str()
+    });
+    format!(
+        "spiffe://{}/ns/{namespace}/sa/{}",
+        domain.unwrap_or("cluster.local"),
+        account.unwrap_or("default")
+    )
+}
+
+/// Among the containers, or among the init containers where Kubernetes runs sidecars of its own kind.
+fn sidecar(pod: &Value) -> Option<&Value> {
+    let lists = ["containers", "initContainers"];
+    let mut containers = lists
+        .into_iter()
+        .filter_map(|list| pod["spec"][list].as_array())
+        .flatten();
+    containers.find(|container| container["name"].as_str() == Some(SIDECAR))
+}
+
+/// From the image's tag; `None` where it says nothing that looks like a version.
+fn version(sidecar: &Value) -> Option<(u32, u32)> {
+    let image = sidecar["image"].as_str()?;
+    let (_, tag) = image.rsplit('/').next()?.split_once(':')?;
+    let tag = tag.split('@').next()?;
+    let mut parts = tag.trim_start_matches('v').split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn passes_by(pod: &Value, port: u16) -> Option<&'static str> {
+    let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
+    let lists = |list: &str| {
+        list.split(',')
+            .any(|entry| entry.trim() == port.to_string())
+    };
+    const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
+    const INCLUDED: &str = "traffic.sidecar.istio.io/includeInboundPorts";
+    if annotation(EXCLUDED).is_some_and(lists) {
+        return Some(EXCLUDED);
+    }
+    let included = annotation(INCLUDED).filter(|list| list.trim() != "*");
+    included
+        .is_some_and(|list| !lists(list))
+        .then_some(INCLUDED)
+}
+
+/// A container whose HTTP probe asks the program itself. Istio's injection turns these into questions to its agent, below `/app-health/`.
+fn is_probed_directly(pod: &Value) -> Option<&str> {
+    let containers = pod["spec"]["containers"].as_array();
+    let is_direct = |container: &&Value| {
+        ["livenessProbe", "readinessProbe", "startupProbe"]
+            .iter()
+            .filter_map(|probe| container[*probe]["httpGet"]["path"].as_str())
+            .any(|path| !path.starts_with("/app-health/"))
+    };
+    let mut containers = containers
+        .into_iter()
+        .flatten()
+        .filter(|container| container["name"].as_str() != Some(SIDECAR));
+    containers.find(is_direct)?["name"].as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod() -> Value {
+        json!({
+            "metadata": {"name": "orders-1"},
+            "spec": {
+                "containers": [
+                    {"name": "app", "readinessProbe": {"httpGet": {"path": "/app-health/app/readyz", "port": 15020}}},
+                    {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.31.0-distroless", "env": [{"name": "TRUST_DOMAIN", "value": "td"}],
+                     "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}}},
+                ],
+            },
+        })
+    }
+
+    fn why(change: impl FnOnce(&mut Value), all: bool) -> String {
+        let mut pod = pod();
+        change(&mut pod);
+        match check("shop", &[pod], 8080, all) {
+            Ok(()) => String::new(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn an_ordinary_pod_with_a_sidecar_can_be_intercepted() {
+        assert_eq!(why(|_| {}, true), "");
+        // A sidecar of Kubernetes' own kind.
+        let native = |pod: &mut Value| {
+            let sidecar = pod["spec"]["containers"].as_array_mut().unwrap().pop();
+            pod["spec"]["initContainers"] = json!([sidecar]);
+        };
+        assert_eq!(why(native, true), "");
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_intercepted_is_refused_with_the_reason() {
+        let annotated = |key: &'static str, value: &'static str| {
+            move |pod: &mut Value| pod["metadata"]["annotations"][key] = json!(value)
+        };
+        assert!(why(|pod| pod["spec"]["hostNetwork"] = json!(true), false).contains("hostNetwork"));
+        assert!(
+            why(
+                |pod| pod["spec"]["containers"][1]["name"] = json!("x"),
+                false
+            )
+            .contains("no sidecar")
+        );
+        let old = |pod: &mut Value| {
+            pod["spec"]["containers"][1]["image"] = json!("r:5000/proxyv2:1.28.3")
+        };
+        assert!(why(old, false).contains("is Istio 1.28, expected 1.29 or later"));
+        let excluded = "traffic.sidecar.istio.io/excludeInboundPorts";
+        assert!(why(annotated(excluded, "1, 8080"), false).contains("passes its sidecar by"));
+        assert_eq!(why(annotated(excluded, "80"), false), "");
+        let included = "traffic.sidecar.istio.io/includeInboundPorts";
+        assert!(why(annotated(included, "80"), false).contains("passes its sidecar by"));
+        assert_eq!(why(annotated(included, "*"), false), "");
+    }
+
+    #[test]
+    fn everybodys_requests_are_refused_where_probes_pass_through_the_sidecar() {
+        let direct = |pod: &mut Value| {
+            pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/readyz")
+        };
+        assert!(why(direct, true).contains("probe rewriting is off"));
+        assert_eq!(why(direct, false), "");
+    }
+
+    #[test]
+    fn a_pod_that_is_going_away_counts_for_nothing() {
+        let leaving = |pod: &mut Value| {
+            pod["spec"]["containers"] = json!([]);
+            pod["metadata"]["deletionTimestamp"] = json!("2026-11-22T15:00:00Z");
+        };
+        assert_eq!(why(leaving, true), "");
+    }
+
+    #[test]
+    fn the_identity_is_the_workloads_service_account_in_the_meshs_trust_domain() {
+        let template = json!({"spec": {"serviceAccountName": "orders"}});
+        assert_eq!(
+            identity("shop", &template, &[pod()]),
+            "spiffe://td/ns/shop/sa/orders"
+        );
+        assert_eq!(
+            identity("shop", &json!({}), &[]),
+            "spiffe://cluster.local/ns/shop/sa/default"
+        );
+    }
+}

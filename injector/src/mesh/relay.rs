@@ -1,0 +1,183 @@
+//! The relays of a cluster: which are up, which one takes a tunnel, and the way there, a port-forward to its pod.
+
+use std::io;
+
+use serde_json::Value;
+
+use super::pods;
+use crate::cluster::{Cluster, ClusterError, kind};
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::install::CONTROL_PORT;
+use crate::manifest::istio::names;
+use crate::session::relay::RelayEnd;
+use crate::tunnel::developer::{Connect, Connecting, Stream};
+
+/// This build's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The relays of one installation.
+#[derive(Debug, Clone)]
+pub struct Relays {
+    cluster: Cluster,
+    namespace: String,
+    /// How many the gate knows, counted from 0.
+    replicas: u16,
+}
+
+impl Relays {
+    /// Those in this namespace.
+    pub fn new(cluster: &Cluster, namespace: &str, replicas: u16) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: namespace.to_owned(),
+            replicas,
+        }
+    }
+
+    /// Where they are.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The way to one of them.
+    pub fn end(&self, replica: u16) -> RelayEnd {
+        let pod = names::relay_replica(replica);
+        let hint = format!(
+            "kubectl -n {} get pod {pod} -o wide; kubectl -n {0} logs {pod} -c relay",
+            quote(&self.namespace)
+        );
+        let forward = Forward {
+            cluster: self.cluster.clone(),
+            namespace: self.namespace.clone(),
+            pod: pod.clone(),
+        };
+        RelayEnd::new(format!("{pod} in {}", self.namespace), hint, forward)
+    }
+
+    /// All of them.
+    pub fn ends(&self) -> impl Iterator<Item = RelayEnd> {
+        (0..self.replicas).map(|replica| self.end(replica))
+    }
+
+    /// The relay for a tunnel of this address, among those that are up and of a version that this build can talk to.
+    pub async fn choose(&self, address: &str) -> Result<u16> {
+        self.check_version().await?;
+        let mut ready = Vec::new();
+        let pods: Vec<_> = (0..self.replicas)
+            .map(|replica| self.pod(replica))
+            .collect();
+        for (replica, pod) in (0..).zip(pods) {
+            if pod.await?.is_some_and(|pod| pods::is_ready(&pod)) {
+                ready.push(replica);
+            }
+        }
+        choice(address, &ready).ok_or_else(|| {
+            Failure::failed(
+                format!("no relay of {} is ready", self.namespace),
+                format!(
+                    "kubectl -n {} get pods -l app.kubernetes.io/name={}",
+                    quote(&self.namespace),
+                    names::RELAY
+                ),
+            )
+        })
+    }
+
+    async fn pod(&self, replica: u16) -> Result<Option<Value>, ClusterError> {
+        let name = names::relay_replica(replica);
+        self.cluster
+            .get(&kind::POD, Some(&self.namespace), &name)
+            .await
+    }
+
+    async fn check_version(&self) -> Result<()> {
+        let set = self
+            .cluster
+            .get(&kind::STATEFUL_SET, Some(&self.namespace), names::RELAY)
+            .await?;
+        let Some(set) = set else {
+            return Err(Failure::failed(
+                format!("there are no relays in {}", self.namespace),
+                "an operator installs them: injector install",
+            ));
+        };
+        let version = set["metadata"]["labels"]["app.kubernetes.io/version"].as_str();
+        match version {
+            Some(version) if !is_compatible(version, VERSION) => Err(Failure::failed(
+                format!(
+                    "the relays of {} are version {version}, this is {VERSION}",
+                    self.namespace
+                ),
+                "use the version of the relays, or an operator upgrades them: injector install",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Two machines with one address choose the same relay while the same ones are up; different addresses spread.
+fn choice(address: &str, ready: &[u16]) -> Option<u16> {
+    let hash = u32::from_str_radix(address.get(..8)?, 16).ok()?;
+    let count = u32::try_from(ready.len()).ok().filter(|count| *count > 0)?;
+    ready.get(usize::try_from(hash % count).ok()?).copied()
+}
+
+/// Before 1.0, the second number says whether two versions understand each other.
+fn is_compatible(one: &str, other: &str) -> bool {
+    let head = |version: &str| {
+        let mut numbers = version
+            .split(['.', '-', '+'])
+            .map(|number| number.parse::<u64>().ok());
+        let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
+        major.map(|major| (major, minor.filter(|_| major == 0)))
+    };
+    head(one) == head(other)
+}
+
+/// A port-forward to one relay's control port; each connection is a new one, always to the same relay, since the intercept's cluster names it.
+#[derive(Debug, Clone)]
+struct Forward {
+    cluster: Cluster,
+    namespace: String,
+    pod: String,
+}
+
+impl Connect for Forward {
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(async {
+            let stream = self
+                .cluster
+                .connect_pod(&self.namespace, &self.pod, CONTROL_PORT)
+                .await
+                .map_err(io::Error::other)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relay_is_chosen_by_the_address_among_those_that_are_ready() {
+        assert_eq!(choice("00000000aa", &[0, 1, 2]), Some(0));
+        assert_eq!(choice("00000004aa", &[0, 1, 2]), Some(1));
+        assert_eq!(choice("00000004aa", &[2]), Some(2));
+        assert_eq!(choice("00000004aa", &[]), None);
+    }
+
+    #[test]
+    fn versions_are_compatible_within_a_major_or_before_it_a_minor_one() {
+        for (one, other, expected) in [
+            ("0.1.0", "0.1.9", true),
+            ("0.1.0", "0.2.0", false),
+            ("1.4.0", "1.9.2-rc1", true),
+            ("1.0.0", "2.0.0", false),
+            ("dev", "0.1.0", false),
+        ] {
+            assert_eq!(is_compatible(one, other), expected, "{one} {other}");
+        }
+    }
+}

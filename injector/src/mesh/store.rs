@@ -1,0 +1,400 @@
+//! The conversations with the API server by which the entries of one WasmPlugin, and the clusters beside them, come and go. Whoever was faster wins, and whoever was slower reads again:
+//! nothing is written over what was not read, and nothing that somebody removed comes back.
+
+use std::collections::BTreeMap;
+
+use intercept_core::{Document, Intercept};
+use serde_json::{Value, json};
+
+use super::clock::Clock;
+use super::events::{self, Happened, Regarding};
+use super::plugin::Plugin;
+use super::{failure, patch, prepared};
+use crate::backend::NotRenewed;
+use crate::cluster::guarded::resource_version;
+use crate::cluster::{Apply, Cluster, ClusterError, Kind as ObjectKind, kind};
+use crate::curl::quote;
+use crate::envoy::SWEEP_AFTER;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::intercept::own_cluster;
+use crate::manifest::istio::{Kind, field_manager, names};
+
+/// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.
+const ATTEMPTS: usize = 30;
+
+/// A workload's WasmPlugin and what belongs to its entries.
+#[derive(Debug)]
+pub struct Store {
+    cluster: Cluster,
+    namespace: String,
+    plugin: String,
+    clock: Clock,
+}
+
+impl Store {
+    /// Asks nothing yet.
+    pub fn new(cluster: &Cluster, namespace: &str, plugin: &str, clock: Clock) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: namespace.to_owned(),
+            plugin: plugin.to_owned(),
+            clock,
+        }
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Where the workload is.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The WasmPlugin's name.
+    pub fn plugin_name(&self) -> &str {
+        &self.plugin
+    }
+
+    /// Seconds since the epoch, by the API server.
+    pub async fn now(&self) -> Result<u64, ClusterError> {
+        self.clock.now(&self.cluster).await
+    }
+
+    /// The plugin; `None` where it is gone.
+    pub async fn read(&self) -> Result<Option<Plugin>> {
+        let object = self
+            .cluster
+            .get(&kind::WASM_PLUGIN, Some(&self.namespace), &self.plugin)
+            .await?;
+        let plugin = object.as_ref().map(Plugin::read);
+        plugin.transpose().map_err(failure::of_plugin)
+    }
+
+    /// The plugin, which must be there.
+    pub async fn plugin(&self) -> Result<Plugin> {
+        self.read().await?.ok_or_else(|| {
+            Failure::failed(
+                format!(
+                    "WasmPlugin {}/{}: it is gone; an operator has taken the preparation of the workload back",
+                    self.namespace, self.plugin
+                ),
+                "injector install --help",
+            )
+        })
+    }
+
+    /// An intercept's name is its cluster's and its object's, so it can be used once in a namespace.
+    pub async fn check_name(&self, name: &str) -> Result<()> {
+        for object in list_ours(&self.cluster, &kind::WASM_PLUGIN, Some(&self.namespace)).await? {
+            let Ok(plugin) = Plugin::read(&object) else {
+                continue;
+            };
+            if plugin.name != self.plugin && plugin.entry(name).is_some() {
+                let workload = prepared::workload_of(&object)
+                    .map_or(plugin.name.clone(), |(_, name)| name.to_owned());
+                return Err(Failure::failed(
+                    format!("{name}: an intercept of {workload} has this name"),
+                    format!(
+                        "choose another one with --name, or end it: injector leave {}",
+                        quote(name)
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies an intercept's own EnvoyFilter.
+    pub async fn apply_cluster(&self, name: &str, object: &Value) -> Result<()> {
+        let applied = self
+            .cluster
+            .apply(object, &field_manager(name), FORCED)
+            .await;
+        applied.map(drop).map_err(refused)
+    }
+
+    /// Applies the entry for exactly the version of the plugin that `check` saw, as often as somebody else was faster.
+    pub async fn add_entry(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        object: &Value,
+        check: &(dyn Fn(&Document) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let mut object = object.clone();
+        for _ in 0..ATTEMPTS {
+            let plugin = self.plugin().await?;
+            check(&plugin.document)?;
+            object["metadata"]["resourceVersion"] = json!(plugin.resource_version);
+            match self
+                .cluster
+                .apply(&object, &field_manager(name), FORCED)
+                .await
+            {
+                Ok(applied) => return self.check_written(name, intercept, &applied).await,
+                Err(error) if error.is_conflict() && error.code() == Some(409) => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Err(self.busy())
+    }
+
+    /// Fields that somebody wrote by hand into an entry of this name would survive an apply, and the entry would mean something else than was checked.
+    async fn check_written(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        applied: &Value,
+    ) -> Result<()> {
+        let entry = applied
+            .pointer(&patch::pointer(name))
+            .filter(|entry| !patch::is_written(Some(entry), intercept));
+        if entry.is_none() {
+            return Ok(());
+        }
+        self.remove(name, Some(&intercept.address)).await?;
+        Err(Failure::failed(
+            format!("{name}: the entry has fields that somebody else wrote; it is removed"),
+            "start it again",
+        ))
+    }
+
+    /// Moves the end of a lease, in seconds since the epoch, if the entry still is that tunnel's.
+    pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
+        let patch = patch::renew(name, address, expires);
+        let renewed = self
+            .patch(&kind::WASM_PLUGIN, &self.plugin, &patch, name)
+            .await;
+        let entry = match renewed {
+            Ok(Some(object)) => object.pointer(&patch::pointer(name)).cloned(),
+            Ok(None) => return Err(NotRenewed::Removed),
+            Err(error) if error.is_conflict() => return Err(self.why(name, address, error).await),
+            Err(error) => return Err(NotRenewed::Failed(error.to_string())),
+        };
+        let text = |key: &str| Some(entry.as_ref()?.get(key)?.as_str()?.to_owned());
+        if text("cluster") == Some(own_cluster(name)) {
+            let patch = patch::renew_cluster(&text("owner").unwrap_or_default(), expires);
+            let filter = names::of_intercept(name);
+            // Only whoever clears away leftovers reads it; the next renewal tries again.
+            let _ = self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await;
+        }
+        Ok(())
+    }
+
+    async fn why(&self, name: &str, address: &str, error: ClusterError) -> NotRenewed {
+        let plugin = match self.read().await {
+            Ok(Some(plugin)) => plugin,
+            Ok(None) => return NotRenewed::Removed,
+            Err(failure) => return NotRenewed::Failed(failure.to_string()),
+        };
+        match plugin.entry(name) {
+            None => NotRenewed::Removed,
+            Some(entry) if entry["address"] == address => NotRenewed::Failed(error.to_string()),
+            Some(entry) => {
+                let owner = entry["owner"].as_str().unwrap_or("somebody");
+                NotRenewed::Taken(owner.to_owned())
+            }
+        }
+    }
+
+    /// Removes an entry, with an address only if it still is that tunnel's; then its cluster, unless the name was taken anew meanwhile.
+    pub async fn remove(&self, name: &str, address: Option<&str>) -> Result<Option<Intercept>> {
+        let is_meant = |entry: &Value| address.is_none_or(|address| entry["address"] == address);
+        let removed = self.remove_entry(name, &is_meant).await?;
+        self.clear_cluster(name).await?;
+        Ok(removed)
+    }
+
+    async fn remove_entry(
+        &self,
+        name: &str,
+        is_meant: &(dyn Fn(&Value) -> bool + Sync),
+    ) -> Result<Option<Intercept>> {
+        for _ in 0..ATTEMPTS {
+            let Some(plugin) = self.read().await? else {
+                return Ok(None);
+            };
+            let Some(entry) = plugin.entry(name).filter(|entry| is_meant(entry)) else {
+                return Ok(None);
+            };
+            let patch = patch::remove(name, entry, &plugin.entries);
+            let patched = self
+                .patch(&kind::WASM_PLUGIN, &self.plugin, &patch, name)
+                .await;
+            match patched {
+                Ok(_) => return Ok(plugin.document.intercepts.get(name).cloned()),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Err(self.busy())
+    }
+
+    /// Removes an intercept's own EnvoyFilter, if there is one and no entry of the name is there any more.
+    pub async fn clear_cluster(&self, name: &str) -> Result<()> {
+        let filter = names::of_intercept(name);
+        for _ in 0..ATTEMPTS {
+            let object = self
+                .cluster
+                .get(&kind::ENVOY_FILTER, Some(&self.namespace), &filter)
+                .await;
+            let object = match object {
+                // Whoever may not even read them has not made one.
+                Err(error) if error.is_forbidden() => return Ok(()),
+                other => other?,
+            };
+            let Some(object) = object.filter(|object| self.is_of_this_workload(object)) else {
+                return Ok(());
+            };
+            // Read after the object: a command that takes the name anew applies its cluster first, which makes another version of it.
+            let plugin = self.read().await?;
+            if plugin.is_some_and(|plugin| plugin.entry(name).is_some()) {
+                return Ok(());
+            }
+            let deleted = self
+                .cluster
+                .delete_unchanged(
+                    &kind::ENVOY_FILTER,
+                    Some(&self.namespace),
+                    &filter,
+                    resource_version(&object),
+                )
+                .await;
+            match deleted {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        Err(self.busy())
+    }
+
+    /// Its plugin bears the workload's name, and so does the annotation.
+    fn is_of_this_workload(&self, filter: &Value) -> bool {
+        prepared::workload_of(filter)
+            .is_some_and(|(kind, name)| names::of_workload_named(kind, name) == self.plugin)
+    }
+
+    /// Writes an Event. That nobody may write any is no reason to fail.
+    pub async fn tell(
+        &self,
+        (kind, workload): (Kind, &str),
+        happened: Happened,
+        name: &str,
+        intercept: &Intercept,
+    ) {
+        let kind = object_kind(kind);
+        let found = self.cluster.get(kind, Some(&self.namespace), workload);
+        let (found, who, now) = tokio::join!(found, self.cluster.whoami(), self.now());
+        let found = found.ok().flatten();
+        let regarding = Regarding {
+            kind,
+            namespace: &self.namespace,
+            name: workload,
+            uid: found
+                .as_ref()
+                .and_then(|object| object["metadata"]["uid"].as_str()),
+        };
+        let who = who.map_or_else(|_| intercept.owner.clone(), |who| who.name);
+        let now = now.unwrap_or(intercept.created);
+        let event = events::event(regarding, happened, name, intercept, &who, now);
+        let _ = self.cluster.create(&event, &field_manager(name)).await;
+    }
+
+    async fn patch(
+        &self,
+        kind: &ObjectKind,
+        object: &str,
+        patch: &Value,
+        intercept: &str,
+    ) -> Result<Option<Value>, ClusterError> {
+        self.cluster
+            .patch_json(
+                kind,
+                Some(&self.namespace),
+                object,
+                patch,
+                &field_manager(intercept),
+            )
+            .await
+    }
+
+    fn busy(&self) -> Failure {
+        Failure::failed(
+            format!(
+                "WasmPlugin {}/{}: others change it faster than this command can",
+                self.namespace, self.plugin
+            ),
+            "try again",
+        )
+    }
+}
+
+/// Fields of an intercept that was renewed belong to another entry of `managedFields`. Whose they are was checked before.
+const FORCED: Apply = Apply {
+    force: true,
+    dry_run: false,
+};
+
+/// Clears away what nobody renewed for [`SWEEP_AFTER`] seconds, and returns the names.
+pub async fn sweep(store: &Store, workload: (Kind, &str), now: u64) -> Result<Vec<String>> {
+    let Some(plugin) = store.read().await? else {
+        return Ok(Vec::new());
+    };
+    let mut swept = Vec::new();
+    for name in plugin.left_over(now, SWEEP_AFTER) {
+        let Some(entry) = plugin.entry(&name) else {
+            continue;
+        };
+        let is_meant = |there: &Value| there == entry;
+        if let Some(intercept) = store.remove_entry(&name, &is_meant).await? {
+            store.clear_cluster(&name).await?;
+            store
+                .tell(workload, Happened::LeftOver, &name, &intercept)
+                .await;
+            swept.push(name);
+        }
+    }
+    Ok(swept)
+}
+
+/// All objects of a kind that this program made.
+pub async fn list_ours(
+    cluster: &Cluster,
+    kind: &ObjectKind,
+    namespace: Option<&str>,
+) -> Result<Vec<Value>, ClusterError> {
+    let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+    cluster.list(kind, namespace, Some(&ours)).await
+}
+
+/// Labels as kubectl's `--selector`.
+pub fn selector(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}
+
+/// Where the API server keeps this kind of workload.
+pub fn object_kind(kind: Kind) -> &'static ObjectKind {
+    match kind {
+        Kind::Deployment => &kind::DEPLOYMENT,
+        Kind::StatefulSet => &kind::STATEFUL_SET,
+        Kind::DaemonSet => &kind::DAEMON_SET,
+    }
+}
+
+/// A write that the API server did not take; an admission policy's reason stands in its own words.
+fn refused(error: ClusterError) -> Failure {
+    match error.is_forbidden() {
+        true => Failure::failed(
+            error,
+            "kubectl auth whoami; what an operator allows is said above",
+        ),
+        false => error.into(),
+    }
+}

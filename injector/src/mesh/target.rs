@@ -1,0 +1,376 @@
+//! One workload of a mesh as a developer intercepts it: found, checked, and its entries written, renewed and removed. Every change holds only for what was read before it.
+
+use std::time::Duration;
+
+use intercept_core::{Document, Intercept};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::clock::Clock;
+use super::discover::{self, Found, Listed};
+use super::events::Happened;
+use super::live::{self, Awaited};
+use super::plugin::Plugin;
+use super::prepared::{self, Prepared};
+use super::relay::Relays;
+use super::rights::Rights;
+use super::store::{self, Store};
+use super::{failure, pods};
+use crate::backend::{Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
+use crate::cluster::{Cluster, ClusterError, kind};
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
+use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
+use crate::session::presence::Presence;
+
+/// How long an API server that is away is waited for when an intercept ends.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Between two attempts to reach it.
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
+
+/// A workload that an operator prepared, seen by one developer.
+#[derive(Debug)]
+pub struct Target {
+    store: Store,
+    prepared: Prepared,
+    found: Found,
+    pods: Vec<Value>,
+    /// Whom the API server takes the caller for.
+    owner: String,
+    relays: Relays,
+    rights: Rights,
+}
+
+impl Target {
+    /// Finds what TARGET means and checks that it can be intercepted by the caller.
+    pub async fn open(cluster: &Cluster, target: &str) -> Result<Self> {
+        let wanted = discover::wanted(target)?;
+        let namespace = cluster.namespace();
+        let (listed, owner) = tokio::join!(list(cluster, namespace), cluster.whoami());
+        let found = discover::find(wanted, &listed?)?;
+        let name = names::of_workload_named(found.kind, &found.name);
+        let (gate, plugin, pods) = tokio::join!(
+            cluster.get(&kind::ENVOY_FILTER, Some(namespace), &name),
+            cluster.get(&kind::WASM_PLUGIN, Some(namespace), &name),
+            async {
+                let selector = selector_of(&found);
+                cluster
+                    .list(&kind::POD, Some(namespace), Some(&selector))
+                    .await
+            },
+        );
+        let (Some(gate), Some(plugin)) = (gate?, plugin?) else {
+            return Err(not_prepared(namespace, &found));
+        };
+        Plugin::read(&plugin).map_err(failure::of_plugin)?;
+        let prepared = prepared::read(&gate).map_err(failure::of_gate)?;
+        let mesh = &prepared.mesh;
+        let relays = Relays::new(cluster, &mesh.namespace, mesh.relay_replicas);
+        let rights = Rights::ask(cluster, namespace, &name, relays.namespace()).await?;
+        Ok(Self {
+            store: Store::new(cluster, namespace, &name, Clock::default()),
+            pods: pods?,
+            owner: owner?.name,
+            prepared,
+            found,
+            relays,
+            rights,
+        })
+    }
+
+    /// The workload's name.
+    pub fn name(&self) -> &str {
+        &self.found.name
+    }
+
+    /// Who asks.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Seconds since the epoch, by the API server.
+    pub async fn now(&self) -> Result<u64> {
+        Ok(self.store.now().await?)
+    }
+
+    /// The prepared port that a word of `--port` means; the only one without a word.
+    pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
+        let namespace = self.store.namespace();
+        let meant = match word {
+            Some(word) => match discover::meant(&self.found, word) {
+                Some(number) => Some(number),
+                // A port that nothing declares can be prepared all the same.
+                None => word.parse().ok(),
+            },
+            None => None,
+        };
+        let shown = |port: &Port| {
+            let names = discover::port_names(&self.found, port.number);
+            SelectPort {
+                number: port.number,
+                name: names
+                    .services
+                    .iter()
+                    .find_map(|service| service.name.clone())
+                    .or(names.container),
+            }
+        };
+        let ports = &self.prepared.workload.ports;
+        // A Service that leads to some of them only means those.
+        let of_service = |port: &&Port| {
+            !discover::port_names(&self.found, port.number)
+                .services
+                .is_empty()
+        };
+        let mut offered: Vec<&Port> = ports.iter().filter(of_service).collect();
+        if offered.is_empty() {
+            offered = ports.iter().collect();
+        }
+        let port = match (word, meant, offered.as_slice()) {
+            (Some(word), meant, _) => ports
+                .iter()
+                .find(|port| Some(port.number) == meant)
+                .ok_or_else(|| {
+                    failure::no_such_port(
+                        namespace,
+                        &self.found,
+                        word,
+                        meant,
+                        &offered.iter().map(|port| shown(port)).collect::<Vec<_>>(),
+                    )
+                })?,
+            (None, _, [only]) => only,
+            (None, ..) => {
+                let offered: Vec<_> = offered.iter().map(|port| shown(port)).collect();
+                return Err(failure::several_ports(&self.found.name, &offered));
+            }
+        };
+        Ok(TargetPort {
+            number: port.number,
+            protocol: port.protocol,
+            url: self.url(port.number),
+        })
+    }
+
+    /// The URL inside the cluster.
+    fn url(&self, number: u16) -> String {
+        let namespace = self.store.namespace();
+        let names = discover::port_names(&self.found, number);
+        match names.services.first() {
+            Some(service) if service.number == 80 => {
+                format!("http://{}.{namespace}", service.service)
+            }
+            Some(service) => format!("http://{}.{namespace}:{}", service.service, service.number),
+            None => format!("http://POD-IP:{number}"),
+        }
+    }
+
+    /// Refuses what would not work, before anything is opened or written. `all`: everybody's requests are asked for.
+    pub fn check(&self, port: u16, all: bool) -> Result<()> {
+        self.rights.check(self.store.namespace())?;
+        pods::check(self.store.namespace(), &self.pods, port, all)
+    }
+
+    /// Where the tunnel of this address ends, and the cluster that leads there.
+    pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
+        let replica = self.relays.choose(address).await?;
+        Ok(Placement {
+            relay: self.relays.end(replica),
+            cluster: match self.rights.clusters {
+                true => own_cluster(name),
+                false => shared_cluster(replica, port),
+            },
+            identity: Some(pods::identity(
+                self.store.namespace(),
+                &self.found.template,
+                &self.pods,
+            )),
+            replica,
+        })
+    }
+
+    /// Is the developer machine of this address connected?
+    pub async fn presence(&self, address: &str) -> Presence {
+        let relays = std::slice::from_ref(&self.relays);
+        let answers = super::ask_relays(relays, &[address]).await;
+        answers.first().copied().unwrap_or(Presence::Unknown)
+    }
+
+    /// All intercepts of the workload, as they are this moment.
+    pub async fn document(&self) -> Result<Document> {
+        Ok(self.store.plugin().await?.document)
+    }
+
+    /// The intercept of this name, as it is this moment.
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let plugin = match self.store.read().await? {
+            Some(plugin) => plugin,
+            None => return Ok(None),
+        };
+        Ok(plugin.document.intercepts.get(name).cloned())
+    }
+
+    /// The objects that an intercept consists of, in the order in which they are applied.
+    pub fn objects(&self, name: &str, intercept: &Intercept, replica: u16) -> Result<Vec<Value>> {
+        let new = NewIntercept {
+            name,
+            entry: intercept,
+            relay: replica,
+        };
+        let Prepared { mesh, workload } = &self.prepared;
+        let objects = intercept_objects(mesh, workload, new)
+            .map_err(|error| Failure::failed(error, "injector doctor"))?;
+        Ok(objects
+            .iter()
+            .map(|object| object.value().clone())
+            .collect())
+    }
+
+    /// Adds an intercept if `check` allows it for what is there at that moment: the entry is written for exactly the version of the object that was checked, and anew for a newer one.
+    pub async fn add(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        replica: u16,
+        check: &(dyn Fn(&Document) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let objects = self.objects(name, intercept, replica)?;
+        let (entry, clusters) = match objects.split_last() {
+            Some(parts) => parts,
+            None => return Ok(()),
+        };
+        self.store.check_name(name).await?;
+        check(&self.document().await?)?;
+        for cluster in clusters {
+            self.store.apply_cluster(name, cluster).await?;
+        }
+        let added = self.store.add_entry(name, intercept, entry, check).await;
+        if added.is_err() {
+            // What was written first must not stay behind alone.
+            let _ = self.store.clear_cluster(name).await;
+        }
+        added?;
+        self.store
+            .tell(self.regarding(), Happened::Created, name, intercept)
+            .await;
+        Ok(())
+    }
+
+    /// Moves the end of a lease, in seconds since the epoch.
+    pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
+        self.store.renew(name, address, expires).await
+    }
+
+    /// Removes an intercept if the entry still is that tunnel's, then its cluster. An API server that is away is waited for a while; after that, the lease ends the intercept.
+    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+        let deadline = Instant::now() + UNDO_TIMEOUT;
+        let removed = loop {
+            match self.store.remove(name, Some(address)).await {
+                Err(failure) => {
+                    let is_away = self.store.cluster().server_time().await.is_err();
+                    if !is_away || Instant::now() > deadline {
+                        return Err(failure);
+                    }
+                    sleep(UNDO_PAUSE).await;
+                }
+                Ok(removed) => break removed,
+            }
+        };
+        if let Some(intercept) = &removed {
+            self.store
+                .tell(self.regarding(), Happened::Removed, name, intercept)
+                .await;
+        }
+        Ok(removed)
+    }
+
+    /// Removes what nobody renewed for a long time.
+    pub async fn sweep(&self) -> Result<Vec<String>> {
+        let now = self.now().await?;
+        store::sweep(&self.store, self.regarding(), now).await
+    }
+
+    /// Waits until all replicas have the entry of this address (`None`: none of this name) and, with it, the cluster.
+    pub async fn wait(
+        &self,
+        name: &str,
+        address: Option<&str>,
+        cluster: Option<&str>,
+        timeout: Duration,
+        progress: &(dyn Fn(Replicas) + Sync),
+    ) -> Live {
+        if !self.rights.admin {
+            return Live::NotVerified {
+                why: format!(
+                    "you may not forward ports to the pods of {}",
+                    self.store.namespace()
+                ),
+            };
+        }
+        let awaited = Awaited {
+            namespace: self.store.namespace().to_owned(),
+            selector: store::selector(&self.prepared.workload.selector),
+            plugin: self.store.plugin_name().to_owned(),
+            name: name.to_owned(),
+            address: address.map(str::to_owned),
+            cluster: cluster.map(str::to_owned),
+        };
+        live::wait(self.store.cluster(), awaited, timeout, progress).await
+    }
+
+    fn regarding(&self) -> (Kind, &str) {
+        (self.found.kind, &self.found.name)
+    }
+}
+
+/// What can be a target in a namespace.
+async fn list(cluster: &Cluster, namespace: &str) -> Result<Listed, ClusterError> {
+    let all = |kind| cluster.list(kind, Some(namespace), None);
+    let (services, deployments, stateful_sets, daemon_sets) = tokio::try_join!(
+        all(&kind::SERVICE),
+        all(&kind::DEPLOYMENT),
+        all(&kind::STATEFUL_SET),
+        all(&kind::DAEMON_SET),
+    )?;
+    let lists = [
+        (Kind::Deployment, deployments),
+        (Kind::StatefulSet, stateful_sets),
+        (Kind::DaemonSet, daemon_sets),
+    ];
+    Ok(Listed {
+        namespace: namespace.to_owned(),
+        services,
+        workloads: lists
+            .into_iter()
+            .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)))
+            .collect(),
+    })
+}
+
+/// The pods of a workload, by the labels of its template.
+fn selector_of(found: &Found) -> String {
+    let labels = found.template["metadata"]["labels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let pairs: Vec<String> = labels
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    pairs.join(",")
+}
+
+fn not_prepared(namespace: &str, found: &Found) -> Failure {
+    Failure::failed(
+        format!(
+            "{}/{}: no operator has prepared this workload, so it cannot be intercepted",
+            found.kind.lower_case(),
+            found.name
+        ),
+        format!(
+            "an operator prepares it (open connections are drained once): injector install -n {} --workload {}/{}",
+            quote(namespace),
+            found.kind.lower_case(),
+            quote(&found.name)
+        ),
+    )
+}

@@ -1,0 +1,62 @@
+//! The relay as a session sees it: a name to show, and a way to its control port. Whether that is TCP or a port-forward is known elsewhere.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::tunnel::developer::{Connect, Connecting, Tcp};
+
+/// One relay's control port. Cheap to clone.
+#[derive(Clone)]
+pub struct RelayEnd {
+    name: String,
+    hint: String,
+    connect: Arc<dyn Connect>,
+}
+
+impl RelayEnd {
+    /// A relay with the name that people are shown, what to do when it does not answer, and the way to it.
+    pub fn new(
+        name: impl Into<String>,
+        hint: impl Into<String>,
+        connect: impl Connect + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            hint: hint.into(),
+            connect: Arc::new(connect),
+        }
+    }
+
+    /// A relay that is reached by TCP.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self::new(
+            address.to_string(),
+            "is the relay running? Without a cluster: injector sandbox",
+            Tcp(address),
+        )
+    }
+
+    /// What to do when it does not answer.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+impl Connect for RelayEnd {
+    fn connect(&self) -> Connecting<'_> {
+        self.connect.connect()
+    }
+}
+
+impl fmt::Display for RelayEnd {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for RelayEnd {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("RelayEnd").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,305 @@
+//! A namespace with a prepared workload of two replicas, and developers. The replicas' Envoys are here: they take what the API server has at once, as if istiod pushed it, unless they are stuck.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use injector::cluster::{Cluster, KubeFlags, kind};
+use injector::manifest::istio::{Workload, example, workload_objects};
+use injector::mesh::Target;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::server::{Server, server};
+use super::support::{BINARY, Ran, Running, ran};
+
+/// The plugin and the gate of the workload.
+pub const PREPARED: &str = "injector-deployment-orders";
+
+pub struct Stage {
+    pub server: Arc<Server>,
+    pub namespace: String,
+    /// While it is set, new replicas do not take anything.
+    pub stuck: Arc<AtomicBool>,
+    home: tempfile::TempDir,
+}
+
+impl Stage {
+    /// bob and alice are developers in it, and may look into the replicas.
+    pub fn new(namespace: &str) -> Self {
+        let stage = Self {
+            server: server(),
+            namespace: namespace.to_owned(),
+            stuck: Arc::default(),
+            home: tempfile::tempdir().expect("a home"),
+        };
+        stage.server.namespace(namespace);
+        stage.start_workload();
+        let mesh = example::install().mesh;
+        for object in
+            workload_objects(&mesh, &stage.workload(), &example::plugin()).expect("rendered")
+        {
+            stage.server.apply(object.value());
+        }
+        for user in ["bob", "alice"] {
+            stage.bind(user, "clusterrole", "injector-developer");
+            stage.bind_tunnel(user);
+        }
+        let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "look", "namespace": namespace},
+            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]});
+        stage.server.apply(&look);
+        stage.bind("bob", "role", "look");
+        stage
+    }
+
+    pub fn workload(&self) -> Workload {
+        Workload {
+            namespace: self.namespace.clone(),
+            ..example::workload()
+        }
+    }
+
+    pub fn bind(&self, user: &str, kind: &str, role: &str) {
+        let name = format!("{user}-{role}");
+        let (role, user) = (format!("--{kind}={role}"), format!("--user={user}"));
+        let arguments = [
+            "-n",
+            &self.namespace,
+            "create",
+            "rolebinding",
+            &name,
+            &role,
+            &user,
+        ];
+        self.server.must(&arguments, None);
+    }
+
+    pub fn bind_tunnel(&self, user: &str) {
+        let name = format!("{user}-{}", self.namespace);
+        let user = format!("--user={user}");
+        let arguments = [
+            "-n",
+            "injector-system",
+            "create",
+            "rolebinding",
+            &name,
+            "--role=injector-developer",
+            &user,
+        ];
+        self.server.must(&arguments, None);
+    }
+
+    fn start_workload(&self) {
+        let labels = json!({"app": "orders"});
+        let containers = json!([{"name": "app", "image": "x", "ports": [{"name": "web", "containerPort": 8080}]}]);
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": containers}});
+        let metadata = json!({"name": "orders", "namespace": self.namespace});
+        self.server.apply(
+            &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": {"selector": {"matchLabels": labels}, "template": template}}),
+        );
+        let ports = json!([{"name": "http", "port": 80, "targetPort": "web"}]);
+        self.server.apply(
+            &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"selector": labels, "ports": ports}}),
+        );
+        self.add_replica("orders-1");
+        self.add_replica("orders-2");
+    }
+
+    /// One more pod with a sidecar; stuck if others are at the moment.
+    pub fn add_replica(&self, name: &str) {
+        let is_stuck = Arc::new(AtomicBool::new(false));
+        let is_stuck = match self.stuck.load(Ordering::SeqCst) {
+            true => Arc::clone(&self.stuck),
+            false => is_stuck,
+        };
+        let cluster = self.cluster("admin");
+        let namespace = self.namespace.clone();
+        let admin = self.server.runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let address = listener.local_addr().expect("bound");
+            tokio::spawn(envoy(listener, cluster, namespace, is_stuck));
+            address
+        });
+        self.server.pods.put(&self.namespace, name, 15000, admin);
+        let containers = json!([{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}]);
+        self.server.pod(
+            &self.namespace,
+            name,
+            &json!({"app": "orders"}),
+            &containers,
+        );
+    }
+
+    pub fn cluster(&self, user: &str) -> Cluster {
+        let flags = KubeFlags {
+            kubeconfig: Some(self.kubeconfig(user)),
+            ..KubeFlags::default()
+        };
+        self.wait(Cluster::connect(&flags)).expect("a kubeconfig")
+    }
+
+    pub fn target(&self, user: &str) -> Target {
+        let cluster = self.cluster(user);
+        let target = self.wait(Target::open(&cluster, "orders"));
+        target.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.server.runtime.block_on(future)
+    }
+
+    fn kubeconfig(&self, user: &str) -> PathBuf {
+        self.server.kubeconfig(user, &self.namespace)
+    }
+
+    fn command(&self, user: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("KUBECONFIG", self.kubeconfig(user))
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, user: &str, arguments: &[&str]) -> Ran {
+        ran(&mut self.command(user, arguments))
+    }
+
+    pub fn start(&self, user: &str, arguments: &[&str]) -> Running {
+        Running::new(&mut self.command(user, arguments))
+    }
+
+    pub fn plugin(&self) -> Value {
+        self.server.get(&self.namespace, "wasmplugin", PREPARED)
+    }
+
+    pub fn entry(&self, name: &str) -> Option<Value> {
+        let plugin = self.plugin();
+        plugin["spec"]["pluginConfig"]["intercepts"]
+            .get(name)
+            .cloned()
+    }
+
+    /// The EnvoyFilters of intercepts.
+    pub fn clusters(&self) -> Vec<String> {
+        let arguments = [
+            "-n",
+            &self.namespace,
+            "get",
+            "envoyfilters",
+            "-l",
+            "injector.dev/intercept",
+            "-o",
+            "name",
+        ];
+        let text = self.server.must(&arguments, None);
+        text.lines()
+            .filter_map(|line| Some(line.rsplit_once('/')?.1.to_owned()))
+            .collect()
+    }
+
+    /// The messages of the Events on the workload.
+    pub fn events(&self) -> Vec<String> {
+        let arguments = [
+            "-n",
+            &self.namespace,
+            "get",
+            "events",
+            "-o",
+            "json",
+            "--field-selector=involvedObject.kind=Deployment,involvedObject.name=orders",
+        ];
+        let events: Value =
+            serde_json::from_str(&self.server.must(&arguments, None)).expect("JSON");
+        let events = events["items"].as_array().cloned().unwrap_or_default();
+        events
+            .iter()
+            .filter_map(|event| Some(event["message"].as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// Writes an entry as nobody but an administrator may.
+    pub fn put_entry(&self, name: &str, entry: &Value) {
+        let patch = json!({"spec": {"pluginConfig": {"intercepts": {name: entry}}}}).to_string();
+        self.patch(&patch);
+    }
+
+    pub fn remove_entry(&self, name: &str) {
+        let patch = json!({"spec": {"pluginConfig": {"intercepts": {name: null}}}}).to_string();
+        self.patch(&patch);
+    }
+
+    fn patch(&self, patch: &str) {
+        let arguments = [
+            "-n",
+            &self.namespace,
+            "patch",
+            "wasmplugin",
+            PREPARED,
+            "--type=merge",
+            "-p",
+            patch,
+        ];
+        self.server.must(&arguments, None);
+    }
+}
+
+/// An Envoy's admin interface.
+async fn envoy(
+    listener: TcpListener,
+    cluster: Cluster,
+    namespace: String,
+    is_stuck: Arc<AtomicBool>,
+) {
+    loop {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        let (cluster, namespace, is_stuck) =
+            (cluster.clone(), namespace.clone(), Arc::clone(&is_stuck));
+        tokio::spawn(async move {
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..length]).into_owned();
+            let body = match is_stuck.load(Ordering::SeqCst) {
+                true => json!({}),
+                false => dump(&cluster, &namespace, &head).await,
+            };
+            let body = body.to_string();
+            let text = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(text.as_bytes()).await;
+        });
+    }
+}
+
+async fn dump(cluster: &Cluster, namespace: &str, head: &str) -> Value {
+    if head.contains("resource=ecds_filters") {
+        let plugin = cluster
+            .get(&kind::WASM_PLUGIN, Some(namespace), PREPARED)
+            .await;
+        let plugin = plugin.expect("reachable").unwrap_or_default();
+        let text = plugin["spec"]["pluginConfig"].to_string();
+        let name = format!("extenstions.istio.io/wasmplugin/{namespace}.{PREPARED}");
+        return json!({"configs": [{"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": text}}}}}]});
+    }
+    let filters = cluster
+        .list(&kind::ENVOY_FILTER, Some(namespace), None)
+        .await
+        .expect("reachable");
+    let patches = filters
+        .iter()
+        .filter_map(|filter| filter["spec"]["configPatches"].as_array())
+        .flatten();
+    let clusters =
+        patches.map(|patch| json!({"cluster": {"name": patch["patch"]["value"]["name"]}}));
+    json!({"configs": clusters.collect::<Vec<_>>()})
+}

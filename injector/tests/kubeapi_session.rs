@@ -1,0 +1,435 @@
+//! Intercepts of a mesh, against a real API server with etcd, Istio's custom resources, the roles and the admission policies of `injector install`. No node, no istiod and no
+//! proxy: a kubelet of our own forwards ports to relays and Envoys' admin interfaces in this process. `tests/cluster/build` provides the binaries.
+
+mod support;
+
+mod kubeapi {
+    pub mod kubelet;
+    pub mod server;
+    pub mod stage;
+    pub(super) use super::support;
+}
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use injector::backend::{Live, NotRenewed};
+use injector::hint::Failure;
+use intercept_core::{Document, Intercept, MatchHeader};
+use kubeapi::stage::Stage;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{developer_server, now, wait_until};
+
+fn entry(name: &str, owner: &str, coder: &str) -> Intercept {
+    Intercept {
+        port: 8080,
+        cluster: format!("intercept|{name}"),
+        address: "0123456789abcdef".repeat(2),
+        owner: owner.to_owned(),
+        created: now(),
+        headers: vec![MatchHeader {
+            name: "Coder".to_owned(),
+            value: coder.to_owned(),
+        }],
+        baggage: Vec::new(),
+        path: None,
+        expires: now() + 3_600,
+    }
+}
+
+/// What must be the same before and after; the rest counts changes.
+fn lasting(object: &Value) -> Value {
+    let mut object = object.clone();
+    let managers: Vec<Value> = object["metadata"]["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| json!([entry["manager"], entry["fieldsV1"]]))
+        .collect();
+    object["metadata"] = json!({"labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"], "managers": managers});
+    object
+}
+
+fn anything(_: &Document) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[test]
+fn kubeapi_an_intercept_lives_on_every_replica_and_leaves_nothing_behind() {
+    let stage = Stage::new("whole-life");
+    let before = lasting(&stage.plugin());
+    let port = developer_server("bob's");
+    let port = port.to_string();
+    let running = stage.start(
+        "bob",
+        &[
+            "intercept",
+            "orders",
+            "--port",
+            &port,
+            "--http-header=Coder=Bob",
+        ],
+    );
+    running.is_live();
+    assert!(
+        running.stderr().contains("orders-bob live"),
+        "{}",
+        running.stderr()
+    );
+    assert!(
+        running
+            .stderr()
+            .contains("-H 'Coder: Bob' http://orders.whole-life/"),
+        "{}",
+        running.stderr()
+    );
+    let entry = stage.entry("orders-bob").expect("written");
+    assert_eq!(
+        (&entry["owner"], &entry["cluster"]),
+        (&json!("bob"), &json!("intercept|orders-bob"))
+    );
+    assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
+
+    let listed = stage.run("alice", &["list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(listed[0]["tunnel"], "up", "{listed}");
+    assert_eq!(listed[0]["namespace"], "whole-life");
+
+    running.signal(Signal::INT);
+    let end = running.end();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(lasting(&stage.plugin()), before);
+    assert_eq!(stage.clusters(), [""; 0]);
+    let mut events = stage.events();
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "bob intercepts port 8080: header Coder is Bob (orders-bob)",
+            "bob removed the intercept orders-bob of bob, port 8080",
+        ]
+    );
+}
+
+#[test]
+fn kubeapi_two_developers_intercept_at_the_same_time_and_a_conflict_is_refused() {
+    let stage = Stage::new("two");
+    let bob = stage.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"],
+    );
+    bob.is_live();
+    let refused = stage.run(
+        "alice",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=B.*"],
+    );
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains(
+            "orders-bob of bob matches the same requests, for example GET / with Coder: Bob"
+        ),
+        "{refused:?}"
+    );
+    let alice = stage.start(
+        "alice",
+        &[
+            "intercept",
+            "deploy/orders",
+            "--port=1:80",
+            "--http-header=Coder=Alice",
+        ],
+    );
+    alice.is_live();
+    bob.signal(Signal::TERM);
+    assert_eq!(bob.end().code, Some(0));
+    assert!(stage.entry("orders-alice").is_some() && stage.entry("orders-bob").is_none());
+    alice.signal(Signal::TERM);
+    assert_eq!(alice.end().code, Some(0));
+}
+
+#[test]
+fn kubeapi_an_entry_that_was_removed_does_not_come_back() {
+    let stage = Stage::new("removed");
+    let bob = stage.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"],
+    );
+    bob.is_live();
+    stage.remove_entry("orders-bob");
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(
+        end.stderr.contains("somebody removed this intercept"),
+        "{end:?}"
+    );
+    assert_eq!(stage.entry("orders-bob"), None);
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn kubeapi_a_lease_is_renewed_for_its_own_tunnel_only_and_never_brings_an_entry_back() {
+    let stage = Stage::new("renewed");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let later = entry.expires + 60;
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage
+        .wait(target.renew("bob", &entry.address, later))
+        .expect("renewed");
+    assert_eq!(stage.entry("bob").expect("there")["expires"], later);
+    let filter = stage.server.get("renewed", "envoyfilter", "intercept-bob");
+    assert_eq!(
+        filter["metadata"]["annotations"]["injector.dev/expires"],
+        later.to_string()
+    );
+
+    let other = "f".repeat(32);
+    assert_eq!(
+        stage.wait(target.renew("bob", &other, later)),
+        Err(NotRenewed::Taken("bob".to_owned()))
+    );
+    assert!(
+        stage
+            .wait(target.remove("bob", &other))
+            .expect("asked")
+            .is_none()
+    );
+    assert_eq!(stage.clusters(), ["intercept-bob"]);
+
+    stage.remove_entry("bob");
+    assert_eq!(
+        stage.wait(target.renew("bob", &entry.address, later)),
+        Err(NotRenewed::Removed)
+    );
+    assert_eq!(stage.entry("bob"), None);
+    assert!(
+        stage
+            .wait(target.remove("bob", &entry.address))
+            .expect("asked")
+            .is_none()
+    );
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn kubeapi_of_many_who_ask_at_the_same_moment_each_is_checked_against_those_before() {
+    let stage = Stage::new("race");
+    let target = stage.target("bob");
+    // Five of them want the same requests; only the first may have them.
+    let wanted: Vec<(String, Intercept)> = (0..10)
+        .map(|number| {
+            let name = format!("bob-{number}");
+            let entry = entry(&name, "bob", if number < 5 { "same" } else { &name });
+            (name, entry)
+        })
+        .collect();
+    let outcomes = stage.wait(async {
+        let adding = wanted.iter().map(|(name, entry)| {
+            let target = &target;
+            async move {
+                let check = |document: &Document| match injector::conflict::check(
+                    document,
+                    name,
+                    entry,
+                    now(),
+                )
+                .as_slice()
+                {
+                    [] => Ok(()),
+                    _ => Err(Failure::failed("conflict", "")),
+                };
+                target.add(name, entry, 0, &check).await.is_ok()
+            }
+        });
+        futures_util::future::join_all(adding).await
+    });
+    assert_eq!(
+        outcomes[..5].iter().filter(|added| **added).count(),
+        1,
+        "{outcomes:?}"
+    );
+    assert!(outcomes[5..].iter().all(|added| *added), "{outcomes:?}");
+    assert_eq!(stage.clusters().len(), 6);
+    let entries = stage.plugin()["spec"]["pluginConfig"]["intercepts"]
+        .as_object()
+        .expect("a map")
+        .len();
+    assert_eq!(entries, 6);
+}
+
+#[test]
+fn kubeapi_a_developer_who_may_not_write_envoy_filters_shares_a_relays_cluster() {
+    let stage = Stage::new("shared");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+    "metadata": {"name": "less", "namespace": "shared"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["services", "pods"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters"], "verbs": ["get"]},
+    ]});
+    stage.server.apply(&role);
+    stage.bind("eve", "role", "less");
+    stage.bind_tunnel("eve");
+    let eve = stage.start(
+        "eve",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Eve"],
+    );
+    eve.is_live();
+    assert!(
+        eve.stderr()
+            .contains("applied, not verified (you may not forward ports"),
+        "{}",
+        eve.stderr()
+    );
+    let cluster = stage.entry("orders-eve").expect("written")["cluster"].clone();
+    assert!(
+        ["intercept|relay-0|8080", "intercept|relay-1|8080"]
+            .map(|name| json!(name))
+            .contains(&cluster),
+        "{cluster}"
+    );
+    assert_eq!(stage.clusters(), [""; 0]);
+    eve.signal(Signal::INT);
+    assert_eq!(eve.end().code, Some(0));
+    assert_eq!(stage.entry("orders-eve"), None);
+}
+
+#[test]
+fn kubeapi_a_developer_without_rights_is_told_which_one_is_missing() {
+    let stage = Stage::new("rights");
+    stage.bind("eve", "clusterrole", "injector-developer");
+    let refused = stage.run("eve", &["intercept", "orders", "--port=1"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("you may not get pods/portforward injector-relay-0 in injector-system"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
+        None
+    );
+}
+
+#[test]
+fn kubeapi_a_workload_that_nobody_prepared_is_not_prepared_on_the_quiet() {
+    let stage = Stage::new("unprepared");
+    stage.server.must(
+        &[
+            "-n",
+            "unprepared",
+            "delete",
+            "wasmplugin",
+            kubeapi::stage::PREPARED,
+        ],
+        None,
+    );
+    let refused = stage.run("bob", &["intercept", "orders", "--port=1"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("injector install -n unprepared --workload deployment/orders"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn kubeapi_a_replica_that_does_not_take_it_is_named_and_a_new_one_is_waited_for() {
+    let stage = Stage::new("replicas");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    let wait = |seconds| {
+        let cluster = Some("intercept|bob");
+        stage.wait(target.wait(
+            "bob",
+            Some(&entry.address),
+            cluster,
+            Duration::from_secs(seconds),
+            &|_| {},
+        ))
+    };
+    assert_eq!(wait(20), Live::Verified);
+    stage.stuck.store(true, Ordering::SeqCst);
+    stage.add_replica("orders-3");
+    let Live::NotVerified { why } = wait(3) else {
+        panic!("verified")
+    };
+    assert!(
+        why.starts_with("2/3 replicas after 3 s; orders-3: "),
+        "{why}"
+    );
+    stage.stuck.store(false, Ordering::SeqCst);
+    assert_eq!(wait(20), Live::Verified);
+}
+
+#[test]
+fn kubeapi_leave_removes_ones_own_and_somebody_elses_only_by_force_and_right() {
+    let stage = Stage::new("leaving");
+    for name in ["bob-one", "bob-two"] {
+        stage
+            .wait(
+                stage
+                    .target("bob")
+                    .add(name, &entry(name, "bob", name), 0, &anything),
+            )
+            .expect("added");
+    }
+    let refused = stage.run("alice", &["leave", "bob-one"]);
+    assert!(
+        refused
+            .stderr
+            .contains("bob-one: claimed by bob, not by alice"),
+        "{refused:?}"
+    );
+    // The admission policies hold a developer who says --force.
+    let forced = stage.run("alice", &["leave", "--force", "bob-one"]);
+    assert_eq!(forced.code, Some(1), "{forced:?}");
+    assert!(
+        forced
+            .stderr
+            .contains("only your own entries may be removed"),
+        "{forced:?}"
+    );
+    let operator = stage.run("admin", &["leave", "--force", "bob-one"]);
+    assert_eq!(operator.stdout, "bob-one removed\n", "{operator:?}");
+    let mine = stage.run("bob", &["leave", "--all"]);
+    assert_eq!(mine.stdout, "bob-two removed\n", "{mine:?}");
+    assert_eq!(stage.clusters(), [""; 0]);
+    assert_eq!(
+        stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
+        None
+    );
+}
+
+#[test]
+fn kubeapi_whoever_sees_a_leftover_clears_it_away() {
+    let stage = Stage::new("leftover");
+    let mut over = entry("old", "bob", "Old");
+    over.expires = now() - 590;
+    stage.put_entry("old", &json!(over));
+    stage.run("alice", &["list"]);
+    assert!(stage.entry("old").is_some(), "ten minutes are not over");
+    over.expires = now() - 700;
+    stage.put_entry("old", &json!(over));
+    wait_until(
+        || {
+            // The policies' clock is a Lease that the API server renews every ten seconds, and writes only after its start.
+            stage.run("alice", &["list"]);
+            stage.entry("old").is_none()
+        },
+        || "the leftover is still there".to_owned(),
+    );
+    assert_eq!(
+        stage.events(),
+        ["alice cleared away the intercept old of bob, whose lease is over"]
+    );
+}
