@@ -14,6 +14,7 @@ tools:
 	@scripts/install-tools envoy
 
 build: tools
+	INJECTOR_COMMIT=$$(git describe --always --dirty=+dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown) \
 	cargo build --release --locked -p injector -p wasm-build
 	target/release/wasm-build build
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::commands::{install, module_server, render, sandbox, uninstall};
@@ -27,6 +27,20 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the program's arguments. An empty `INJECTOR_ENVOY` counts as none, as `unset` for those who cannot.
+    pub fn read() -> Result<Self, clap::Error> {
+        let is_empty = std::env::var_os("INJECTOR_ENVOY").is_some_and(|value| value.is_empty());
+        let command = match is_empty {
+            true => Self::command().mut_arg("envoy", |envoy| envoy.env(None::<&str>)),
+            false => Self::command(),
+        };
+        command
+            .try_get_matches()
+            .and_then(|matches| Self::from_arg_matches(&matches))
+    }
 }
 
 /// With the commit, where the build says which (`INJECTOR_COMMIT`).

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use injector::cli::Cli;
 use injector::commands;
 use injector::hint::Failure;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::read() {
         Ok(cli) => commands::run(&cli),
         Err(asked)
             if matches!(

@@ -240,3 +240,12 @@ fn a_lease_that_is_over_stands_in_nobodys_way() {
     ]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
+
+#[test]
+fn an_empty_variable_counts_as_none() {
+    let place = Place::new();
+    let unset = ran(place.command("bob", &["list"]).env_remove("INJECTOR_ENVOY"));
+    let empty = ran(place.command("bob", &["list"]).env("INJECTOR_ENVOY", ""));
+    assert_eq!(empty.code, unset.code);
+    assert_eq!(empty.stderr, unset.stderr);
+}
