@@ -11,7 +11,7 @@ use crate::hint::Failure;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No kubeconfig, or one that cannot be used.
-    #[error("kubeconfig: {}", with_causes(.0))]
+    #[error("kubeconfig: {}", kubeconfig(.0))]
     Kubeconfig(#[from] KubeconfigError),
     /// A context that the kubeconfig does not have.
     #[error("kubeconfig: no context `{wanted}`, it has {}", list(.known))]
@@ -109,6 +109,15 @@ impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
         let hint = error.hint();
         Self::failed(error, hint)
+    }
+}
+
+/// The library shows paths as Rust does.
+fn kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, path) => format!("{}: {error}", path.display()),
+        KubeconfigError::FindPath => "there is none, and no home directory to look in".to_owned(),
+        other => with_causes(other),
     }
 }
 
