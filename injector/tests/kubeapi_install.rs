@@ -163,6 +163,18 @@ fn ours() -> Vec<String> {
     names
 }
 
+/// Waits for nobody: without its controller a namespace that was deleted stays for ever.
+fn bury(namespace: &str) {
+    let ran = kubectl(&["get", "namespace", namespace, "-o", "json"], None);
+    if ran.code == Some(0) {
+        let mut object: Value = serde_json::from_str(&ran.stdout).unwrap();
+        object["spec"] = json!({});
+        let path = format!("/api/v1/namespaces/{namespace}/finalize");
+        // Its controller may have been faster.
+        kubectl(&["replace", "--raw", &path, "-f", "-"], Some(&object));
+    }
+}
+
 /// A namespace with a workload that can be prepared, one that cannot, and what stands around them.
 fn shop() {
     let workload = |name: &str| {
@@ -368,6 +380,26 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "no workload of kubeapi-shop is prepared\n"
     );
 
+    // The doctor finds what is missing, and says so with its exit code.
+    let ran = stage.injector(&format!("doctor -n {NAMESPACE} orders -o json"));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let checks: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let bad: Vec<&str> = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["outcome"] == "bad")
+        .map(|check| check["found"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        bad,
+        [
+            "injector-relay: 0/2 ready",
+            "injector-module: 0/2 ready",
+            "Deployment/orders: it is not prepared for intercepts"
+        ]
+    );
+
     // Somebody's binding keeps the namespace; without it, everything goes.
     stage
         .injector(&format!("install -n {NAMESPACE} {module} --all"))
@@ -392,4 +424,7 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
     }
     kubectl(&["delete", "clusterrolebinding", "kubeapi-operators"], None).done();
     kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"], None).done();
+    for namespace in [NAMESPACE, "injector-system"] {
+        bury(namespace);
+    }
 }

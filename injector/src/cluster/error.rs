@@ -80,7 +80,8 @@ impl ClusterError {
         }
     }
 
-    fn hint(&self) -> String {
+    /// What to do about it, with a command to run.
+    pub fn hint(&self) -> String {
         match self {
             Self::Kubeconfig(KubeconfigError::CurrentContextNotSet) => {
                 "kubectl config get-contexts, then --context NAME".to_owned()
@@ -96,6 +97,11 @@ impl ClusterError {
             Self::NoSuchKind { .. } => "kubectl api-versions".to_owned(),
             Self::Refused { status, .. } => match status.code {
                 401 => "kubectl auth whoami".to_owned(),
+                // The API server forbids it to everybody.
+                403 if status.message.contains("it is being terminated") => {
+                    "wait until the namespace is gone, then again: kubectl get namespaces"
+                        .to_owned()
+                }
                 403 => "kubectl auth whoami, and kubectl auth can-i --list".to_owned(),
                 _ => "injector doctor".to_owned(),
             },

@@ -8,7 +8,7 @@ use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
 
-/// Look for what could keep intercepts from working, in the cluster and for one service
+/// Look for what could keep intercepts from working
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
