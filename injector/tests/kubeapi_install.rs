@@ -341,6 +341,17 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "two DestinationRules, filter and gate: {text}"
     );
 
+    // Another number of relays concerns every prepared workload; one more preparation takes the rest away.
+    let text = stage.injector("install --no-wait --replicas 1").done();
+    let again = "note: prepared for another filter or other relays, to be prepared again: injector install -n kubeapi-shop --workload Deployment/orders";
+    assert!(text.contains(again), "{text}");
+    let text = stage.injector(&orders).done();
+    assert!(
+        text.contains("removed    DestinationRule kubeapi-shop/injector-relay-1"),
+        "{text}"
+    );
+    stage.injector("install --no-wait --replicas 2").done();
+
     // An intercept outlives a new preparation; its port cannot be taken away; its limits can change.
     intercept(9090);
     stage.injector(&format!("{orders} --allow-all")).done();
