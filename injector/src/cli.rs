@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::commands::{install, module_server, render, sandbox, uninstall};
+use crate::commands::{doctor, install, module_server, render, sandbox, uninstall};
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -121,6 +121,7 @@ pub enum Command {
     Install(Box<install::Args>),
     Uninstall(uninstall::Args),
     Render(render::Args),
+    Doctor(doctor::Args),
     Relay(Relay),
     ModuleServer(module_server::Args),
     Sandbox(sandbox::Args),

@@ -36,6 +36,16 @@ impl Failure {
         }
     }
 
+    /// What went wrong.
+    pub fn error(&self) -> &str {
+        self.error.trim_end()
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.code)

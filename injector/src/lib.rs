@@ -8,6 +8,7 @@ pub mod commands;
 pub mod conflict;
 pub mod curl;
 pub mod developer;
+pub mod doctor;
 pub mod envoy;
 pub mod flags;
 pub mod hint;

@@ -163,6 +163,18 @@ fn ours() -> Vec<String> {
     names
 }
 
+/// Waits for nobody: without its controller a namespace that was deleted stays for ever.
+fn bury(namespace: &str) {
+    let ran = kubectl(&["get", "namespace", namespace, "-o", "json"], None);
+    if ran.code == Some(0) {
+        let mut object: Value = serde_json::from_str(&ran.stdout).unwrap();
+        object["spec"] = json!({});
+        let path = format!("/api/v1/namespaces/{namespace}/finalize");
+        // Its controller may have been faster.
+        kubectl(&["replace", "--raw", &path, "-f", "-"], Some(&object));
+    }
+}
+
 /// A namespace with a workload that can be prepared, one that cannot, and what stands around them.
 fn shop() {
     let workload = |name: &str| {
@@ -329,6 +341,17 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "two DestinationRules, filter and gate: {text}"
     );
 
+    // Another number of relays concerns every prepared workload; one more preparation takes the rest away.
+    let text = stage.injector("install --no-wait --replicas 1").done();
+    let again = "note: prepared for another filter or other relays, to be prepared again: injector install -n kubeapi-shop --workload Deployment/orders";
+    assert!(text.contains(again), "{text}");
+    let text = stage.injector(&orders).done();
+    assert!(
+        text.contains("removed    DestinationRule kubeapi-shop/injector-relay-1"),
+        "{text}"
+    );
+    stage.injector("install --no-wait --replicas 2").done();
+
     // An intercept outlives a new preparation; its port cannot be taken away; its limits can change.
     intercept(9090);
     stage.injector(&format!("{orders} --allow-all")).done();
@@ -368,6 +391,26 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "no workload of kubeapi-shop is prepared\n"
     );
 
+    // The doctor finds what is missing, and says so with its exit code.
+    let ran = stage.injector(&format!("doctor -n {NAMESPACE} orders -o json"));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let checks: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let bad: Vec<&str> = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["outcome"] == "bad")
+        .map(|check| check["found"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        bad,
+        [
+            "injector-relay: 0/2 ready",
+            "injector-module: 0/2 ready",
+            "Deployment/orders: it is not prepared for intercepts"
+        ]
+    );
+
     // Somebody's binding keeps the namespace; without it, everything goes.
     stage
         .injector(&format!("install -n {NAMESPACE} {module} --all"))
@@ -392,4 +435,7 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
     }
     kubectl(&["delete", "clusterrolebinding", "kubeapi-operators"], None).done();
     kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"], None).done();
+    for namespace in [NAMESPACE, "injector-system"] {
+        bury(namespace);
+    }
 }

@@ -1,6 +1,7 @@
 //! One file per command: what it does with its arguments. Knows neither how arguments are read nor how an error is printed.
 
 pub mod completions;
+pub mod doctor;
 pub mod explain;
 pub mod install;
 pub mod intercept;
@@ -26,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Leave(flags) => block_on(leave::run(global, flags)),
         Command::List(flags) => block_on(list::run(global, flags)),
         Command::Status(flags) => block_on(status::run(global, flags)),
+        Command::Doctor(flags) => return block_on(doctor::run(global, flags)),
         Command::Explain(flags) => block_on(explain::run(global, flags)),
         Command::Install(flags) => block_on(install::run(global, flags)),
         Command::Uninstall(flags) => block_on(uninstall::run(global, flags)),

@@ -5,8 +5,9 @@ mod ports;
 mod protocol;
 mod sidecar;
 
-pub use facts::{Around, Facts, facts};
+pub use facts::{Around, Facts, contains, facts};
 pub use protocol::{Spoken, spoken};
+pub use sidecar::resource as sidecar_resource;
 
 /// Why a workload cannot be prepared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -266,8 +266,15 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             .extend(apply::apply(&cluster, &prepared.objects, args.how.force_conflicts).await?);
         report.workloads = prepared.workloads;
         report.notes = prepared.notes;
-    } else if !args.how.no_wait {
-        report.notes = stale(&cluster, &install, &filter).await?;
+        // Rules for relays that are no longer there.
+        let rules = [&kind::DESTINATION_RULE];
+        report
+            .objects
+            .extend(apply::prune(&cluster, cluster.namespace(), &rules, &prepared.objects).await?);
+    } else {
+        let relays = installed.map(|installed| installed.replicas);
+        let relays_changed = relays.is_some_and(|relays| relays != install.mesh.relay_replicas);
+        report.notes = stale(&cluster, &install, &filter, args, relays_changed).await?;
     }
     print::print(global.output, &report)
 }
@@ -293,22 +300,24 @@ async fn apply_cluster_part(
     Ok(changed)
 }
 
-/// Workloads that a new image leaves behind: their filter is no longer the one that is served.
+/// Workloads that a new image or another number of relays leaves behind. What is served is only known once it runs.
 async fn stale(
     cluster: &Cluster,
     install: &ClusterInstall,
     filter: &Filter,
+    args: &Args,
+    relays_changed: bool,
 ) -> Result<Vec<String>> {
-    let module = filter.module(cluster, install).await?;
-    let commands = plan::stale(cluster, &module.sha256).await?;
-    Ok(commands
-        .iter()
-        .map(|command| {
-            format!(
-                "prepared with another filter, its next pods would run without one; run: {command}"
-            )
-        })
-        .collect())
+    let module = match args.how.no_wait {
+        true => None,
+        false => Some(filter.module(cluster, install).await?),
+    };
+    let sha256 = module.as_ref().map(|module| module.sha256.as_str());
+    let commands = plan::stale(cluster, sha256, relays_changed).await?;
+    let note = |command: &String| {
+        format!("prepared for another filter or other relays, to be prepared again: {command}")
+    };
+    Ok(commands.iter().map(note).collect())
 }
 
 /// Objects with their comments, or as the API server takes them.
