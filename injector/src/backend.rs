@@ -97,7 +97,7 @@ pub enum Live {
 }
 
 /// How many replicas of a workload have a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Replicas {
     /// Those that have it.
     pub live: usize,
@@ -195,6 +195,14 @@ impl Backend {
                 presence::ask_all(&relay, &addresses.collect::<Vec<_>>()).await
             }
             Self::Mesh(mesh) => mesh.presences(all).await,
+        }
+    }
+
+    /// How many replicas have each; `None` where that cannot be seen. In the same order.
+    pub async fn replicas(&self, all: &[Found]) -> Vec<Option<Replicas>> {
+        match self {
+            Self::Envoy(_) => vec![None; all.len()],
+            Self::Mesh(mesh) => mesh.replicas(all).await,
         }
     }
 
@@ -365,6 +373,14 @@ impl Target<'_> {
                 RenewError::Dir(EnvoyDirError::NotInstalled(_)) => NotRenewed::Removed,
                 RenewError::Dir(error) => NotRenewed::Failed(error.to_string()),
             })
+    }
+
+    /// Who removed the intercept of this name, where that can be known.
+    pub async fn who_removed(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Mesh(target) => target.who_removed(name).await,
+        }
     }
 
     /// Removes an intercept if the entry still is that tunnel's.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::clock::Clock;
 use super::discover::{self, Found, Listed};
-use super::events::Happened;
+use super::events::{self, Happened};
 use super::live::{self, Awaited};
 use super::plugin::Plugin;
 use super::prepared::{self, Prepared};
@@ -284,6 +284,14 @@ impl Target {
                 .await;
         }
         Ok(removed)
+    }
+
+    /// Who removed the intercept of this name, where the caller may read Events and the remover could write one.
+    pub async fn who_removed(&self, name: &str) -> Option<String> {
+        let cluster = self.store.cluster();
+        let namespace = Some(self.store.namespace());
+        let events = cluster.list(&kind::EVENT, namespace, None).await.ok()?;
+        events::who_removed(&events, name)
     }
 
     /// Removes what nobody renewed for a long time.

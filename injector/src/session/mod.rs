@@ -263,7 +263,7 @@ impl<'a> Session<'a> {
             Some(entry) if entry.address == self.address => self.come_back().await,
             None if self.lease.is_over(now) => self.come_back().await,
             Some(entry) => Err(self.taken(&entry.owner)),
-            None => Err(self.removed()),
+            None => Err(self.removed().await),
         }
     }
 
@@ -288,7 +288,7 @@ impl<'a> Session<'a> {
                 ));
                 Ok(())
             }
-            Err(NotRenewed::Removed) => Err(self.removed()),
+            Err(NotRenewed::Removed) => Err(self.removed().await),
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
                 self.lease.failed(now);
@@ -302,17 +302,25 @@ impl<'a> Session<'a> {
     /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
-        self.add().await?;
+        if let Err(failure) = self.add().await {
+            // Nobody to ask at the moment: the next look tries again.
+            return match self.seen().await {
+                Ok(_) => Err(failure),
+                Err(_) => Ok(()),
+            };
+        }
         self.report
             .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())
     }
 
-    fn removed(&self) -> Failure {
+    async fn removed(&self) -> Failure {
+        let who = self.target.who_removed(&self.plan.name).await;
         Failure::failed(
             format!(
-                "{}: somebody removed this intercept; it is not brought back",
-                self.plan.name
+                "{}: {} removed this intercept; it is not brought back",
+                self.plan.name,
+                who.as_deref().unwrap_or("somebody")
             ),
             "ask the others, then start it again; what there is: injector list",
         )
