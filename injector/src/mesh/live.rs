@@ -253,20 +253,25 @@ pub fn address<'d>(document: &'d Value, name: &str) -> Option<&'d str> {
     document["intercepts"][name]["address"].as_str()
 }
 
-/// What the filter of this WasmPlugin was given. Istio calls it `…/NAMESPACE.NAME`; what stands before differs between versions.
+/// What the filter of this WasmPlugin was given.
 fn document(filters: &Value, namespace: &str, plugin: &str) -> Option<Value> {
-    let end = format!("/{namespace}.{plugin}");
+    let ours = format!("{namespace}.{plugin}");
     let configs = filters["configs"].as_array();
     let ours = configs.into_iter().flatten().find(|config| {
-        config["ecds_filter"]["name"]
-            .as_str()
-            .is_some_and(|name| name.ends_with(&end))
+        let name = config["ecds_filter"]["name"].as_str();
+        name.map(plugin_of) == Some(&ours)
     })?;
     let text = filter::document_text(&ours["ecds_filter"]["typed_config"]);
     Some(
         text.and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default(),
     )
+}
+
+/// `NAMESPACE.NAME` of the WasmPlugin for which Istio made a filter. What stands before it, and after a `~`, differs between versions of Istio; neither sign can be in the two.
+fn plugin_of(filter: &str) -> &str {
+    let last = filter.rsplit('/').next().unwrap_or(filter);
+    last.split('~').next().unwrap_or(last)
 }
 
 #[cfg(test)]
@@ -309,9 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn the_filter_is_known_by_the_names_that_istio_gives_and_gave_it() {
+        for name in [
+            "extensions.istio.io/trafficextension/shop.injector-deployment-orders~istio-translated-wasmplugin",
+            "extenstions.istio.io/wasmplugin/shop.injector-deployment-orders",
+            "shop.injector-deployment-orders",
+        ] {
+            assert_eq!(plugin_of(name), "shop.injector-deployment-orders");
+        }
+    }
+
+    #[test]
     fn another_workloads_filter_is_not_ours() {
         let document = json!({"version": 1, "intercepts": {"bob": {"address": "aa"}}});
-        let other = dump("x/shop.injector-deployment-carts", &document);
+        let other = dump("x/shop.injector-deployment-orders-2", &document);
         assert!(!has_entry(&other, &awaited(Some("aa"))));
         assert!(!has_entry(&Value::Null, &awaited(Some("aa"))));
     }

@@ -289,7 +289,9 @@ async fn dump(cluster: &Cluster, namespace: &str, head: &str) -> Value {
             .await;
         let plugin = plugin.expect("reachable").unwrap_or_default();
         let text = plugin["spec"]["pluginConfig"].to_string();
-        let name = format!("extenstions.istio.io/wasmplugin/{namespace}.{PREPARED}");
+        let name = format!(
+            "extensions.istio.io/trafficextension/{namespace}.{PREPARED}~istio-translated-wasmplugin"
+        );
         return json!({"configs": [{"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": text}}}}}]});
     }
     let filters = cluster
