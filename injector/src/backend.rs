@@ -432,6 +432,15 @@ impl Target<'_> {
         }
     }
 
+    /// How long an intercept that ends may wait for somebody to take its removal.
+    pub fn undo_patience(&self) -> Duration {
+        match self {
+            Self::Envoy(_) => Duration::ZERO,
+            // An API server that comes back refuses everybody for some seconds, until it has read who may do what.
+            Self::Mesh(_) => Duration::from_secs(40),
+        }
+    }
+
     /// How often a session should look whether its entry is still there.
     pub fn look_every(&self) -> Duration {
         match self {

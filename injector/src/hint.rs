@@ -36,6 +36,11 @@ impl Failure {
         }
     }
 
+    /// What went wrong, without what to do about it.
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.code)

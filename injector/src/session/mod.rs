@@ -20,7 +20,7 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::child::Child;
 use self::lease::Lease;
@@ -43,6 +43,9 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two attempts to remove an entry that nobody takes away.
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
@@ -359,8 +362,29 @@ impl<'a> Session<'a> {
         Ok(code)
     }
 
+    /// As often as it takes, for a while; after that, the lease ends the intercept.
+    async fn remove(&self) -> Result<Option<Intercept>> {
+        let deadline = Instant::now() + self.target.undo_patience();
+        let mut is_told = false;
+        loop {
+            match self.target.remove(&self.plan.name, &self.address).await {
+                Err(failure) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.report.warn(&format!(
+                            "{} cannot be removed at the moment ({}); trying again",
+                            self.plan.name,
+                            failure.error()
+                        ));
+                    }
+                    sleep(UNDO_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     async fn undo(&mut self) -> Result<()> {
-        let removed = self.target.remove(&self.plan.name, &self.address).await?;
+        let removed = self.remove().await?;
         if removed.is_some() {
             self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
             self.report.detail(&format!("{} removed", self.plan.name));
