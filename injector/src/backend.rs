@@ -97,7 +97,7 @@ pub enum Live {
 }
 
 /// How many replicas of a workload have a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Replicas {
     /// Those that have it.
     pub live: usize,
@@ -195,6 +195,14 @@ impl Backend {
                 presence::ask_all(&relay, &addresses.collect::<Vec<_>>()).await
             }
             Self::Mesh(mesh) => mesh.presences(all).await,
+        }
+    }
+
+    /// How many replicas have each; `None` where that cannot be seen. In the same order.
+    pub async fn replicas(&self, all: &[Found]) -> Vec<Option<Replicas>> {
+        match self {
+            Self::Envoy(_) => vec![None; all.len()],
+            Self::Mesh(mesh) => mesh.replicas(all).await,
         }
     }
 
@@ -367,6 +375,14 @@ impl Target<'_> {
             })
     }
 
+    /// Who removed the intercept of this name, where that can be known.
+    pub async fn who_removed(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Mesh(target) => target.who_removed(name).await,
+        }
+    }
+
     /// Removes an intercept if the entry still is that tunnel's.
     pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
         match self {
@@ -413,6 +429,15 @@ impl Target<'_> {
         match self {
             Self::Envoy(dir) => dir.wait_gone(name, timeout).await,
             Self::Mesh(target) => target.wait(name, None, None, timeout, &|_| {}).await,
+        }
+    }
+
+    /// How long an intercept that ends may wait for somebody to take its removal.
+    pub fn undo_patience(&self) -> Duration {
+        match self {
+            Self::Envoy(_) => Duration::ZERO,
+            // An API server that comes back refuses everybody for some seconds, until it has read who may do what.
+            Self::Mesh(_) => Duration::from_secs(40),
         }
     }
 

@@ -16,6 +16,7 @@ mod store;
 mod target;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,10 +28,10 @@ use self::plugin::Plugin;
 use self::relay::Relays;
 use self::store::{Store, list_ours};
 pub use self::target::Target;
-use crate::backend::{Found, Live};
+use crate::backend::{Found, Live, Replicas};
 use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::hint::Result;
-use crate::manifest::istio::Kind;
+use crate::manifest::istio::{Kind, names};
 use crate::session::presence::{self, Presence};
 
 /// The prepared workloads of one namespace, or of all.
@@ -111,6 +112,29 @@ impl Mesh {
             let store = self.store(&plugin.namespace, kind, &workload);
             let _ = store::sweep(&store, (kind, &workload), now).await;
         }
+        self.sweep_clusters(now).await
+    }
+
+    /// Clusters whose entry is gone: whoever removed it by hand left them behind.
+    async fn sweep_clusters(&self, now: u64) -> Result<()> {
+        let filters = list_ours(&self.cluster, &kind::ENVOY_FILTER, self.scope()).await?;
+        for filter in &filters {
+            let metadata = &filter["metadata"];
+            let over = metadata["annotations"][names::EXPIRES]
+                .as_str()
+                .and_then(|expires| expires.parse::<u64>().ok())
+                .is_some_and(|expires| expires.saturating_add(crate::envoy::SWEEP_AFTER) < now);
+            let (Some(name), Some(namespace), Some((kind, workload)), true) = (
+                metadata["labels"][names::INTERCEPT].as_str(),
+                metadata["namespace"].as_str(),
+                prepared::workload_of(filter),
+                over,
+            ) else {
+                continue;
+            };
+            let store = self.store(namespace, kind, workload);
+            let _ = store.clear_cluster(name).await;
+        }
         Ok(())
     }
 
@@ -156,6 +180,42 @@ impl Mesh {
                 why: error.to_string(),
             },
         }
+    }
+
+    /// How many replicas have each; `None` where the caller may not look. In the same order.
+    pub async fn replicas(&self, all: &[Found]) -> Vec<Option<Replicas>> {
+        let mut documents: BTreeMap<(Option<&str>, &str), Option<Vec<Value>>> = BTreeMap::new();
+        let mut replicas = Vec::new();
+        for found in all {
+            let workload = (found.namespace.as_deref(), found.workload.as_str());
+            if let Entry::Vacant(place) = documents.entry(workload) {
+                place.insert(self.documents(found).await.unwrap_or_default());
+            }
+            let documents = documents.get(&workload).and_then(Option::as_ref);
+            let has_it = |document: &&Value| {
+                live::address(document, &found.name) == Some(&found.intercept.address)
+            };
+            replicas.push(documents.map(|documents| Replicas {
+                live: documents.iter().filter(has_it).count(),
+                all: documents.len(),
+            }));
+        }
+        replicas
+    }
+
+    async fn documents(&self, found: &Found) -> Result<Option<Vec<Value>>, ClusterError> {
+        let Some(awaited) = self.awaited(found).await? else {
+            return Ok(None);
+        };
+        let Awaited {
+            namespace,
+            selector,
+            plugin,
+            ..
+        } = &awaited;
+        live::documents(&self.cluster, namespace, selector, plugin)
+            .await
+            .map(Some)
     }
 
     async fn awaited(&self, found: &Found) -> Result<Option<Awaited>, ClusterError> {
@@ -213,7 +273,7 @@ impl Mesh {
     }
 
     fn store(&self, namespace: &str, kind: Kind, workload: &str) -> Store {
-        let plugin = crate::manifest::istio::names::of_workload_named(kind, workload);
+        let plugin = names::of_workload_named(kind, workload);
         Store::new(&self.cluster, namespace, &plugin, Clock::default())
     }
 }

@@ -96,6 +96,10 @@ fn kubeapi_an_intercept_lives_on_every_replica_and_leaves_nothing_behind() {
     assert_eq!(listed[0]["tunnel"], "up", "{listed}");
     assert_eq!(listed[0]["namespace"], "whole-life");
 
+    let seen = stage.run("bob", &["status", "orders-bob", "-o", "json"]);
+    let seen: Value = serde_json::from_str(&seen.stdout).expect("JSON");
+    assert_eq!(seen["replicas"], json!({"live": 2, "all": 2}), "{seen}");
+
     running.signal(Signal::INT);
     let end = running.end();
     assert_eq!(end.code, Some(0), "{end:?}");
@@ -164,6 +168,52 @@ fn kubeapi_an_entry_that_was_removed_does_not_come_back() {
         "{end:?}"
     );
     assert_eq!(stage.entry("orders-bob"), None);
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn kubeapi_whoever_loses_an_intercept_is_told_who_removed_it() {
+    let stage = Stage::new("told");
+    let bob = stage.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"],
+    );
+    bob.is_live();
+    let left = stage.run("admin", &["leave", "--force", "orders-bob"]);
+    assert_eq!(left.code, Some(0), "{left:?}");
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(
+        end.stderr
+            .contains("orders-bob: admin removed this intercept; it is not brought back"),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn kubeapi_a_cluster_without_an_entry_is_cleared_away_with_its_lease() {
+    let stage = Stage::new("orphan");
+    let target = stage.target("bob");
+    let mut entry = entry("bob", "bob", "Bob");
+    entry.expires = now() + 600;
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage.remove_entry("bob");
+    stage.run("bob", &["list"]);
+    assert_eq!(stage.clusters(), ["intercept-bob"], "its lease is not over");
+    let over = format!("injector.dev/expires={}", now() - 700);
+    let arguments = [
+        "-n",
+        "orphan",
+        "annotate",
+        "--overwrite",
+        "envoyfilter",
+        "intercept-bob",
+        &over,
+    ];
+    stage.server.must(&arguments, None);
+    stage.run("bob", &["list"]);
     assert_eq!(stage.clusters(), [""; 0]);
 }
 
@@ -301,8 +351,8 @@ fn kubeapi_a_developer_who_may_not_write_envoy_filters_shares_a_relays_cluster()
 #[test]
 fn kubeapi_a_developer_without_rights_is_told_which_one_is_missing() {
     let stage = Stage::new("rights");
-    stage.bind("eve", "clusterrole", "injector-developer");
-    let refused = stage.run("eve", &["intercept", "orders", "--port=1"]);
+    stage.bind("mallory", "clusterrole", "injector-developer");
+    let refused = stage.run("mallory", &["intercept", "orders", "--port=1"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(
         refused

@@ -5,7 +5,7 @@ use std::time::Duration;
 use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
-use crate::backend::{Backend, Found};
+use crate::backend::{Backend, Found, Replicas};
 use crate::cli::{Global, List};
 use crate::hint::Result;
 use crate::print::{self, Shown};
@@ -49,6 +49,9 @@ pub struct InterceptShown {
     lease_left_seconds: u64,
     /// Is the developer machine there?
     tunnel: Presence,
+    /// How many replicas of the workload have it, where that can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Replicas>,
 }
 
 /// All intercepts, with what the relay knows of their tunnels.
@@ -61,9 +64,9 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
     let _ = backend.sweep().await;
     let all = backend.all().await?;
     let now = backend.now().await?;
-    let tunnels = backend.presences(&all).await;
+    let (tunnels, replicas) = tokio::join!(backend.presences(&all), backend.replicas(&all));
     let mut shown = Vec::new();
-    for (found, tunnel) in all.into_iter().zip(tunnels) {
+    for ((found, tunnel), replicas) in all.into_iter().zip(tunnels).zip(replicas) {
         let Found {
             namespace,
             workload,
@@ -73,6 +76,7 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
         } = found;
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
         one.namespace = namespace;
+        one.replicas = replicas;
         shown.push(one);
     }
     if shown.is_empty() && !global.quiet {
@@ -93,6 +97,7 @@ impl InterceptShown {
         Self {
             name,
             namespace: None,
+            replicas: None,
             workload: workload.to_owned(),
             requests: words::conditions(&intercept),
             developer: intercept.owner,
@@ -117,6 +122,14 @@ impl InterceptShown {
         }
     }
 
+    /// `2/3`; empty where that cannot be seen.
+    fn replicas_live(&self) -> String {
+        let shown = self
+            .replicas
+            .map(|Replicas { live, all }| format!("{live}/{all}"));
+        shown.unwrap_or_default()
+    }
+
     fn lease_left(&self) -> String {
         match self.lease_left_seconds {
             0 => "over".to_owned(),
@@ -134,7 +147,7 @@ impl Shown for Table {
         if self.0.is_empty() {
             return String::new();
         }
-        let head = [
+        let mut head = vec![
             "NAME",
             "DEVELOPER",
             "REQUESTS",
@@ -142,7 +155,10 @@ impl Shown for Table {
             "LEASE",
             "TUNNEL",
         ];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        if self.0.iter().any(|shown| shown.replicas.is_some()) {
+            head.push("REPLICAS");
+        }
+        let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
         rows.extend(self.0.iter().map(|shown| {
             vec![
                 shown.name.clone(),
@@ -151,6 +167,7 @@ impl Shown for Table {
                 shown.cluster.clone(),
                 shown.lease_left(),
                 shown.tunnel.to_string(),
+                shown.replicas_live(),
             ]
         }));
         print::table(&rows)
@@ -173,9 +190,11 @@ impl Shown for InterceptShown {
             ),
             ("lease", self.lease_left()),
             ("tunnel", self.tunnel.to_string()),
+            ("replicas", self.replicas_live()),
         ];
         let rows: Vec<Vec<String>> = rows
             .into_iter()
+            .filter(|(_, value)| !value.is_empty())
             .map(|(what, value)| vec![format!("  {what}"), value])
             .collect();
         format!("{}\n{}", self.name, print::table(&rows))

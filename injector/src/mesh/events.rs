@@ -102,6 +102,18 @@ pub fn event(
     })
 }
 
+/// Who removed the intercept, by the newest Event that says so.
+pub fn who_removed(events: &[Value], name: &str) -> Option<String> {
+    let removals = events.iter().filter_map(|event| {
+        let message = event["message"].as_str()?;
+        let (by, rest) = message.split_once(" removed the intercept ")?;
+        let is_ours = event["source"]["component"] == "injector";
+        let (removed, _) = rest.split_once(' ')?;
+        (is_ours && removed == name).then_some((event["lastTimestamp"].as_str()?, by))
+    });
+    removals.max().map(|(_, by)| by.to_owned())
+}
+
 fn cut(mut message: String) -> String {
     let mut end = message.len().min(MESSAGE);
     while !message.is_char_boundary(end) {
@@ -143,6 +155,28 @@ mod tests {
             event["involvedObject"],
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "orders", "uid": "u"})
         );
+    }
+
+    #[test]
+    fn the_newest_event_says_who_removed_an_intercept() {
+        let removed = |by: &str, name: &str, now| {
+            event(ORDERS, Happened::Removed, name, &example::entry(), by, now)
+        };
+        let events = [
+            removed("alice", "orders-bob", 20),
+            removed("bob", "orders-bob", 10),
+            removed("eve", "orders-bobby", 30),
+            event(
+                ORDERS,
+                Happened::Created,
+                "orders-bob",
+                &example::entry(),
+                "bob",
+                40,
+            ),
+        ];
+        assert_eq!(who_removed(&events, "orders-bob").as_deref(), Some("alice"));
+        assert_eq!(who_removed(&events, "orders"), None);
     }
 
     #[test]

@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Between two looks at which replicas there are.
 const RELIST: Duration = Duration::from_millis(700);
 
+/// A replica that takes longer to say what it has does not say.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The part of Envoy's configuration that comes by extension config discovery.
 const FILTERS: &str = "/config_dump?resource=ecds_filters";
 
@@ -69,6 +72,30 @@ pub async fn wait(
             why: watch.why(timeout),
         },
     }
+}
+
+/// What the filter of each replica has at the moment; `Null` for one that does not say.
+pub async fn documents(
+    cluster: &Cluster,
+    namespace: &str,
+    selector: &str,
+    plugin: &str,
+) -> Result<Vec<Value>, ClusterError> {
+    let pods = cluster
+        .list(&kind::POD, Some(namespace), Some(selector))
+        .await?;
+    let mut asking = JoinSet::new();
+    for pod in pods.iter().filter(|pod| pods::can_be_asked(pod)) {
+        let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
+        let (plugin, pod) = (plugin.to_owned(), pods::name_of(pod).to_owned());
+        asking.spawn(async move {
+            let filters = get(&cluster, &namespace, &pod, FILTERS);
+            let filters = tokio::time::timeout(LOOK_TIMEOUT, filters).await;
+            let filters = filters.ok().and_then(Result::ok).unwrap_or_default();
+            document(&filters, &namespace, &plugin).unwrap_or_default()
+        });
+    }
+    Ok(asking.join_all().await)
 }
 
 struct Watch {
@@ -124,9 +151,7 @@ impl Watch {
             .cluster
             .list(&kind::POD, Some(namespace), Some(selector))
             .await?;
-        let there = pods
-            .iter()
-            .filter(|pod| !pods::is_leaving(pod) && pods::has_running_sidecar(pod));
+        let there = pods.iter().filter(|pod| pods::can_be_asked(pod));
         let there: BTreeSet<&str> = there.map(pods::name_of).collect();
         self.asked.retain(|pod, task| {
             let stays = there.contains(pod.as_str());
@@ -200,42 +225,53 @@ async fn missing(
     awaited: &Awaited,
     pod: &str,
 ) -> anyhow::Result<Option<&'static str>> {
-    let filters = get(cluster, awaited, pod, FILTERS).await?;
+    let filters = get(cluster, &awaited.namespace, pod, FILTERS).await?;
     if !has_entry(&filters, awaited) {
         return Ok(Some("Envoy has not taken the filter's configuration"));
     }
     let Some(name) = &awaited.cluster else {
         return Ok(None);
     };
-    let clusters = get(cluster, awaited, pod, &crate::envoy::cluster_path(name)).await?;
+    let path = crate::envoy::cluster_path(name);
+    let clusters = get(cluster, &awaited.namespace, pod, &path).await?;
     let found = crate::envoy::names(&clusters, "/cluster/name").any(|known| known == name);
     Ok((!found).then_some("Envoy has not taken the intercept's cluster"))
 }
 
-async fn get(cluster: &Cluster, awaited: &Awaited, pod: &str, path: &str) -> anyhow::Result<Value> {
-    let stream = cluster
-        .connect_pod(&awaited.namespace, pod, ADMIN_PORT)
-        .await?;
+async fn get(cluster: &Cluster, namespace: &str, pod: &str, path: &str) -> anyhow::Result<Value> {
+    let stream = cluster.connect_pod(namespace, pod, ADMIN_PORT).await?;
     Asked::over(stream).await?.get_last(path).await
 }
 
-/// Istio calls the filter `…/NAMESPACE.NAME` of its WasmPlugin; what stands before differs between versions.
 fn has_entry(filters: &Value, awaited: &Awaited) -> bool {
-    let end = format!("/{}.{}", awaited.namespace, awaited.plugin);
+    document(filters, &awaited.namespace, &awaited.plugin)
+        .is_some_and(|document| address(&document, &awaited.name) == awaited.address.as_deref())
+}
+
+/// The address under which a filter has the intercept of this name.
+pub fn address<'d>(document: &'d Value, name: &str) -> Option<&'d str> {
+    document["intercepts"][name]["address"].as_str()
+}
+
+/// What the filter of this WasmPlugin was given.
+fn document(filters: &Value, namespace: &str, plugin: &str) -> Option<Value> {
+    let ours = format!("{namespace}.{plugin}");
     let configs = filters["configs"].as_array();
     let ours = configs.into_iter().flatten().find(|config| {
-        config["ecds_filter"]["name"]
-            .as_str()
-            .is_some_and(|name| name.ends_with(&end))
-    });
-    let Some(ours) = ours else {
-        return false;
-    };
-    let document = filter::document_text(&ours["ecds_filter"]["typed_config"])
-        .and_then(|text| serde_json::from_str::<Value>(text).ok())
-        .unwrap_or_default();
-    let address = document["intercepts"][&awaited.name]["address"].as_str();
-    address == awaited.address.as_deref()
+        let name = config["ecds_filter"]["name"].as_str();
+        name.map(plugin_of) == Some(&ours)
+    })?;
+    let text = filter::document_text(&ours["ecds_filter"]["typed_config"]);
+    Some(
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
+    )
+}
+
+/// `NAMESPACE.NAME` of the WasmPlugin for which Istio made a filter. What stands before it, and after a `~`, differs between versions of Istio; neither sign can be in the two.
+fn plugin_of(filter: &str) -> &str {
+    let last = filter.rsplit('/').next().unwrap_or(filter);
+    last.split('~').next().unwrap_or(last)
 }
 
 #[cfg(test)]
@@ -278,9 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn the_filter_is_known_by_the_names_that_istio_gives_and_gave_it() {
+        for name in [
+            "extensions.istio.io/trafficextension/shop.injector-deployment-orders~istio-translated-wasmplugin",
+            "extenstions.istio.io/wasmplugin/shop.injector-deployment-orders",
+            "shop.injector-deployment-orders",
+        ] {
+            assert_eq!(plugin_of(name), "shop.injector-deployment-orders");
+        }
+    }
+
+    #[test]
     fn another_workloads_filter_is_not_ours() {
         let document = json!({"version": 1, "intercepts": {"bob": {"address": "aa"}}});
-        let other = dump("x/shop.injector-deployment-carts", &document);
+        let other = dump("x/shop.injector-deployment-orders-2", &document);
         assert!(!has_entry(&other, &awaited(Some("aa"))));
         assert!(!has_entry(&Value::Null, &awaited(Some("aa"))));
     }

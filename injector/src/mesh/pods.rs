@@ -72,8 +72,12 @@ pub fn is_leaving(pod: &Value) -> bool {
         )
 }
 
-/// Does its sidecar run, so that it can be asked?
-pub fn has_running_sidecar(pod: &Value) -> bool {
+/// Can its sidecar be asked what it has?
+pub fn can_be_asked(pod: &Value) -> bool {
+    !is_leaving(pod) && has_running_sidecar(pod)
+}
+
+fn has_running_sidecar(pod: &Value) -> bool {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let mut statuses = lists
         .into_iter()

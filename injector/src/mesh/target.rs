@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
 use super::clock::Clock;
 use super::discover::{self, Found, Listed};
-use super::events::Happened;
+use super::events::{self, Happened};
 use super::live::{self, Awaited};
 use super::plugin::Plugin;
 use super::prepared::{self, Prepared};
@@ -23,12 +22,6 @@ use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
 use crate::session::presence::Presence;
-
-/// How long an API server that is away is waited for when an intercept ends.
-const UNDO_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Between two attempts to reach it.
-const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]
@@ -263,27 +256,23 @@ impl Target {
         self.store.renew(name, address, expires).await
     }
 
-    /// Removes an intercept if the entry still is that tunnel's, then its cluster. An API server that is away is waited for a while; after that, the lease ends the intercept.
+    /// Removes an intercept if the entry still is that tunnel's, then its cluster.
     pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
-        let deadline = Instant::now() + UNDO_TIMEOUT;
-        let removed = loop {
-            match self.store.remove(name, Some(address)).await {
-                Err(failure) => {
-                    let is_away = self.store.cluster().server_time().await.is_err();
-                    if !is_away || Instant::now() > deadline {
-                        return Err(failure);
-                    }
-                    sleep(UNDO_PAUSE).await;
-                }
-                Ok(removed) => break removed,
-            }
-        };
+        let removed = self.store.remove(name, Some(address)).await?;
         if let Some(intercept) = &removed {
             self.store
                 .tell(self.regarding(), Happened::Removed, name, intercept)
                 .await;
         }
         Ok(removed)
+    }
+
+    /// Who removed the intercept of this name, where the caller may read Events and the remover could write one.
+    pub async fn who_removed(&self, name: &str) -> Option<String> {
+        let cluster = self.store.cluster();
+        let namespace = Some(self.store.namespace());
+        let events = cluster.list(&kind::EVENT, namespace, None).await.ok()?;
+        events::who_removed(&events, name)
     }
 
     /// Removes what nobody renewed for a long time.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::child::Child;
 use self::lease::Lease;
@@ -43,6 +43,9 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two attempts to remove an entry that nobody takes away.
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
@@ -263,7 +266,7 @@ impl<'a> Session<'a> {
             Some(entry) if entry.address == self.address => self.come_back().await,
             None if self.lease.is_over(now) => self.come_back().await,
             Some(entry) => Err(self.taken(&entry.owner)),
-            None => Err(self.removed()),
+            None => Err(self.removed().await),
         }
     }
 
@@ -288,7 +291,7 @@ impl<'a> Session<'a> {
                 ));
                 Ok(())
             }
-            Err(NotRenewed::Removed) => Err(self.removed()),
+            Err(NotRenewed::Removed) => Err(self.removed().await),
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
                 self.lease.failed(now);
@@ -302,17 +305,25 @@ impl<'a> Session<'a> {
     /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
-        self.add().await?;
+        if let Err(failure) = self.add().await {
+            // Nobody to ask at the moment: the next look tries again.
+            return match self.seen().await {
+                Ok(_) => Err(failure),
+                Err(_) => Ok(()),
+            };
+        }
         self.report
             .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())
     }
 
-    fn removed(&self) -> Failure {
+    async fn removed(&self) -> Failure {
+        let who = self.target.who_removed(&self.plan.name).await;
         Failure::failed(
             format!(
-                "{}: somebody removed this intercept; it is not brought back",
-                self.plan.name
+                "{}: {} removed this intercept; it is not brought back",
+                self.plan.name,
+                who.as_deref().unwrap_or("somebody")
             ),
             "ask the others, then start it again; what there is: injector list",
         )
@@ -351,8 +362,29 @@ impl<'a> Session<'a> {
         Ok(code)
     }
 
+    /// As often as it takes, for a while; after that, the lease ends the intercept.
+    async fn remove(&self) -> Result<Option<Intercept>> {
+        let deadline = Instant::now() + self.target.undo_patience();
+        let mut is_told = false;
+        loop {
+            match self.target.remove(&self.plan.name, &self.address).await {
+                Err(failure) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.report.warn(&format!(
+                            "{} cannot be removed at the moment ({}); trying again",
+                            self.plan.name,
+                            failure.error()
+                        ));
+                    }
+                    sleep(UNDO_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     async fn undo(&mut self) -> Result<()> {
-        let removed = self.target.remove(&self.plan.name, &self.address).await?;
+        let removed = self.remove().await?;
         if removed.is_some() {
             self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
             self.report.detail(&format!("{} removed", self.plan.name));

@@ -18,7 +18,7 @@ use super::kubelet::{self, Pods};
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The users that the API server knows by their tokens, besides the administrator.
-const USERS: [&str; 3] = ["bob", "alice", "eve"];
+const USERS: [&str; 4] = ["bob", "alice", "eve", "mallory"];
 const ADMIN: &str = "admin";
 
 pub struct Server {
@@ -55,23 +55,29 @@ impl Server {
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
             pods: Pods::default(),
         };
-        server.spawn(etcd_command(&place, etcd, peer), "etcd.log");
-        server.spawn(api_command(&place, etcd, secure), "api.log");
+        server.spawn(&etcd_command(&place, etcd, peer), "etcd.log");
+        server.spawn(&api_command(&place, etcd, secure), "api.log");
         server.wait_ready();
         server.install();
         server.start_relays();
         server
     }
 
-    fn spawn(&mut self, mut command: Command, log: &str) {
+    /// Below a shell that ends the program when its own input ends: also when this process is killed.
+    fn spawn(&mut self, program: &Command, log: &str) {
+        const UNTIL_END_OF_INPUT: &str =
+            r#"exec 3<&0; "$0" "$@" </dev/null & read -r _ <&3; kill -9 $!; wait"#;
         let log = fs::File::create(self.folder.path().join(log)).expect("a log");
         let errors = log.try_clone().expect("a log");
-        let child = command
-            .stdin(Stdio::null())
+        let child = Command::new("sh")
+            .args(["-c", UNTIL_END_OF_INPUT])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .stdin(Stdio::piped())
             .stdout(log)
             .stderr(errors)
             .spawn();
-        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let child = child.unwrap_or_else(|error| panic!("{program:?}: {error}"));
         self.processes.push(child);
     }
 
@@ -257,7 +263,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         for process in self.processes.iter_mut().rev() {
-            let _ = process.kill();
+            drop(process.stdin.take());
             let _ = process.wait();
         }
     }

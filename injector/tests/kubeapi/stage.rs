@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::server::{Server, server};
-use super::support::{BINARY, Ran, Running, ran};
+use super::support::{BINARY, Ran, Running};
 
 /// The plugin and the gate of the workload.
 pub const PREPARED: &str = "injector-deployment-orders";
@@ -49,7 +49,8 @@ impl Stage {
         }
         let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": {"name": "look", "namespace": namespace},
-            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]});
+            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
+                      {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}]});
         stage.server.apply(&look);
         stage.bind("bob", "role", "look");
         stage
@@ -170,7 +171,7 @@ impl Stage {
     }
 
     pub fn run(&self, user: &str, arguments: &[&str]) -> Ran {
-        ran(&mut self.command(user, arguments))
+        self.start(user, arguments).end()
     }
 
     pub fn start(&self, user: &str, arguments: &[&str]) -> Running {
@@ -288,7 +289,9 @@ async fn dump(cluster: &Cluster, namespace: &str, head: &str) -> Value {
             .await;
         let plugin = plugin.expect("reachable").unwrap_or_default();
         let text = plugin["spec"]["pluginConfig"].to_string();
-        let name = format!("extenstions.istio.io/wasmplugin/{namespace}.{PREPARED}");
+        let name = format!(
+            "extensions.istio.io/trafficextension/{namespace}.{PREPARED}~istio-translated-wasmplugin"
+        );
         return json!({"configs": [{"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": text}}}}}]});
     }
     let filters = cluster
