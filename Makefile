@@ -1,11 +1,12 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test lint fmt clean
+.PHONY: help tools build demo sandbox test lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
 	@echo 'make sandbox   the same stage, for you to play on (Ctrl-C ends it)'
 	@echo 'make build     target/release/injector and target/filter.wasm'
 	@echo 'make test      every test that needs no cluster'
+	@echo 'make cluster   a real Kubernetes with Istio on this machine, as root (make cluster-down takes it away)'
 	@echo 'make lint      formatting, clippy, licences and bans'
 
 tools:
@@ -26,11 +27,17 @@ test: build
 	@scripts/install-tools test
 	cargo test --locked --no-fail-fast
 
+cluster: tools
+	@tests/cluster/build
+	@tests/cluster/up
+
+cluster-down:
+	@tests/cluster/down
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	@scripts/install-tools deny
-	"$${XDG_CACHE_HOME:-$$HOME/.cache}"/injector/cargo-deny-*/bin/cargo-deny check bans licenses sources
+	"$$(scripts/install-tools deny)" check bans licenses sources
 
 fmt:
 	cargo fmt --all

@@ -321,3 +321,45 @@ async fn an_intercept_whose_cluster_envoy_does_not_know_is_answered_by_the_clust
     assert_eq!((answer.status.as_u16(), answer.by()), (200, "app"));
     assert_eq!(answer.header("x-intercept"), Some("bob"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intercept_whose_cli_was_killed_ends_with_its_lease() {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::of(&app).one_worker().start().await;
+    let mut bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    assert_eq!(who(&mesh, "coder", "Bob").await, "server");
+    bob.process.kill();
+    // The shortest lease that the CLI gives is longer than a test may take.
+    let mut left = mesh.files().document().expect("readable");
+    let entry = left
+        .intercepts
+        .get_mut("orders-bob")
+        .expect("nobody removed it");
+    entry.expires = now() + 3;
+    let expires = entry.expires;
+    mesh.write_document(&left).await;
+
+    let answer = mesh.h1().get("/", &[("coder", "Bob")]).await;
+    assert_eq!(
+        (answer.by(), answer.header("x-intercept")),
+        ("app", Some("orders-bob"))
+    );
+    wait::until("it does not match any more", async || {
+        let answer = mesh.h1().get("/", &[("coder", "Bob")]).await;
+        assert_eq!(answer.by(), "app");
+        answer.header("x-intercept").is_none()
+    })
+    .await;
+    assert!(now() >= expires, "it ended early");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn matches_are_counted_and_misses_are_not() {
+    let (_app, _developer, mesh) = mesh().await;
+    let bob = document([entry("bob", mesh.port(), NOBODY, "coder", "Bob")]);
+    mesh.write_document(&bob).await;
+    for coder in ["Bob", "Alice", "Bob", "Bobby", "Bob"] {
+        who(&mesh, "coder", coder).await;
+    }
+    assert_eq!(mesh.envoy.stat("intercept_matched_total").await, 3);
+}

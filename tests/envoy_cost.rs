@@ -90,7 +90,7 @@ impl Profiled {
             .relay_at(app.addr())
             .one_worker()
             // Flushing counters is work that goes by the clock: a slow machine would count more of it.
-            .edit(|bootstrap| bootstrap["stats_flush_interval"] = "300s".into())
+            .edit(|bootstrap| bootstrap["stats_flush_interval"] = "299s".into())
             .under(callgrind(out.path()));
         let mesh = change(plan).start().await;
         Self {

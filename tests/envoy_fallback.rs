@@ -11,6 +11,8 @@ use harness::mesh::{Mesh, Plan};
 use harness::ports::Port;
 use harness::wait;
 use injector::manifest::facts::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Each of these runs on each Envoy.
 macro_rules! on_each_envoy {
@@ -38,6 +40,7 @@ on_each_envoy!(envoy_1_37_0 = 0, envoy_1_39_3 = 1, envoy_1_40_0 = 2: [
     a_cli_that_dies_mid_request_loses_only_what_is_not_safe,
     a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_runs_twice,
     grpc_falls_back_and_a_lost_call_is_not_repeatable,
+    a_client_that_waits_for_100_continue_falls_back,
 ]);
 
 const MATCHES: (&str, &str) = ("coder", "Bob");
@@ -406,4 +409,37 @@ async fn grpc_falls_back_and_a_lost_call_is_not_repeatable(version: &str) {
     assert_eq!(grpc.server_stream().await.expect("an answer"), "app");
     assert_eq!(grpc.ping_pong(20).await.expect("an answer"), "app");
     assert_eq!(app.total() - before, 3, "each ran once");
+}
+
+/// Sends the head, the body only once told to go on, and returns what came then.
+async fn expect_100(mesh: &Mesh) -> String {
+    let head = "POST / HTTP/1.1\r\nhost: orders\r\ncoder: Bob\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut stream = TcpStream::connect(mesh.addr()).await.expect("a listener");
+    stream.write_all(head.as_bytes()).await.expect("open");
+    let mut interim = [0; 25];
+    let reading = stream.read_exact(&mut interim);
+    let read = tokio::time::timeout(wait::DEADLINE, reading).await;
+    read.expect("told in time").expect("open");
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
+}
+
+async fn a_client_that_waits_for_100_continue_falls_back(version: &str) {
+    let (app, server, mesh) = stage(version).await;
+    let mut bob = intercept(&mesh, &server).await;
+    let answer = expect_100(&mesh).await;
+    assert!(answer.contains("answered-by: server"), "{answer}");
+    server.kill();
+    let answer = expect_100(&mesh).await;
+    assert!(
+        answer.contains("answered-by: app"),
+        "nothing listens: {answer}"
+    );
+    bob.process.kill();
+    let answer = expect_100(&mesh).await;
+    assert!(answer.contains("answered-by: app"), "no tunnel: {answer}");
+    assert_eq!(app.total(), 2);
 }

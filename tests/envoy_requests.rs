@@ -157,7 +157,7 @@ async fn a_huge_value_matches_no_regex_but_can_equal_an_exact_one() {
     let team = |length: usize| format!("team: r{}d\r\n", "e".repeat(length));
     assert_eq!(who(&mesh, team(4_000).as_bytes()).await, "developer");
     assert_eq!(who(&mesh, team(5_000).as_bytes()).await, "app");
-    assert_eq!(who(&mesh, team(5_000_000).as_bytes()).await, "app");
+    assert_eq!(who(&mesh, team(500_000).as_bytes()).await, "app");
 
     let long = "B".repeat(20_000);
     let port = mesh.port();

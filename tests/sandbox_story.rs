@@ -8,8 +8,15 @@ use harness::sandbox::{Sandbox, is_running};
 use harness::wait;
 use rustix::process::Signal;
 
+/// A line to type, a path, and a header unless it is the automatic one.
+type Example = (
+    &'static str,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+);
+
 /// The examples of the reference, and a request that each of them takes once its automatic header is known.
-const EXAMPLES: [(&str, &str, Option<(&str, &str)>); 7] = [
+const EXAMPLES: [Example; 7] = [
     (
         "injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b",
         "/",

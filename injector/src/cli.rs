@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::commands::{install, render, sandbox, uninstall};
+use crate::commands::{doctor, install, module_server, render, sandbox, uninstall};
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -104,10 +104,12 @@ pub enum Command {
     List(List),
     Status(Status),
     Explain(Explain),
-    Install(install::Args),
+    Install(Box<install::Args>),
     Uninstall(uninstall::Args),
     Render(render::Args),
+    Doctor(doctor::Args),
     Relay(Relay),
+    ModuleServer(module_server::Args),
     Sandbox(sandbox::Args),
     Completions(Completions),
 }

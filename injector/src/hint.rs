@@ -36,9 +36,14 @@ impl Failure {
         }
     }
 
-    /// What went wrong, without what to do about it.
+    /// What went wrong.
     pub fn error(&self) -> &str {
-        &self.error
+        self.error.trim_end()
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &str {
+        &self.hint
     }
 
     /// The exit code.

@@ -126,6 +126,15 @@ impl Api {
         self.run(user, &arguments, None)
     }
 
+    pub fn delete_collection(&self, user: &str, path: &str) -> Outcome {
+        self.run(user, &["delete", "--raw", path], None)
+    }
+
+    pub fn has(&self, namespace: &str, kind: &str, name: &str) -> bool {
+        self.run(ADMIN, &["-n", namespace, "get", kind, name], None)
+            .is_done
+    }
+
     pub fn get(&self, namespace: &str, kind: &str, name: &str) -> Value {
         let outcome = self.run(
             ADMIN,

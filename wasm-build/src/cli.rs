@@ -25,7 +25,7 @@ pub struct Cli {
 pub enum Command {
     /// Build filter.wasm, keep only the exports that Envoy calls, and hold it against its size budget
     Build(BuildArgs),
-    /// Put filter.wasm into an OCI image layout that Istio accepts
+    /// Put filter.wasm into an OCI image layout that Istio accepts, or with --relay into the one that a cluster runs
     Image(ImageArgs),
 }
 
@@ -46,7 +46,13 @@ pub struct ImageArgs {
     /// The module, as `wasm-build build` wrote it [default: target/filter.wasm in the checkout]
     #[arg(long, value_name = "FILE")]
     pub module: Option<PathBuf>,
-    /// Where the layout goes; replaced if it is one already [default: target/filter-image in the checkout]
+    /// The image of relay and module server: `injector` as a static program, built for it, beside filter.wasm
+    #[arg(long)]
+    pub relay: bool,
+    /// Take this static program instead of building one
+    #[arg(long, value_name = "FILE", requires = "relay")]
+    pub program: Option<PathBuf>,
+    /// Where the layout goes; replaced if it is one already [default: target/filter-image in the checkout, with --relay target/relay-image]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The image's name inside the layout [default: the module's version]

@@ -4,6 +4,7 @@
 pub mod filter;
 mod layer;
 mod layout;
+pub mod relay;
 
 use std::fmt;
 use std::str::FromStr;

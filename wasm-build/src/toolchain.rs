@@ -1,6 +1,7 @@
 //! Which Rust toolchain builds for wasm32. The choice is a pure function over a described machine; `survey` does the describing, `cargo` the building.
 
 pub mod cargo;
+pub mod program;
 pub mod survey;
 
 use std::path::PathBuf;

@@ -115,7 +115,7 @@ pub enum MatchPath {
 pub struct Config {
     /// What the operator allows.
     pub limits: Limits,
-    /// The names and entries that could be read, in no particular order; each name once.
+    /// The names and entries that could be read, in the order of the document; each name once.
     pub intercepts: Vec<(String, Intercept)>,
 }
 
@@ -217,17 +217,22 @@ fn read_entries(
     entries: Vec<(String, &RawValue)>,
     rejected: &mut Vec<Rejected>,
 ) -> Vec<(String, Intercept)> {
-    let mut read: HashMap<String, Option<Intercept>> = HashMap::with_capacity(entries.len());
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
+    let mut read: Vec<(String, Option<Intercept>)> = Vec::with_capacity(entries.len());
     for (name, raw) in entries {
-        let entry = if read.contains_key(&name) {
-            Err(InvalidIntercept::Twice)
-        } else {
-            serde_json::from_str(raw.get()).map_err(InvalidIntercept::Unreadable)
+        let first = places.get(&name).and_then(|place| read.get_mut(*place));
+        let entry = match first {
+            Some((_, first)) => {
+                *first = None;
+                Err(InvalidIntercept::Twice)
+            }
+            None => serde_json::from_str(raw.get()).map_err(InvalidIntercept::Unreadable),
         };
         let entry = entry
             .map_err(|error| rejected.push(Rejected::new(&name, &error)))
             .ok();
-        read.insert(name, entry);
+        places.entry(name.clone()).or_insert(read.len());
+        read.push((name, entry));
     }
     read.into_iter()
         .filter_map(|(name, entry)| Some((name, entry?)))

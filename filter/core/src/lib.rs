@@ -22,5 +22,5 @@ pub use config::{
 };
 pub use explain::{Considered, Verdict};
 pub use limits::{InvalidIntercept, validate};
-pub use matcher::{Compiled, Matcher, Outcome, is_mirror, is_probe_exempt};
+pub use matcher::{Compiled, Matcher, Outcome, header_key, is_mirror, is_probe_exempt};
 pub use request::Request;

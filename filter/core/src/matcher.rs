@@ -166,7 +166,7 @@ impl HeaderNames {
     }
 
     fn id(&mut self, name: &str) -> HeaderId {
-        let name = name.to_ascii_lowercase();
+        let name = header_key(name);
         if let Some(id) = self.ids.get(&name) {
             return *id;
         }
@@ -174,6 +174,14 @@ impl HeaderNames {
         self.names.push(name.clone());
         self.ids.insert(name, id);
         id
+    }
+}
+
+/// The one name under which a header is asked for: lower case, and `:authority` for `host`, which Envoy takes for the same.
+pub fn header_key(name: &str) -> String {
+    match name.to_ascii_lowercase() {
+        name if name == "host" => ":authority".to_owned(),
+        name => name,
     }
 }
 
@@ -218,10 +226,9 @@ impl Matcher {
             intercept: None,
             expired: false,
         };
-        if self.intercepts.is_empty() {
+        let Some(facts) = self.first_look(request) else {
             return outcome;
-        }
-        let facts = self.facts(request);
+        };
         for candidate in self.index.candidates(&facts) {
             let Some(compiled) = self.intercepts.get(candidate) else {
                 continue;
@@ -286,6 +293,28 @@ impl Matcher {
             }
             Some(_) => Ok(()),
         }
+    }
+
+    /// Asks for the headers under which intercepts are filed. `None`: none of them is there, so nothing can match. That is what becomes of nearly every request,
+    /// hence without any memory of it.
+    fn first_look<'r, R: Request>(&'r self, request: &'r R) -> Option<Facts<'r, R>> {
+        let mut present = Vec::new();
+        for id in self.index.headers() {
+            let name = self.header_names.get(id.0)?;
+            present.extend(request.header(name).map(|value| (id, value)));
+        }
+        if present.is_empty() && !self.index.needs_no_header() {
+            return None;
+        }
+        let facts = self.facts(request);
+        let mut present = present.into_iter().peekable();
+        for id in self.index.headers() {
+            let value = present.next_if(|(found, _)| *found == id);
+            if let Some(fact) = facts.headers.get(id.0) {
+                let _ = fact.set(value.map(|(_, value)| value));
+            }
+        }
+        Some(facts)
     }
 
     pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R) -> Facts<'r, R> {

@@ -410,6 +410,16 @@ yes!(
     ["A=1"],
     ["a: 1", ":authority: orders-shadow.shop:8080"]
 );
+yes!(
+    a_host_that_envoy_shows_as_authority,
+    ["Host=orders.*"],
+    [":authority: orders:80"]
+);
+no!(
+    another_host_than_envoy_shows,
+    ["Host=orders.*"],
+    [":authority: carts:80"]
+);
 yes!(a_shadow_by_itself, ["A=1"], ["a: 1", ":authority: shadow"]);
 no!(
     a_mirrored_ipv6_host,

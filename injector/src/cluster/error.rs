@@ -11,7 +11,7 @@ use crate::hint::Failure;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// No kubeconfig, or one that cannot be used.
-    #[error("kubeconfig: {}", with_causes(.0))]
+    #[error("kubeconfig: {}", kubeconfig(.0))]
     Kubeconfig(#[from] KubeconfigError),
     /// A context that the kubeconfig does not have.
     #[error("kubeconfig: no context `{wanted}`, it has {}", list(.known))]
@@ -80,7 +80,8 @@ impl ClusterError {
         }
     }
 
-    fn hint(&self) -> String {
+    /// What to do about it, with a command to run.
+    pub fn hint(&self) -> String {
         match self {
             Self::Kubeconfig(KubeconfigError::CurrentContextNotSet) => {
                 "kubectl config get-contexts, then --context NAME".to_owned()
@@ -96,6 +97,11 @@ impl ClusterError {
             Self::NoSuchKind { .. } => "kubectl api-versions".to_owned(),
             Self::Refused { status, .. } => match status.code {
                 401 => "kubectl auth whoami".to_owned(),
+                // The API server forbids it to everybody.
+                403 if status.message.contains("it is being terminated") => {
+                    "wait until the namespace is gone, then again: kubectl get namespaces"
+                        .to_owned()
+                }
                 403 => "kubectl auth whoami, and kubectl auth can-i --list".to_owned(),
                 _ => "injector doctor".to_owned(),
             },
@@ -109,6 +115,15 @@ impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
         let hint = error.hint();
         Self::failed(error, hint)
+    }
+}
+
+/// The library shows paths as Rust does.
+fn kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, path) => format!("{}: {error}", path.display()),
+        KubeconfigError::FindPath => "there is none, and no home directory to look in".to_owned(),
+        other => with_causes(other),
     }
 }
 

@@ -94,6 +94,14 @@ impl Kind {
         format!("{prefix}/{}{within}/{}", self.version, self.plural)
     }
 
+    /// `deployments in shop`, as errors name a list.
+    pub(super) fn label_of_all(&self, namespace: Option<&str>) -> String {
+        match namespace.filter(|_| self.namespaced) {
+            Some(namespace) => format!("{} in {namespace}", self.plural),
+            None => self.plural.to_owned(),
+        }
+    }
+
     /// `Deployment shop/orders`, as errors name an object.
     pub fn label(&self, namespace: Option<&str>, name: &str) -> String {
         match namespace.filter(|_| self.namespaced) {

@@ -82,7 +82,7 @@ impl Cluster {
         parameters.label_selector = labels.map(str::to_owned);
         let mut items = Vec::new();
         loop {
-            let what = kind.label(namespace, "(all)");
+            let what = kind.label_of_all(namespace);
             let request = request(kind, namespace).list(&parameters);
             let mut page = self.send(kind, what, request).await?;
             if let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) {

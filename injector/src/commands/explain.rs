@@ -105,20 +105,16 @@ impl Asked {
     }
 }
 
-/// Name in lower case and value without the white space around it. Envoy shows `Host` as `:authority`.
+/// The name as the matcher asks for it, and the value without the white space around it.
 fn header_line(line: &str) -> Option<(String, &str)> {
     let at = line
         .strip_prefix(':')
         .map_or(line.find(':'), |rest| Some(rest.find(':')? + 1))?;
     let (name, value) = (
-        line[..at].trim().to_ascii_lowercase(),
+        intercept_core::header_key(line[..at].trim()),
         line[at + 1..].trim(),
     );
-    match name.as_str() {
-        "" => None,
-        "host" => Some((":authority".to_owned(), value)),
-        _ => Some((name, value)),
-    }
+    (!name.is_empty()).then_some((name, value))
 }
 
 impl intercept_core::Request for Asked {

@@ -1,24 +1,22 @@
 //! One file per command: what it does with its arguments. Knows neither how arguments are read nor how an error is printed.
 
 pub mod completions;
+pub mod doctor;
 pub mod explain;
 pub mod install;
 pub mod intercept;
 pub mod leave;
 pub mod list;
+pub mod module_server;
 pub mod relay;
 pub mod render;
 pub mod sandbox;
 pub mod status;
 pub mod uninstall;
 
-use std::path::Path;
-
-use crate::backend;
 use crate::cli::{Cli, Command, Global};
 use crate::cluster::{Cluster, KubeFlags};
 use crate::hint::{Failure, OrHint, Result};
-use crate::print;
 
 /// Runs a command to its end; its exit code.
 pub fn run(cli: &Cli) -> Result<u8> {
@@ -29,20 +27,17 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Leave(flags) => block_on(leave::run(global, flags)),
         Command::List(flags) => block_on(list::run(global, flags)),
         Command::Status(flags) => block_on(status::run(global, flags)),
+        Command::Doctor(flags) => return block_on(doctor::run(global, flags)),
         Command::Explain(flags) => block_on(explain::run(global, flags)),
-        Command::Install(flags) => write(global, |dir| install::run(flags, dir)),
-        Command::Uninstall(flags) => write(global, |dir| uninstall::run(flags, dir)),
-        Command::Render(flags) => write(global, |dir| render::run(flags, dir)),
+        Command::Install(flags) => block_on(install::run(global, flags)),
+        Command::Uninstall(flags) => block_on(uninstall::run(global, flags)),
+        Command::Render(flags) => block_on(render::run(global, flags)),
         Command::Relay(flags) => block_on(relay::run(global, flags)),
+        Command::ModuleServer(flags) => block_on(module_server::run(global, flags)),
         Command::Sandbox(flags) => block_on(sandbox::run(flags)),
         Command::Completions(flags) => completions::run(flags),
     }
     .map(|()| 0)
-}
-
-/// Runs an operator's command on the directory that the flags name, and prints what it has to say.
-fn write(global: &Global, command: impl FnOnce(&Path) -> Result<String>) -> Result<()> {
-    print::stdout(&command(backend::directory(global)?)?)
 }
 
 /// A directory or a cluster: whoever says both means one of them, and which one must not be guessed.

@@ -3,12 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use crate::backend;
+use crate::cli::Global;
+use crate::commands::install;
 use crate::envoy::Dir;
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::cluster;
 use crate::manifest::envoy::{BootstrapOptions, bootstrap, pieces};
 use crate::manifest::facts::Port;
 use crate::manifest::yaml::{self, Piece};
+use crate::print;
 
 /// Print what would be applied, with comments, and change nothing
 #[derive(Debug, Clone, clap::Args)]
@@ -22,8 +26,25 @@ pub struct Args {
 /// What can be printed.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum What {
+    /// What `install` applies to a cluster, object by object
+    Istio(Box<IstioArgs>),
     /// What a plain Envoy needs once, piece by piece
     Envoy(EnvoyArgs),
+}
+
+/// The flags of `render istio`: those of `install` that say what, and none that say how.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  injector render istio --relay-image registry.example.com/injector:0.1.0            # the cluster part; asks no cluster
+  injector render istio -n shop --workload orders --module filter.wasm               # with what prepares a workload")]
+pub struct IstioArgs {
+    /// What is prepared.
+    #[command(flatten)]
+    pub prepare: install::Prepare,
+    /// In a cluster.
+    #[command(flatten)]
+    pub mesh: install::mesh::Flags,
 }
 
 /// The flags of `render envoy`.
@@ -43,9 +64,16 @@ pub struct EnvoyArgs {
     pub access_log: bool,
 }
 
+/// Prints it.
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    match &args.what {
+        What::Istio(args) => install::mesh::render(global, &args.prepare, &args.mesh).await,
+        What::Envoy(args) => print::stdout(&envoy(args, backend::directory(global)?)?),
+    }
+}
+
 /// Returns YAML.
-pub fn run(args: &Args, dir: &Path) -> Result<String> {
-    let What::Envoy(args) = &args.what;
+pub fn envoy(args: &EnvoyArgs, dir: &Path) -> Result<String> {
     let installed = Dir::open(dir).or_hint("render envoy", "injector install --help")?;
     let workload = installed.workload();
     let pieces = if args.bootstrap {

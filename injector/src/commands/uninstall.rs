@@ -1,22 +1,55 @@
-//! `injector --envoy DIR uninstall`: takes away what `install` wrote, and only that.
+//! `injector uninstall`: takes away what `install` wrote, and only that, from a cluster or from a plain Envoy's directory.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
+use crate::cli::Global;
+use crate::commands::connect;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
+use crate::operator::apply::Changed;
+use crate::operator::remove;
+use crate::print::{self, Shown};
 
-/// Take away what `install` wrote; first take its pieces out of Envoy's bootstrap
-#[derive(Debug, Clone, clap::Args)]
+/// Take away what `install` wrote: of workloads, or all of it
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(after_help = "\
+Examples:
+  injector uninstall -n shop --workload orders    # no longer to be intercepted
+  injector uninstall                              # everything, from the whole cluster
+  injector --envoy DIR uninstall                  # first take its pieces out of Envoy's bootstrap")]
 pub struct Args {
+    /// Only this workload's preparation, in a cluster (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub workload: Vec<String>,
+    /// Only the preparation of all workloads of the namespace, in a cluster
+    #[arg(long, conflicts_with = "workload")]
+    pub all: bool,
+    /// Namespace of relays and module server, in a cluster
+    #[arg(long, value_name = "NAME", default_value = "injector-system")]
+    pub relay_namespace: String,
     /// Also while intercepts are live: they end at once
     #[arg(long)]
     pub force: bool,
 }
 
-/// Returns what to tell the operator.
-pub fn run(args: &Args, dir: &Path) -> Result<String> {
+/// Runs whichever form the flags mean.
+pub async fn run(global: &Global, args: &Args) -> Result<()> {
+    match &global.envoy {
+        Some(_) if !args.workload.is_empty() || args.all => Err(Failure::usage(
+            "--workload, --all: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
+            "leave one of them out; for the cluster: unset INJECTOR_ENVOY",
+        )),
+        Some(dir) => print::stdout(&plain(args, dir)?),
+        None => mesh(global, args).await,
+    }
+}
+
+/// From a plain Envoy's directory. Returns what to tell the operator.
+pub fn plain(args: &Args, dir: &Path) -> Result<String> {
     let shown = quote(&dir.to_string_lossy());
     let refused = |error: EnvoyDirError| {
         let hint = match &error {
@@ -38,4 +71,59 @@ pub fn run(args: &Args, dir: &Path) -> Result<String> {
         "{} can no longer be intercepted by way of {shown}\n",
         installed.workload().name
     ))
+}
+
+#[derive(Debug, Serialize)]
+struct Removed {
+    objects: Vec<Changed>,
+    #[serde(skip)]
+    nothing: String,
+}
+
+impl Shown for Removed {
+    fn text(&self) -> String {
+        if self.objects.is_empty() {
+            return self.nothing.clone();
+        }
+        let lines = self
+            .objects
+            .iter()
+            .map(|changed| format!("{}  {}\n", changed.done.word(), changed.object));
+        lines.collect()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.objects
+            .iter()
+            .map(|changed| changed.object.as_str())
+            .collect()
+    }
+}
+
+/// From a cluster: the workloads that are meant, else everything everywhere.
+async fn mesh(global: &Global, args: &Args) -> Result<()> {
+    let cluster = connect(global).await?;
+    let namespace = cluster.namespace();
+    let is_everything = args.workload.is_empty() && !args.all;
+    let within = (!is_everything).then_some(namespace);
+    let mut prepared = remove::prepared(&cluster, within).await?;
+    if !args.workload.is_empty() {
+        prepared = remove::named(prepared, namespace, &args.workload)?;
+    }
+    if !args.force {
+        let command = match is_everything {
+            true => "injector uninstall".to_owned(),
+            false => format!("injector uninstall -n {} …", quote(namespace)),
+        };
+        remove::check_unused(&cluster, &prepared, &command).await?;
+    }
+    let mut objects = remove::workloads(&cluster, &prepared).await?;
+    if is_everything {
+        objects.extend(remove::cluster_part(&cluster, &args.relay_namespace).await?);
+    }
+    let nothing = match is_everything {
+        true => "nothing of ours is in this cluster\n".to_owned(),
+        false => format!("no workload of {namespace} is prepared\n"),
+    };
+    print::print(global.output, &Removed { objects, nothing })
 }

@@ -53,7 +53,7 @@ pub(super) struct Rule<'i> {
 impl<'i> Rule<'i> {
     pub(super) fn new(intercept: &'i Intercept) -> Self {
         let headers = intercept.headers.iter().map(|header| {
-            let key = Key::Header(header.name.to_ascii_lowercase());
+            let key = Key::Header(intercept_core::header_key(&header.name));
             (key, header.name.as_str(), &header.value)
         });
         let baggage = intercept.baggage.iter().map(|member| {

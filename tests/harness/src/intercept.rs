@@ -108,7 +108,7 @@ impl Intercept {
         let output = self.process.output();
         let line = output
             .lines()
-            .find(|line| line.trim_start().starts_with("curl "));
+            .find_map(|line| line.find("curl ").map(|at| &line[at..]));
         line.expect("a line to try").trim().to_owned()
     }
 

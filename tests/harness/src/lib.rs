@@ -3,6 +3,7 @@
 //!
 //! Everything binds port 0 or a [`ports::Port`] held for the test, so that tests run side by side. Guards end what they started, and on failure print what it logged.
 
+mod answer;
 pub mod app;
 pub mod binaries;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod grpc;
 pub mod intercept;
 pub mod load;
 pub mod mesh;
+pub mod plan;
 pub mod plugin;
 pub mod ports;
 pub mod raw;

@@ -1,216 +1,36 @@
 //! A workload prepared the way an operator prepares it, in a directory of its own: the relay, the files that Envoy watches, and Envoy in front of the app.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use injector::envoy::Dir;
-use injector::manifest::envoy::{BootstrapOptions, bootstrap};
-use injector::manifest::facts::{
-    Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
-};
+use injector::manifest::facts::Relay;
 use intercept_core::{Document, Limits};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::app::{App, hex};
+use crate::app::App;
 use crate::binaries;
 use crate::client::Client;
 use crate::command::Process;
 use crate::envoy::{Envoy, Start};
 use crate::intercept::{Developer, Intercept};
+pub use crate::plan::Plan;
 use crate::ports::Port;
 use crate::wait;
-
-/// What to bring up.
-pub struct Plan {
-    ports: Vec<(String, SocketAddr, Protocol)>,
-    limits: Limits,
-    start: Start,
-    relay: Option<SocketAddr>,
-    options: BootstrapOptions,
-    edits: Vec<Box<dyn FnOnce(&mut Value)>>,
-}
-
-impl Plan {
-    /// A workload with one HTTP port, served by that app, where everything is allowed.
-    pub fn of(app: &App) -> Self {
-        Self::at(app.addr(), Protocol::Http)
-    }
-
-    /// The same with the app somewhere, and a protocol.
-    pub fn at(app: SocketAddr, protocol: Protocol) -> Self {
-        Self {
-            ports: vec![("http".to_owned(), app, protocol)],
-            limits: Limits {
-                allow_all: true,
-                ..Limits::default()
-            },
-            start: Start {
-                program: vec![binaries::envoy(binaries::ENVOY)],
-                concurrency: 2,
-                deadline: wait::DEADLINE,
-            },
-            relay: None,
-            options: BootstrapOptions {
-                admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
-                ..BootstrapOptions::default()
-            },
-            edits: Vec::new(),
-        }
-    }
-
-    /// With one more port.
-    pub fn and(mut self, name: &str, app: &App, protocol: Protocol) -> Self {
-        self.ports.push((name.to_owned(), app.addr(), protocol));
-        self
-    }
-
-    /// On another version of Envoy.
-    pub fn on(mut self, version: &str) -> Self {
-        self.start.program = vec![binaries::envoy(version)];
-        self
-    }
-
-    /// Under a program that makes it slow, such as a profiler, with its arguments.
-    pub fn under(mut self, program: impl IntoIterator<Item = PathBuf>) -> Self {
-        self.start.program.splice(0..0, program);
-        self.start.deadline = 10 * wait::DEADLINE;
-        self
-    }
-
-    /// Without a relay: what is sent to it arrives at that address, for tests that are not about the tunnel.
-    pub fn relay_at(mut self, addr: SocketAddr) -> Self {
-        self.relay = Some(addr);
-        self
-    }
-
-    /// With what the operator allows.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// With one worker thread: what one request sees, the next one sees.
-    pub fn one_worker(mut self) -> Self {
-        self.start.concurrency = 1;
-        self
-    }
-
-    /// Without anything of ours in Envoy: neither the filter nor the gate's routes.
-    pub fn bare(mut self) -> Self {
-        self.options.without_filter = true;
-        self
-    }
-
-    /// With a change to Envoy's own configuration, as other operators might make it.
-    pub fn edit(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
-        self.edits.push(Box::new(edit));
-        self
-    }
-
-    /// Brings it up.
-    pub async fn start(self) -> Mesh {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (relay, addresses) = match self.relay {
-            Some(addr) => (
-                None,
-                Relay {
-                    data: addr,
-                    control: addr,
-                },
-            ),
-            None => {
-                let any = (Ipv4Addr::LOCALHOST, 0).into();
-                let (relay, addresses) = start_relay(dir.path(), any, any).await;
-                (Some(relay), addresses)
-            }
-        };
-        let held: Vec<Port> = self.ports.iter().map(|_| Port::reserve()).collect();
-        let mut workload = Workload {
-            version: WORKLOAD_VERSION,
-            name: "orders".to_owned(),
-            ports: self.ports.into_iter().zip(&held).map(port).collect(),
-            relay: addresses,
-            module: module(),
-            limits: self.limits,
-            admin: None,
-        };
-        let files = dir.path().join("envoy");
-        Dir::install(&files, &workload).expect("an empty directory");
-        let mut bootstrap = bootstrap(&workload, &files, &self.options);
-        for edit in self.edits {
-            edit(&mut bootstrap);
-        }
-        let envoy = Envoy::start(&self.start, &bootstrap, dir.path()).await;
-        // Envoy chose its admin port itself, so it is known only now.
-        workload.admin = Some(envoy.admin());
-        let files = Dir::install(&files, &workload).expect("the same workload again");
-        Mesh {
-            envoy,
-            start: self.start,
-            bootstrap,
-            relay,
-            files,
-            _held: held,
-            dir,
-        }
-    }
-}
-
-fn port(((name, app, protocol), held): ((String, SocketAddr, Protocol), &Port)) -> WorkloadPort {
-    WorkloadPort {
-        name,
-        number: held.number(),
-        app,
-        protocol,
-        url: Some(format!("http://{}", held.addr())),
-    }
-}
-
-fn module() -> Module {
-    let path = binaries::filter();
-    let bytes = std::fs::read(&path).expect("the filter");
-    Module {
-        path: path.canonicalize().expect("an absolute path"),
-        sha256: hex(&Sha256::digest(bytes)),
-    }
-}
-
-async fn start_relay(dir: &Path, data: SocketAddr, control: SocketAddr) -> (Process, Relay) {
-    let mut command = Command::new(binaries::injector());
-    command
-        .args(["relay", "--listen", &data.to_string()])
-        .args(["--control", &control.to_string()])
-        .env_remove("INJECTOR_ENVOY");
-    let mut relay = Process::start("relay", dir, command);
-    let addresses = relay
-        .wait_output_with("tells where it listens", |output| {
-            let address = |name: &str| {
-                let line = output.lines().find_map(|line| line.strip_prefix(name));
-                line?.trim().parse().ok()
-            };
-            Some(Relay {
-                data: address("data on ")?,
-                control: address("control on ")?,
-            })
-        })
-        .await;
-    (relay, addresses)
-}
 
 /// A workload that runs. Ends with all that it started when dropped.
 #[derive(Debug)]
 pub struct Mesh {
     /// In front of the app. First, so that it ends, and tells its counters, before the others.
     pub envoy: Envoy,
-    start: Start,
-    bootstrap: Value,
-    relay: Option<Process>,
-    files: Dir,
-    _held: Vec<Port>,
-    dir: TempDir,
+    pub(crate) start: Start,
+    pub(crate) bootstrap: Value,
+    pub(crate) relay: Option<Process>,
+    pub(crate) files: Dir,
+    pub(crate) _held: Vec<Port>,
+    pub(crate) dir: TempDir,
 }
 
 impl Mesh {
@@ -351,4 +171,31 @@ fn replace(path: &Path, value: &Value) {
     let new = path.with_extension("new");
     std::fs::write(&new, value.to_string()).expect("a writable directory");
     std::fs::rename(&new, path).expect("a writable directory");
+}
+
+/// Starts the release relay and reads where it listens; port 0 lets it choose.
+pub(crate) async fn start_relay(
+    dir: &Path,
+    data: SocketAddr,
+    control: SocketAddr,
+) -> (Process, Relay) {
+    let mut command = Command::new(binaries::injector());
+    command
+        .args(["relay", "--listen", &data.to_string()])
+        .args(["--control", &control.to_string()])
+        .env_remove("INJECTOR_ENVOY");
+    let mut relay = Process::start("relay", dir, command);
+    let addresses = relay
+        .wait_output_with("tells where it listens", |output| {
+            let address = |name: &str| {
+                let line = output.lines().find_map(|line| line.strip_prefix(name));
+                line?.trim().parse().ok()
+            };
+            Some(Relay {
+                data: address("data on ")?,
+                control: address("control on ")?,
+            })
+        })
+        .await;
+    (relay, addresses)
 }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::binaries;
 use crate::command::Process;
 use crate::intercept::Developer;
+use crate::ports::Port;
 
 /// A sandbox that runs. Killed when dropped.
 #[derive(Debug)]
@@ -20,15 +21,16 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts one on a free port and reads what it prints.
+    /// Starts one on a free port and reads what it prints. Without a port, all would take the usual one or the next free one, and a test could not say whose it is.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in ["tmp", "home"] {
             std::fs::create_dir(dir.path().join(name)).expect("a writable directory");
         }
+        let port = Port::reserve().number().to_string();
         let mut command = Command::new(binaries::injector());
         command
-            .arg("sandbox")
+            .args(["sandbox", "--port", &port])
             .current_dir(dir.path())
             .env("ENVOY", binaries::envoy(binaries::ENVOY))
             .env("INJECTOR_FILTER", binaries::filter())

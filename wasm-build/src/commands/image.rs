@@ -1,17 +1,23 @@
 //! `wasm-build image`: a module that was built before, as an image layout.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context;
 
 use super::build::MODULE;
 use crate::cli::ImageArgs;
 use crate::failure::{Failure, OrHint};
-use crate::image::{self, Tag, sha256_hex};
+use crate::image::{self, Image, Tag, sha256_hex};
+use crate::module::Provenance;
+use crate::toolchain::program;
 use crate::{module, output, source};
 
 /// Where the layout goes, inside the checkout.
 const LAYOUT: &str = "target/filter-image";
+
+/// Where the layout of relay and module server goes, inside the checkout.
+const RELAY_LAYOUT: &str = "target/relay-image";
 
 /// Checks the module, and replaces the layout.
 pub fn run(args: &ImageArgs) -> Result<(), Failure> {
@@ -20,7 +26,8 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
         .module
         .clone()
         .map_or_else(|| in_checkout(MODULE), Ok)?;
-    let out = args.out.clone().map_or_else(|| in_checkout(LAYOUT), Ok)?;
+    let layout = if args.relay { RELAY_LAYOUT } else { LAYOUT };
+    let out = args.out.clone().map_or_else(|| in_checkout(layout), Ok)?;
     let rebuild = "cargo run -p wasm-build -- build";
     let module = fs::read(&path)
         .with_context(|| format!("read {}", path.display()))
@@ -33,9 +40,13 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
         .clone()
         .map_or_else(|| provenance.version.parse::<Tag>(), Ok)
         .or_hint("name the image with --tag")?;
-    let image = image::filter::image(&module, &provenance)
-        .context("pack the module")
-        .or_hint("is there enough memory?")?;
+    let image = if args.relay {
+        relay(args.program.as_deref(), &module, &provenance)?
+    } else {
+        image::filter::image(&module, &provenance)
+            .context("pack the module")
+            .or_hint("is there enough memory?")?
+    };
     let digest = output::replace_dir(&out, image::is_layout, |dir| {
         image::write_layout(dir, &image, &tag)
     })
@@ -45,4 +56,21 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
     println!("image   {digest}");
     println!("module  sha256:{}", sha256_hex(&module));
     Ok(())
+}
+
+fn relay(program: Option<&Path>, module: &[u8], provenance: &Provenance) -> Result<Image, Failure> {
+    let built = match program {
+        Some(path) => path.to_owned(),
+        None => {
+            let checkout = source::find_checkout()?;
+            program::build_static(&checkout, &source::commit(&checkout))
+                .or_hint("cargo's own message is above")?
+        }
+    };
+    let bytes = fs::read(&built)
+        .with_context(|| format!("read {}", built.display()))
+        .or_hint("leave --program out to have it built")?;
+    image::relay::image(&bytes, module, provenance)
+        .with_context(|| built.display().to_string())
+        .or_hint("RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p injector --target x86_64-unknown-linux-gnu")
 }

@@ -71,6 +71,16 @@ impl Index {
         index
     }
 
+    /// The headers under which intercepts are filed.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = HeaderId> {
+        self.headers.iter().map(|(id, _)| *id)
+    }
+
+    /// Can an intercept match a request without any of those headers?
+    pub(crate) fn needs_no_header(&self) -> bool {
+        !self.baggage.is_empty() || !self.everybody.is_empty()
+    }
+
     /// The places of all intercepts that can still match, in order of precedence.
     pub(crate) fn candidates<R: Request>(&self, facts: &Facts<R>) -> Places {
         let mut places = Places::new();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::commands::{render, uninstall};
+use crate::envoy::{Dir, EnvoyDirError};
 
 #[derive(Parser)]
 struct Line {
@@ -48,7 +49,7 @@ impl Scratch {
             .into_iter()
             .chain([module.as_str()])
             .chain(flags.split_whitespace());
-        run(&Line::try_parse_from(line).unwrap().args, &self.dir())
+        plain::run(&Line::try_parse_from(line).unwrap().args, &self.dir())
     }
 
     fn open(&self) -> Dir {
@@ -73,7 +74,11 @@ impl Scratch {
     }
 
     fn uninstall(&self, force: bool) -> Result<String> {
-        uninstall::run(&uninstall::Args { force }, &self.dir())
+        let args = uninstall::Args {
+            force,
+            ..uninstall::Args::default()
+        };
+        uninstall::plain(&args, &self.dir())
     }
 }
 
@@ -190,7 +195,7 @@ fn a_module_that_is_none_is_refused() {
         let module = scratch.module(name);
         let words = line.split_whitespace().chain([module.as_str()]);
         let error =
-            run(&Line::try_parse_from(words).unwrap().args, &scratch.dir()).expect_err(name);
+            plain::run(&Line::try_parse_from(words).unwrap().args, &scratch.dir()).expect_err(name);
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains("make build"), "{error}");
         assert!(!scratch.dir().exists());
@@ -290,10 +295,10 @@ struct RenderLine {
 
 fn render(scratch: &Scratch, words: &[&str]) -> Result<String> {
     let line = ["render"].iter().chain(words);
-    render::run(
-        &RenderLine::try_parse_from(line).unwrap().args,
-        &scratch.dir(),
-    )
+    match RenderLine::try_parse_from(line).unwrap().args.what {
+        render::What::Envoy(args) => render::envoy(&args, &scratch.dir()),
+        render::What::Istio(_) => unreachable!("these tests render for a plain Envoy"),
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ fn listener(port: &Port, dir: &Path, options: &BootstrapOptions) -> Value {
     json!({
         "name": port.name,
         "address": cluster::socket_address(SocketAddr::new(options.listen, port.number)),
+        // A port that another program listens on is an error, not something to share.
+        "enable_reuse_port": false,
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": connection_manager(port, dir, options),

@@ -3,7 +3,8 @@
 use intercept_core::{Intercept, validate};
 use serde_json::json;
 
-use super::facts::{InvalidFacts, Mesh, Port, Workload};
+use super::facts::{Mesh, Port, Workload};
+use super::invalid::InvalidFacts;
 use super::object::Object;
 use super::{gate, names, workload};
 use crate::manifest::cluster;

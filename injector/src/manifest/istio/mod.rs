@@ -7,6 +7,7 @@ pub mod example;
 pub mod facts;
 pub mod install;
 pub mod intercept;
+pub mod invalid;
 pub mod names;
 pub mod object;
 pub mod workload;
@@ -14,8 +15,9 @@ pub mod workload;
 mod commented;
 mod gate;
 
-pub use facts::{InvalidFacts, Kind, Mesh, Module, Plugin, Port, ServicePort, Workload};
+pub use facts::{Kind, Mesh, Module, Plugin, Port, ServicePort, Workload};
 pub use intercept::{NewIntercept, intercept_objects};
+pub use invalid::InvalidFacts;
 pub use names::{INSTALLER, field_manager};
 pub use object::Object;
 pub use workload::{namespace_objects, workload_objects};

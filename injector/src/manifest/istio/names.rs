@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::facts::{InvalidFacts, Kind, Workload};
+use super::facts::{Kind, Workload};
+use super::invalid::InvalidFacts;
 
 /// The field manager of everything that `injector install` applies.
 pub const INSTALLER: &str = "injector-install";

@@ -3,7 +3,8 @@
 use intercept_core::SCHEMA_VERSION;
 use serde_json::{Value, json};
 
-use super::facts::{InvalidFacts, Mesh, Plugin, Workload};
+use super::facts::{Mesh, Plugin, Workload};
+use super::invalid::InvalidFacts;
 use super::object::Object;
 use super::{gate, names};
 

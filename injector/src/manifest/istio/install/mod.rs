@@ -10,7 +10,8 @@ mod roles;
 
 use serde_json::json;
 
-use super::facts::{InvalidFacts, Mesh};
+use super::facts::Mesh;
+use super::invalid::InvalidFacts;
 use super::names;
 use super::object::Object;
 

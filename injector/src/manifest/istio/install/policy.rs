@@ -62,11 +62,11 @@ struct Validation {
 }
 
 impl Policy {
-    /// Not those who may do more anyway. The namespace controller, which may not `update`, deletes collections.
+    /// Not those who may do more anyway. The namespace controller, which may not `update`, deletes collections: such a request has no name.
     fn held(group: &str, resource: &str) -> (&'static str, String) {
         let may = |verb| {
             format!(
-                "authorizer.group('{group}').resource('{resource}').namespace(request.namespace).name(request.name).check('{verb}').allowed()"
+                "authorizer.group('{group}').resource('{resource}').namespace(request.namespace).name(has(request.name) ? request.name : '').check('{verb}').allowed()"
             )
         };
         (

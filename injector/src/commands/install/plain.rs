@@ -2,41 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use http::{HeaderName, Uri};
-use intercept_core::Limits;
+use http::Uri;
 
+use super::Args;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 
-/// Leases may be limited to this and more, in seconds: a shorter one could not be renewed in peace.
-const SHORTEST_LEASE: u64 = 5 * 60;
-
-/// The longest limit, in seconds.
-const LONGEST_LEASE: u64 = 24 * 3_600;
-
-/// Prepare a workload behind a plain Envoy for intercepts; it intercepts nothing yet
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Example:
-  injector --envoy /etc/envoy/intercept install --workload orders \\
-    --port 8080:http --app 127.0.0.1:18080 --module /etc/envoy/filter.wasm \\
-    --relay-data 10.0.0.7:8080 --relay-control 10.0.0.7:7070
-  injector --envoy /etc/envoy/intercept render envoy    # for Envoy's bootstrap
-
-Run again with other flags, it changes what it wrote and keeps the intercepts.")]
-pub struct Args {
-    /// What developers call the service
-    #[arg(long, value_name = "NAME")]
-    pub workload: String,
-    /// Port on which Envoy listens for it, and what developers call that port [default: the number] (repeatable)
-    #[arg(long, value_name = "LISTEN[:NAME]", required = true)]
-    pub port: Vec<String>,
+/// What is said about a plain Envoy. That it is complete is checked by hand: in a cluster all of it must be missing.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Behind a plain Envoy (--envoy DIR)")]
+#[group(skip)]
+pub struct Flags {
     /// Where the in-cluster version listens; one per --port, in the same order
-    #[arg(long, value_name = "ADDR:PORT", required = true)]
+    #[arg(long, value_name = "ADDR:PORT")]
     pub app: Vec<SocketAddr>,
     /// What the port speaks; once, or one per --port [default: http]
     #[arg(long, value_name = "PROTOCOL")]
@@ -46,25 +28,31 @@ pub struct Args {
     pub url: Vec<Uri>,
     /// Where the relay takes requests from Envoy
     #[arg(long, value_name = "ADDR:PORT")]
-    pub relay_data: SocketAddr,
+    pub relay_data: Option<SocketAddr>,
     /// Where the relay takes tunnels from developer machines
     #[arg(long, value_name = "ADDR:PORT")]
-    pub relay_control: SocketAddr,
-    /// The filter, filter.wasm, where Envoy can read it
-    #[arg(long, value_name = "FILE")]
-    pub module: PathBuf,
+    pub relay_control: Option<SocketAddr>,
     /// Envoy's admin interface, to see there whether it has taken a change
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
-    /// Allow intercepts of everybody's requests (--http-header=all)
-    #[arg(long)]
-    pub allow_all: bool,
-    /// Longest lease, 5min to 24h
-    #[arg(long, value_name = "TIME", default_value = "24h")]
-    pub max_lease: String,
-    /// Header that conditions may use, `baggage` for baggage (repeatable) [default: any]
-    #[arg(long, value_name = "NAME")]
-    pub header_name: Vec<String>,
+}
+
+impl Flags {
+    /// The first flag that was given: none of them means anything in a cluster.
+    pub fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--app", !self.app.is_empty()),
+            ("--protocol", !self.protocol.is_empty()),
+            ("--url", !self.url.is_empty()),
+            ("--relay-data", self.relay_data.is_some()),
+            ("--relay-control", self.relay_control.is_some()),
+            ("--admin", self.admin.is_some()),
+        ];
+        flags
+            .into_iter()
+            .find(|(_, given)| *given)
+            .map(|(flag, _)| flag)
+    }
 }
 
 /// Checks everything, then writes. Returns what to tell the operator.
@@ -98,20 +86,42 @@ fn refused(error: EnvoyDirError) -> Failure {
 
 /// What was said, checked.
 fn workload(args: &Args) -> Result<Workload> {
+    let (prepare, flags) = (&args.prepare, &args.plain);
+    let [name] = prepare.workload.as_slice() else {
+        return Err(usage(
+            format!(
+                "--workload: given {} times, expected one behind a plain Envoy",
+                prepare.workload.len()
+            ),
+            "--workload orders",
+        ));
+    };
     Ok(Workload {
         version: WORKLOAD_VERSION,
-        name: workload_name(&args.workload)?,
-        ports: ports(args)?,
+        name: workload_name(name)?,
+        ports: ports(&prepare.port, flags)?,
         relay: Relay {
-            data: reachable("--relay-data", args.relay_data)?,
-            control: reachable("--relay-control", args.relay_control)?,
+            data: reachable("--relay-data", said("--relay-data", flags.relay_data)?)?,
+            control: reachable(
+                "--relay-control",
+                said("--relay-control", flags.relay_control)?,
+            )?,
         },
-        limits: limits(args)?,
-        admin: args
+        limits: prepare.limits.limits()?,
+        admin: flags
             .admin
             .map(|admin| reachable("--admin", admin))
             .transpose()?,
-        module: module(&args.module)?,
+        module: module(said("--module", prepare.module.as_deref())?)?,
+    })
+}
+
+fn said<T>(flag: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        Failure::usage(
+            format!("{flag}: expected behind a plain Envoy"),
+            "injector install --help",
+        )
     })
 }
 
@@ -135,13 +145,19 @@ fn workload_name(name: &str) -> Result<String> {
     })
 }
 
-fn ports(args: &Args) -> Result<Vec<Port>> {
-    let count = args.port.len();
+fn ports(listen: &[String], args: &Flags) -> Result<Vec<Port>> {
+    let count = listen.len();
+    if count == 0 {
+        return Err(usage(
+            "--port: expected at least one behind a plain Envoy".to_owned(),
+            "--port 8080:http",
+        ));
+    }
     expect_count("--app", args.app.len(), &[count])?;
     expect_count("--protocol", args.protocol.len(), &[0, 1, count])?;
     expect_count("--url", args.url.len(), &[0, count])?;
     let mut ports = Vec::new();
-    for (index, flag) in args.port.iter().enumerate() {
+    for (index, flag) in listen.iter().enumerate() {
         let (number, name) = port(flag)?;
         let protocol = args.protocol.get(index).or(args.protocol.first());
         ports.push(Port {
@@ -220,50 +236,6 @@ fn url(url: &Uri) -> Result<String> {
     }
 }
 
-fn limits(args: &Args) -> Result<Limits> {
-    let mut names = Vec::new();
-    for name in &args.header_name {
-        let token = name.strip_prefix(':').unwrap_or(name);
-        HeaderName::from_bytes(token.as_bytes()).map_err(|_| {
-            usage(
-                format!("--header-name {name}: expected a header's name"),
-                "--header-name x-intercept-id",
-            )
-        })?;
-        names.push(name.to_ascii_lowercase());
-    }
-    Ok(Limits {
-        allow_all: args.allow_all,
-        max_lease_seconds: max_lease(&args.max_lease)?,
-        header_names: (!names.is_empty()).then_some(names),
-    })
-}
-
-/// A number and one of `s`, `min`, `h`.
-fn max_lease(flag: &str) -> Result<u64> {
-    let split = flag
-        .find(|char: char| !char.is_ascii_digit())
-        .unwrap_or(flag.len());
-    let (number, unit) = flag.split_at(split);
-    let unit = match unit {
-        "s" => Some(1),
-        "m" | "min" => Some(60),
-        "h" => Some(3_600),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    number
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .filter(|seconds| (SHORTEST_LEASE..=LONGEST_LEASE).contains(seconds))
-        .ok_or_else(|| {
-            usage(
-                format!("--max-lease {flag}: expected a time from 5min to 24h"),
-                "--max-lease 8h",
-            )
-        })
-}
-
 /// Envoy reads the file itself, at every change; what it is must be known now.
 fn module(path: &Path) -> Result<Module> {
     const HINT: &str = "make build, then --module target/filter.wasm";
@@ -278,6 +250,3 @@ fn module(path: &Path) -> Result<Module> {
     }
     Ok(Module::new(absolute, &bytes))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,208 @@
+//! Hands out one file, the filter, to the agents of sidecars. Knows nothing of the mesh: what is trusted is the digest that every WasmPlugin pins.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+/// Where the file is.
+pub const PATH: &str = "/filter.wasm";
+
+/// Whoever opens a connection and says nothing, or leaves it unused, is let go after this.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long running answers may take once it is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The file as it is handed out.
+#[derive(Debug)]
+pub struct Served {
+    bytes: Bytes,
+    sha256: String,
+    etag: HeaderValue,
+}
+
+impl Served {
+    /// A file with these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let sha256 = sha256(&bytes);
+        let etag = HeaderValue::try_from(format!("\"sha256:{sha256}\""));
+        Self {
+            bytes: bytes.into(),
+            sha256,
+            etag: etag.unwrap_or_else(|_| HeaderValue::from_static("\"\"")),
+        }
+    }
+
+    /// Of its bytes, in lower-case hexadecimal digits.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            let mut refused = status(StatusCode::METHOD_NOT_ALLOWED);
+            let allow = HeaderValue::from_static("GET");
+            refused.headers_mut().insert(ALLOW, allow);
+            return refused;
+        }
+        match request.uri().path() {
+            PATH => self.file(request.headers().get(IF_NONE_MATCH)),
+            "/healthz" => Response::new(Full::from("ok\n")),
+            _ => status(StatusCode::NOT_FOUND),
+        }
+    }
+
+    /// `*`, or a list of tags, weak ones included (RFC 9110 §13.1.2).
+    fn file(&self, known: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+        let etag = self.etag.to_str().unwrap_or_default();
+        let is_known = known
+            .and_then(|known| known.to_str().ok())
+            .is_some_and(|known| {
+                let mut tags = known.split(',').map(str::trim);
+                tags.any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+            });
+        let mut response = match is_known {
+            true => status(StatusCode::NOT_MODIFIED),
+            false => Response::new(Full::from(self.bytes.clone())),
+        };
+        let headers = response.headers_mut();
+        headers.insert(ETAG, self.etag.clone());
+        // The file under this name changes with the next version of the image.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+        response
+    }
+}
+
+/// The SHA-256 of some bytes in lower-case hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Serves until `stopped`, then lets running answers end.
+pub async fn serve(listener: TcpListener, served: Served, stopped: impl Future<Output = ()>) {
+    let served = Arc::new(served);
+    let running = GracefulShutdown::new();
+    tokio::pin!(stopped);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stopped => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Too many open files, most likely: waiting is all that helps.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let served = Arc::clone(&served);
+        let service = service_fn(move |request| {
+            let served = Arc::clone(&served);
+            async move { Ok::<_, Infallible>(served.answer(&request)) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(QUIET)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(running.watch(connection));
+    }
+    let _ = tokio::time::timeout(GRACE, running.shutdown()).await;
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn ask(method: &str, path: &str, known: Option<&str>) -> Response<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(known) = known {
+            request = request.header(IF_NONE_MATCH, known);
+        }
+        Served::new(b"abc".to_vec()).answer(&request.body(()).unwrap())
+    }
+
+    const ETAG_OF_ABC: &str =
+        "\"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"";
+
+    #[tokio::test]
+    async fn the_file_comes_with_its_digest() {
+        let response = ask("GET", "/filter.wasm", None);
+        assert_eq!(response.headers()[ETAG], ETAG_OF_ABC);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/wasm");
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "abc"
+        );
+    }
+
+    #[test]
+    fn whoever_has_the_file_is_not_sent_it_again() {
+        for known in [ETAG_OF_ABC, "*", &format!("\"x\", W/{ETAG_OF_ABC}")] {
+            assert_eq!(
+                ask("GET", "/filter.wasm", Some(known)).status(),
+                304,
+                "{known}"
+            );
+        }
+        assert_eq!(ask("GET", "/filter.wasm", Some("\"x\"")).status(), 200);
+    }
+
+    #[test]
+    fn there_is_nothing_else_to_get_and_nothing_to_change() {
+        assert_eq!(ask("GET", "/healthz", None).status(), 200);
+        assert_eq!(ask("GET", "/../etc/passwd", None).status(), 404);
+        assert_eq!(ask("GET", "/", None).status(), 404);
+        let refused = ask("POST", "/filter.wasm", None);
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()[ALLOW]),
+            (405, &HeaderValue::from_static("GET"))
+        );
+    }
+
+    #[tokio::test]
+    async fn it_serves_until_it_is_told_to_stop() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop_tx, stop_rx) = tokio::sync::oneshot::channel::<()>();
+        let served = Served::new(vec![7; 300_000]);
+        let server = tokio::spawn(serve(listener, served, async move {
+            let _ = stop_rx.await;
+        }));
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = b"GET /filter.wasm HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(&[7; 300_000]));
+        // A connection that says nothing does not keep it.
+        let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+        stop_tx.send(()).unwrap();
+        tokio::time::timeout(GRACE * 2, server)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}

@@ -1,0 +1,130 @@
+//! Applies objects in their order, and takes away those of ours that are no longer among them.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cluster::{Apply, Cluster, ClusterError, Kind};
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::{INSTALLER, Object};
+
+/// What became of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// `Deployment injector-system/injector-module`.
+    pub object: String,
+    /// What was done.
+    pub done: Done,
+}
+
+/// What was done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Done {
+    /// It was not there before.
+    Created,
+    /// It was there and is different now.
+    Changed,
+    /// It was there, just so.
+    Unchanged,
+    /// It is gone.
+    Removed,
+}
+
+impl Done {
+    /// As it is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Applies everything, in this order. Ends at the first object that is refused.
+pub async fn apply(cluster: &Cluster, objects: &[Object], take_over: bool) -> Result<Vec<Changed>> {
+    let how = Apply {
+        force: take_over,
+        dry_run: false,
+    };
+    let mut changed = Vec::new();
+    for object in objects {
+        let kind = kind_of(object)?;
+        let what = kind.label(object.namespace(), object.name());
+        let before = cluster.get(kind, object.namespace(), object.name()).await?;
+        let after = cluster
+            .apply(object.value(), INSTALLER, how)
+            .await
+            .map_err(refused)?;
+        changed.push(Changed {
+            object: what,
+            done: done(before.as_ref(), &after),
+        });
+    }
+    Ok(changed)
+}
+
+fn done(before: Option<&Value>, after: &Value) -> Done {
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    match before {
+        None => Done::Created,
+        Some(before) if version(before) == version(after) => Done::Unchanged,
+        Some(_) => Done::Changed,
+    }
+}
+
+/// Removes objects of ours, of these kinds and in this namespace, that are not among `objects`: relays that are no longer wanted, for instance.
+pub async fn prune(
+    cluster: &Cluster,
+    namespace: &str,
+    kinds: &[&Kind],
+    objects: &[Object],
+) -> Result<Vec<Changed>> {
+    let kept: BTreeSet<(&str, &str)> = objects
+        .iter()
+        .filter(|object| object.namespace() == Some(namespace))
+        .map(|object| (object.kind(), object.name()))
+        .collect();
+    let mut changed = Vec::new();
+    for kind in kinds {
+        for object in cluster
+            .list(kind, Some(namespace), Some(super::OURS))
+            .await?
+        {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if !kept.contains(&(kind.name, name))
+                && cluster.delete(kind, Some(namespace), name).await?
+            {
+                changed.push(Changed {
+                    object: kind.label(Some(namespace), name),
+                    done: Done::Removed,
+                });
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The kind of an object that was rendered; only a fault of this build can make it an error.
+pub fn kind_of(object: &Object) -> Result<&'static Kind> {
+    let unknown =
+        || ClusterError::UnknownKind(format!("{} {}", object.api_version(), object.kind()));
+    Ok(Kind::of(object.value()).ok_or_else(unknown)?)
+}
+
+fn refused(error: ClusterError) -> Failure {
+    if error.code() != Some(409) {
+        return error.into();
+    }
+    Failure::failed(
+        error,
+        format!(
+            "another program keeps these fields: have it apply what this prints: injector render istio --help; or take them over: injector install … {}",
+            quote("--force-conflicts")
+        ),
+    )
+}

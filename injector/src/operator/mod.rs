@@ -1,0 +1,13 @@
+//! What an operator does to a cluster: install, prepare workloads, take both away. Reads and writes by way of `cluster`; what the objects look like is `manifest::istio`'s business,
+//! what stands in them `prepare`'s.
+
+pub mod apply;
+pub mod installed;
+pub mod module;
+pub mod plan;
+pub mod remove;
+pub mod rollout;
+pub mod workloads;
+
+/// The label by which everything of ours is found again, as in kubectl's `--selector`.
+pub const OURS: &str = "app.kubernetes.io/managed-by=injector,app.kubernetes.io/part-of=injector";

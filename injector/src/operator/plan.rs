@@ -1,0 +1,376 @@
+//! What an operator's flags come to: the facts behind the objects that are applied, rendered and printed.
+
+use serde_json::Value;
+
+use super::installed::{self, Installed};
+use super::workloads::{Chosen, Listed, Wanted};
+use super::{OURS, module};
+use crate::cluster::{Cluster, kind};
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::install::{ClusterInstall, cluster_objects};
+use crate::manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, names, workload_objects};
+use intercept_core::Limits;
+
+/// How many relays there are where nobody says so: one may go away without taking every tunnel with it.
+const RELAYS: u16 = 2;
+
+/// What an operator said about the cluster part; `None`: as it is installed, else as it usually is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Where the cluster part is.
+    pub namespace: String,
+    /// The end of every Service's name.
+    pub cluster_domain: String,
+    /// The mesh's root namespace.
+    pub root_namespace: Option<String>,
+    /// How many relays.
+    pub replicas: Option<u16>,
+    /// The image.
+    pub image: Option<String>,
+    /// With what it is pulled.
+    pub image_pull_secret: Option<String>,
+    /// The mesh's revision.
+    pub revision: Option<String>,
+}
+
+impl Said {
+    /// What the cluster part is rendered from. An image must come from somewhere.
+    pub fn install(
+        &self,
+        installed: Option<&Installed>,
+        root_namespace: String,
+    ) -> Result<ClusterInstall> {
+        let image = self
+            .image
+            .clone()
+            .or_else(|| installed.map(|installed| installed.image.clone()));
+        let image = image.filter(|image| !image.is_empty()).ok_or_else(|| {
+            Failure::usage(
+                "--relay-image: expected the image of relay and module server, nothing is installed yet",
+                "wasm-build image --relay, push it to your registry, then: injector install --relay-image registry.example.com/injector:VERSION",
+            )
+        })?;
+        // An image that stays is of the version that it was.
+        let version = installed
+            .filter(|installed| installed.image == image)
+            .map(|installed| installed.version.clone());
+        Ok(ClusterInstall {
+            mesh: Mesh {
+                namespace: self.namespace.clone(),
+                root_namespace,
+                cluster_domain: self.cluster_domain.clone(),
+                relay_replicas: self
+                    .replicas
+                    .or(installed.map(|installed| installed.replicas))
+                    .unwrap_or(RELAYS),
+            },
+            revision: self
+                .revision
+                .clone()
+                .or_else(|| installed?.revision.clone()),
+            image,
+            image_pull_secret: self
+                .image_pull_secret
+                .clone()
+                .or_else(|| installed?.image_pull_secret.clone()),
+            version: version
+                .filter(|version| !version.is_empty())
+                .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+        })
+    }
+}
+
+/// The cluster part of these flags, as it would be in this cluster.
+pub async fn install(
+    cluster: &Cluster,
+    said: &Said,
+) -> Result<(ClusterInstall, Option<Installed>)> {
+    let installed = installed::read(cluster, &said.namespace).await?;
+    let revision = said.revision.as_deref().or(installed
+        .as_ref()
+        .and_then(|installed| installed.revision.as_deref()));
+    let root = match &said.root_namespace {
+        Some(root) => root.clone(),
+        None => installed::root_namespace(cluster, revision).await?,
+    };
+    Ok((said.install(installed.as_ref(), root)?, installed))
+}
+
+/// The objects of the cluster part.
+pub fn cluster_part(install: &ClusterInstall) -> Result<Vec<Object>> {
+    cluster_objects(install).map_err(invalid)
+}
+
+/// What is said about the filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Where it is fetched; `None`: from our own module server.
+    pub url: Option<String>,
+    /// Its digest; `None`: of what our own module server hands out.
+    pub sha256: Option<String>,
+}
+
+impl Filter {
+    /// Asks the module server where nothing else is said.
+    pub async fn module(&self, cluster: &Cluster, install: &ClusterInstall) -> Result<Module> {
+        let sha256 = match &self.sha256 {
+            Some(sha256) => sha256.clone(),
+            None if self.url.is_some() => {
+                return Err(Failure::usage(
+                    "--module-url: its digest is pinned, so the file must be at hand",
+                    "add --module filter.wasm, the file that is served there",
+                ));
+            }
+            None => module::served_sha256(cluster, &install.mesh.namespace).await?,
+        };
+        Ok(Module {
+            url: self.url.clone().unwrap_or_else(|| install.module_url()),
+            sha256,
+        })
+    }
+}
+
+/// Workloads with the objects that prepare them.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// In the order in which they are applied; what workloads of a namespace share is there once.
+    pub objects: Vec<Object>,
+    /// `Deployment/orders: ports 8080, 9090`.
+    pub workloads: Vec<String>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// The workloads of a namespace that are meant. Refused is what would take a port away from a live intercept.
+pub async fn workloads(
+    cluster: &Cluster,
+    namespace: &str,
+    wanted: Wanted<'_>,
+    ports: &[String],
+) -> Result<Chosen> {
+    let labels = match wanted {
+        Wanted::Labelled(labels) => Some(labels),
+        _ => None,
+    };
+    let chosen = Listed::read(cluster, namespace, labels)
+        .await?
+        .choose(wanted, ports)?;
+    let now = cluster.server_time().await?;
+    let plugins = cluster
+        .list(&kind::WASM_PLUGIN, Some(namespace), Some(OURS))
+        .await?;
+    for facts in &chosen.facts {
+        let name = names::of_workload(&facts.workload);
+        let plugin = plugins
+            .iter()
+            .find(|plugin| plugin["metadata"]["name"] == name.as_str());
+        let has = |port| facts.workload.ports.iter().any(|own| own.number == port);
+        let lost = plugin
+            .into_iter()
+            .flat_map(|plugin| live(plugin, now))
+            .find(|(_, port)| !has(*port));
+        if let Some((intercept, port)) = lost {
+            return Err(Failure::failed(
+                format!(
+                    "{}: {intercept} intercepts port {port}, which would no longer be prepared",
+                    facts.workload.label()
+                ),
+                format!("injector leave --force {}", quote(&intercept)),
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+/// The names and ports of the intercepts in a WasmPlugin whose lease is not over at `now`, in seconds since the epoch.
+pub fn live(plugin: &Value, now: u64) -> Vec<(String, u16)> {
+    let intercepts = plugin
+        .pointer("/spec/pluginConfig/intercepts")
+        .and_then(Value::as_object);
+    intercepts
+        .into_iter()
+        .flatten()
+        .filter(|(_, entry)| {
+            entry["expires"]
+                .as_u64()
+                .is_some_and(|expires| expires > now)
+        })
+        .map(|(name, entry)| {
+            let port = entry["port"]
+                .as_u64()
+                .and_then(|port| u16::try_from(port).ok());
+            (name.clone(), port.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Renders what prepares these workloads.
+pub fn prepare(
+    install: &ClusterInstall,
+    chosen: &Chosen,
+    module: Module,
+    limits: &Limits,
+) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    let plugin = Plugin {
+        module,
+        limits: limits.clone(),
+    };
+    for facts in &chosen.facts {
+        let workload = &facts.workload;
+        for object in workload_objects(&install.mesh, workload, &plugin).map_err(invalid)? {
+            let is_new = |known: &Object| {
+                (known.kind(), known.namespace(), known.name())
+                    != (object.kind(), object.namespace(), object.name())
+            };
+            if prepared.objects.iter().all(is_new) {
+                prepared.objects.push(object);
+            }
+        }
+        let numbers: Vec<String> = workload
+            .ports
+            .iter()
+            .map(|port| port.number.to_string())
+            .collect();
+        let word = if numbers.len() == 1 { "port" } else { "ports" };
+        prepared.workloads.push(format!(
+            "{}: {word} {}",
+            workload.label(),
+            numbers.join(", ")
+        ));
+        let left_out = facts
+            .left_out
+            .iter()
+            .map(|reason| format!("{}: {reason}: left out", workload.label()));
+        prepared.notes.extend(left_out);
+        if facts.probes_go_through && limits.allow_all {
+            prepared.notes.push(format!(
+                "{}: the kubelet probes the program itself (sidecar.istio.io/rewriteAppHTTPProbers: \"false\"), so intercepts of everybody's requests are refused there",
+                workload.label()
+            ));
+        }
+    }
+    prepared.notes.extend(
+        chosen
+            .skipped
+            .iter()
+            .map(|reason| format!("skipped: {reason}")),
+    );
+    Ok(prepared)
+}
+
+/// Workloads, all over the cluster, that must be prepared again, as the commands that do it: those with another filter, whose next pods would run without it, and all of them where
+/// the number of relays changed, which the gates name.
+pub async fn stale(
+    cluster: &Cluster,
+    sha256: Option<&str>,
+    relays_changed: bool,
+) -> Result<Vec<String>> {
+    let plugins = match cluster.list(&kind::WASM_PLUGIN, None, Some(OURS)).await {
+        Err(error) if error.is_forbidden() => return Ok(Vec::new()),
+        plugins => plugins?,
+    };
+    let has_another = |plugin: &Value| {
+        sha256.is_some_and(|sha256| plugin.pointer("/spec/sha256") != Some(&Value::from(sha256)))
+    };
+    let is_stale = |plugin: &&Value| relays_changed || has_another(plugin);
+    Ok(plugins.iter().filter(is_stale).map(command).collect())
+}
+
+/// The command that prepares the workload of a WasmPlugin again.
+fn command(plugin: &Value) -> String {
+    let metadata = &plugin["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let workload = text(&metadata["annotations"][names::WORKLOAD]);
+    format!(
+        "injector install -n {} --workload {}",
+        quote(&text(&metadata["namespace"])),
+        quote(&workload)
+    )
+}
+
+fn invalid(error: InvalidFacts) -> Failure {
+    let hint = match &error {
+        InvalidFacts::RootNamespace(_) | InvalidFacts::RelayNamespace(_) => {
+            "choose another namespace: -n NAME; or say which one is the mesh's root: --root-namespace NAME"
+        }
+        _ => "injector install --help",
+    };
+    Failure::failed(error, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn installed() -> Installed {
+        Installed {
+            replicas: 3,
+            image: "r/injector:old".to_owned(),
+            image_pull_secret: Some("pull".to_owned()),
+            version: "0.0.9".to_owned(),
+            revision: Some("canary".to_owned()),
+        }
+    }
+
+    fn said() -> Said {
+        Said {
+            namespace: "injector-system".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            ..Said::default()
+        }
+    }
+
+    #[test]
+    fn what_was_said_once_need_not_be_said_again() {
+        let install = said()
+            .install(Some(&installed()), "istio-system".to_owned())
+            .unwrap();
+        assert_eq!(install.mesh.relay_replicas, 3);
+        assert_eq!(install.image, "r/injector:old");
+        assert_eq!(
+            install.version, "0.0.9",
+            "the image stays, so the version does"
+        );
+        assert_eq!(install.image_pull_secret.as_deref(), Some("pull"));
+        assert_eq!(install.revision.as_deref(), Some("canary"));
+    }
+
+    #[test]
+    fn what_is_said_now_counts() {
+        let said = Said {
+            image: Some("r/injector:new".to_owned()),
+            replicas: Some(1),
+            ..said()
+        };
+        let install = said
+            .install(Some(&installed()), "istio-system".to_owned())
+            .unwrap();
+        assert_eq!(
+            (install.mesh.relay_replicas, install.image.as_str()),
+            (1, "r/injector:new")
+        );
+        assert_eq!(install.version, env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn a_first_installation_must_say_which_image() {
+        let error = said().install(None, "istio-system".to_owned()).unwrap_err();
+        assert!(
+            error.to_string().contains("--relay-image: expected"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_intercept_is_live_until_its_lease_ends() {
+        let plugin = json!({"spec": {"pluginConfig": {"intercepts": {
+            "bob": {"port": 8080, "expires": 101}, "alice": {"port": 9090, "expires": 100},
+        }}}});
+        assert_eq!(live(&plugin, 100), [("bob".to_owned(), 8080)]);
+        assert_eq!(live(&json!({}), 100), []);
+    }
+}

@@ -1,0 +1,293 @@
+//! Which workloads an operator means, and what is known about each.
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, ClusterError, kind};
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+use crate::manifest::istio::Kind;
+use crate::prepare::{Around, Facts, Unpreparable, facts};
+
+/// Which workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// These: a name, or a kind and a name as in `deploy/orders`.
+    Named(&'a [String]),
+    /// Those with these labels, as in kubectl's `--selector`.
+    Labelled(&'a str),
+    /// All of the namespace that can be prepared.
+    All,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// The workloads that can be prepared.
+    pub facts: Vec<Facts>,
+    /// Those that cannot, where all were asked for: each with its reason.
+    pub skipped: Vec<String>,
+}
+
+/// A namespace as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    workloads: Vec<(Kind, Value)>,
+    namespace: Value,
+    services: Vec<Value>,
+    pods: Vec<Value>,
+    sidecars: Vec<Value>,
+}
+
+impl Listed {
+    /// Asks the API server, all questions at once.
+    pub async fn read(
+        cluster: &Cluster,
+        namespace: &str,
+        labels: Option<&str>,
+    ) -> Result<Self, ClusterError> {
+        let within = Some(namespace);
+        let (deployments, stateful_sets, daemon_sets, services, pods, sidecars, own) = tokio::try_join!(
+            cluster.list(&kind::DEPLOYMENT, within, labels),
+            cluster.list(&kind::STATEFUL_SET, within, labels),
+            cluster.list(&kind::DAEMON_SET, within, labels),
+            cluster.list(&kind::SERVICE, within, None),
+            cluster.list(&kind::POD, within, None),
+            cluster.list(&kind::SIDECAR, within, None),
+            cluster.get(&kind::NAMESPACE, None, namespace),
+        )?;
+        let of = |kind, objects: Vec<Value>| objects.into_iter().map(move |object| (kind, object));
+        Ok(Self {
+            workloads: of(Kind::Deployment, deployments)
+                .chain(of(Kind::StatefulSet, stateful_sets))
+                .chain(of(Kind::DaemonSet, daemon_sets))
+                .collect(),
+            namespace: own.unwrap_or_default(),
+            services,
+            pods,
+            sidecars,
+        })
+    }
+
+    /// The workloads that are meant; `ports` as the operator names them.
+    pub fn choose(&self, wanted: Wanted<'_>, ports: &[String]) -> Result<Chosen> {
+        let mut chosen = Chosen::default();
+        match wanted {
+            Wanted::Named(names) => {
+                for name in names {
+                    let (kind, object) = self.named(name)?;
+                    chosen
+                        .facts
+                        .push(self.facts(kind, object, ports).map_err(refused)?);
+                }
+            }
+            Wanted::Labelled(labels) => {
+                for (kind, object) in &self.workloads {
+                    chosen
+                        .facts
+                        .push(self.facts(*kind, object, ports).map_err(refused)?);
+                }
+                if chosen.facts.is_empty() {
+                    return Err(self.none(&format!("no workload with the labels {labels}")));
+                }
+            }
+            Wanted::All => {
+                for (kind, object) in &self.workloads {
+                    match self.facts(*kind, object, ports) {
+                        Ok(facts) => chosen.facts.push(facts),
+                        Err(reason) => chosen.skipped.push(reason.to_string()),
+                    }
+                }
+                if chosen.facts.is_empty() {
+                    let reasons: Vec<String> = chosen
+                        .skipped
+                        .iter()
+                        .map(|reason| format!("\n  {reason}"))
+                        .collect();
+                    return Err(
+                        self.none(&format!("no workload can be prepared{}", reasons.concat()))
+                    );
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn facts(&self, kind: Kind, object: &Value, ports: &[String]) -> Result<Facts, Unpreparable> {
+        let around = Around {
+            namespace: &self.namespace,
+            services: &self.services,
+            pods: &self.pods,
+            sidecars: &self.sidecars,
+        };
+        facts(kind, object, around, ports)
+    }
+
+    fn named(&self, wanted: &str) -> Result<(Kind, &Value)> {
+        let (kind, name) = kind_and_name(wanted)?;
+        let found: Vec<&(Kind, Value)> = self
+            .workloads
+            .iter()
+            .filter(|(own, object)| name_of(object) == name && kind.is_none_or(|kind| kind == *own))
+            .collect();
+        match found.as_slice() {
+            [(kind, object)] => Ok((*kind, object)),
+            [] => Err(self.none(&format!("no workload `{wanted}`"))),
+            [(first, _), ..] => Err(Failure::usage(
+                format!("--workload {wanted}: there are several kinds of that name"),
+                format!("say which one: --workload {}/{name}", first.lower_case()),
+            )),
+        }
+    }
+
+    fn none(&self, what: &str) -> Failure {
+        let namespace = name_of(&self.namespace);
+        let names: Vec<String> = self
+            .workloads
+            .iter()
+            .map(|(kind, object)| format!("{}/{}", kind.lower_case(), name_of(object)))
+            .collect();
+        let there = match names.as_slice() {
+            [] => "nothing".to_owned(),
+            names => names.join(", "),
+        };
+        Failure::failed(
+            format!("namespace {namespace}: {what}"),
+            format!(
+                "there is {there}; another namespace: -n NAME; kubectl get deployments,statefulsets,daemonsets -n {}",
+                quote(namespace)
+            ),
+        )
+    }
+}
+
+/// `orders`, or `deploy/orders`, with kubectl's short names.
+pub fn kind_and_name(wanted: &str) -> Result<(Option<Kind>, &str)> {
+    let Some((kind, name)) = wanted.split_once('/') else {
+        return Ok((None, wanted));
+    };
+    let kind = match kind.to_ascii_lowercase().as_str() {
+        "deploy" | "deployment" | "deployments" => Kind::Deployment,
+        "sts" | "statefulset" | "statefulsets" => Kind::StatefulSet,
+        "ds" | "daemonset" | "daemonsets" => Kind::DaemonSet,
+        _ => {
+            return Err(Failure::usage(
+                format!("--workload {wanted}: expected a name, or deploy/, sts/ or ds/ before it"),
+                format!("--workload deploy/{name}"),
+            ));
+        }
+    };
+    Ok((Some(kind), name))
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+fn refused(reason: Unpreparable) -> Failure {
+    let hint = reason.hint();
+    Failure::failed(reason, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn workload(name: &str) -> Value {
+        json!({
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": []}},
+            },
+        })
+    }
+
+    fn listed() -> Listed {
+        let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80}]}});
+        Listed {
+            workloads: vec![
+                (Kind::Deployment, workload("orders")),
+                (Kind::StatefulSet, workload("orders")),
+                (Kind::Deployment, workload("worker")),
+            ],
+            namespace: json!({"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}}),
+            services: vec![service("orders")],
+            ..Listed::default()
+        }
+    }
+
+    fn names(chosen: &Chosen) -> Vec<String> {
+        chosen
+            .facts
+            .iter()
+            .map(|facts| facts.workload.label())
+            .collect()
+    }
+
+    #[test]
+    fn a_workload_is_named_with_or_without_its_kind() {
+        let listed = listed();
+        let chosen = listed
+            .choose(Wanted::Named(&["sts/orders".to_owned()]), &[])
+            .unwrap();
+        assert_eq!(names(&chosen), ["StatefulSet/orders"]);
+        let error = listed
+            .choose(Wanted::Named(&["orders".to_owned()]), &[])
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("--workload deployment/orders"),
+            "{error}"
+        );
+        let error = listed
+            .choose(Wanted::Named(&["job/orders".to_owned()]), &[])
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("expected a name, or deploy/"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_workload_that_is_not_there_is_refused_with_those_that_are() {
+        let error = listed()
+            .choose(Wanted::Named(&["ordres".to_owned()]), &[])
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("namespace shop: no workload `ordres`"),
+            "{text}"
+        );
+        assert!(
+            text.contains("deployment/orders, statefulset/orders, deployment/worker"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn of_all_those_that_cannot_be_prepared_are_skipped_with_their_reason() {
+        let mut listed = listed();
+        let chosen = listed.choose(Wanted::All, &[]).unwrap();
+        assert_eq!(names(&chosen), ["Deployment/orders", "StatefulSet/orders"]);
+        assert_eq!(
+            chosen.skipped,
+            ["Deployment/worker: no port that can be intercepted: no Service leads to it"]
+        );
+        listed.services.clear();
+        let error = listed.choose(Wanted::All, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("no workload can be prepared\n  Deployment/orders: no port"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_label_selects_must_all_be_preparable() {
+        let error = listed()
+            .choose(Wanted::Labelled("a=b"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("Deployment/worker: no port"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! What an operator's commands say before they ask a cluster anything.
+
+use std::path::Path;
+use std::process::Command;
+
+/// A command in an empty directory, with a kubeconfig whose API server is away.
+fn told(dir: &Path, words: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_injector"))
+        .args(words.split_whitespace())
+        .current_dir(dir)
+        .env_remove("INJECTOR_ENVOY")
+        .env("KUBECONFIG", "kubeconfig")
+        .output()
+        .unwrap();
+    format!(
+        "$ injector {words}\n{}{}exit {}\n\n",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap()
+    )
+}
+
+fn place() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = r#"{apiVersion: v1, kind: Config, current-context: c, users: [], clusters: [{name: k, cluster: {server: "http://127.0.0.1:1"}}], contexts: [{name: c, context: {cluster: k}}]}"#;
+    std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
+    std::fs::write(dir.path().join("text"), "hello").unwrap();
+    dir
+}
+
+fn all(lines: &[&str]) -> String {
+    let dir = place();
+    lines.iter().map(|words| told(dir.path(), words)).collect()
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_refused_in_words() {
+    insta::assert_snapshot!(all(&[
+        "--envoy x --context y list",
+        "install --envoy x -n shop --workload orders",
+        "install --envoy x --all",
+        "install --envoy x --dry-run",
+        "install --app 127.0.0.1:1",
+        "install --workload orders --all",
+        "install --port http",
+        "install --module-url oci://x",
+        "uninstall --envoy x --all",
+        "doctor --envoy x",
+    ]));
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_in_words() {
+    insta::assert_snapshot!(all(&[
+        "install --kubeconfig nowhere",
+        "install --context other",
+        "install --relay-image x --max-lease 1s",
+        "install --workload orders --module text",
+        "render istio",
+        "module-server --file nowhere",
+        "module-server --file text",
+    ]));
+}
+
+#[test]
+fn an_api_server_that_is_away_fails_every_command() {
+    let dir = place();
+    for words in [
+        "install --relay-image x",
+        "uninstall",
+        "doctor",
+        "render istio --workload orders --relay-image x",
+    ] {
+        let told = told(dir.path(), words);
+        assert!(
+            told.contains("http://127.0.0.1:1: ") && told.ends_with("exit 1\n\n"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_cluster_part_is_rendered_without_a_cluster() {
+    insta::assert_snapshot!(all(&[
+        "render istio --relay-image registry.example.com/injector:0.1.0 --replicas 1 -o name"
+    ]));
+}

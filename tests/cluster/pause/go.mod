@@ -1,0 +1,3 @@
+module injector.test/pause
+
+go 1.26

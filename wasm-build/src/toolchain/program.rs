@@ -1,0 +1,33 @@
+//! Runs the inner cargo once more: `injector` as a static program, which is what an image without anything else in it needs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::cargo::clean_command;
+
+/// The package and its program.
+const PACKAGE: &str = "injector";
+
+/// Builds the program for this machine and returns where it is.
+pub fn build_static(checkout: &Path, commit: &str) -> anyhow::Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target_dir = checkout.join("target/static");
+    let status = clean_command(Path::new("cargo"))
+        .current_dir(checkout)
+        .args(["build", "--locked", "--release", "--package", PACKAGE])
+        // With a target named, build scripts and macros stay what they are: they cannot be static.
+        .args(["--target", &target, "--target-dir"])
+        .arg(&target_dir)
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            "-Ctarget-feature=+crt-static\x1f-Cstrip=symbols",
+        )
+        .env("INJECTOR_COMMIT", commit)
+        .status()
+        .context("run cargo")?;
+    if !status.success() {
+        bail!("cargo build of a static {PACKAGE}: {status}");
+    }
+    Ok(target_dir.join(target).join("release").join(PACKAGE))
+}
