@@ -69,12 +69,25 @@ pub async fn apply(cluster: &Cluster, objects: &[Object], take_over: bool) -> Re
 }
 
 fn done(before: Option<&Value>, after: &Value) -> Done {
-    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     match before {
         None => Done::Created,
-        Some(before) if version(before) == version(after) => Done::Unchanged,
+        Some(before) if wanted(before) == wanted(after) => Done::Unchanged,
         Some(_) => Done::Changed,
     }
+}
+
+/// An object without what the cluster itself keeps of it: a controller may write its status at any moment, and the version with it.
+fn wanted(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        for kept in ["resourceVersion", "generation", "managedFields"] {
+            metadata.remove(kept);
+        }
+    }
+    object
 }
 
 /// Removes objects of ours, of these kinds and in this namespace, that are not among `objects`: relays that are no longer wanted, for instance.
@@ -127,4 +140,23 @@ fn refused(error: ClusterError) -> Failure {
             quote("--force-conflicts")
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_that_a_controller_writes_is_no_change_and_a_spec_is() {
+        let before = json!({"metadata": {"name": "a", "resourceVersion": "1"}, "spec": {"x": 1}});
+        let mut after = before.clone();
+        after["metadata"]["resourceVersion"] = json!("2");
+        after["status"] = json!({"observedGeneration": 1});
+        assert!(matches!(done(Some(&before), &after), Done::Unchanged));
+        after["spec"]["x"] = json!(2);
+        assert!(matches!(done(Some(&before), &after), Done::Changed));
+        assert!(matches!(done(None, &after), Done::Created));
+    }
 }
