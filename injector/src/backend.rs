@@ -18,6 +18,11 @@ use crate::mesh::{self, Mesh};
 use crate::session::presence::{self, Presence};
 use crate::session::relay::RelayEnd;
 
+/// How long a change takes to reach an Envoy that watches files, generously.
+const USUAL_ENVOY: Duration = Duration::from_millis(200);
+/// The same from the API server through istiod to a sidecar: 0.3 to 0.5 s, measured.
+const USUAL_MESH: Duration = Duration::from_millis(1_500);
+
 /// The place where intercepts are kept.
 #[derive(Debug)]
 pub enum Backend {
@@ -206,7 +211,7 @@ impl Backend {
         }
     }
 
-    /// Removes an intercept if it still is the one that was found.
+    /// Removes the entry of an intercept if it still is the one that was found. Its cluster goes after [`Backend::wait_gone`], by [`Backend::clear`].
     pub async fn remove(&self, found: &Found) -> Result<bool> {
         match self {
             Self::Envoy(dir) => {
@@ -217,11 +222,20 @@ impl Backend {
         }
     }
 
-    /// Waits until requests are no longer decided by an intercept of this name.
+    /// Waits until requests are no longer decided by an intercept of this name; where that cannot be seen, for as long as it usually takes.
     pub async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
+        let (live, usual) = match self {
+            Self::Envoy(dir) => (dir.wait_gone(&found.name, timeout).await, USUAL_ENVOY),
+            Self::Mesh(mesh) => (mesh.wait_gone(found, timeout).await, USUAL_MESH),
+        };
+        settled(live, usual).await
+    }
+
+    /// Removes the cluster of an intercept whose entry is gone.
+    pub async fn clear(&self, found: &Found) -> Result<()> {
         match self {
-            Self::Envoy(dir) => dir.wait_gone(&found.name, timeout).await,
-            Self::Mesh(mesh) => mesh.wait_gone(found, timeout).await,
+            Self::Envoy(dir) => clear(dir),
+            Self::Mesh(mesh) => mesh.clear(found).await,
         }
     }
 
@@ -383,7 +397,7 @@ impl Target<'_> {
         }
     }
 
-    /// Removes an intercept if the entry still is that tunnel's.
+    /// Removes the entry of an intercept if it still is that tunnel's. Its cluster goes after [`Target::wait_gone`], by [`Target::clear`].
     pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
         match self {
             Self::Envoy(dir) => remove(dir, name, address),
@@ -424,11 +438,23 @@ impl Target<'_> {
         }
     }
 
-    /// Waits until requests are no longer decided by an entry of this name.
+    /// Waits until requests are no longer decided by an entry of this name; where that cannot be seen, for as long as it usually takes.
     pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
+        let (live, usual) = match self {
+            Self::Envoy(dir) => (dir.wait_gone(name, timeout).await, USUAL_ENVOY),
+            Self::Mesh(target) => {
+                let live = target.wait(name, None, None, timeout, &|_| {}).await;
+                (live, USUAL_MESH)
+            }
+        };
+        settled(live, usual).await
+    }
+
+    /// Removes the cluster of an intercept whose entry is gone.
+    pub async fn clear(&self, name: &str) -> Result<()> {
         match self {
-            Self::Envoy(dir) => dir.wait_gone(name, timeout).await,
-            Self::Mesh(target) => target.wait(name, None, None, timeout, &|_| {}).await,
+            Self::Envoy(dir) => clear(dir),
+            Self::Mesh(target) => target.clear(name).await,
         }
     }
 
@@ -477,6 +503,20 @@ fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
             quote(&workload.name)
         ),
     ))
+}
+
+async fn settled(live: Live, usual: Duration) -> Live {
+    if let Live::NotVerified { .. } = live {
+        tokio::time::sleep(usual).await;
+    }
+    live
+}
+
+fn clear(dir: &Dir) -> Result<()> {
+    match dir.clear_clusters() {
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {

@@ -215,8 +215,8 @@ impl Dir {
         Ok(locked.write_filter(&locked.workload()?, &state)?)
     }
 
-    /// Removes an intercept and returns it, if it is there and, where an address is given, still is that of this tunnel. The entry goes first, then its cluster:
-    /// a request that was already decided finds the cluster or, a moment later, the in-cluster version.
+    /// Removes an intercept and returns it, if it is there and, where an address is given, still is that of this tunnel. Its cluster stays until
+    /// [`Dir::clear_clusters`]: Envoy answers 503 if a cluster goes while a request that was already decided is between its two attempts.
     pub fn remove(
         &self,
         name: &str,
@@ -229,6 +229,12 @@ impl Dir {
         Ok(removed.pop().map(|(_, intercept)| intercept))
     }
 
+    /// Removes the clusters of intercepts that are gone.
+    pub fn clear_clusters(&self) -> Result<(), EnvoyDirError> {
+        let locked = Locked::new(&self.path)?;
+        locked.write_clusters(&locked.workload()?, &locked.state()?)
+    }
+
     /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names. `now` in seconds since the epoch.
     pub fn sweep(&self, now: u64) -> Result<Vec<String>, EnvoyDirError> {
         let is_over = |intercept: &Intercept| intercept.expires.saturating_add(SWEEP_AFTER) <= now;
@@ -237,6 +243,7 @@ impl Dir {
             return Ok(Vec::new());
         }
         let removed = self.remove_where(|_, intercept| is_over(intercept))?;
+        self.clear_clusters()?;
         Ok(removed.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -272,9 +279,7 @@ impl Dir {
             .extract_if(.., |name, intercept| goes(name, intercept))
             .collect();
         if !removed.is_empty() {
-            let workload = locked.workload()?;
-            locked.write_filter(&workload, &state)?;
-            locked.write_clusters(&workload, &state)?;
+            locked.write_filter(&locked.workload()?, &state)?;
         }
         Ok(removed)
     }

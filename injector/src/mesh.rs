@@ -151,15 +151,13 @@ impl Mesh {
         ask_relays(&relays, &addresses).await
     }
 
-    /// Removes an intercept if it still is the one that was found.
+    /// Removes an intercept's entry if it still is the one that was found.
     pub async fn remove(&self, found: &Found) -> Result<bool> {
         let (Some(namespace), Some(kind)) = (&found.namespace, found.kind) else {
             return Ok(false);
         };
         let store = self.store(namespace, kind, &found.workload);
-        let removed = store
-            .remove(&found.name, Some(&found.intercept.address))
-            .await?;
+        let removed = store.remove(&found.name, &found.intercept.address).await?;
         if let Some(intercept) = &removed {
             let workload = (kind, found.workload.as_str());
             store
@@ -167,6 +165,15 @@ impl Mesh {
                 .await;
         }
         Ok(removed.is_some())
+    }
+
+    /// Removes the cluster of an intercept whose entry is gone.
+    pub async fn clear(&self, found: &Found) -> Result<()> {
+        let (Some(namespace), Some(kind)) = (&found.namespace, found.kind) else {
+            return Ok(());
+        };
+        let store = self.store(namespace, kind, &found.workload);
+        store.clear_cluster(&found.name).await
     }
 
     /// Waits until no replica has an intercept of this name any more, where the caller may look.

@@ -102,7 +102,7 @@ impl ClusterError {
                     "wait until the namespace is gone, then again: kubectl get namespaces"
                         .to_owned()
                 }
-                403 => "kubectl auth whoami, and kubectl auth can-i --list".to_owned(),
+                403 => "kubectl auth can-i --list tells what you may; an administrator binds the role: kubectl create rolebinding … --clusterrole=injector-developer --user=YOU, in that namespace and (as --role) beside the relays".to_owned(),
                 _ => "injector doctor".to_owned(),
             },
             Self::Unreachable { .. } => "kubectl cluster-info".to_owned(),

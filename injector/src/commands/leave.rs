@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use intercept_core::Intercept;
 use serde::Serialize;
 
@@ -31,8 +33,10 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
             removed.push(found);
         }
     }
+    let waits = removed.iter();
+    join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
     for found in &removed {
-        backend.wait_gone(found, GONE_TIMEOUT).await;
+        backend.clear(found).await?;
     }
     if removed.is_empty() && !global.quiet {
         eprintln!("no intercept of {me} is here");

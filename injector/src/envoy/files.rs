@@ -67,7 +67,11 @@ impl<'d> Locked<'d> {
     }
 
     pub fn write_clusters(&self, workload: &Workload, state: &State) -> Result<(), EnvoyDirError> {
-        let file = envoy::clusters_file(workload, &state.document, state.version + 1);
+        // It is written at other times than the filter's, too; the first time there is none.
+        let before = read(&self.dir.join(CLUSTERS)).ok();
+        let before = before.and_then(|file| envoy::version_in(&file));
+        let version = state.version.max(before.unwrap_or_default()) + 1;
+        let file = envoy::clusters_file(workload, &state.document, version);
         self.write(CLUSTERS, &serde_json::to_vec(&file))
     }
 

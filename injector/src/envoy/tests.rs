@@ -84,6 +84,9 @@ fn an_intercept_comes_with_its_cluster_and_goes_with_it() {
     assert_eq!(clusters(&dir), ["intercept|alice", "intercept|bob"]);
     assert_eq!(dir.remove("bob", None).unwrap(), Some(intercept("bob")));
     assert_eq!(entries(&dir), ["alice"]);
+    // Requests that were decided before still need it.
+    assert_eq!(clusters(&dir), ["intercept|alice", "intercept|bob"]);
+    dir.clear_clusters().unwrap();
     assert_eq!(clusters(&dir), ["intercept|alice"]);
     assert_eq!(dir.remove("bob", None).unwrap(), None);
 }

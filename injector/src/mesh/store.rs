@@ -154,7 +154,8 @@ impl Store {
         if entry.is_none() {
             return Ok(());
         }
-        self.remove(name, Some(&intercept.address)).await?;
+        self.remove(name, &intercept.address).await?;
+        self.clear_cluster(name).await?;
         Err(Failure::failed(
             format!("{name}: the entry has fields that somebody else wrote; it is removed"),
             "start it again",
@@ -199,12 +200,11 @@ impl Store {
         }
     }
 
-    /// Removes an entry, with an address only if it still is that tunnel's; then its cluster, unless the name was taken anew meanwhile.
-    pub async fn remove(&self, name: &str, address: Option<&str>) -> Result<Option<Intercept>> {
-        let is_meant = |entry: &Value| address.is_none_or(|address| entry["address"] == address);
-        let removed = self.remove_entry(name, &is_meant).await?;
-        self.clear_cluster(name).await?;
-        Ok(removed)
+    /// Removes an entry if it still is that tunnel's. Its cluster stays until [`Store::clear_cluster`]: an Envoy that loses a cluster answers 503 to a request
+    /// that was already decided and is between its two attempts.
+    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+        self.remove_entry(name, &|entry| entry["address"] == address)
+            .await
     }
 
     async fn remove_entry(

@@ -256,15 +256,20 @@ impl Target {
         self.store.renew(name, address, expires).await
     }
 
-    /// Removes an intercept if the entry still is that tunnel's, then its cluster.
+    /// Removes an intercept's entry if it still is that tunnel's.
     pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
-        let removed = self.store.remove(name, Some(address)).await?;
+        let removed = self.store.remove(name, address).await?;
         if let Some(intercept) = &removed {
             self.store
                 .tell(self.regarding(), Happened::Removed, name, intercept)
                 .await;
         }
         Ok(removed)
+    }
+
+    /// Removes the cluster of an intercept whose entry is gone.
+    pub async fn clear(&self, name: &str) -> Result<()> {
+        self.store.clear_cluster(name).await
     }
 
     /// Who removed the intercept of this name, where the caller may read Events and the remover could write one.

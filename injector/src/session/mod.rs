@@ -44,6 +44,9 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long somebody who wants out at once waits for the API server.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Between two attempts to remove an entry that nobody takes away.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
@@ -70,11 +73,13 @@ pub async fn run(
             Err(failure) => End::Failed(failure),
         },
     };
-    tokio::select! {
-        // Whoever asks twice wants out at once. The entry goes first of all, so only what waits is cut short.
-        code = session.finish(end) => code,
-        signal = signals.next() => Ok(killed_by(signal)),
-    }
+    let signal = tokio::select! {
+        code = session.finish(end) => return code,
+        signal = signals.next() => signal,
+    };
+    // Whoever asks twice wants out at once. The entry goes first of all, so what waits is cut short, and no more.
+    let _ = timeout(CLEAR_TIMEOUT, session.target.clear(&session.plan.name)).await;
+    Ok(killed_by(signal))
 }
 
 /// Why an intercept ends.
@@ -339,7 +344,8 @@ impl<'a> Session<'a> {
         )
     }
 
-    /// Undoes everything: the entry first, so that no request is decided any more, then its cluster, then the tunnel, when what runs on it has ended.
+    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
+    /// that found the tunnel closed still needs on its way to the app.
     async fn finish(&mut self, end: End) -> Result<u8> {
         let undone = self.undo().await;
         let code = match (end, &mut self.child) {
@@ -357,17 +363,24 @@ impl<'a> Session<'a> {
             (End::Signal(_), None) => Ok(0),
         };
         self.tunnel.close().await;
+        let cleared = match undone {
+            Ok(()) => {
+                self.patiently(async || self.target.clear(&self.plan.name).await)
+                    .await
+            }
+            Err(failure) => Err(failure),
+        };
         let code = code?;
-        undone?;
+        cleared?;
         Ok(code)
     }
 
     /// As often as it takes, for a while; after that, the lease ends the intercept.
-    async fn remove(&self) -> Result<Option<Intercept>> {
+    async fn patiently<T>(&self, change: impl AsyncFn() -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + self.target.undo_patience();
         let mut is_told = false;
         loop {
-            match self.target.remove(&self.plan.name, &self.address).await {
+            match change().await {
                 Err(failure) if Instant::now() < deadline => {
                     if !std::mem::replace(&mut is_told, true) {
                         self.report.warn(&format!(
@@ -384,7 +397,8 @@ impl<'a> Session<'a> {
     }
 
     async fn undo(&mut self) -> Result<()> {
-        let removed = self.remove().await?;
+        let remove = async || self.target.remove(&self.plan.name, &self.address).await;
+        let removed = self.patiently(remove).await?;
         if removed.is_some() {
             self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
             self.report.detail(&format!("{} removed", self.plan.name));
