@@ -1,5 +1,5 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test test-istio lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test images test-istio lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
@@ -28,6 +28,12 @@ sandbox: build
 test: build
 	@scripts/install-tools test
 	cargo test --locked --no-fail-fast
+
+# What the cluster's pods run: the relay as it is shipped, and the tests' stand-in for apps and callers. Both are linked statically: their images hold nothing else.
+images: build
+	target/release/wasm-build image --relay
+	CARGO_ENCODED_RUSTFLAGS=$$(printf '%s\037%s' -Ctarget-feature=+crt-static -Cstrip=symbols) \
+	cargo build --release --locked -p e2e --bin standin --target "$$(uname -m)-unknown-linux-gnu" --target-dir target/static
 
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C.
 test-istio: build

@@ -9,10 +9,9 @@ use harness::intercept::Intercept;
 use harness::load::{self, Load, Outcome};
 use harness::mesh::{Mesh, Plan};
 use harness::ports::Port;
+use harness::raw;
 use harness::wait;
 use injector::manifest::facts::Protocol;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Each of these runs on each Envoy.
 macro_rules! on_each_envoy {
@@ -178,31 +177,9 @@ async fn interrupted(mesh: &Mesh, server: &App, ask: Ask, end: impl AsyncFnOnce(
     load.stop().await
 }
 
-/// Holds the counts of both sides against what the client was told.
+/// Both sides answered, and their counts agree with what the client was told.
 fn assert_exact(outcome: &Outcome, app: &App, server: &App, is_safe: bool) {
-    let (at_app, at_server) = (app.executed(), server.executed());
-    let count = |counts: &std::collections::BTreeMap<String, usize>, id: usize| {
-        counts.get(&id.to_string()).copied().unwrap_or_default()
-    };
-    for (id, by) in &outcome.answers {
-        let (app, server) = (count(&at_app, *id), count(&at_server, *id));
-        match by.as_str() {
-            "server" => assert_eq!((app, server), (0, 1), "{id} was answered by the server"),
-            "app" if is_safe => assert!(
-                app == 1 && server <= 1,
-                "{id} was answered by the app: {app}, {server}"
-            ),
-            "app" => assert_eq!((app, server), (1, 0), "{id} was answered by the app"),
-            other => panic!("{id} was answered by {other}"),
-        }
-    }
-    for (id, error) in &outcome.errors {
-        let (app, server) = (count(&at_app, *id), count(&at_server, *id));
-        assert!(
-            app == 0 && server <= 1,
-            "{id} ran {app} times at the app and {server} at the server: {error}"
-        );
-    }
+    outcome.assert_exact(&app.executed(), &server.executed(), is_safe);
     assert!(
         outcome.answered_by("server") > 20 && outcome.answered_by("app") > 20,
         "{:?}",
@@ -411,35 +388,19 @@ async fn grpc_falls_back_and_a_lost_call_is_not_repeatable(version: &str) {
     assert_eq!(app.total() - before, 3, "each ran once");
 }
 
-/// Sends the head, the body only once told to go on, and returns what came then.
-async fn expect_100(mesh: &Mesh) -> String {
-    let head = "POST / HTTP/1.1\r\nhost: orders\r\ncoder: Bob\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
-    let mut stream = TcpStream::connect(mesh.addr()).await.expect("a listener");
-    stream.write_all(head.as_bytes()).await.expect("open");
-    let mut interim = [0; 25];
-    let reading = stream.read_exact(&mut interim);
-    let read = tokio::time::timeout(wait::DEADLINE, reading).await;
-    read.expect("told in time").expect("open");
-    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").await.expect("open");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("text");
-    answer
-}
-
 async fn a_client_that_waits_for_100_continue_falls_back(version: &str) {
     let (app, server, mesh) = stage(version).await;
     let mut bob = intercept(&mesh, &server).await;
-    let answer = expect_100(&mesh).await;
+    let answer = raw::expect_100(mesh.addr(), "coder: Bob").await;
     assert!(answer.contains("answered-by: server"), "{answer}");
     server.kill();
-    let answer = expect_100(&mesh).await;
+    let answer = raw::expect_100(mesh.addr(), "coder: Bob").await;
     assert!(
         answer.contains("answered-by: app"),
         "nothing listens: {answer}"
     );
     bob.process.kill();
-    let answer = expect_100(&mesh).await;
+    let answer = raw::expect_100(mesh.addr(), "coder: Bob").await;
     assert!(answer.contains("answered-by: app"), "no tunnel: {answer}");
     assert_eq!(app.total(), 2);
 }

@@ -4,55 +4,10 @@ use std::process::Command;
 
 use harness::app::App;
 use harness::client::Client;
+use harness::examples::EXAMPLES;
 use harness::sandbox::{Sandbox, is_running};
 use harness::wait;
 use rustix::process::Signal;
-
-/// A line to type, a path, and a header unless it is the automatic one.
-type Example = (
-    &'static str,
-    &'static str,
-    Option<(&'static str, &'static str)>,
-);
-
-/// The examples of the reference, and a request that each of them takes once its automatic header is known.
-const EXAMPLES: [Example; 7] = [
-    (
-        "injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b",
-        "/",
-        Some(("personal-intercept", "126a72c7-be8b-4329-af64-768e207a184b")),
-    ),
-    (
-        "injector intercept orders --port 3000 --http-path-prefix=/api --http-header=Coder=Bob",
-        "/api",
-        Some(("coder", "Bob")),
-    ),
-    (
-        "injector intercept orders --port 3000 --http-path-equal=/api/version --http-header=auto",
-        "/api/version",
-        None,
-    ),
-    (
-        "injector intercept orders --port 3000 --http-path-equal=/api/version",
-        "/api/version",
-        None,
-    ),
-    (
-        "injector intercept orders --port 3000 --http-path-regex='/(staging-)?api/.*'",
-        "/staging-api/x",
-        None,
-    ),
-    (
-        "injector intercept orders --port 3000 --http-path-regex='(staging-)?api/.*'",
-        "/api/x",
-        None,
-    ),
-    (
-        "injector intercept orders --port 3000 --http-header=all",
-        "/",
-        Some(("any", "thing")),
-    ),
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_works_in_the_sandbox_and_leaves_it_as_it_was() {
@@ -63,17 +18,10 @@ async fn every_example_works_in_the_sandbox_and_leaves_it_as_it_was() {
         let developer = sandbox.developer(&format!("bob-{number}"));
         let line = line.replace("--port 3000", &format!("--port {}", server.port()));
         let intercept = developer.start(developer.shell(&line)).await;
-        // A header of one's own is told in the line to try.
-        let curl = intercept.curl();
-        let id = curl
-            .split("x-intercept-id: ")
-            .nth(1)
-            .map(|rest| rest[..36].to_owned());
+        let (curl, id) = (intercept.curl(), intercept.automatic_id());
         let header = header.unwrap_or_else(|| {
-            (
-                "x-intercept-id",
-                id.as_deref().expect("an automatic header"),
-            )
+            let id = id.as_deref().expect("an automatic header");
+            ("x-intercept-id", id)
         });
         assert_eq!(client.get(path, &[header]).await.by(), "server", "{line}");
         let output = Command::new("sh")

@@ -4,6 +4,8 @@
 //! strictest reading of "never twice". What it then does is told by the header [`TEST_DO`], so that paths and bodies stay free for what a test is about.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,6 +46,7 @@ pub struct App {
 struct State {
     name: String,
     executed: Mutex<BTreeMap<String, usize>>,
+    record: Option<File>,
     finished: AtomicUsize,
     seen: Mutex<Vec<http::request::Parts>>,
     events: tokio::sync::broadcast::Sender<String>,
@@ -58,11 +61,17 @@ impl App {
 
     /// Starts one on that address.
     pub async fn listen(name: &str, addr: SocketAddr) -> Self {
+        Self::listen_and_write(name, addr, None).await
+    }
+
+    /// The same, which also writes the name of each request that it executed to the end of a file, a line each.
+    pub async fn listen_and_write(name: &str, addr: SocketAddr, record: Option<File>) -> Self {
         let listener = TcpListener::bind(addr).await.expect("a free port");
         let addr = listener.local_addr().expect("a bound address");
         let state = Arc::new(State {
             name: name.to_owned(),
             executed: Mutex::default(),
+            record,
             finished: AtomicUsize::new(0),
             seen: Mutex::default(),
             events: tokio::sync::broadcast::channel(256).0,
@@ -174,6 +183,12 @@ impl State {
     fn note<B>(&self, request: &Request<B>) {
         if let Some(id) = request.headers().get(TEST_ID) {
             let id = id.to_str().expect("test-id is ASCII").to_owned();
+            if let Some(mut record) = self.record.as_ref() {
+                // One write, so that lines of several programs do not mix.
+                record
+                    .write_all(format!("{id}\n").as_bytes())
+                    .expect("a writable record");
+            }
             *self
                 .executed
                 .lock()

@@ -33,6 +33,26 @@ pub fn filter() -> PathBuf {
     built("filter.wasm", "make build")
 }
 
+/// The layout of the relay's image.
+pub fn relay_image() -> PathBuf {
+    let dir = target().join("relay-image");
+    assert!(
+        dir.is_dir(),
+        "{} is not here; run: make images",
+        dir.display()
+    );
+    dir
+}
+
+/// The stand-in for pods, linked statically.
+pub fn standin() -> PathBuf {
+    let arch = std::env::consts::ARCH;
+    built(
+        &format!("static/{arch}-unknown-linux-gnu/release/standin"),
+        "make images",
+    )
+}
+
 /// A tool of the system.
 pub fn tool(name: &str, package: &str) -> PathBuf {
     in_path(name).unwrap_or_else(|| panic!("{name} is not here; run: apt-get install {package}"))

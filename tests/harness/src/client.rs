@@ -1,17 +1,15 @@
 //! HTTP clients that repeat nothing by themselves, and what they got.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use crate::app::{ANSWERED_BY, BoxError, Do, Seen, TEST_DO, TEST_ID};
+use crate::door::Door;
 
 /// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -19,8 +17,8 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// A client for one address, with pooled connections of one protocol.
 #[derive(Debug, Clone)]
 pub struct Client {
-    addr: SocketAddr,
-    client: legacy::Client<HttpConnector, Body>,
+    authority: String,
+    client: legacy::Client<Door, Body>,
 }
 
 /// A request in the making.
@@ -118,25 +116,24 @@ impl Answer {
 
 impl Client {
     /// Speaks HTTP/1.1.
-    pub fn h1(addr: SocketAddr) -> Self {
-        Self::new(addr, false)
+    pub fn h1(door: impl Into<Door>) -> Self {
+        Self::new(door.into(), false)
     }
 
     /// Speaks HTTP/2 without TLS.
-    pub fn h2c(addr: SocketAddr) -> Self {
-        Self::new(addr, true)
+    pub fn h2c(door: impl Into<Door>) -> Self {
+        Self::new(door.into(), true)
     }
 
-    fn new(addr: SocketAddr, is_h2: bool) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+    fn new(door: Door, is_h2: bool) -> Self {
+        let authority = door.authority().to_owned();
         let client = legacy::Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .http2_only(is_h2)
             .http2_initial_stream_window_size(1 << 20)
             .http2_max_header_list_size(1 << 20)
-            .build(connector);
-        Self { addr, client }
+            .build(door);
+        Self { authority, client }
     }
 
     /// Sends a request and reads all of the answer.
@@ -169,7 +166,7 @@ impl Client {
     pub async fn open_with(&self, ask: Ask, body: Body) -> Result<Response<Incoming>, BoxError> {
         let mut request = Request::new(body);
         *request.method_mut() = ask.method;
-        *request.uri_mut() = format!("http://{}{}", self.addr, ask.path).parse()?;
+        *request.uri_mut() = format!("http://{}{}", self.authority, ask.path).parse()?;
         *request.headers_mut() = ask.headers;
         Ok(self.client.request(request).await?)
     }

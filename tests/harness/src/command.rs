@@ -108,7 +108,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- {} wrote:\n{}", self.name, tail(&self.output(), 80));
+            // Its directory may be gone already, and this is no place to panic again.
+            let output = std::fs::read(&self.log).unwrap_or_default();
+            let output = String::from_utf8_lossy(&output);
+            eprintln!("--- {} wrote:\n{}", self.name, tail(&output, 80));
         }
     }
 }

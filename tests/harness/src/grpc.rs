@@ -1,14 +1,13 @@
 //! gRPC without a compiler for it: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
 
-use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic_health::pb::HealthCheckRequest;
@@ -20,6 +19,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tower_service::Service;
 
 use crate::app::{ANSWERED_BY, Body, BoxError};
+use crate::door::Door;
 
 /// Is this a gRPC call?
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
@@ -55,7 +55,7 @@ fn health() -> HealthServer<impl Health> {
 pub struct Grpc {
     origin: Uri,
     headers: MetadataMap,
-    client: Client<HttpConnector, tonic::body::Body>,
+    client: Client<Door, tonic::body::Body>,
 }
 
 /// How a call ended: who answered it, or the status that came instead.
@@ -63,7 +63,7 @@ pub type Called = Result<String, tonic::Status>;
 
 impl Grpc {
     /// A client with those headers on every call.
-    pub fn new(addr: SocketAddr, headers: &[(&str, &str)]) -> Self {
+    pub fn new(door: impl Into<Door>, headers: &[(&str, &str)]) -> Self {
         let mut metadata = MetadataMap::new();
         for (name, value) in headers {
             let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -72,15 +72,24 @@ impl Grpc {
                 MetadataValue::try_from(*value).expect("a header value"),
             );
         }
+        let door = door.into();
+        let origin = format!("http://{}", door.authority());
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .retry_canceled_requests(false)
-            .build(HttpConnector::new());
+            .build(door);
         Self {
-            origin: format!("http://{addr}").parse().expect("an address"),
+            origin: origin.parse().expect("an authority"),
             headers: metadata,
             client,
         }
+    }
+
+    /// The same client with one more header on every call.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        let value = MetadataValue::try_from(value).expect("a header value");
+        self.headers.append(name, value);
+        self
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -117,6 +126,11 @@ impl Grpc {
 
     /// Asks `count` questions on one stream, each only after the answer to the one before: bytes flow both ways while it is open.
     pub async fn ping_pong(&self, count: usize) -> Called {
+        self.slow_ping_pong(count, Duration::ZERO).await
+    }
+
+    /// The same with a pause after each answer.
+    pub async fn slow_ping_pong(&self, count: usize, pause: Duration) -> Called {
         let mut reflection =
             ServerReflectionClient::with_origin(self.client.clone(), self.origin.clone());
         let (questions_tx, questions_rx) = tokio::sync::mpsc::channel(1); // test → stream: one question at a time
@@ -137,6 +151,7 @@ impl Grpc {
             let answer = answers.next().await;
             answer.ok_or_else(|| tonic::Status::unknown(format!("ended after {asked}")))??;
             if asked < count {
+                tokio::time::sleep(pause).await;
                 questions_tx
                     .try_send(question.clone())
                     .expect("room for one");

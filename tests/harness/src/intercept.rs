@@ -11,18 +11,36 @@ use crate::command::Process;
 #[derive(Debug)]
 pub struct Developer {
     name: String,
-    envoy: PathBuf,
+    place: Place,
     home: PathBuf,
+}
+
+/// Where a developer intercepts.
+#[derive(Debug)]
+enum Place {
+    /// An Envoy with this directory of files.
+    Envoy(PathBuf),
+    /// A cluster, with this kubeconfig.
+    Cluster(PathBuf),
 }
 
 impl Developer {
     /// `envoy` is the directory of files; the home is made in `dir`.
     pub fn new(name: &str, envoy: &Path, dir: &Path) -> Self {
+        Self::at(name, Place::Envoy(envoy.to_owned()), dir)
+    }
+
+    /// The same at a cluster. The kubeconfig names the user and the namespace.
+    pub fn of_cluster(name: &str, kubeconfig: &Path, dir: &Path) -> Self {
+        Self::at(name, Place::Cluster(kubeconfig.to_owned()), dir)
+    }
+
+    fn at(name: &str, place: Place, dir: &Path) -> Self {
         let home = dir.join(format!("home-{name}"));
         std::fs::create_dir_all(&home).expect("a writable directory");
         Self {
             name: name.to_owned(),
-            envoy: envoy.to_owned(),
+            place,
             home,
         }
     }
@@ -35,7 +53,7 @@ impl Developer {
         command
     }
 
-    /// A line typed into a shell in which `injector` is in the path and `INJECTOR_ENVOY` was exported.
+    /// A line typed into a shell in which `injector` is in the path and the place was exported.
     pub fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         // `exec`: the shell's process becomes the program, so that ending one ends the other.
@@ -50,8 +68,13 @@ impl Developer {
     }
 
     fn at_home(&self, command: &mut Command) {
+        match &self.place {
+            Place::Envoy(dir) => command.env("INJECTOR_ENVOY", dir),
+            Place::Cluster(kubeconfig) => command
+                .env("KUBECONFIG", kubeconfig)
+                .env_remove("INJECTOR_ENVOY"),
+        };
         command
-            .env("INJECTOR_ENVOY", &self.envoy)
             .env("USER", &self.name)
             .env("HOME", &self.home)
             .env_remove("XDG_STATE_HOME")
@@ -110,6 +133,13 @@ impl Intercept {
             .lines()
             .find_map(|line| line.find("curl ").map(|at| &line[at..]));
         line.expect("a line to try").trim().to_owned()
+    }
+
+    /// The value of the automatic header, which the line to try tells; none where there is no such header.
+    pub fn automatic_id(&self) -> Option<String> {
+        let curl = self.curl();
+        let (_, rest) = curl.split_once("x-intercept-id: ")?;
+        Some(rest.get(..36).expect("a UUID").to_owned())
     }
 
     /// Ctrl-C, and waits for the end.

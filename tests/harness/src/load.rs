@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 
-use crate::client::{Ask, Client};
+use crate::app::BoxError;
+use crate::client::{Answer, Ask, Client};
+
+/// How often each named request was executed somewhere.
+pub type Executed = BTreeMap<String, usize>;
 
 /// What became of a load.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +34,33 @@ impl Outcome {
     /// How many that one answered well.
     pub fn answered_by(&self, name: &str) -> usize {
         self.by().get(name).copied().unwrap_or_default()
+    }
+
+    /// Holds the executions on both sides, by request id, against what the client was told. Nothing that is not safe ran twice, what the app answered in the
+    /// developer's place only once there, and nothing that failed ran at the app.
+    pub fn assert_exact(&self, app: &Executed, server: &Executed, is_safe: bool) {
+        let count =
+            |counts: &Executed, id: usize| counts.get(&id.to_string()).copied().unwrap_or(0);
+        for (id, by) in &self.answers {
+            let (app, server) = (count(app, *id), count(server, *id));
+            let is_right = match by.as_str() {
+                "server" => (app, server) == (0, 1),
+                "app" if is_safe => app == 1 && server <= 1,
+                "app" => (app, server) == (1, 0),
+                _ => false,
+            };
+            assert!(
+                is_right,
+                "{id} was answered by {by} and ran {app} times at the app, {server} at the server"
+            );
+        }
+        for (id, error) in &self.errors {
+            let (app, server) = (count(app, *id), count(server, *id));
+            assert!(
+                app == 0 && server <= 1,
+                "{id} ran {app} times at the app and {server} at the server: {error}"
+            );
+        }
     }
 
     /// Panics with the errors if there is any.
@@ -70,15 +101,31 @@ impl Load {
         count: usize,
         ask: impl Fn(usize) -> Ask + Send + Sync + 'static,
     ) -> Self {
+        let client = client.clone();
+        Self::of(workers, count, move |number| {
+            let (client, ask) = (client.clone(), ask(number).id(number));
+            async move { judge(client.ask(ask).await) }
+        })
+    }
+
+    /// The same with calls of any kind: each tells who answered it, or the error that the caller saw.
+    pub fn of<F>(
+        workers: usize,
+        count: usize,
+        call: impl Fn(usize) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send,
+    {
         let (stopped, sent) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
         );
-        let ask = Arc::new(ask);
+        let call = Arc::new(call);
         let mut set = JoinSet::new();
         for _ in 0..workers {
-            let (client, ask) = (client.clone(), Arc::clone(&ask));
             let (stopped, sent) = (Arc::clone(&stopped), Arc::clone(&sent));
+            let call = Arc::clone(&call);
             set.spawn(async move {
                 let mut outcome = Outcome::default();
                 while !stopped.load(Ordering::SeqCst) {
@@ -86,7 +133,10 @@ impl Load {
                     if number >= count {
                         break;
                     }
-                    outcome.add(number, client.ask(ask(number).id(number)).await);
+                    match call(number).await {
+                        Ok(by) => drop(outcome.answers.insert(number, by)),
+                        Err(error) => drop(outcome.errors.insert(number, error)),
+                    }
                 }
                 outcome
             });
@@ -121,19 +171,14 @@ impl Load {
     }
 }
 
-impl Outcome {
-    fn add(&mut self, number: usize, answer: Result<crate::client::Answer, crate::app::BoxError>) {
-        match answer {
-            Ok(answer) if answer.status.is_success() => {
-                self.answers.insert(number, answer.by().to_owned());
-            }
-            Ok(answer) => {
-                let error = format!("{} {:?} {:?}", answer.status, answer.headers, answer.body);
-                self.errors.insert(number, error);
-            }
-            Err(error) => {
-                self.errors.insert(number, format!("{error:?}"));
-            }
-        }
+/// Who answered in 200–299; everything else is an error.
+pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, String> {
+    match answer {
+        Ok(answer) if answer.status.is_success() => Ok(answer.by().to_owned()),
+        Ok(answer) => Err(format!(
+            "{} {:?} {:?}",
+            answer.status, answer.headers, answer.body
+        )),
+        Err(error) => Err(format!("{error:?}")),
     }
 }

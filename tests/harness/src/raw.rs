@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::door::Door;
+use crate::wait;
+
 /// Sends the bytes and reads until the other side closes: they should say `connection: close`.
 pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).await.expect("a listener");
@@ -12,6 +15,26 @@ pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
+    answer
+}
+
+/// POSTs `hello` with that header line: the head first, the body only once told to go on. What came then.
+pub async fn expect_100(door: impl Into<Door>, header: &str) -> String {
+    let door = door.into();
+    let host = door.authority();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: {host}\r\n{header}\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"
+    );
+    let mut stream = door.open().await.expect("a listener");
+    stream.write_all(head.as_bytes()).await.expect("open");
+    let mut interim = [0; 25];
+    let reading = stream.read_exact(&mut interim);
+    let read = tokio::time::timeout(wait::DEADLINE, reading).await;
+    read.expect("told in time").expect("open");
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.expect("open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
     answer
 }
 

@@ -33,3 +33,9 @@ pub async fn within<T>(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Does what blocks, on a thread where it may. A panic there is one here.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}

@@ -1,7 +1,5 @@
 //! WebSocket: an echo for the app, and a client that can send headers of its own.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -17,6 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::app::{ANSWERED_BY, BoxError};
+use crate::door::Door;
 
 /// Does this request open a WebSocket?
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
@@ -69,15 +68,16 @@ pub struct Socket {
 
 impl Socket {
     /// Opens one.
-    pub async fn open(addr: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, BoxError> {
-        let mut request = format!("ws://{addr}/socket").into_client_request()?;
+    pub async fn open(door: impl Into<Door>, headers: &[(&str, &str)]) -> Result<Self, BoxError> {
+        let door = door.into();
+        let mut request = format!("ws://{}/socket", door.authority()).into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().append(
                 HeaderName::from_bytes(name.as_bytes())?,
                 HeaderValue::from_str(value)?,
             );
         }
-        let stream = TcpStream::connect(addr).await?;
+        let stream = door.open().await?;
         let (stream, response) = tokio_tungstenite::client_async(request, stream).await?;
         Ok(Self {
             response: response.map(drop),

@@ -1,0 +1,91 @@
+//! The API server, through `kubectl`, as an administrator.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::binaries;
+
+/// Runs a program to its end; what it printed, or both outputs if it failed.
+pub fn run(command: &mut Command, input: &[u8]) -> Result<String, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // It may end without reading all of it, which its own words explain.
+    let _ = child.stdin.take().expect("piped").write_all(input);
+    let output = child.wait_with_output().expect("a child of ours");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!(
+        "{command:?}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    ))
+}
+
+/// The cluster of `$KUBECONFIG`.
+#[derive(Debug, Clone)]
+pub struct Kubectl {
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+impl Kubectl {
+    /// Panics, naming the command to run, where no cluster is named.
+    pub fn new() -> Self {
+        let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).expect(
+            "$KUBECONFIG names no cluster; run: make test-istio, or eval \"$(sudo -E tests/cluster/up)\"",
+        );
+        Self {
+            program: binaries::tool("kubectl", "kubernetes-client"),
+            dir: kubeconfig
+                .parent()
+                .expect("it lies in a directory")
+                .to_owned(),
+        }
+    }
+
+    /// The directory of the cluster.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Runs it; what it printed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        run(Command::new(&self.program).args(arguments), b"")
+    }
+
+    /// The same, for what cannot but work.
+    pub fn must(&self, arguments: &[&str]) -> String {
+        self.run(arguments)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Objects as JSON.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        let all = [&["get", "-o", "json"], arguments].concat();
+        serde_json::from_str(&self.must(&all)).expect("JSON")
+    }
+
+    /// Applies objects, all at once.
+    pub fn apply(&self, objects: &[Value]) {
+        let text: Vec<String> = objects.iter().map(Value::to_string).collect();
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        let mut command = Command::new(&self.program);
+        run(command.args(arguments), text.join("\n---\n").as_bytes())
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+impl Default for Kubectl {
+    fn default() -> Self {
+        Self::new()
+    }
+}

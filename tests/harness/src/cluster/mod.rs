@@ -1,0 +1,147 @@
+//! A real cluster with Istio and the product installed in it: `tests/cluster/up` made the cluster, [`Cluster::get`] installs once for a test program.
+
+pub mod kubectl;
+mod objects;
+pub mod stage;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::answer::hex;
+use crate::binaries;
+use crate::wait;
+use kubectl::{Kubectl, run};
+pub use stage::{Plan, Stage};
+
+/// Where `injector install` puts the relays.
+pub const SYSTEM: &str = "injector-system";
+/// Who may intercept, as a group of users.
+pub const DEVELOPERS: &str = "injector-developers";
+
+/// A cluster that is ready.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its API server.
+    pub kubectl: Kubectl,
+    /// The image of the stand-in: see `standin.rs`.
+    standin: String,
+    users: Mutex<BTreeMap<Vec<String>, PathBuf>>,
+}
+
+impl Cluster {
+    /// The cluster of `$KUBECONFIG`, with the relays and the developers' role in place.
+    pub async fn get() -> &'static Self {
+        static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+        CLUSTER.get_or_init(|| wait::blocking(Self::install)).await
+    }
+
+    fn install() -> Self {
+        let kubectl = Kubectl::new();
+        let relay = binaries::relay_image();
+        let index = std::fs::read(relay.join("index.json")).expect("an OCI layout");
+        let relay_name = format!("localhost/injector:{}", tag(&index));
+        let program = binaries::standin();
+        let bytes = std::fs::read(&program).expect("the stand-in");
+        let standin = format!("localhost/standin:{}", tag(&bytes));
+        let cluster = Self {
+            kubectl,
+            standin,
+            users: Mutex::default(),
+        };
+        cluster.load("load", &[path(&relay), &relay_name]);
+        cluster.load("image", &[&cluster.standin, path(&program)]);
+        cluster.injector(&["install", "--relay-image", &relay_name]);
+        let group =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": DEVELOPERS});
+        cluster
+            .kubectl
+            .apply(&[objects::binding(SYSTEM, "Role", &group)]);
+        cluster
+    }
+
+    /// Runs one of the programs in `tests/cluster`; what it printed.
+    pub fn script(&self, name: &str, arguments: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("cluster")
+            .join(name);
+        let mut command = Command::new(script);
+        command.arg("--dir").arg(self.kubectl.dir()).args(arguments);
+        run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Loads an image, unless this cluster has it.
+    fn load(&self, script: &str, arguments: &[&str]) {
+        let name = arguments.iter().find(|word| word.starts_with("localhost/"));
+        let name = name.expect("an image's name").replace(['/', ':'], "-");
+        let mark = self.kubectl.dir().join(format!("loaded-{name}"));
+        if !mark.exists() {
+            self.script(script, arguments);
+            std::fs::write(mark, "").expect("a writable directory");
+        }
+    }
+
+    /// Runs the release `injector` as an administrator; what it printed.
+    pub fn injector(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(binaries::injector());
+        command.args(arguments).env_remove("INJECTOR_ENVOY");
+        run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The pods with that label that are ready and not about to end, by name, with their addresses.
+    pub fn pods(&self, namespace: &str, label: &str) -> Vec<(String, IpAddr)> {
+        let pods = self.kubectl.get(&["-n", namespace, "pods", "-l", label]);
+        let pods = pods["items"].as_array().expect("a list").iter();
+        pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && is_ready(pod))
+            .map(|pod| {
+                let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
+                (name, stage::ip(&pod["status"]["podIP"]))
+            })
+            .collect()
+    }
+
+    /// The relays that are ready.
+    pub fn relays(&self) -> Vec<(String, IpAddr)> {
+        self.pods(SYSTEM, "app.kubernetes.io/name=injector-relay")
+    }
+
+    /// The address of a Service.
+    pub fn service_address(&self, namespace: &str, name: &str, port: u16) -> SocketAddr {
+        let service = self.kubectl.get(&["-n", namespace, "service", name]);
+        (stage::ip(&service["spec"]["clusterIP"]), port).into()
+    }
+
+    /// The kubeconfig of a user in these groups. Made once: a certificate must not change while others read it.
+    pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
+        let words = [&[name], groups].concat();
+        let key: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut users = self.users.lock().expect("no panic");
+        let made = users
+            .entry(key)
+            .or_insert_with(|| self.script("user", &words).trim_end().into());
+        made.clone()
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    })
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Another tag for another content: what runs is what was loaded.
+fn tag(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))[..12].to_owned()
+}

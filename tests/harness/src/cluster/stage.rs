@@ -1,0 +1,339 @@
+//! A namespace of one test: the workload `orders`, prepared as an operator would, a caller with a sidecar, and developers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::kubectl::Kubectl;
+use super::{Cluster, DEVELOPERS, objects};
+use crate::client::Client;
+use crate::door::Door;
+use crate::intercept::Developer;
+use crate::load::Executed;
+use crate::{passage, wait};
+
+/// How long pods may take until they serve: a small machine starts many sidecars at once.
+pub const PODS: Duration = Duration::from_secs(180);
+
+/// What `orders` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The usual.
+    Deployment,
+    /// Pods that keep their names.
+    StatefulSet,
+    /// One pod for each node.
+    DaemonSet,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+}
+
+/// A port of the app and of its Service.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// Istio reads the protocol from it.
+    pub name: String,
+    pub service: u16,
+    pub container: u16,
+    /// The name with which the app answers there.
+    pub app: String,
+}
+
+/// What to bring up.
+#[derive(Debug)]
+pub struct Plan {
+    name: String,
+    pub(super) kind: Kind,
+    pub(super) replicas: usize,
+    pub(super) ports: Vec<Port>,
+    pub(super) hidden: Vec<(u16, String)>,
+    pub(super) annotations: Value,
+    pub(super) is_strict: bool,
+    pub(super) objects: Vec<Value>,
+    prepare: Option<Vec<String>>,
+}
+
+impl Plan {
+    /// A Deployment of two replicas with one HTTP port, 80 on 8080, in a namespace with strict mTLS, where everything is allowed.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: Kind::Deployment,
+            replicas: 2,
+            ports: Vec::new(),
+            hidden: Vec::new(),
+            annotations: json!({}),
+            is_strict: true,
+            objects: Vec::new(),
+            prepare: Some(vec!["--allow-all".to_owned()]),
+        }
+        .port("http", 80, 8080, "app")
+    }
+
+    /// With one more port, at which the app answers under that name.
+    pub fn port(mut self, name: &str, service: u16, container: u16, app: &str) -> Self {
+        let (name, app) = (name.to_owned(), app.to_owned());
+        self.ports.push(Port {
+            name,
+            service,
+            container,
+            app,
+        });
+        self
+    }
+
+    /// Where the app listens on one more port, under that name, which no Service and no pod's specification tells.
+    pub fn listening(mut self, container: u16, app: &str) -> Self {
+        self.hidden.push((container, app.to_owned()));
+        self
+    }
+
+    /// Another kind of workload.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// With that many replicas.
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// With an annotation on the pods.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations[key] = value.into();
+        self
+    }
+
+    /// Where callers outside the mesh are let in, too.
+    pub fn permissive(mut self) -> Self {
+        self.is_strict = false;
+        self
+    }
+
+    /// With an object of the user's own in the namespace.
+    pub fn object(mut self, object: Value) -> Self {
+        self.objects.push(object);
+        self
+    }
+
+    /// Prepared with these flags instead of `--allow-all`.
+    pub fn prepared(mut self, flags: &[&str]) -> Self {
+        self.prepare = Some(flags.iter().map(|flag| (*flag).to_owned()).collect());
+        self
+    }
+
+    /// Not prepared.
+    pub fn bare(mut self) -> Self {
+        self.prepare = None;
+        self
+    }
+
+    /// Brings it up.
+    pub async fn start(self) -> Stage {
+        let cluster = Cluster::get().await;
+        wait::blocking(|| self.start_at(cluster)).await
+    }
+
+    fn start_at(self, cluster: &'static Cluster) -> Stage {
+        let namespace = format!("{}-{}", self.name, std::process::id());
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let counts = cluster.kubectl.dir().join("counts").join(&namespace);
+        std::fs::create_dir_all(&counts).expect("a writable directory");
+        open_to_all(&counts);
+        let stage = Stage {
+            cluster,
+            namespace,
+            dir,
+            counts,
+        };
+        let counts = stage.counts.to_str().expect("a path in UTF-8");
+        let kubectl = &cluster.kubectl;
+        kubectl.apply(&[objects::namespace(&stage.namespace)]);
+        kubectl.apply(&objects::of_plan(
+            &self,
+            &stage.namespace,
+            &cluster.standin,
+            counts,
+        ));
+        stage.wait_ready(&self);
+        if let Some(flags) = &self.prepare {
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            stage.prepare(&flags);
+        }
+        stage
+    }
+}
+
+fn open_to_all(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(dir, mode).expect("a directory of ours");
+}
+
+/// A namespace that serves. It is deleted, with all in it, when dropped.
+#[derive(Debug)]
+pub struct Stage {
+    cluster: &'static Cluster,
+    /// Its name, another one in each run.
+    pub namespace: String,
+    dir: TempDir,
+    counts: PathBuf,
+}
+
+impl Stage {
+    /// What [`Plan::new`] and no more brings up.
+    pub async fn new(name: &str) -> Self {
+        Plan::new(name).start().await
+    }
+
+    /// The cluster that it is in.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    fn kubectl(&self) -> &Kubectl {
+        &self.cluster.kubectl
+    }
+
+    /// `kubectl` in this namespace, as an administrator.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        self.kubectl()
+            .must(&[&["-n", &self.namespace], arguments].concat())
+    }
+
+    /// Objects of this namespace.
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        self.kubectl()
+            .get(&[&["-n", &self.namespace], arguments].concat())
+    }
+
+    /// Applies objects in this namespace.
+    pub fn apply(&self, mut object: Value) {
+        object["metadata"]["namespace"] = self.namespace.clone().into();
+        self.kubectl().apply(&[object]);
+    }
+
+    fn wait_ready(&self, plan: &Plan) {
+        let timeout = format!("--timeout={}s", PODS.as_secs());
+        let workload = format!("{}/orders", plan.kind.name().to_lowercase());
+        self.run(&["rollout", "status", &workload, &timeout]);
+        self.run(&["wait", "pod/caller", "--for=condition=Ready", &timeout]);
+    }
+
+    /// Prepares the workload, as an operator.
+    pub fn prepare(&self, flags: &[&str]) -> String {
+        let arguments = ["install", "-n", &self.namespace, "--workload", "orders"];
+        self.cluster.injector(&[&arguments, flags].concat())
+    }
+
+    /// A developer with the role, whose kubeconfig names this namespace.
+    pub fn developer(&self, name: &str) -> Developer {
+        self.user(name, &[DEVELOPERS])
+    }
+
+    /// Somebody in these groups.
+    pub fn user(&self, name: &str, groups: &[&str]) -> Developer {
+        let kubeconfig = self.dir.path().join(format!("{name}.conf"));
+        std::fs::copy(self.cluster.user(name, groups), &kubeconfig).expect("a kubeconfig");
+        let file = kubeconfig.to_str().expect("a path in UTF-8");
+        let set = ["config", "set-context", "--current", "--kubeconfig", file];
+        self.kubectl()
+            .must(&[&set[..], &["--namespace", &self.namespace]].concat());
+        Developer::of_cluster(name, &kubeconfig, self.dir.path())
+    }
+
+    /// The way from the caller's pod to a port of `orders`, by its Service.
+    pub fn door(&self, port: u16) -> Door {
+        self.door_to(self.service_address(port), "orders")
+    }
+
+    /// The address of the Service `orders`.
+    pub fn service_address(&self, port: u16) -> SocketAddr {
+        self.cluster
+            .service_address(&self.namespace, "orders", port)
+    }
+
+    /// The way from the caller's pod to somewhere.
+    pub fn door_to(&self, destination: SocketAddr, authority: &str) -> Door {
+        let caller = self.get(&["pod", "caller"]);
+        let passage = (ip(&caller["status"]["podIP"]), passage::PORT).into();
+        Door::through(passage, destination, authority)
+    }
+
+    /// A caller of the first port, in HTTP/1.1.
+    pub fn h1(&self) -> Client {
+        Client::h1(self.door(80))
+    }
+
+    /// The replicas of `orders` that serve, by name, with their addresses.
+    pub fn replicas(&self) -> Vec<(String, IpAddr)> {
+        self.cluster.pods(&self.namespace, "app=orders")
+    }
+
+    /// How often each named request was executed in the cluster, in pods that are gone as well.
+    pub fn executed(&self) -> Executed {
+        let mut executed = Executed::new();
+        for file in std::fs::read_dir(&self.counts).expect("a directory of ours") {
+            let text = std::fs::read_to_string(file.expect("an entry").path()).expect("ASCII");
+            for id in text.lines() {
+                *executed.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+        executed
+    }
+
+    /// Waits until a request with the header is answered by that name, on 20 connections in a row: every replica has it.
+    pub async fn wait_answered_by(&self, header: (&str, &str), name: &str) {
+        let door = self.door(80);
+        let (mut seen, started) = (String::new(), Instant::now());
+        let mut row = 0;
+        while row < 20 {
+            let answer = Client::h1(door.clone()).get("/", &[header]).await;
+            row = if answer.by() == name { row + 1 } else { 0 };
+            if row == 0 {
+                seen = format!("{answer:?}");
+            }
+            assert!(
+                started.elapsed() < wait::DEADLINE,
+                "waited in vain until {header:?} is answered by {name}; last by {seen}"
+            );
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {}", self.namespace);
+            let pods = self
+                .kubectl()
+                .run(&["-n", &self.namespace, "get", "pods", "-o", "wide"]);
+            eprintln!("{}", pods.unwrap_or_else(|error| error));
+        }
+        let name = &self.namespace;
+        // The API server may be away: the cluster goes as a whole, later.
+        let _ = self
+            .kubectl()
+            .run(&["delete", "namespace", name, "--wait=false"]);
+    }
+}
+
+pub(super) fn ip(value: &Value) -> IpAddr {
+    let text = value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is an address"));
+    text.parse().expect("an address")
+}

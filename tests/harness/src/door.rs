@@ -1,0 +1,77 @@
+//! Where a client knocks: an address, the authority that it asks for, and, where the service is inside a cluster, the pod whose place it takes there.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+/// One destination of a client.
+#[derive(Debug, Clone)]
+pub struct Door {
+    authority: String,
+    addr: SocketAddr,
+    beyond: Option<SocketAddr>,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(addr: SocketAddr) -> Self {
+        Self {
+            authority: addr.to_string(),
+            addr,
+            beyond: None,
+        }
+    }
+}
+
+impl Door {
+    /// `destination` as the pod sees it in which a [`crate::passage`] listens at `passage`: connections leave from there, through that pod's sidecar.
+    pub fn through(passage: SocketAddr, destination: SocketAddr, authority: &str) -> Self {
+        Self {
+            authority: authority.to_owned(),
+            addr: passage,
+            beyond: Some(destination),
+        }
+    }
+
+    /// What requests name as their host.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The same place under another name.
+    pub fn named(mut self, authority: &str) -> Self {
+        self.authority = authority.to_owned();
+        self
+    }
+
+    /// A connection.
+    pub async fn open(&self) -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.addr).await?;
+        stream.set_nodelay(true)?;
+        if let Some(beyond) = self.beyond {
+            stream.write_all(format!("{beyond}\n").as_bytes()).await?;
+        }
+        Ok(stream)
+    }
+}
+
+/// What hyper's client asks for connections, whatever the URI says.
+impl Service<Uri> for Door {
+    type Response = TokioIo<TcpStream>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let door = self.clone();
+        Box::pin(async move { Ok(TokioIo::new(door.open().await?)) })
+    }
+}

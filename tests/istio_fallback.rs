@@ -1,0 +1,227 @@
+//! What a real mesh adds to the ways in which a request can fail to reach the developer's machine: its limits, its users' own rules, and its kubelet.
+
+use std::time::Duration;
+
+use harness::app::{App, Do};
+use harness::client::{Ask, Client};
+use harness::cluster::{Plan, Stage};
+use harness::ports::Port;
+use harness::{load, raw, wait};
+use serde_json::json;
+
+const BOB: (&str, &str) = ("coder", "Bob");
+
+/// GETs and POSTs that wait for a slow app, all at once: the retries must not be rationed.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_fall_back_to_a_slow_app() {
+    let (stage, silent) = (Stage::new("slow").await, Port::reserve());
+    let port = silent.number().to_string();
+    let bob = stage.developer("bob");
+    let _bob = bob
+        .intercept_port(&port, &["--http-header=Coder=Bob"])
+        .await;
+    let client = stage.h1();
+    for (kind, ask) in [("get", Ask::get("/")), ("post", Ask::post("/", 100_000))] {
+        let ask = ask.header(BOB.0, BOB.1).to(Do::Sleep(300));
+        let client = client.clone();
+        let outcome = load::Load::of(64, 192, move |number| {
+            let (client, ask) = (client.clone(), ask.clone().id(format!("{kind}-{number}")));
+            async move { load::judge(client.ask(ask).await) }
+        });
+        let outcome = outcome.finish().await;
+        outcome.assert_no_errors();
+        assert_eq!(outcome.answered_by("app"), 192, "{kind}");
+        let executed = stage.executed();
+        for number in 0..192 {
+            assert_eq!(
+                executed.get(&format!("{kind}-{number}")),
+                Some(&1),
+                "{kind}-{number}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
+    let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "all"},
+        "spec": {"host": "*.svc.cluster.local", "trafficPolicy": {
+            "connectionPool": {"tcp": {"connectTimeout": "7s"}},
+            "outlierDetection": {"consecutive5xxErrors": 3, "consecutiveGatewayErrors": 3, "interval": "1s", "baseEjectionTime": "60s", "maxEjectionPercent": 100}}}});
+    let (stage, server) = (
+        Plan::new("outlier").object(rule).start().await,
+        App::start("server").await,
+    );
+    let _bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    stage.wait_answered_by(BOB, "server").await;
+    let client = stage.h1();
+    for round in 0..10 {
+        let answer = client
+            .must(Ask::get("/").header(BOB.0, BOB.1).to(Do::Status(500)))
+            .await;
+        // The app's own sidecar and the caller's know nothing of ejection either.
+        assert_eq!(
+            (answer.status.as_u16(), answer.by()),
+            (500, "server"),
+            "{round}"
+        );
+    }
+    for round in 0..20 {
+        let answer = client.get("/", &[BOB]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.by()),
+            (200, "server"),
+            "{round}"
+        );
+    }
+}
+
+/// Whatever the app gets unmatched, somebody gets matched.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_near_the_header_limits_are_answered_when_matched_too() {
+    let (stage, server) = (Stage::new("limits").await, App::start("server").await);
+    let _bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    stage.wait_answered_by(BOB, "server").await;
+    let client = stage.h1();
+    let many = |count: usize| {
+        (0..count).fold(Ask::get("/"), |ask, number| {
+            ask.header(&format!("x-{number}"), "v")
+        })
+    };
+    let large = |count: usize| Ask::get("/").header("x-large", vec![b'v'; count]);
+    let mut refused = 0;
+    for (what, ask) in (70..=100)
+        .step_by(3)
+        .map(|count| (count, many(count)))
+        .chain(
+            (40_000..=60_000)
+                .step_by(4_000)
+                .map(|count| (count, large(count))),
+        )
+    {
+        // One more than the matched request will have.
+        let plain = client.must(ask.clone().header("other", "Bob")).await;
+        let matched = client.must(ask.header(BOB.0, BOB.1)).await;
+        match plain.status.as_u16() {
+            200 => assert_eq!(matched.status, 200, "{what}: {:?}", matched.headers),
+            _ => refused += 1,
+        }
+    }
+    assert!(refused > 0, "the limit was reached");
+    assert!(refused < 10, "most passed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_for_100_continue_falls_back() {
+    let (stage, server) = (Stage::new("expect").await, App::start("server").await);
+    let mut bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    stage.wait_answered_by(BOB, "server").await;
+    let door = stage.door(80);
+    let answer = raw::expect_100(door.clone(), "coder: Bob").await;
+    assert!(answer.contains("answered-by: server"), "{answer}");
+    server.kill();
+    let answer = raw::expect_100(door.clone(), "coder: Bob").await;
+    assert!(
+        answer.contains("answered-by: app"),
+        "nothing listens: {answer}"
+    );
+    bob.process.kill();
+    let answer = raw::expect_100(door, "coder: Bob").await;
+    assert!(answer.contains("answered-by: app"), "no tunnel: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kubelets_probe_never_leaves_the_cluster() {
+    let plan = Plan::new("probes").permissive().replicas(1);
+    let stage = plan
+        .annotation("sidecar.istio.io/rewriteAppHTTPProbers", "false")
+        .start()
+        .await;
+    let server = App::start("server").await;
+    let bob = stage.developer("bob");
+    let port = server.port().to_string();
+    let refused = bob.run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("rewriteAppHTTPProbers"), "{text}");
+
+    // Past the CLI: an entry without conditions all the same.
+    let _bob = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    let patch = r#"[{"op": "remove", "path": "/spec/pluginConfig/intercepts/orders-bob/headers"}]"#;
+    stage.run(&[
+        "patch",
+        "wasmplugin",
+        "injector-deployment-orders",
+        "--type=json",
+        "-p",
+        patch,
+    ]);
+    stage.wait_answered_by(("any", "body"), "server").await;
+    server.kill();
+    // Its program is gone and would fail every probe; they come each second.
+    let probed = Duration::from_secs(5);
+    let until = std::time::Instant::now() + probed;
+    while std::time::Instant::now() < until {
+        assert_eq!(stage.replicas().len(), 1, "ready all the time");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let probes = server
+        .seen()
+        .iter()
+        .filter(|request| request.uri.path() == "/ready")
+        .count();
+    assert_eq!(probes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_behind_a_sidecars_own_listener_and_a_headless_service_fall_back_there() {
+    // Istio hands what comes for 8080 to another port of the app.
+    let sidecar = json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "orders"},
+        "spec": {"workloadSelector": {"labels": {"app": "orders"}},
+            "ingress": [{"port": {"number": 8080, "protocol": "HTTP", "name": "http"}, "defaultEndpoint": "127.0.0.1:8081"}]}});
+    let headless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "headless"},
+        "spec": {"clusterIP": "None", "selector": {"app": "orders"}, "ports": [{"name": "http", "port": 8080}]}});
+    let plan = Plan::new("ingress")
+        .object(sidecar)
+        .object(headless)
+        .listening(8081, "behind");
+    let (stage, server) = (plan.start().await, App::start("server").await);
+    let mut bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    stage.wait_answered_by(BOB, "server").await;
+    let replica = stage.replicas().remove(0).1;
+    let headless = stage.door_to(
+        // As a client connects who asked the DNS for a headless Service.
+        (replica, 8080).into(),
+        &format!("headless.{}", stage.namespace),
+    );
+    for door in [stage.door(80), headless.clone()] {
+        let client = Client::h1(door);
+        let (others, bobs) = (client.get("/", &[]).await, client.get("/", &[BOB]).await);
+        assert_eq!(others.by(), "behind", "{others:?}");
+        assert_eq!(bobs.by(), "server", "{bobs:?}");
+    }
+    bob.process.kill();
+    wait::until("the tunnel is gone", async || {
+        Client::h1(stage.door(80)).get("/", &[BOB]).await.by() != "server"
+    })
+    .await;
+    for door in [stage.door(80), headless] {
+        assert_eq!(
+            Client::h1(door).get("/", &[BOB]).await.by(),
+            "behind",
+            "not another program"
+        );
+    }
+}

@@ -1,0 +1,480 @@
+//! What callers notice when something ends on a real mesh: nothing, but for requests that are not safe and were under way on the developer's side. GET, POST and gRPC
+//! go on all the while, and every request is counted at the developer's server and at the app. Relays are shared, so one test runs at a time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use harness::app::{App, Do};
+use harness::client::{Ask, Client};
+use harness::cluster::{Plan, SYSTEM, Stage};
+use harness::grpc::Grpc;
+use harness::intercept::Intercept;
+use harness::load::{Executed, Load, Outcome};
+use harness::wait;
+use rustix::process::Signal;
+use tokio::sync::{Mutex, MutexGuard};
+
+const BOB: (&str, &str) = ("coder", "Bob");
+/// How many requests of each kind are under way at once.
+const WORKERS: usize = 4;
+
+/// Whoever has it has the cluster for themselves.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::const_new(());
+    ONE.lock().await
+}
+
+/// `orders` with an HTTP and a gRPC port, both intercepted by bob, under load.
+struct Siege {
+    /// First, so that they end before what they use.
+    bobs: Vec<Intercept>,
+    stage: Stage,
+    server: App,
+    /// The ways in, known beforehand: they can be asked for only while the API server is there.
+    web: Client,
+    calls: Grpc,
+    loads: BTreeMap<&'static str, Load>,
+}
+
+/// What became of each kind of request.
+struct Result {
+    outcomes: BTreeMap<&'static str, Outcome>,
+    app: Executed,
+    server: Executed,
+}
+
+impl Siege {
+    async fn begin(name: &str, replicas: usize) -> Self {
+        let plan = Plan::new(name)
+            .replicas(replicas)
+            .port("grpc", 9000, 9000, "app");
+        let (stage, server) = (plan.start().await, App::start("server").await);
+        let bob = stage.developer("bob");
+        let mut bobs = Vec::new();
+        for (port, name) in [("http", "--name=web-bob"), ("grpc", "--name=calls-bob")] {
+            let port = format!("{}:{port}", server.port());
+            bobs.push(
+                bob.intercept_port(&port, &["--http-header=Coder=Bob", name])
+                    .await,
+            );
+        }
+        let mut siege = Self {
+            web: stage.h1(),
+            calls: Grpc::new(stage.door(9000), &[BOB]),
+            stage,
+            server,
+            bobs,
+            loads: BTreeMap::new(),
+        };
+        siege.wait_for("server").await;
+        siege.start();
+        siege
+    }
+
+    fn start(&mut self) {
+        let ask = |ask: Ask| ask.header(BOB.0, BOB.1).to(Do::Sleep(20));
+        for (kind, sent) in [
+            ("get", ask(Ask::get("/"))),
+            ("post", ask(Ask::post("/", 10_000))),
+        ] {
+            let http = self.web.clone();
+            let load = Load::of(WORKERS, usize::MAX, move |number| {
+                let (http, ask) = (http.clone(), sent.clone().id(format!("{kind}-{number}")));
+                async move { harness::load::judge(http.ask(ask).await) }
+            });
+            self.loads.insert(kind, load);
+        }
+        let grpc = self.calls.clone();
+        let load = Load::of(WORKERS, usize::MAX, move |number| {
+            let grpc = grpc.clone().with("test-id", &format!("grpc-{number}"));
+            async move {
+                let called = grpc.unary().await;
+                // The health service knows no pause of its own.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                called.map_err(|status| format!("{:?} {status:?}", status.code()))
+            }
+        });
+        self.loads.insert("grpc", load);
+    }
+
+    /// Waits until new requests of every kind are answered by that name.
+    async fn wait_for(&self, name: &str) {
+        let (web, calls) = (&self.web, &self.calls);
+        wait::within(
+            Duration::from_secs(60),
+            &format!("{name} answers all"),
+            async || {
+                let web = web.ask(Ask::get("/").header(BOB.0, BOB.1)).await;
+                let is_web = web.is_ok_and(|answer| answer.by() == name);
+                (is_web && calls.unary().await.is_ok_and(|by| by == name)).then_some(())
+            },
+        )
+        .await;
+    }
+
+    /// Lets every kind of load go on for so many more requests.
+    async fn go_on(&self, more: usize) {
+        for (kind, load) in &self.loads {
+            let goal = load.sent() + more;
+            wait::within(
+                Duration::from_secs(60),
+                &format!("{more} more of {kind}"),
+                async || (load.sent() >= goal).then_some(()),
+            )
+            .await;
+        }
+    }
+
+    /// Ends the load; the intercepts and the stage stay for as long as the siege.
+    async fn end(&mut self) -> Result {
+        let mut outcomes = BTreeMap::new();
+        for (kind, load) in std::mem::take(&mut self.loads) {
+            outcomes.insert(kind, load.stop().await);
+        }
+        let result = Result {
+            outcomes,
+            app: self.stage.executed(),
+            server: self.server.executed(),
+        };
+        result.tell();
+        result
+    }
+}
+
+impl Result {
+    fn tell(&self) {
+        for (kind, outcome) in &self.outcomes {
+            let errors = outcome.errors.len();
+            eprintln!(
+                "{kind}: answered by {:?}, {errors} errors {:?}",
+                outcome.by(),
+                outcome.errors.values().next()
+            );
+        }
+    }
+
+    /// GETs never fail; of the others at most as many as were under way, `interruptions` times, where each says so if we could. All counts agree.
+    fn assert_exact(&self, interruptions: usize) {
+        for (kind, outcome) in &self.outcomes {
+            let only = |all: &Executed| -> Executed {
+                let prefix = format!("{kind}-");
+                let ours = all
+                    .iter()
+                    .filter_map(|(id, count)| Some((id.strip_prefix(&prefix)?.to_owned(), *count)));
+                ours.collect()
+            };
+            let is_safe = *kind == "get";
+            outcome.assert_exact(&only(&self.app), &only(&self.server), is_safe);
+            let most = if is_safe { 0 } else { interruptions * WORKERS };
+            assert!(
+                outcome.errors.len() <= most,
+                "{kind}: {} errors, {:?}",
+                outcome.errors.len(),
+                outcome.errors
+            );
+        }
+    }
+
+    fn errors(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        self.outcomes
+            .iter()
+            .flat_map(|(kind, outcome)| outcome.errors.values().map(|error| (*kind, error)))
+    }
+
+    /// Both sides had their part of every kind.
+    fn assert_both_answered(&self) {
+        for (kind, outcome) in &self.outcomes {
+            assert!(
+                outcome.answered_by("server") > 20 && outcome.answered_by("app") > 20,
+                "{kind}: {:?}",
+                outcome.by()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_cli_costs_at_most_what_was_under_way() {
+    let _alone = alone().await;
+    let mut siege = Siege::begin("cli", 2).await;
+    siege.go_on(100).await;
+    for bob in &mut siege.bobs {
+        bob.process.kill();
+    }
+    siege.wait_for("app").await;
+    siege.go_on(100).await;
+    let result = siege.end().await;
+    result.assert_exact(1);
+    result.assert_both_answered();
+    for (kind, error) in result.errors() {
+        assert!(error.contains("x-intercept-error"), "{kind}: {error}");
+        assert!(kind != "grpc" || error.starts_with("Internal"), "{error}");
+    }
+    // A new one takes the place of the one that is gone, and removes what it left.
+    let bob = siege.stage.developer("bob");
+    let port = format!("{}:http", siege.server.port());
+    let again = bob
+        .intercept_port(&port, &["--http-header=Coder=Bob", "--name=web-bob"])
+        .await;
+    siege.stage.wait_answered_by(BOB, "server").await;
+    assert!(again.leave().await.success());
+    assert!(bob.run(&["leave", "calls-bob"]).status.success());
+    let plugin = siege
+        .stage
+        .get(&["wasmplugin", "injector-deployment-orders"]);
+    let left = &plugin["spec"]["pluginConfig"]["intercepts"];
+    assert!(
+        left.as_object().is_none_or(|entries| entries.is_empty()),
+        "{left}"
+    );
+}
+
+/// The processes of a container's program, on this machine.
+fn relay_processes() -> Vec<rustix::process::Pid> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        // In the image the program is `/injector`, which is nowhere on this machine.
+        if words.first() == Some(&&b"/injector"[..]) && words.get(1) == Some(&&b"relay"[..]) {
+            found.push(rustix::process::Pid::from_raw(id).expect("not 0"));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under_way() {
+    let _alone = alone().await;
+    let mut siege = Siege::begin("process", 2).await;
+    siege.go_on(100).await;
+    let processes = relay_processes();
+    assert_eq!(processes.len(), 2, "the relays of the cluster");
+    for process in processes {
+        rustix::process::kill_process(process, Signal::KILL).expect("a process of this machine");
+    }
+    siege.go_on(100).await;
+    // The kubelet starts it again, and the CLI finds it.
+    siege.wait_for("server").await;
+    siege.go_on(100).await;
+    let result = siege.end().await;
+    result.assert_exact(1);
+    result.assert_both_answered();
+}
+
+/// Runs `fault` under load, waits for the developer's machine to be reached again, and judges.
+async fn assert_survives(name: &str, interruptions: usize, fault: impl AsyncFnOnce(&Siege)) {
+    let _alone = alone().await;
+    let mut siege = Siege::begin(name, 2).await;
+    siege.go_on(100).await;
+    fault(&siege).await;
+    siege.wait_for("server").await;
+    siege.go_on(100).await;
+    siege.end().await.assert_exact(interruptions);
+}
+
+fn kubectl(siege: &Siege, arguments: &[&str]) -> String {
+    siege.stage.cluster().kubectl.must(arguments)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_relay_pods_cost_at_most_what_was_under_way() {
+    assert_survives("deleted", 1, async |siege| {
+        let label = "app.kubernetes.io/name=injector-relay";
+        kubectl(
+            siege,
+            &[
+                "-n",
+                SYSTEM,
+                "delete",
+                "pod",
+                "-l",
+                label,
+                "--force",
+                "--grace-period=0",
+            ],
+        );
+        siege.go_on(50).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_scaled_to_none_and_back_cost_at_most_what_was_under_way() {
+    assert_survives("scaled", 1, async |siege| {
+        kubectl(
+            siege,
+            &[
+                "-n",
+                SYSTEM,
+                "scale",
+                "statefulset/injector-relay",
+                "--replicas=0",
+            ],
+        );
+        siege.wait_for("app").await;
+        siege.go_on(50).await;
+        kubectl(
+            siege,
+            &[
+                "-n",
+                SYSTEM,
+                "scale",
+                "statefulset/injector-relay",
+                "--replicas=2",
+            ],
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roll_out_of_the_relays_costs_at_most_what_was_under_way() {
+    assert_survives("relays", 2, async |siege| {
+        kubectl(
+            siege,
+            &[
+                "-n",
+                SYSTEM,
+                "rollout",
+                "restart",
+                "statefulset/injector-relay",
+            ],
+        );
+        kubectl(
+            siege,
+            &[
+                "-n",
+                SYSTEM,
+                "rollout",
+                "status",
+                "statefulset/injector-relay",
+                "--timeout=120s",
+            ],
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_istiod_costs_nothing() {
+    assert_survives("istiod", 0, async |siege| {
+        kubectl(
+            siege,
+            &[
+                "-n",
+                "istio-system",
+                "rollout",
+                "restart",
+                "deployment/istiod",
+            ],
+        );
+        kubectl(
+            siege,
+            &[
+                "-n",
+                "istio-system",
+                "rollout",
+                "status",
+                "deployment/istiod",
+                "--timeout=120s",
+            ],
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_for_30_seconds_costs_at_most_what_was_under_way() {
+    assert_survives("api", 1, async |siege| {
+        let cluster = siege.stage.cluster();
+        cluster.script("component", &["apiserver", "stop"]);
+        let away = Instant::now();
+        // Tunnels pass the API server: without it the app answers.
+        siege.wait_for("app").await;
+        while away.elapsed() < Duration::from_secs(30) {
+            siege.go_on(10).await;
+        }
+        cluster.script("component", &["apiserver", "start"]);
+        wait::within(
+            Duration::from_secs(60),
+            "the API server is back",
+            async || cluster.kubectl.run(&["get", "--raw", "/readyz"]).ok(),
+        )
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_and_a_scale_up_of_the_workload_cost_nothing() {
+    let _alone = alone().await;
+    let mut siege = Siege::begin("rolling", 3).await;
+    siege.go_on(100).await;
+    siege
+        .stage
+        .run(&["rollout", "restart", "deployment/orders"]);
+    siege
+        .stage
+        .run(&["rollout", "status", "deployment/orders", "--timeout=180s"]);
+    siege
+        .stage
+        .run(&["scale", "deployment/orders", "--replicas=4"]);
+    siege
+        .stage
+        .run(&["rollout", "status", "deployment/orders", "--timeout=180s"]);
+    wait::until("four replicas", async || siege.stage.replicas().len() == 4).await;
+    siege.go_on(100).await;
+    let result = siege.end().await;
+    result.assert_exact(0);
+    // A pod intercepts from its first request on.
+    for (kind, outcome) in &result.outcomes {
+        assert_eq!(outcome.answered_by("app"), 0, "{kind}");
+    }
+}
+
+/// Intercepts and leaves so many times, each time only after a request was answered.
+async fn come_and_go(stage: &Stage, name: &str, rounds: usize) {
+    let (developer, server) = (stage.developer(name), App::start("theirs").await);
+    let port = format!("{}:http", server.port());
+    let header = format!("--http-header=Coder={name}");
+    for round in 0..rounds {
+        let before = server.total();
+        let live = developer.intercept_port(&port, &[&header]).await;
+        wait::until(&format!("round {round} reaches {name}"), async || {
+            server.total() > before
+        })
+        .await;
+        assert!(live.leave().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_intercepts_that_come_and_go_cost_nothing() {
+    let _alone = alone().await;
+    let mut siege = Siege::begin("hundred", 2).await;
+    let others = Load::start(&siege.web, WORKERS, usize::MAX, |number| {
+        let coder = ["alice", "carol", "dave", "erin"][number % 4];
+        Ask::get("/").header("coder", coder).to(Do::Sleep(20))
+    });
+    // They may not look into the replicas, so each command is done before the mesh is.
+    let names = ["alice", "carol", "dave", "erin"];
+    join_all(names.map(|name| come_and_go(&siege.stage, name, 25))).await;
+    let others = others.stop().await;
+    eprintln!("theirs: answered by {:?}", others.by());
+    others.assert_no_errors();
+    assert!(others.answered_by("theirs") > 100 && others.answered_by("app") > 100);
+    let result = siege.end().await;
+    result.assert_exact(0);
+    for (kind, outcome) in &result.outcomes {
+        assert_eq!(outcome.answered_by("app"), 0, "{kind}: bob's stay bob's");
+    }
+}

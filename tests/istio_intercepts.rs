@@ -1,0 +1,425 @@
+//! Intercepts on a real mesh: who answers which request, who may intercept, and what is left afterwards. Strict mTLS, callers with a sidecar.
+
+use harness::app::App;
+use harness::client::{Answer, Client};
+use harness::cluster::stage::Kind;
+use harness::cluster::{Plan, Stage};
+use harness::examples::EXAMPLES;
+use harness::grpc::Grpc;
+use harness::wait;
+use harness::websocket::Socket;
+use serde_json::{Value, json};
+
+const BOB: (&str, &str) = ("coder", "Bob");
+const ALICE: (&str, &str) = ("coder", "Alice");
+
+fn assert_served(answer: &Answer, name: &str, what: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.by()),
+        (200, "server"),
+        "{what}"
+    );
+    assert_eq!(answer.header("x-intercept"), Some(name), "{what}");
+    assert_eq!(answer.header("x-intercept-served-by"), Some(name), "{what}");
+}
+
+/// Answered by the cluster, without a trace of ours.
+fn assert_untouched(answer: &Answer, what: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.by()),
+        (200, "app"),
+        "{what}"
+    );
+    let marks = answer.headers.keys();
+    let mut marks = marks.filter(|name| name.as_str().starts_with("x-intercept"));
+    assert_eq!(marks.next(), None, "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_works_on_two_replicas() {
+    let (stage, server) = (Stage::new("examples").await, App::start("server").await);
+    let (client, bob) = (stage.h1(), stage.developer("bob"));
+    for (line, path, header) in EXAMPLES {
+        let typed = line.replace("--port 3000", &format!("--port {}", server.port()));
+        let intercept = bob.start(bob.shell(&typed)).await;
+        let id = intercept.automatic_id();
+        let header = header.unwrap_or_else(|| {
+            (
+                "x-intercept-id",
+                id.as_deref().expect("an automatic header"),
+            )
+        });
+        // Enough for both replicas to be asked.
+        for _ in 0..10 {
+            assert_served(&client.get(path, &[header]).await, "orders-bob", line);
+            if !line.contains("all") {
+                assert_untouched(&client.get(path, &[]).await, line);
+                assert_untouched(&client.get("/elsewhere", &[("coder", "Eve")]).await, line);
+            }
+        }
+        assert_eq!(intercept.leave().await.code(), Some(0), "{line}");
+        assert_untouched(&client.get(path, &[header]).await, line);
+    }
+}
+
+/// The objects of a namespace that are ours or that ours change, without what every write changes.
+fn lasting(stage: &Stage) -> Value {
+    let kinds = "wasmplugins,envoyfilters,destinationrules,authorizationpolicies,peerauthentications,sidecars,virtualservices,deployments,services,serviceaccounts,configmaps,secrets,roles,rolebindings";
+    let mut objects = stage.get(&[kinds]);
+    for object in objects["items"].as_array_mut().expect("a list") {
+        let managers: Vec<Value> = object["metadata"]["managedFields"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|fields| json!([fields["manager"], fields["fieldsV1"]]))
+            .collect();
+        object["metadata"]["managedFields"] = managers.into();
+        let metadata = object["metadata"].as_object_mut().expect("metadata");
+        for counter in ["resourceVersion", "generation"] {
+            metadata.remove(counter);
+        }
+    }
+    objects
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_leave_every_object_is_as_before_and_events_tell_who_did_what() {
+    let (stage, server) = (Stage::new("before").await, App::start("server").await);
+    let before = lasting(&stage);
+    let bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    let alice = stage
+        .developer("alice")
+        .intercept(&server, &["--http-header=Coder=Alice"])
+        .await;
+    assert_ne!(lasting(&stage), before);
+    assert!(bob.leave().await.success());
+    assert!(alice.leave().await.success());
+    assert_eq!(lasting(&stage), before);
+    let events = stage.get(&["events", "--field-selector", "source=injector"]);
+    let events: Vec<&str> = events["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| event["message"].as_str().expect("a text"))
+        .collect();
+    for told in [
+        "bob intercepts port 8080",
+        "alice intercepts port 8080",
+        "bob removed",
+        "alice removed",
+    ] {
+        assert!(
+            events.iter().any(|event| event.starts_with(told)),
+            "{told}: {events:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_developers_and_one_for_everybody_else_get_what_is_theirs() {
+    let stage = Stage::new("two").await;
+    let (bobs, alices, carols) = (
+        App::start("bobs").await,
+        App::start("alices").await,
+        App::start("carols").await,
+    );
+    let _bob = stage
+        .developer("bob")
+        .intercept(&bobs, &["--http-header=Coder=Bob"])
+        .await;
+    let _alice = stage
+        .developer("alice")
+        .intercept(&alices, &["--http-header=Coder=Alice"])
+        .await;
+    // Whoever takes everybody's must say that they know whom it meets.
+    let carol = stage.developer("carol");
+    let port = carols.port().to_string();
+    let refused = carol.run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("orders-bob of bob") || text.contains("orders-alice of alice"),
+        "{text}"
+    );
+    let _carol = carol
+        .intercept(&carols, &["--http-header=all", "--allow-overlap"])
+        .await;
+
+    for (header, by) in [(BOB, "bobs"), (ALICE, "alices"), (("x", "y"), "carols")] {
+        stage.wait_answered_by(header, by).await;
+    }
+    let listed = stage.developer("bob").run(&["list", "-o", "name"]);
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout).lines().count(),
+        3,
+        "{listed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_developer_without_envoy_filters_shares_the_relays_cluster() {
+    let (stage, server) = (Stage::new("shared").await, App::start("server").await);
+    // The role, with EnvoyFilters to be read and not written.
+    let kubectl = &stage.cluster().kubectl;
+    let mut role = kubectl.get(&["clusterrole", "injector-developer"]);
+    for rule in role["rules"].as_array_mut().expect("rules") {
+        let resources = rule["resources"].as_array().expect("a list");
+        if resources.contains(&"envoyfilters".into()) {
+            rule["verbs"] = json!(["get", "list", "watch"]);
+        }
+    }
+    let rules = &role["rules"];
+    stage.apply(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "less"}, "rules": rules}));
+    for (namespace, kind, role) in [
+        (stage.namespace.as_str(), "Role", "less"),
+        ("injector-system", "Role", "injector-developer"),
+    ] {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "dave", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "dave"}]});
+        stage.cluster().kubectl.apply(&[binding]);
+    }
+    let dave = stage.user("dave", &[]);
+    let live = dave.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    stage.wait_answered_by(BOB, "server").await;
+    let status = dave.run(&["status", "orders-dave", "-o", "json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let cluster = status["cluster"].as_str().expect("a cluster");
+    assert!(cluster.starts_with("intercept|relay-"), "{status}");
+    assert_eq!(stage.h1().get("/", &[]).await.by(), "app");
+    assert!(live.leave().await.success());
+    assert_untouched(&stage.h1().get("/", &[BOB]).await, "after it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_told_apart_and_grpc_and_websocket_work() {
+    let plan = Plan::new("ports")
+        .port("http-admin", 81, 8081, "admin")
+        .port("grpc", 9000, 9000, "app");
+    let stage = plan.start().await;
+    let (server, calls) = (App::start("server").await, App::start("calls").await);
+    let bob = stage.developer("bob");
+    let several = bob.run(&[
+        "intercept",
+        "orders",
+        "--port",
+        "3000",
+        "--http-header=Coder=Bob",
+    ]);
+    assert_eq!(several.status.code(), Some(2), "{several:?}");
+    let http = bob
+        .intercept_port(
+            &format!("{}:http", server.port()),
+            &["--http-header=Coder=Bob"],
+        )
+        .await;
+    let grpc = bob
+        .intercept_port(
+            &format!("{}:9000", calls.port()),
+            &["--http-header=Coder=Bob", "--name=calls-bob"],
+        )
+        .await;
+
+    let (web, admin) = (Client::h1(stage.door(80)), Client::h1(stage.door(81)));
+    for _ in 0..10 {
+        assert_served(&web.get("/", &[BOB]).await, "orders-bob", "http");
+        assert_eq!(admin.get("/", &[BOB]).await.by(), "admin");
+        let door = stage.door(9000);
+        let (mine, others) = (Grpc::new(door.clone(), &[BOB]), Grpc::new(door, &[]));
+        assert_eq!(mine.unary().await.expect("an answer"), "calls");
+        assert_eq!(mine.server_stream().await.expect("an answer"), "calls");
+        assert_eq!(mine.ping_pong(20).await.expect("answers"), "calls");
+        assert_eq!(others.unary().await.expect("an answer"), "app");
+        assert_eq!(others.ping_pong(20).await.expect("answers"), "app");
+    }
+    for (headers, by) in [(&[BOB][..], "server"), (&[], "app")] {
+        let mut socket = Socket::open(stage.door(80), headers).await.expect("opens");
+        assert_eq!(socket.answered_by(), by);
+        assert_eq!(socket.ask("hello").await.expect("an echo"), "hello");
+        socket.close().await.expect("closes");
+    }
+    assert!(http.leave().await.success());
+    assert_eq!(
+        Grpc::new(stage.door(9000), &[BOB])
+            .unary()
+            .await
+            .expect("an answer"),
+        "calls"
+    );
+    assert!(grpc.leave().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_survives_the_intercepts_of_others() {
+    let (stage, server) = (
+        Plan::new("open")
+            .port("grpc", 9000, 9000, "app")
+            .start()
+            .await,
+        App::start("server").await,
+    );
+    let port = format!("{}:http", server.port());
+    let _bob = stage
+        .developer("bob")
+        .intercept_port(&port, &["--http-header=Coder=Bob"])
+        .await;
+    let mut sockets = Vec::new();
+    for headers in [&[BOB][..], &[]] {
+        let mut socket = Socket::open(stage.door(80), headers).await.expect("opens");
+        socket.ask("first").await.expect("an echo");
+        sockets.push(socket);
+    }
+    let grpc = Grpc::new(stage.door(9000), &[]);
+    let stream = tokio::spawn(async move {
+        grpc.slow_ping_pong(40, std::time::Duration::from_millis(250))
+            .await
+    });
+    for round in 0..3 {
+        let other = stage
+            .developer("alice")
+            .intercept_port(&port, &["--http-header=Coder=Alice"])
+            .await;
+        stage.wait_answered_by(ALICE, "server").await;
+        assert!(other.leave().await.success());
+        for socket in &mut sockets {
+            let text = format!("round {round}");
+            assert_eq!(socket.ask(&text).await.expect("still open"), text);
+        }
+    }
+    assert_eq!(
+        stream.await.expect("no panic").expect("open to its end"),
+        "app"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_of_other_namespaces_are_intercepted_too() {
+    let (stage, other) = tokio::join!(Stage::new("shop"), Plan::new("web").bare().start());
+    let server = App::start("server").await;
+    let _bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    let host = format!("orders.{}", stage.namespace);
+    let door = other.door_to(stage.service_address(80), &host);
+    for _ in 0..10 {
+        assert_served(
+            &Client::h1(door.clone()).get("/", &[BOB]).await,
+            "orders-bob",
+            "from another namespace",
+        );
+        assert_untouched(
+            &Client::h1(door.clone()).get("/", &[]).await,
+            "from another namespace",
+        );
+        // The other one's own service of the same name is not touched.
+        assert_untouched(&other.h1().get("/", &[BOB]).await, "the other orders");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stateful_and_daemon_sets_and_plain_text_callers_are_intercepted() {
+    for (name, kind) in [("stateful", Kind::StatefulSet), ("daemon", Kind::DaemonSet)] {
+        let (stage, server) = (
+            Plan::new(name).kind(kind).permissive().start().await,
+            App::start("server").await,
+        );
+        let bob = stage
+            .developer("bob")
+            .intercept(&server, &["--http-header=Coder=Bob"])
+            .await;
+        for (pod, address) in stage.replicas() {
+            let direct = Client::h1(std::net::SocketAddr::from((address, 8080)));
+            assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
+            assert_untouched(&direct.get("/", &[]).await, &pod);
+        }
+        assert!(bob.leave().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_intercept_is_told_what_is_missing() {
+    let (stage, server) = (
+        Plan::new("rights").bare().start().await,
+        App::start("server").await,
+    );
+    let port = server.port().to_string();
+    let arguments = [
+        "intercept",
+        "orders",
+        "--port",
+        port.as_str(),
+        "--http-header=Coder=Bob",
+    ];
+    let refusal = |name: &str, groups: &[&str]| {
+        let output = stage.user(name, groups).run(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = refusal("bob", &[harness::cluster::DEVELOPERS]);
+    let line = format!("injector install -n {} --workload", stage.namespace);
+    assert!(
+        text.contains("no operator has prepared") && text.contains(&line),
+        "{text}"
+    );
+    stage.prepare(&[]);
+    let text = refusal("mallory", &[]);
+    assert!(
+        text.contains("User \"mallory\" cannot list resource \"services\"")
+            && text.contains("--clusterrole=injector-developer"),
+        "{text}"
+    );
+    assert!(stage.h1().get("/", &[BOB]).await.by() == "app");
+
+    // The operator's limits hold for whoever has the role.
+    let output =
+        stage
+            .developer("bob")
+            .run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("all"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_takes_requests_from_the_workload_only() {
+    let (stage, server) = (Stage::new("direct").await, App::start("server").await);
+    let _bob = stage
+        .developer("bob")
+        .intercept(&server, &["--http-header=Coder=Bob"])
+        .await;
+    stage.wait_answered_by(BOB, "server").await;
+    let plugin = stage.get(&["wasmplugin", "injector-deployment-orders"]);
+    let address = plugin["spec"]["pluginConfig"]["intercepts"]["orders-bob"]["address"].clone();
+    let address = address.as_str().expect("an address").to_owned();
+    let before = server.total();
+    let relays = stage.cluster().relays();
+    assert_eq!(relays.len(), 2);
+    for (name, relay) in relays {
+        // As another pod of the mesh: its identity is not the workload's.
+        let host = format!("{name}.injector-system");
+        let service = stage
+            .cluster()
+            .service_address("injector-system", &name, 8080);
+        let answer = Client::h1(stage.door_to(service, &host))
+            .get("/", &[("x-intercept-address", &address)])
+            .await;
+        assert!(
+            answer.status == 403 || answer.header("x-intercept-unavailable").is_some(),
+            "{answer:?}"
+        );
+        // From outside of the mesh: not even a connection that speaks HTTP.
+        let plain = Client::h1(std::net::SocketAddr::from((relay, 8080)));
+        let ask = harness::client::Ask::get("/").header("x-intercept-address", &address);
+        assert!(plain.ask(ask).await.is_err());
+    }
+    assert_eq!(server.total(), before, "no request got through");
+    wait::until("the workload's own still do", async || {
+        stage.h1().get("/", &[BOB]).await.by() == "server"
+    })
+    .await;
+}

@@ -1,0 +1,52 @@
+//! What runs in the pods of a test: the app behind `orders`, or the way in for its callers. Linked statically: its image holds nothing else.
+//!
+//!     standin serve NAME=PORT…    answers as that name on each port
+//!     standin passage             see `harness::passage`
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use harness::app::App;
+use harness::passage;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A pod is asked to end before everybody knows that it does: until then it serves.
+const LINGER: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", ref ports @ ..] => {
+            let mut apps = Vec::new();
+            for port in ports {
+                apps.push(serve(port).await?);
+            }
+            term.recv().await;
+            tokio::time::sleep(LINGER).await;
+            Ok(())
+        }
+        ["passage"] => {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, passage::PORT)).await?;
+            tokio::select! {
+                ended = passage::serve(listener) => ended,
+                _ = term.recv() => Ok(()),
+            }
+        }
+        _ => Err(std::io::Error::other("standin serve NAME=PORT… | passage")),
+    }
+}
+
+/// Counts go to `$COUNTS`, a file for each pod and port.
+async fn serve(word: &str) -> std::io::Result<App> {
+    let (name, port) = word.split_once('=').unwrap_or((word, ""));
+    let port: u16 = port.parse().map_err(std::io::Error::other)?;
+    let variable = |name| std::env::var(name).map_err(std::io::Error::other);
+    let file = Path::new(&variable("COUNTS")?).join(format!("{}-{port}", variable("HOSTNAME")?));
+    let record = File::options().append(true).create(true).open(file)?;
+    Ok(App::listen_and_write(name, (Ipv4Addr::UNSPECIFIED, port).into(), Some(record)).await)
+}
