@@ -35,13 +35,19 @@ images: build
 	CARGO_ENCODED_RUSTFLAGS=$$(printf '%s\037%s' -Ctarget-feature=+crt-static -Cstrip=symbols) \
 	cargo build --release --locked -p e2e --bin standin --target "$$(uname -m)-unknown-linux-gnu" --target-dir target/static
 
+# The cluster's part of the tests: first those that need little more than its API server, then intercepts under load, last what takes parts of it away.
+API_TESTS = --test kubeapi_install --test kubeapi_session
+ISTIO_TESTS = --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
+
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C.
-test-istio: build
+test-istio: images
 	@tests/cluster/build
+	cargo test --locked --no-run -p injector $(API_TESTS)
+	cargo test --locked --no-run -p e2e $(ISTIO_TESTS)
 	@bash -euc 'trap "tests/cluster/down || exit 1" EXIT; trap "exit 130" INT TERM; \
 	  env=$$(tests/cluster/up); eval "$$env"; \
-	  cargo test --locked -p injector --test kubeapi_install --test kubeapi_session; \
-	  cargo test --locked -p e2e --test istio_admission'
+	  cargo test --locked --no-fail-fast -p injector $(API_TESTS); \
+	  cargo test --locked --no-fail-fast -p e2e $(ISTIO_TESTS)'
 
 cluster: tools
 	@tests/cluster/build

@@ -289,19 +289,24 @@ fn kubectl(siege: &Siege, arguments: &[&str]) -> String {
 async fn deleted_relay_pods_cost_at_most_what_was_under_way() {
     assert_survives("deleted", 1, async |siege| {
         let label = "app.kubernetes.io/name=injector-relay";
+        let uids = || {
+            let path = "jsonpath={.items[*].metadata.uid}";
+            kubectl(
+                siege,
+                &["-n", SYSTEM, "get", "pods", "-l", label, "-o", path],
+            )
+        };
+        let before = uids();
+        let delete = ["-n", SYSTEM, "delete", "pod", "-l", label];
         kubectl(
             siege,
-            &[
-                "-n",
-                SYSTEM,
-                "delete",
-                "pod",
-                "-l",
-                label,
-                "--force",
-                "--grace-period=0",
-            ],
+            &[&delete[..], &["--force", "--grace-period=0"]].concat(),
         );
+        wait::within(Duration::from_secs(60), "two other relays", async || {
+            let are_new = before.split(' ').all(|uid| !uids().contains(uid));
+            (are_new && siege.stage.cluster().relays().len() == 2).then_some(())
+        })
+        .await;
         siege.go_on(50).await;
     })
     .await;
