@@ -9,6 +9,7 @@ pub mod conflict;
 pub mod curl;
 pub mod developer;
 pub mod doctor;
+pub mod environment;
 pub mod envoy;
 pub mod flags;
 pub mod hint;
