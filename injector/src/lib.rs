@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod commands;
 pub mod conflict;
 pub mod curl;
+pub mod detached;
 pub mod developer;
 pub mod doctor;
 pub mod environment;
