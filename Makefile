@@ -34,7 +34,7 @@ test-istio: build
 	@tests/cluster/build
 	@bash -euc 'trap "tests/cluster/down || exit 1" EXIT; trap "exit 130" INT TERM; \
 	  env=$$(tests/cluster/up); eval "$$env"; \
-	  cargo test --locked -p injector --test kubeapi_install --test kubeapi_session; \
+	  cargo test --locked -p injector --test kubeapi_install --test kubeapi_session --test kubeapi_environment; \
 	  cargo test --locked -p e2e --test istio_admission'
 
 cluster: tools

@@ -233,6 +233,7 @@ fn help_fits_a_person_in_a_hurry() {
         &["--help"][..],
         &["intercept", "--help"],
         &["leave", "--help"],
+        &["logs", "--help"],
         &["list", "--help"],
         &["status", "--help"],
         &["explain", "--help"],

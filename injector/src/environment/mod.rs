@@ -177,7 +177,7 @@ fn of_key(objects: &Objects, reference: &Reference, key: &str, is_optional: bool
     let Some(object) = objects.get(reference) else {
         return match is_optional {
             true => Ok(None),
-            false => Err(format!("there is no {reference}")),
+            false => Err(format!("there is no {}", reference.without_article())),
         };
     };
     match data(reference, object).find(|(name, _)| *name == key) {
@@ -297,13 +297,20 @@ fn is_ones_own(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
+impl Reference {
+    /// `secret db`.
+    fn without_article(&self) -> String {
+        match self {
+            Self::ConfigMap(name) => format!("config map {name}"),
+            Self::Secret(name) => format!("secret {name}"),
+        }
+    }
+}
+
 /// As it stands in a sentence: `the secret db`.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::ConfigMap(name) => write!(f, "the config map {name}"),
-            Self::Secret(name) => write!(f, "the secret {name}"),
-        }
+        write!(f, "the {}", self.without_article())
     }
 }
 

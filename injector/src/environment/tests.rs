@@ -129,7 +129,7 @@ fn what_is_missing_is_left_out_with_a_note() {
         [
             "the variables of the config map none are left out: there is none of this name",
             "A is left out: the secret db has no key x",
-            "B is left out: there is no the config map none",
+            "B is left out: there is no config map none",
             "C is left out: the value of BYTES in the secret db is not text (UTF-8)",
             "D is left out: its source is of a kind that only the node can read",
         ]

@@ -1,0 +1,98 @@
+//! How an intercept comes to run in the background, without a fork: the command starts itself anew and waits. The copy does everything on the terminal, as it would in the
+//! foreground; once its intercept lives it leaves the terminal and says so, and the first one ends. Until then a signal or an error ends both, with the copy's exit code.
+//!
+//! What it says it on is its stdout, a pipe: a last byte that no output has.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process, setsid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::signals::Signals;
+use crate::hint::{Failure, OrHint, Result};
+use crate::print;
+
+/// Tells the copy that it is one.
+const VARIABLE: &str = "INJECTOR_GOES_TO_BACKGROUND";
+
+/// Ends what the copy prints on stdout. Neither JSON nor YAML nor a name has it.
+const IN_BACKGROUND: u8 = 0;
+
+/// Is this process the copy?
+pub fn is_copy() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// Starts the copy with the same arguments and waits until it runs in the background, or has ended. Returns the exit code; what there is to say the copy has said.
+pub async fn send() -> Result<u8> {
+    let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
+    let mut copy = std::env::current_exe()
+        .and_then(|program| {
+            Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .env(VARIABLE, "1")
+                .stdout(Stdio::piped())
+                .spawn()
+        })
+        .or_hint("--detach", "leave out --detach")?;
+    let pid = copy.id();
+    let mut said = Vec::new();
+    if let Some(mut stdout) = copy.stdout.take() {
+        let listening = stdout.read_to_end(&mut said);
+        tokio::pin!(listening);
+        loop {
+            tokio::select! {
+                heard = &mut listening => break heard.map(drop).or_hint("--detach", "injector list")?,
+                signal = signals.next() => pass(pid, signal),
+            }
+        }
+    }
+    let is_in_background = said.pop_if(|last| *last == IN_BACKGROUND).is_some();
+    print::stdout(&String::from_utf8_lossy(&said))?;
+    if is_in_background {
+        return Ok(0);
+    }
+    loop {
+        tokio::select! {
+            status = copy.wait() => return Ok(super::child::code(status.or_hint("--detach", "injector list")?)),
+            signal = signals.next() => pass(pid, signal),
+        }
+    }
+}
+
+/// What comes from the terminal has reached the copy as well.
+fn pass(pid: Option<u32>, signal: Signal) {
+    if signal == Signal::INT && io::stdin().is_terminal() {
+        return;
+    }
+    if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+        // It may have ended a moment ago.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Leaves the terminal and its session: what is printed from now on goes to the log, and nothing that happens to the terminal reaches this process. Then the waiting one is told.
+pub fn leave_terminal(log: &File) -> Result<()> {
+    let leave = || -> io::Result<()> {
+        // Fails only in a process that is the first of its group, which is away from its parent's terminal as well.
+        let _ = setsid();
+        dup2_stdin(File::open("/dev/null")?)?;
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&[IN_BACKGROUND])?;
+        stdout.flush()?;
+        dup2_stderr(log)?;
+        // Last: the waiting one reads until this closes the pipe.
+        Ok(dup2_stdout(log)?)
+    };
+    // The one that waits is gone: so nobody knows that anything goes on.
+    leave().map_err(|error| {
+        Failure::failed(
+            format_args!("--detach: {error}"),
+            "injector intercept --help",
+        )
+    })
+}
