@@ -120,7 +120,8 @@ fn it_belongs_to_no_terminal_and_its_end_means_nothing_to_it() {
     let address = place.intercepts()["orders-bob"].address.clone();
     let answer = place.request(&address, "/");
     assert!(answer.contains("nothing-listens"), "{answer}");
-    assert!(is_alive(process));
+    let log = place.run(&["logs", "orders-bob"]).stdout;
+    assert!(!log.contains("ends: ") && is_alive(process), "{log}");
     kill_process(process, Signal::TERM).expect("it runs");
     wait_for_end(process);
     assert!(place.intercepts().is_empty());

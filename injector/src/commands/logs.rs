@@ -56,6 +56,6 @@ fn unknown(name: &str, known: &[String]) -> Failure {
     };
     Failure::failed(
         format!("{name}: no intercept of this name was detached on this machine, {there}"),
-        "injector list; one in the foreground prints where it runs, and -n or --context chooses another place",
+        "injector list; one in the foreground has its log on its own terminal, and -n or --context chooses another place",
     )
 }
