@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, getsid, kill_process};
@@ -273,19 +274,74 @@ fn a_log_is_followed_until_the_intercept_ends() {
     );
 }
 
+/// Has somebody sent it a SIGTERM that it has not taken yet?
+fn is_told_to_end(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid()));
+    let status = status.expect("it is there");
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = u64::from_str_radix(pending.expect("said").trim(), 16).expect("a mask");
+    pending & (1 << (Signal::TERM.as_raw() - 1)) != 0
+}
+
 #[test]
 fn leave_ends_one_whose_entry_is_gone_already() {
     let place = Place::new();
     detached(&place);
     let process = pid(&place);
+    // Held still, so that it cannot notice by itself.
+    kill_process(process, Signal::STOP).expect("it runs");
     place.dir().remove("orders-bob", None).expect("removed");
-    let left = place.run(&["leave", "orders-bob"]);
-    // It may have noticed by itself a moment ago.
-    assert!(
-        left.code == Some(0) || left.stderr.contains("no such intercept"),
+    let leaving = place.start("bob", &["leave", "orders-bob"]);
+    wait_until(|| is_told_to_end(process), || leaving.stderr());
+    kill_process(process, Signal::CONT).expect("it runs");
+    let left = leaving.end();
+    assert_eq!(
+        (left.code, left.stdout.as_str()),
+        (Some(0), "orders-bob removed\n"),
         "{left:?}"
     );
     wait_for_end(process);
+}
+
+/// The only child of a process.
+fn child_of(pid: u32) -> Pid {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let child = children
+        .expect("it runs")
+        .trim()
+        .parse()
+        .expect("one child");
+    Pid::from_raw(child).expect("a process")
+}
+
+#[test]
+fn one_that_nobody_waits_for_any_more_does_not_stay() {
+    // A way to the relay that this test opens.
+    let gate = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = gate.local_addr().expect("bound");
+    let mut relay = None;
+    let place = Place::with(|workload| {
+        relay = Some(std::mem::replace(&mut workload.relay.control, address));
+    });
+    let session = place.start("bob", DETACH);
+    let (near, _) = gate.accept().expect("it opens its tunnel");
+    let copy = child_of(session.pid());
+    session.signal(Signal::KILL);
+    wait_for_end(Pid::from_raw(session.pid().try_into().expect("small")).expect("a process"));
+    let far = TcpStream::connect(relay.expect("said")).expect("the relay listens");
+    for (mut from, mut to) in [
+        (
+            near.try_clone().expect("open"),
+            far.try_clone().expect("open"),
+        ),
+        (far, near),
+    ] {
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    }
+    wait_for_end(copy);
+    assert!(remembered(&place, "log").is_some(), "it did become live");
+    assert_eq!(remembered(&place, "json"), None);
+    assert!(place.intercepts().is_empty());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::signals::Signals;
-use crate::hint::{Failure, OrHint, Result};
+use crate::hint::{OrHint, Result};
 use crate::print;
 
 /// Tells the copy that it is one.
@@ -75,24 +75,24 @@ fn pass(pid: Option<u32>, signal: Signal) {
     }
 }
 
-/// Leaves the terminal and its session: what is printed from now on goes to the log, and nothing that happens to the terminal reaches this process. Then the waiting one is told.
+/// Leaves the terminal and its session: what people read goes to the log from now on, and nothing that happens to the terminal reaches this process.
 pub fn leave_terminal(log: &File) -> Result<()> {
-    let leave = || -> io::Result<()> {
-        // Fails only in a process that is the first of its group, which is away from its parent's terminal as well.
-        let _ = setsid();
-        dup2_stdin(File::open("/dev/null")?)?;
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&[IN_BACKGROUND])?;
-        stdout.flush()?;
-        dup2_stderr(log)?;
-        // Last: the waiting one reads until this closes the pipe.
-        Ok(dup2_stdout(log)?)
-    };
-    // The one that waits is gone: so nobody knows that anything goes on.
-    leave().map_err(|error| {
-        Failure::failed(
-            format_args!("--detach: {error}"),
-            "injector intercept --help",
-        )
-    })
+    // Fails only in a process that is the first of its group, which is away from its parent's terminal as well.
+    let _ = setsid();
+    let left = File::open("/dev/null").and_then(|null| {
+        dup2_stdin(null)?;
+        Ok(dup2_stderr(log)?)
+    });
+    left.or_hint("--detach", "injector intercept --help")
+}
+
+/// Tells the one that waits that it may end. Fails where it is gone: then nobody knows that anything goes on.
+pub fn tell(log: &File) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let told = stdout
+        .write_all(&[IN_BACKGROUND])
+        .and_then(|()| stdout.flush())
+        // It reads until this closes the pipe.
+        .and_then(|()| Ok(dup2_stdout(log)?));
+    told.or_hint("--detach: nobody waits", "injector intercept --help")
 }

@@ -211,15 +211,14 @@ impl<'a> Session<'a> {
         )?;
         self.report
             .detached(&self.plan.name, &record.log, &self.global.place_flags());
-        let left = background::leave_terminal(&kept.log);
-        self.kept = Some(kept);
-        left?;
+        let kept = self.kept.insert(kept);
+        background::leave_terminal(&kept.log)?;
         self.report = self.report.into_log();
         self.report.record(&format!(
             "{} intercepts port {} of {}: {requests} (process {})",
             self.plan.name, self.plan.port, self.plan.workload, record.pid
         ));
-        Ok(())
+        background::tell(&kept.log)
     }
 
     async fn wait_live(&self) -> Live {

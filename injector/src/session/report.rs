@@ -109,7 +109,10 @@ impl Report {
             .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
             .collect();
         let table = crate::print::table(&rows);
-        self.say(&format!("{BOLD}{name}{BOLD:#} goes on in the background\n{}", table.trim_end()));
+        self.say(&format!(
+            "{BOLD}{name}{BOLD:#} goes on in the background\n{}",
+            table.trim_end()
+        ));
     }
 
     fn stamp(self) -> String {
