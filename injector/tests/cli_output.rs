@@ -259,6 +259,7 @@ fn completions_name_every_command() {
         for command in [
             "intercept",
             "leave",
+            "logs",
             "list",
             "status",
             "explain",

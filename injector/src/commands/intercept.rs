@@ -77,6 +77,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     if flags.dry_run {
         return dry_run(global, &target, &plan, intercept, &notes);
     }
+    let beside = beside(global, flags, &backend, &target, &plan).await?;
     if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
     {
         own.value = place.remember(&own.value).or_hint(
@@ -84,7 +85,6 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
             "export XDG_STATE_HOME=… (a directory that you may write to)",
         )?;
     }
-    let beside = beside(global, flags, &backend, &target, &plan).await?;
     session::run(global, &target, plan, secret, beside).await
 }
 

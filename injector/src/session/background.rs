@@ -40,6 +40,9 @@ pub async fn send() -> Result<u8> {
         })
         .or_hint("--detach", "leave out --detach")?;
     let pid = copy.id();
+    // Asked now: one that has hung up is none any more.
+    let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
+    let pass = |signal| pass(pid, signal, has_terminal);
     let mut said = Vec::new();
     if let Some(mut stdout) = copy.stdout.take() {
         let listening = stdout.read_to_end(&mut said);
@@ -47,7 +50,7 @@ pub async fn send() -> Result<u8> {
         loop {
             tokio::select! {
                 heard = &mut listening => break heard.map(drop).or_hint("--detach", "injector list")?,
-                signal = signals.next() => pass(pid, signal),
+                signal = signals.next() => pass(signal),
             }
         }
     }
@@ -59,14 +62,14 @@ pub async fn send() -> Result<u8> {
     loop {
         tokio::select! {
             status = copy.wait() => return Ok(super::child::code(status.or_hint("--detach", "injector list")?)),
-            signal = signals.next() => pass(pid, signal),
+            signal = signals.next() => pass(signal),
         }
     }
 }
 
-/// What comes from the terminal has reached the copy as well.
-fn pass(pid: Option<u32>, signal: Signal) {
-    if signal == Signal::INT && io::stdin().is_terminal() {
+/// What comes from the terminal has reached the copy as well, and a second one would cut its undo short.
+fn pass(pid: Option<u32>, signal: Signal, has_terminal: bool) {
+    if signal != Signal::TERM && has_terminal {
         return;
     }
     if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
