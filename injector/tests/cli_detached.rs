@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::Value;
-use support::{Place, Ran, developer_server, ran, wait_until};
+use support::{EndedOnFailure, Place, Ran, developer_server, ran, wait_until};
 
 const DETACH: &[&str] = &[
     "intercept",
@@ -288,6 +288,7 @@ fn leave_ends_one_whose_entry_is_gone_already() {
     let place = Place::new();
     detached(&place);
     let process = pid(&place);
+    let _guard = EndedOnFailure(process);
     // Held still, so that it cannot notice by itself.
     kill_process(process, Signal::STOP).expect("it runs");
     place.dir().remove("orders-bob", None).expect("removed");

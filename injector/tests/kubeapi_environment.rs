@@ -14,8 +14,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use kubeapi::stage::Stage;
+use rustix::process::Pid;
 use serde_json::{Value, json};
-use support::{Ran, wait_until};
+use support::{EndedOnFailure, Ran, wait_until};
 
 /// A workload with every kind of source, and what it refers to.
 fn stage(namespace: &str) -> Stage {
@@ -201,7 +202,10 @@ fn kubeapi_an_intercept_goes_on_in_the_background_until_it_is_left() {
     let shown = stage.run("bob", &["list", "-o", "json"]);
     let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
     assert_eq!(shown[0]["tunnel"], "up", "{shown}");
-    assert!(shown[0]["detached"]["pid"].is_u64(), "{shown}");
+    let pid = shown[0]["detached"]["pid"].as_i64();
+    let pid = pid.unwrap_or_else(|| panic!("{shown}"));
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process"));
+    let _guard = EndedOnFailure(pid.expect("a process"));
 
     let elsewhere = stage.run("bob", &["logs", "-n", "default", "orders-bob"]);
     assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");

@@ -304,6 +304,17 @@ impl Drop for Running {
     }
 }
 
+/// Ends a process in the background if its test fails.
+pub struct EndedOnFailure(pub rustix::process::Pid);
+
+impl Drop for EndedOnFailure {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 fn collect(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let held = Arc::clone(&text);
