@@ -179,6 +179,38 @@ fn kubeapi_what_is_not_there_is_left_out_with_a_note() {
 }
 
 #[test]
+fn kubeapi_leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() {
+    let stage = stage("away");
+    let ran = stage.run("bob", &[INTERCEPT, &["--detach"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let shown = stage.run("bob", &["list", "-o", "json"]);
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    let _guard = EndedOnFailure(pid(&shown));
+    // The same context of a cluster that is not there any more.
+    let known = std::fs::read_to_string(stage.server.kubeconfig("bob", "away")).expect("there");
+    let (before, after) = known.split_once("https://127.0.0.1:").expect("a server");
+    let (_, after) = after.split_once('"').expect("quoted");
+    let gone = stage.home().join("gone");
+    std::fs::write(&gone, format!("{before}https://127.0.0.1:1\"{after}")).expect("written");
+    let gone = gone.to_string_lossy().into_owned();
+    let left = stage.run("bob", &["leave", "--kubeconfig", &gone, "orders-bob"]);
+    assert_eq!(left.code, Some(1), "{left:?}");
+    assert!(
+        left.stderr.contains("ended on this machine: orders-bob"),
+        "{left:?}"
+    );
+    assert_eq!(stage.entry("orders-bob"), None);
+}
+
+/// The process of the first one that is listed.
+#[track_caller]
+fn pid(listed: &Value) -> Pid {
+    let pid = listed[0]["detached"]["pid"].as_i64();
+    let pid = pid.unwrap_or_else(|| panic!("{listed}"));
+    Pid::from_raw(i32::try_from(pid).expect("small")).expect("a process")
+}
+
+#[test]
 fn kubeapi_an_intercept_goes_on_in_the_background_until_it_is_left() {
     let stage = stage("background");
     allow(&stage, "everything", &["configmaps", "secrets"]);
@@ -202,10 +234,7 @@ fn kubeapi_an_intercept_goes_on_in_the_background_until_it_is_left() {
     let shown = stage.run("bob", &["list", "-o", "json"]);
     let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
     assert_eq!(shown[0]["tunnel"], "up", "{shown}");
-    let pid = shown[0]["detached"]["pid"].as_i64();
-    let pid = pid.unwrap_or_else(|| panic!("{shown}"));
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a process"));
-    let _guard = EndedOnFailure(pid.expect("a process"));
+    let _guard = EndedOnFailure(pid(&shown));
 
     let elsewhere = stage.run("bob", &["logs", "-n", "default", "orders-bob"]);
     assert_eq!(elsewhere.code, Some(1), "{elsewhere:?}");

@@ -26,10 +26,12 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     // Somebody else's leftovers are no reason to fail.
     let _ = backend.sweep().await;
-    let me = backend.owner().await?;
-    let all = backend.all().await?;
     let here = Place::of(&backend.identity()).map(|place| place.running());
     let here = here.unwrap_or_default();
+    let (me, all) = match look(&backend).await {
+        Ok(seen) => seen,
+        Err(failure) => return Err(end_unseen(flags, &here, failure).await),
+    };
     let mut removed = Vec::new();
     for found in choose(flags, &me, &all, &here)? {
         // It takes its entry away itself, unless it cannot.
@@ -52,6 +54,32 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         eprintln!("no intercept of {me} is here");
     }
     print::print(global.output, &Removed { removed })
+}
+
+/// Who asks, and what there is.
+async fn look(backend: &Backend) -> Result<(String, Vec<Found>)> {
+    Ok((backend.owner().await?, backend.all().await?))
+}
+
+/// Nobody says what there is, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
+async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failure {
+    let mut ended = Vec::new();
+    for process in without_entry(flags, &[], here) {
+        if process.end(END_PATIENCE).await {
+            ended.push(process.name.as_str());
+        }
+    }
+    match ended.as_slice() {
+        [] => failure,
+        ended => Failure::failed(
+            format!(
+                "{}; ended on this machine: {}; what it could not remove ends with its lease",
+                failure.error(),
+                ended.join(", ")
+            ),
+            failure.hint(),
+        ),
+    }
 }
 
 /// Ends the process of this machine that keeps the intercept in the background, if there is one. Did it end by this?
