@@ -405,13 +405,9 @@ fn logs_of_an_unknown_name_says_which_there_are() {
 fn a_plain_envoys_workload_has_no_environment_to_write() {
     let place = Place::new();
     let file = place.path().join("orders.env");
-    let ran = place.run(&[
-        "intercept",
-        "orders",
-        "--port=1",
-        "--env-file",
-        &file.to_string_lossy(),
-    ]);
+    let file_text = file.to_string_lossy().into_owned();
+    let arguments = ["intercept", "orders", "--port=1", "--env-file", &file_text];
+    let ran = place.start("bob", &arguments).end();
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.stderr.contains("error: --env-file: "), "{ran:?}");
     assert!(place.intercepts().is_empty() && !file.exists());
