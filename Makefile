@@ -36,7 +36,7 @@ images: build
 	cargo build --release --locked -p e2e --bin standin --target "$$(uname -m)-unknown-linux-gnu" --target-dir target/static
 
 # The cluster's part of the tests: first those that need little more than its API server, then intercepts under load, last what takes parts of it away.
-API_TESTS = --test kubeapi_install --test kubeapi_session
+API_TESTS = --test kubeapi_install --test kubeapi_session --test kubeapi_environment
 ISTIO_TESTS = --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
 
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C.

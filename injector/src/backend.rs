@@ -9,6 +9,7 @@ use intercept_core::{Document, Intercept};
 use crate::cli::Global;
 use crate::curl::quote;
 use crate::developer;
+use crate::environment::Environment;
 use crate::envoy::{Dir, EnvoyDirError, RenewError};
 use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Protocol, Workload};
@@ -150,8 +151,16 @@ impl Backend {
     /// A name that no other backend has.
     pub fn identity(&self) -> String {
         match self {
-            Self::Envoy(dir) => format!("envoy:{}", dir.path().display()),
+            Self::Envoy(dir) => envoy_identity(dir.path()),
             Self::Mesh(mesh) => mesh.identity(),
+        }
+    }
+
+    /// As [`Self::identity`], in this namespace.
+    pub fn identity_in(&self, namespace: Option<&str>) -> String {
+        match (self, namespace) {
+            (Self::Mesh(mesh), Some(namespace)) => mesh.identity_in(namespace),
+            _ => self.identity(),
         }
     }
 
@@ -295,6 +304,14 @@ impl Target<'_> {
         match self {
             Self::Envoy(_) => Ok(()),
             Self::Mesh(target) => target.check(port, all),
+        }
+    }
+
+    /// The environment of the container that serves this port.
+    pub async fn environment(&self, port: u16) -> Result<Environment> {
+        match self {
+            Self::Envoy(_) => Err(no_environment()),
+            Self::Mesh(target) => target.environment(port).await,
         }
     }
 
@@ -519,6 +536,13 @@ fn clear(dir: &Dir) -> Result<()> {
     }
 }
 
+fn no_environment() -> Failure {
+    Failure::usage(
+        "--env-file: nothing is known of the environment of a program behind a plain Envoy, only of a workload of a cluster",
+        "leave it out; for a cluster: unset INJECTOR_ENVOY",
+    )
+}
+
 fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {
     match dir.remove(name, Some(address)) {
         // Uninstalled meanwhile: then it is gone as well.
@@ -535,6 +559,21 @@ pub fn directory(global: &Global) -> Result<&Path> {
             "injector sandbox, and paste the line that it prints: export INJECTOR_ENVOY=…",
         )
     })
+}
+
+/// [`Backend::identity`] of the backend that the flags choose, also where a directory is not prepared any more.
+pub async fn identity(global: &Global) -> Result<String> {
+    match &global.envoy {
+        Some(dir) => {
+            let absolute = std::path::absolute(dir);
+            Ok(envoy_identity(absolute.as_deref().unwrap_or(dir)))
+        }
+        None => Ok(Backend::open(global).await?.identity()),
+    }
+}
+
+fn envoy_identity(dir: &Path) -> String {
+    format!("envoy:{}", dir.display())
 }
 
 /// Seconds since the epoch, by this machine's clock.

@@ -93,6 +93,27 @@ pub struct Global {
     pub verbose: bool,
 }
 
+impl Global {
+    /// What chooses the place, with a blank before each word, to be repeated in a command that is shown.
+    pub fn place_flags(&self) -> String {
+        let is_exported = std::env::var_os("INJECTOR_ENVOY").map(PathBuf::from) == self.envoy;
+        let envoy = self.envoy.as_ref().filter(|_| !is_exported);
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let words = [
+            ("--envoy", envoy.map(path)),
+            ("--context", self.context.clone()),
+            ("--kubeconfig", self.kubeconfig.as_ref().map(path)),
+            ("-n", self.namespace.clone()),
+        ];
+        let given = words
+            .into_iter()
+            .filter_map(|(flag, value)| Some((flag, value?)));
+        given
+            .map(|(flag, value)| format!(" {flag} {}", crate::curl::quote(&value)))
+            .collect()
+    }
+}
+
 /// How a result is printed on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -115,6 +136,7 @@ pub enum Format {
 pub enum Command {
     Intercept(Intercept),
     Leave(Leave),
+    Logs(Logs),
     List(List),
     Status(Status),
     Explain(Explain),
@@ -136,9 +158,12 @@ Examples (a service `orders`, your program on port 3000):
   injector intercept orders --port 3000 --http-path-equal=/api/version
   injector intercept orders --port 3000 --http-path-regex='/(staging-)?api/.*'
   injector intercept orders --port 3000 -- npm start
+  injector intercept orders --port 3000 --detach --env-file orders.env
 
 Without a header or baggage flag, `--http-header=auto` is implied. All conditions must match.
-Everything is undone when it ends: by Ctrl-C, by a signal, or when CMD ends. Exit code: CMD's own, else 0; 1 when it failed; 2 for wrong usage.";
+Everything is undone when it ends: by Ctrl-C, by a signal, or when CMD ends. Exit code: CMD's own, else 0; 1 when it failed; 2 for wrong usage.
+With --detach it lives on when the command has ended with 0: `injector logs NAME -f` shows its requests, `injector leave NAME` ends it.
+On a mesh CMD gets the variables of the workload's container over your own, but keeps your PATH, HOME, USER, SHELL, TERM, PWD and the like.";
 
 /// Send the requests that match to a port of this machine
 #[derive(Debug, Args)]
@@ -164,7 +189,16 @@ pub struct Intercept {
     /// Print what would be written, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Run this once the intercept is live, with INJECTOR_INTERCEPT=NAME; its end ends the intercept
+    /// Go on in the background once the intercept is live
+    #[arg(long)]
+    pub detach: bool,
+    /// Write the environment of the workload's container to FILE, as `docker run --env-file` and dotenv read it (mode 0600)
+    #[arg(long, value_name = "FILE", conflicts_with = "no_env")]
+    pub env_file: Option<PathBuf>,
+    /// Run CMD with your own environment only: nothing of the workload's is read
+    #[arg(long)]
+    pub no_env: bool,
+    /// Run this once the intercept is live, with INJECTOR_INTERCEPT=NAME and the workload's environment; its end ends the intercept
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
     /// Which requests.
@@ -216,6 +250,19 @@ pub struct Leave {
     /// Somebody else's, too
     #[arg(long)]
     pub force: bool,
+}
+
+/// Print the log of an intercept in the background (`intercept --detach`)
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  injector logs orders-bob\n  injector logs orders-bob -f      # until it ends\n\nThe log of one that has ended stays until the same name starts again."
+)]
+pub struct Logs {
+    /// Its name
+    pub name: String,
+    /// Go on printing until the intercept ends
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// List all intercepts

@@ -4,11 +4,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use injector::cli::Cli;
-use injector::commands;
-use injector::hint::Failure;
+use injector::commands::{self, exec_child};
+use injector::hint::{Failure, Result};
 
 fn main() -> ExitCode {
-    let outcome = match Cli::read() {
+    if let Some(asked) = exec_child::asked(std::env::args_os().skip(1)) {
+        return finished(exec_child::run(&asked));
+    }
+    finished(match Cli::read() {
         Ok(cli) => commands::run(&cli),
         Err(asked)
             if matches!(
@@ -20,7 +23,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(wrong) => Err(Failure::from(wrong)),
-    };
+    })
+}
+
+fn finished(outcome: Result<u8>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

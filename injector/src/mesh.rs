@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod discover;
+mod environment;
 mod events;
 mod failure;
 mod live;
@@ -64,11 +65,12 @@ impl Mesh {
 
     /// A name that no other cluster and namespace has.
     pub fn identity(&self) -> String {
-        format!(
-            "cluster:{}:{}",
-            self.cluster.context(),
-            self.cluster.namespace()
-        )
+        self.identity_in(self.cluster.namespace())
+    }
+
+    /// As [`Self::identity`], of another namespace.
+    pub fn identity_in(&self, namespace: &str) -> String {
+        format!("cluster:{}:{namespace}", self.cluster.context())
     }
 
     /// Whom the API server takes the caller for.

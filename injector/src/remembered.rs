@@ -71,7 +71,8 @@ pub fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn state_home() -> Option<PathBuf> {
+/// Where this machine keeps what is remembered; `None` where it offers no such place.
+pub(crate) fn state_home() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

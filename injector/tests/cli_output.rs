@@ -233,6 +233,7 @@ fn help_fits_a_person_in_a_hurry() {
         &["--help"][..],
         &["intercept", "--help"],
         &["leave", "--help"],
+        &["logs", "--help"],
         &["list", "--help"],
         &["status", "--help"],
         &["explain", "--help"],
@@ -258,6 +259,7 @@ fn completions_name_every_command() {
         for command in [
             "intercept",
             "leave",
+            "logs",
             "list",
             "status",
             "explain",

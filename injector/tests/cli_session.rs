@@ -137,6 +137,27 @@ fn a_child_that_cannot_start_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_child_does_not_outlive_a_command_that_is_killed() {
+    let place = Place::new();
+    let script = "echo ready $$; exec sleep 600";
+    let session = place.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
+    );
+    wait_until(
+        || session.stdout().contains("ready"),
+        || "no child".to_owned(),
+    );
+    let said = session.stdout();
+    let child = said.trim().strip_prefix("ready ").expect("its number");
+    let stat = format!("/proc/{child}/stat");
+    session.signal(Signal::KILL);
+    // A process that nobody has waited for is gone as well.
+    let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    wait_until(|| !runs(), || "the child lives on".to_owned());
+}
+
+#[test]
 fn a_name_whose_tunnel_is_up_needs_replace() {
     let place = Place::new();
     let arguments = ["intercept", "orders", "--port=1"];

@@ -8,21 +8,26 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Target};
 use crate::cli::{self, Format, Global};
+use crate::detached::{Place, Prepared};
 use crate::developer;
+use crate::environment::{EnvFile, Environment};
 use crate::flags::{self, AUTO_HEADER};
-use crate::hint::{OrHint, Result};
+use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
 use crate::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
-use crate::session;
 use crate::session::plan::Plan;
 use crate::session::presence::Presence;
+use crate::session::{self, Beside, ChildCommand, background};
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
 
 /// Intercepts until it is told to stop. Returns the exit code.
 pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
+    if flags.detach && !flags.dry_run && !background::is_copy() {
+        return background::send().await;
+    }
     let backend = Backend::open(global).await?;
     let target = backend.target(&flags.target).await?;
     let port = target.port(wanted.port.service.as_deref())?;
@@ -72,6 +77,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     if flags.dry_run {
         return dry_run(global, &target, &plan, intercept, &notes);
     }
+    let beside = beside(global, flags, &backend, &target, &plan).await?;
     if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
     {
         own.value = place.remember(&own.value).or_hint(
@@ -79,7 +85,51 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
             "export XDG_STATE_HOME=… (a directory that you may write to)",
         )?;
     }
-    session::run(global, &target, plan, secret, &flags.command).await
+    session::run(global, &target, plan, secret, beside).await
+}
+
+/// Everything that may be refused, before anything is made.
+async fn beside(
+    global: &Global,
+    flags: &cli::Intercept,
+    backend: &Backend,
+    target: &Target<'_>,
+    plan: &Plan,
+) -> Result<Beside> {
+    let mut beside = Beside::default();
+    let is_mesh = matches!(target, Target::Mesh(_));
+    let is_used = flags.env_file.is_some() || (is_mesh && !flags.command.is_empty());
+    let mut environment = Environment::default();
+    if is_used && !flags.no_env {
+        environment = target.environment(plan.port).await?;
+    }
+    let mut notes = environment.notes().to_vec();
+    if let Some(path) = &flags.env_file {
+        let (file, left_out) = EnvFile::prepare(path, &environment)?;
+        notes.extend(left_out);
+        beside.env_file = Some(file);
+    }
+    for note in notes.iter().filter(|_| !global.quiet) {
+        eprintln!("note: {note}");
+    }
+    if !flags.command.is_empty() {
+        beside.command = Some(ChildCommand {
+            words: flags.command.clone(),
+            environment,
+        });
+    }
+    if flags.detach {
+        beside.detach = Some(prepare(&backend.identity(), &plan.name)?);
+    }
+    Ok(beside)
+}
+
+/// The files of an intercept that goes into the background.
+fn prepare(backend: &str, name: &str) -> Result<Prepared> {
+    const HINT: &str = "export XDG_STATE_HOME=… (a directory that you may write to)";
+    let place = Place::of(backend)
+        .ok_or_else(|| Failure::failed("--detach: there is no place for its log", HINT))?;
+    place.prepare(name).or_hint("--detach: its log", HINT)
 }
 
 /// TARGET without its kind.
@@ -116,6 +166,12 @@ impl Wanted {
     }
 
     fn read(flags: &cli::Intercept) -> Result<Self> {
+        if flags.detach && !flags.command.is_empty() {
+            return Err(Failure::usage(
+                "--detach: a command behind `--` needs the terminal that --detach gives back",
+                "start the intercept with --detach --env-file FILE, then the command by itself; or leave out --detach",
+            ));
+        }
         Ok(Self {
             conditions: flags::conditions(&flags.conditions)?,
             port: flags::port(flags.port.as_deref())?,

@@ -10,11 +10,15 @@ use serde::Serialize;
 use crate::backend::{Backend, Found};
 use crate::cli::{Global, Leave};
 use crate::curl::quote;
+use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a process in the background has to undo everything: its own patience with an API server and with requests under way is no longer.
+const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
@@ -24,12 +28,18 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     // Somebody else's leftovers are no reason to fail.
     let _ = backend.sweep().await;
-    let me = backend.owner().await?;
-    let all = backend.all().await?;
+    let here = Place::of(&backend.identity()).map(|place| place.running());
+    let here = here.unwrap_or_default();
+    let (me, all) = match look(&backend).await {
+        Ok(seen) => seen,
+        Err(failure) => return Err(end_unseen(flags, &here, failure).await),
+    };
     let mut removed = Vec::new();
-    for found in choose(flags, &me, &all)? {
+    for found in choose(flags, &me, &all, &here)? {
+        // It takes its entry away itself, unless it cannot.
+        let has_ended = end_process(&backend, found).await;
         // By its address: one that was made anew in this moment is not the one that was meant.
-        if backend.remove(found).await? {
+        if backend.remove(found).await? || has_ended {
             removed.push(found);
         }
     }
@@ -38,14 +48,75 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     for found in &removed {
         backend.clear(found).await?;
     }
+    let mut removed: Vec<String> = removed.iter().map(|found| found.name.clone()).collect();
+    for process in without_entry(flags, &all, &here) {
+        if process.end(END_PATIENCE).await {
+            removed.push(process.name.clone());
+        }
+    }
     if removed.is_empty() && !global.quiet {
         eprintln!("no intercept of {me} is here");
     }
-    let removed = removed.iter().map(|found| found.name.clone()).collect();
     print::print(global.output, &Removed { removed })
 }
 
-fn choose<'f>(flags: &Leave, me: &str, all: &'f [Found]) -> Result<Vec<&'f Found>> {
+/// Who asks, and what there is.
+async fn look(backend: &Backend) -> Result<(String, Vec<Found>)> {
+    Ok((backend.owner().await?, backend.all().await?))
+}
+
+/// Nobody says what there is, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
+async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failure {
+    let mut ended = Vec::new();
+    for process in without_entry(flags, &[], here) {
+        if process.end(END_PATIENCE).await {
+            ended.push(process.name.as_str());
+        }
+    }
+    match ended.as_slice() {
+        [] => failure,
+        ended => Failure::failed(
+            format!(
+                "{}; ended on this machine: {}; what it could not remove ends with its lease",
+                failure.error(),
+                ended.join(", ")
+            ),
+            failure.hint(),
+        ),
+    }
+}
+
+/// Ends the process of this machine that keeps the intercept in the background, if there is one. Did it end by this?
+async fn end_process(backend: &Backend, found: &Found) -> bool {
+    let place = Place::of(&backend.identity_in(found.namespace.as_deref()));
+    let process = place.and_then(|place| place.find(&found.name));
+    let Some(process) = process.filter(|it| it.record.address == found.intercept.address) else {
+        return false;
+    };
+    let has_ended = process.end(END_PATIENCE).await;
+    // One that was killed left its file.
+    process.forget();
+    has_ended
+}
+
+/// Those that run on this machine although their entry is gone, and would notice that only later.
+fn without_entry<'h>(
+    flags: &Leave,
+    all: &[Found],
+    here: &'h [Detached],
+) -> impl Iterator<Item = &'h Detached> {
+    here.iter().filter(|process| {
+        let is_meant = flags.all || flags.names.contains(&process.name);
+        is_meant && !all.iter().any(|found| found.name == process.name)
+    })
+}
+
+fn choose<'f>(
+    flags: &Leave,
+    me: &str,
+    all: &'f [Found],
+    here: &[Detached],
+) -> Result<Vec<&'f Found>> {
     if flags.all {
         let mine = |found: &&Found| flags.force || found.intercept.owner == me;
         return Ok(all.iter().filter(mine).collect());
@@ -54,6 +125,7 @@ fn choose<'f>(flags: &Leave, me: &str, all: &'f [Found]) -> Result<Vec<&'f Found
     for name in &flags.names {
         let named: Vec<&Found> = all.iter().filter(|found| found.name == *name).collect();
         match named.as_slice() {
+            [] if here.iter().any(|process| process.name == *name) => {}
             [] => return Err(unknown(name, all.iter().map(|found| &found.name))),
             [only] => check_owner(name, &only.intercept, me, flags.force)?,
             several => return Err(ambiguous(name, several)),

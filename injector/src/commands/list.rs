@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::backend::{Backend, Found, Replicas};
 use crate::cli::{Global, List};
+use crate::detached::Place;
 use crate::hint::Result;
 use crate::print::{self, Shown};
 use crate::session::presence::Presence;
@@ -52,6 +53,16 @@ pub struct InterceptShown {
     /// How many replicas of the workload have it, where that can be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Replicas>,
+    /// The process of this machine that keeps it in the background, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detached: Option<DetachedShown>,
+}
+
+/// A process of this machine that keeps an intercept in the background.
+#[derive(Debug, Serialize)]
+struct DetachedShown {
+    pid: u32,
+    log: String,
 }
 
 /// All intercepts, with what the relay knows of their tunnels.
@@ -74,15 +85,27 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
             intercept,
             ..
         } = found;
+        let place = Place::of(&backend.identity_in(namespace.as_deref()));
+        let detached = place.and_then(|place| detached(&place, &name, &intercept.address));
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
         one.namespace = namespace;
         one.replicas = replicas;
+        one.detached = detached;
         shown.push(one);
     }
     if shown.is_empty() && !global.quiet {
         eprintln!("nothing is intercepted");
     }
     Ok(shown)
+}
+
+fn detached(place: &Place, name: &str, address: &str) -> Option<DetachedShown> {
+    let process = place.find(name)?;
+    let is_it = process.record.address == address && process.is_running();
+    is_it.then(|| DetachedShown {
+        pid: process.record.pid,
+        log: process.record.log.to_string_lossy().into_owned(),
+    })
 }
 
 impl InterceptShown {
@@ -98,6 +121,7 @@ impl InterceptShown {
             name,
             namespace: None,
             replicas: None,
+            detached: None,
             workload: workload.to_owned(),
             requests: words::conditions(&intercept),
             developer: intercept.owner,
@@ -127,6 +151,21 @@ impl InterceptShown {
         let shown = self
             .replicas
             .map(|Replicas { live, all }| format!("{live}/{all}"));
+        shown.unwrap_or_default()
+    }
+
+    /// `up, detached`.
+    fn tunnel_here(&self) -> String {
+        match self.detached {
+            Some(_) => format!("{}, detached", self.tunnel),
+            None => self.tunnel.to_string(),
+        }
+    }
+
+    /// Empty where it does not run in the background of this machine.
+    fn process(&self) -> String {
+        let shown = self.detached.as_ref();
+        let shown = shown.map(|DetachedShown { pid, log }| format!("process {pid}, log {log}"));
         shown.unwrap_or_default()
     }
 
@@ -166,7 +205,7 @@ impl Shown for Table {
                 format!("{}:{} {}", shown.place(), shown.port, shown.requests),
                 shown.cluster.clone(),
                 shown.lease_left(),
-                shown.tunnel.to_string(),
+                shown.tunnel_here(),
                 shown.replicas_live(),
             ]
         }));
@@ -191,6 +230,7 @@ impl Shown for InterceptShown {
             ("lease", self.lease_left()),
             ("tunnel", self.tunnel.to_string()),
             ("replicas", self.replicas_live()),
+            ("detached", self.process()),
         ];
         let rows: Vec<Vec<String>> = rows
             .into_iter()

@@ -2,11 +2,13 @@
 
 pub mod completions;
 pub mod doctor;
+pub mod exec_child;
 pub mod explain;
 pub mod install;
 pub mod intercept;
 pub mod leave;
 pub mod list;
+pub mod logs;
 pub mod module_server;
 pub mod relay;
 pub mod render;
@@ -25,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
+        Command::Logs(flags) => block_on(logs::run(global, flags)),
         Command::List(flags) => block_on(list::run(global, flags)),
         Command::Status(flags) => block_on(status::run(global, flags)),
         Command::Doctor(flags) => return block_on(doctor::run(global, flags)),

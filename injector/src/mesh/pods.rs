@@ -6,7 +6,7 @@ use crate::curl::quote;
 use crate::hint::{Failure, Result};
 
 /// The sidecar's container.
-const SIDECAR: &str = "istio-proxy";
+pub const SIDECAR: &str = "istio-proxy";
 
 /// The oldest Istio whose proxies can do what the gate needs.
 const OLDEST: (u32, u32) = (1, 29);

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::clock::Clock;
 use super::discover::{self, Found, Listed};
+use super::environment;
 use super::events::{self, Happened};
 use super::live::{self, Awaited};
 use super::plugin::Plugin;
@@ -18,6 +19,7 @@ use super::{failure, pods};
 use crate::backend::{Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::curl::quote;
+use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
@@ -164,6 +166,12 @@ impl Target {
     pub fn check(&self, port: u16, all: bool) -> Result<()> {
         self.rights.check(self.store.namespace())?;
         pods::check(self.store.namespace(), &self.pods, port, all)
+    }
+
+    /// The environment of the container that serves this port, read with the caller's own rights.
+    pub async fn environment(&self, port: u16) -> Result<Environment> {
+        let (cluster, namespace) = (self.store.cluster(), self.store.namespace());
+        environment::read(cluster, namespace, &self.found.template, &self.pods, port).await
     }
 
     /// Where the tunnel of this address ends, and the cluster that leads there.

@@ -9,14 +9,24 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
-use crate::curl::quote;
-use crate::hint::{Failure, Result};
+use crate::commands::exec_child;
+use crate::environment::Environment;
+use crate::hint::{OrHint, Result};
 
 /// How a child finds out which intercept it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
 
 /// How long a child has to end after SIGTERM when its intercept is lost.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct ChildCommand {
+    /// The program and its arguments.
+    pub words: Vec<OsString>,
+    /// Variables that it gets besides the developer's own.
+    pub environment: Environment,
+}
 
 /// A running command.
 #[derive(Debug)]
@@ -25,23 +35,17 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it, in this process group and on this terminal.
-    pub fn start(command: &[OsString], intercept: &str) -> Result<Option<Self>> {
-        let [program, arguments @ ..] = command else {
-            return Ok(None);
-        };
-        let process = Command::new(program)
-            .args(arguments)
-            .env(NAME_VARIABLE, intercept)
-            .spawn();
-        let process = process.map_err(|error| {
-            let program = program.to_string_lossy();
-            Failure::failed(
-                format!("{program}: {error}"),
-                format!("command -v {}", quote(&program)),
-            )
-        })?;
-        Ok(Some(Self { process }))
+    /// Starts it, in this process group and on this terminal. It does not outlive this process, not even where this is killed: see `commands::exec_child`.
+    pub fn start(command: ChildCommand, intercept: &str) -> Result<Self> {
+        let process = std::env::current_exe().and_then(|itself| {
+            Command::new(itself)
+                .args(exec_child::arguments(&command.words))
+                .envs(command.environment.for_child())
+                .env(NAME_VARIABLE, intercept)
+                .spawn()
+        });
+        let process = process.or_hint("-- CMD", "ulimit -u")?;
+        Ok(Self { process })
     }
 
     /// Waits for its end; its exit code, or 128 and the signal's number.
@@ -76,7 +80,8 @@ impl Child {
     }
 }
 
-fn code(status: ExitStatus) -> u8 {
+/// The exit code, or 128 and the signal's number.
+pub fn code(status: ExitStatus) -> u8 {
     let number = status
         .code()
         .or_else(|| Some(status.signal()? + 128))

@@ -2,6 +2,7 @@
 //!
 //! The order is what keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel goes.
 
+pub mod background;
 pub mod plan;
 pub mod presence;
 pub mod relay;
@@ -12,7 +13,7 @@ mod report;
 mod signals;
 mod tunnel;
 
-use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use self::child::Child;
+pub use self::child::ChildCommand;
 use self::lease::Lease;
 use self::plan::Plan;
 use self::presence::Presence;
@@ -32,7 +34,10 @@ use self::tunnel::Tunnel;
 use crate::backend::{Live, NotRenewed, Target};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
-use crate::hint::{Failure, Result};
+use crate::curl::quote;
+use crate::detached::{Kept, Prepared, Record};
+use crate::environment::EnvFile;
+use crate::hint::{Failure, OrHint, Result};
 use crate::print;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::Event;
@@ -50,13 +55,24 @@ const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to remove an entry that nobody takes away.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
+/// What goes on beside an intercept while it lives.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// What to run; its end ends the intercept.
+    pub command: Option<ChildCommand>,
+    /// The file with the workload's environment, to be put in its place once the intercept lives.
+    pub env_file: Option<EnvFile>,
+    /// The files of an intercept that goes into the background once it lives.
+    pub detach: Option<Prepared>,
+}
+
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
     global: &Global,
     target: &Target<'_>,
     plan: Plan,
     secret: Secret,
-    command: &[OsString],
+    mut beside: Beside,
 ) -> Result<u8> {
     let mut signals = Signals::catch().map_err(|error| {
         Failure::failed(
@@ -68,8 +84,8 @@ pub async fn run(
     let end = tokio::select! {
         biased;
         signal = signals.next() => End::Signal(signal),
-        started = session.start(command.is_empty()) => match started {
-            Ok(()) => session.stay(&mut signals, command).await,
+        started = session.start(&mut beside) => match started {
+            Ok(()) => session.stay(&mut signals, beside.command).await,
             Err(failure) => End::Failed(failure),
         },
     };
@@ -89,6 +105,20 @@ enum End {
     Failed(Failure),
 }
 
+/// As a log tells it.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Signal(signal) if *signal == Signal::TERM => {
+                f.write_str("ends: it was told to (`injector leave`, SIGTERM)")
+            }
+            Self::Signal(signal) => write!(f, "ends: signal {}", signal.as_raw()),
+            Self::Child(code) => write!(f, "ends: the command ended with {code}"),
+            Self::Failed(failure) => write!(f, "ends: {}", failure.error()),
+        }
+    }
+}
+
 struct Session<'a> {
     global: &'a Global,
     target: &'a Target<'a>,
@@ -98,10 +128,13 @@ struct Session<'a> {
     address: String,
     tunnel: Tunnel,
     is_away: bool,
+    is_live: bool,
     child: Option<Child>,
     /// In seconds since the epoch.
     created: u64,
     lease: Lease,
+    /// What is remembered of it on this machine while it runs in the background.
+    kept: Option<Kept>,
 }
 
 impl<'a> Session<'a> {
@@ -113,15 +146,17 @@ impl<'a> Session<'a> {
             address: secret.address().as_str().to_owned(),
             tunnel: Tunnel::open(&plan, secret),
             is_away: false,
+            is_live: false,
             child: None,
             created: 0,
             lease: Lease::new(plan.lease),
+            kept: None,
             plan,
         }
     }
 
     /// Tunnel, then entry, then the word that it lives.
-    async fn start(&mut self, warn_of_silence: bool) -> Result<()> {
+    async fn start(&mut self, beside: &mut Beside) -> Result<()> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(
             self.tunnel.first_up(&self.plan.place.relay, TUNNEL_TIMEOUT),
@@ -138,7 +173,7 @@ impl<'a> Session<'a> {
                 words::conditions(&self.entry())
             ));
         }
-        if warn_of_silence && !listens {
+        if beside.command.is_none() && !listens {
             self.report.warn(&format!(
                 "nothing listens on port {} of this machine yet; until then the cluster answers",
                 self.plan.developer_port
@@ -152,10 +187,43 @@ impl<'a> Session<'a> {
             Presence::Up,
             self.created,
         );
+        if let Some(file) = beside.env_file.take() {
+            file.keep()?;
+        }
         print::print(
             self.global.output,
             &LiveShown::new(&self.plan, shown, &live),
-        )
+        )?;
+        match beside.detach.take() {
+            Some(prepared) => self.go_to_background(prepared),
+            None => Ok(()),
+        }
+    }
+
+    fn go_to_background(&mut self, prepared: Prepared) -> Result<()> {
+        let requests = words::conditions(&self.entry());
+        let record = Record {
+            pid: std::process::id(),
+            address: self.address.clone(),
+            workload: self.plan.workload.clone(),
+            requests: requests.clone(),
+            created: self.created,
+            log: prepared.log_path(),
+        };
+        let kept = prepared.keep(&record).or_hint(
+            "--detach",
+            format!("ls -ld {}", quote(&record.log.to_string_lossy())),
+        )?;
+        self.report
+            .detached(&self.plan.name, &record.log, &self.global.place_flags());
+        let kept = self.kept.insert(kept);
+        background::leave_terminal(&kept.log)?;
+        self.report = self.report.into_log();
+        self.report.record(&format!(
+            "{} intercepts port {} of {}: {requests} (process {})",
+            self.plan.name, self.plan.port, self.plan.workload, record.pid
+        ));
+        background::tell(&kept.log)
     }
 
     async fn wait_live(&self) -> Live {
@@ -196,10 +264,16 @@ impl<'a> Session<'a> {
     }
 
     /// Until a signal, the child's end, or the loss of the intercept.
-    async fn stay(&mut self, signals: &mut Signals, command: &[OsString]) -> End {
-        match Child::start(command, &self.plan.name) {
-            Ok(child) => self.child = child,
-            Err(failure) => return End::Failed(failure),
+    async fn stay(&mut self, signals: &mut Signals, command: Option<ChildCommand>) -> End {
+        self.is_live = true;
+        if self.kept.is_some() {
+            signals.ignore_hangup();
+        }
+        if let Some(command) = command {
+            match Child::start(command, &self.plan.name) {
+                Ok(child) => self.child = Some(child),
+                Err(failure) => return End::Failed(failure),
+            }
         }
         let look = self.target.look_every();
         let mut looks = interval_at(Instant::now() + look, look);
@@ -347,6 +421,7 @@ impl<'a> Session<'a> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
     /// that found the tunnel closed still needs on its way to the app.
     async fn finish(&mut self, end: End) -> Result<u8> {
+        self.report.record(&end.to_string());
         let undone = self.undo().await;
         let code = match (end, &mut self.child) {
             (End::Failed(failure), child) => {
@@ -360,7 +435,9 @@ impl<'a> Session<'a> {
                 child.pass(signal);
                 Ok(child.wait().await.unwrap_or(1))
             }
-            (End::Signal(_), None) => Ok(0),
+            (End::Signal(_), None) if self.is_live => Ok(0),
+            // What was asked for never came to be.
+            (End::Signal(signal), None) => Ok(killed_by(signal)),
         };
         self.tunnel.close().await;
         let cleared = match undone {
@@ -370,6 +447,9 @@ impl<'a> Session<'a> {
             }
             Err(failure) => Err(failure),
         };
+        if let Some(kept) = &self.kept {
+            kept.forget();
+        }
         let code = code?;
         cleared?;
         Ok(code)
@@ -401,7 +481,7 @@ impl<'a> Session<'a> {
         let removed = self.patiently(remove).await?;
         if removed.is_some() {
             self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
-            self.report.detail(&format!("{} removed", self.plan.name));
+            self.report.record(&format!("{} removed", self.plan.name));
         }
         Ok(())
     }

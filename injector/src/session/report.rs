@@ -1,5 +1,6 @@
 //! What people read on stderr while an intercept lives: the block, one line per request, notes and warnings. Colour only on a terminal.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -26,6 +27,8 @@ const BAD: Style = AnsiColor::Red.on_default();
 pub struct Report {
     quiet: bool,
     verbose: bool,
+    /// Read later: every line bears its day and time.
+    is_log: bool,
 }
 
 impl Report {
@@ -34,23 +37,44 @@ impl Report {
         Self {
             quiet: global.quiet,
             verbose: global.verbose,
+            is_log: false,
+        }
+    }
+
+    /// As a log: nobody asked it to be quiet, and it is read on another day.
+    pub fn into_log(self) -> Self {
+        Self {
+            quiet: false,
+            is_log: true,
+            ..self
         }
     }
 
     /// Something that may surprise.
     pub fn warn(self, text: &str) {
-        self.say(&format!("{WARNING}warning:{WARNING:#} {text}"));
+        self.say(&format!(
+            "{}{WARNING}warning:{WARNING:#} {text}",
+            self.stamp()
+        ));
     }
 
     /// Something worth knowing.
     pub fn note(self, text: &str) {
-        self.say(&format!("{BOLD}note:{BOLD:#} {text}"));
+        self.say(&format!("{}{BOLD}note:{BOLD:#} {text}", self.stamp()));
+    }
+
+    /// Something that a log must tell, and that somebody before a terminal knows.
+    pub fn record(self, text: &str) {
+        match self.is_log {
+            true => self.say(&format!("{}{text}", self.stamp())),
+            false => self.detail(text),
+        }
     }
 
     /// Something that only a curious person wants to know.
     pub fn detail(self, text: &str) {
         if self.verbose {
-            self.say(&format!("{DIM}{} {text}{DIM:#}", time_of_day()));
+            self.say(&format!("{DIM}{} {text}{DIM:#}", self.time()));
         }
     }
 
@@ -66,7 +90,44 @@ impl Report {
 
     /// One intercepted request.
     pub fn request(self, line: &RequestLine) {
-        self.say(&request_line(&time_of_day(), line));
+        self.say(&request_line(&self.time(), line));
+    }
+
+    /// It goes on in the background; how to see its log and how to end it.
+    pub fn detached(self, name: &str, log: &Path, flags: &str) {
+        let name = curl::quote(name);
+        let rows = [
+            [
+                "  log",
+                &format!("injector logs{flags} {name} -f"),
+                &format!("({})", log.display()),
+            ],
+            ["  end", &format!("injector leave{flags} {name}"), ""],
+        ];
+        let rows: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
+            .collect();
+        let table = crate::print::table(&rows);
+        self.say(&format!(
+            "{BOLD}{name}{BOLD:#} goes on in the background\n{}",
+            table.trim_end()
+        ));
+    }
+
+    fn stamp(self) -> String {
+        match self.is_log {
+            true => format!("{DIM}{}{DIM:#} ", self.time()),
+            false => String::new(),
+        }
+    }
+
+    fn time(self) -> String {
+        let format = match self.is_log {
+            true => "%Y-%m-%d %H:%M:%S%.3f",
+            false => "%H:%M:%S%.3f",
+        };
+        jiff::Zoned::now().strftime(format).to_string()
     }
 
     fn say(self, text: &str) {
@@ -184,10 +245,6 @@ fn millis(duration: Duration) -> String {
         millis if millis < 10_000 => format!("{millis} ms"),
         _ => words::span(duration),
     }
-}
-
-fn time_of_day() -> String {
-    jiff::Zoned::now().strftime("%H:%M:%S%.3f").to_string()
 }
 
 /// What `-o json` prints when the intercept lives.

@@ -11,6 +11,7 @@ pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hangup: unix::Signal,
+    ignores_hangup: bool,
 }
 
 impl Signals {
@@ -20,15 +21,25 @@ impl Signals {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
             hangup: unix::signal(SignalKind::hangup())?,
+            ignores_hangup: false,
         })
+    }
+
+    /// The end of a terminal means nothing any more.
+    pub fn ignore_hangup(&mut self) {
+        self.ignores_hangup = true;
     }
 
     /// Waits for the next one.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.hangup.recv() => Signal::HUP,
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return Signal::INT,
+                _ = self.terminate.recv() => return Signal::TERM,
+                _ = self.hangup.recv() => if !self.ignores_hangup {
+                    return Signal::HUP;
+                },
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A namespace with a prepared workload of two replicas, and developers. The replicas' Envoys are here: they take what the API server has at once, as if istiod pushed it, unless they are stuck.
 
-use std::path::PathBuf;
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +25,24 @@ pub struct Stage {
     pub namespace: String,
     /// While it is set, new replicas do not take anything.
     pub stuck: Arc<AtomicBool>,
+    /// The workload's container, besides its name, image and port.
+    app: Value,
     home: tempfile::TempDir,
 }
 
 impl Stage {
     /// bob and alice are developers in it, and may look into the replicas.
     pub fn new(namespace: &str) -> Self {
+        Self::with_app(namespace, json!({}))
+    }
+
+    /// With more said of the workload's container.
+    pub fn with_app(namespace: &str, app: Value) -> Self {
         let stage = Self {
             server: server(),
             namespace: namespace.to_owned(),
             stuck: Arc::default(),
+            app,
             home: tempfile::tempdir().expect("a home"),
         };
         stage.server.namespace(namespace);
@@ -95,7 +105,7 @@ impl Stage {
 
     fn start_workload(&self) {
         let labels = json!({"app": "orders"});
-        let containers = json!([{"name": "app", "image": "x", "ports": [{"name": "web", "containerPort": 8080}]}]);
+        let containers = json!([self.container()]);
         let template = json!({"metadata": {"labels": labels}, "spec": {"containers": containers}});
         let metadata = json!({"name": "orders", "namespace": self.namespace});
         self.server.apply(
@@ -109,6 +119,14 @@ impl Stage {
         );
         self.add_replica("orders-1");
         self.add_replica("orders-2");
+    }
+
+    fn container(&self) -> Value {
+        let mut container = self.app.clone();
+        container["name"] = json!("app");
+        container["image"] = json!("x");
+        container["ports"] = json!([{"name": "web", "containerPort": 8080}]);
+        container
     }
 
     /// One more pod with a sidecar; stuck if others are at the moment.
@@ -127,7 +145,8 @@ impl Stage {
             address
         });
         self.server.pods.put(&self.namespace, name, 15000, admin);
-        let containers = json!([{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}]);
+        let containers =
+            json!([self.container(), {"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}]);
         self.server.pod(
             &self.namespace,
             name,
@@ -168,6 +187,11 @@ impl Stage {
             .args(arguments)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Where the commands of all users are at home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     pub fn run(&self, user: &str, arguments: &[&str]) -> Ran {

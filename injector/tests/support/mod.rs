@@ -263,6 +263,10 @@ impl Running {
         self.says("renewed while this runs");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("it runs");
@@ -297,6 +301,17 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Ends a process in the background if its test fails.
+pub struct EndedOnFailure(pub rustix::process::Pid);
+
+impl Drop for EndedOnFailure {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+        }
     }
 }
 

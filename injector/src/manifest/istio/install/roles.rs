@@ -29,7 +29,11 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
                 "For those who intercept: bind it in the namespaces whose workloads they may intercept, and the Role of the same name beside the relays.\n\
                  \n  kubectl -n shop create rolebinding injector-developers --clusterrole={DEVELOPER_ROLE} --group=GROUP\n  \
                  kubectl -n {namespace} create rolebinding injector-developers --role={DEVELOPER_ROLE} --group=GROUP\n\
-                 \nRBAC sees objects, not fields: the admission policies hold whoever may `patch` these objects and not `update` them. So never add `update` here."
+                 \nRBAC sees objects, not fields: the admission policies hold whoever may `patch` these objects and not `update` them. So never add `update` here.\n\
+                 \nSecrets and config maps are not in it: no intercept needs them. Only the environment of a workload does (`--env-file`, and `-- CMD` without `--no-env`), and \
+                 whoever reads a workload's secrets can do what the workload can. Where developers may have that, grant it by name:\n\
+                 \n  kubectl -n shop create role orders-environment --verb=get --resource=configmaps,secrets --resource-name=orders\n  \
+                 kubectl -n shop create rolebinding orders-environment --role=orders-environment --group=GROUP"
             ),
             "ClusterRole",
             names::cluster_metadata(DEVELOPER_ROLE),

@@ -1,0 +1,69 @@
+//! Becomes the command behind `--` of an intercept, after asking the kernel to end it when the intercept's process ends: a `kill -9` of that one leaves no child behind.
+//! A process can ask that only for itself and before it becomes another program, which is why `injector` stands in between.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::curl::quote;
+use crate::hint::{Failure, Result};
+
+/// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
+const WORD: &str = "--exec-child";
+
+/// What to become, and under which process.
+#[derive(Debug)]
+pub struct Asked {
+    parent: u32,
+    command: Vec<OsString>,
+}
+
+/// The arguments with which this process starts the one that becomes `command`.
+pub fn arguments(command: &[OsString]) -> Vec<OsString> {
+    let own = [OsString::from(WORD), std::process::id().to_string().into()];
+    own.into_iter().chain(command.iter().cloned()).collect()
+}
+
+/// Do these arguments of the program ask for it?
+pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
+    arguments.next().filter(|word| word == WORD)?;
+    let parent = arguments.next()?.to_str()?.parse().ok()?;
+    let command = arguments.collect();
+    Some(Asked { parent, command })
+}
+
+/// Becomes it. Never returns where that works.
+pub fn run(asked: &Asked) -> Result<u8> {
+    let [program, arguments @ ..] = asked.command.as_slice() else {
+        return Ok(0);
+    };
+    end_with(asked.parent)?;
+    let error = Command::new(program).args(arguments).exec();
+    let program = program.to_string_lossy();
+    Err(Failure::failed(
+        format_args!("{program}: {error}"),
+        format!("command -v {}", quote(&program)),
+    ))
+}
+
+#[cfg(target_os = "linux")]
+fn end_with(parent: u32) -> Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
+    // Where the kernel does not offer it, the child outlives a `kill -9`: no reason not to run it.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    let is_there = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
+    match is_there {
+        true => Ok(()),
+        // It was gone before it could be watched.
+        false => Err(Failure::failed(
+            "the intercept of this command has ended",
+            "injector intercept --help",
+        )),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with(_: u32) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! The environment of a workload's container, as the kubelet would make it: `envFrom` in order, then `env` in order over it, `$(VAR)` expanded. Pure: objects in, variables out.
+//! Knows neither where the objects come from nor who may read them. Values never get into a text: no note, no error and no `Debug` has one.
+//!
+//! What only the node or the image knows is left out: variables of the image, and those that Kubernetes makes of every Service (`ORDERS_SERVICE_HOST`).
+
+mod expand;
+mod fields;
+mod file;
+mod quantity;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
+use serde_json::Value;
+
+pub use file::EnvFile;
+
+/// Variables of which a program on the developer machine keeps the developer's own: who and where one is, and what finds and links programs there.
+const ONES_OWN: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "PWD",
+    "OLDPWD",
+    "HOSTNAME",
+    "TMPDIR",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "SSH_AUTH_SOCK",
+    "KUBECONFIG",
+    "INJECTOR_ENVOY",
+];
+
+/// Beginnings of such names: folders of the user, and the dynamic linker's.
+const ONES_OWN_PREFIXES: &[&str] = &["XDG_", "LD_", "DYLD_"];
+
+/// Variables by name, and what is to be known of those that are not among them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    notes: Vec<String>,
+}
+
+/// Names only: a value may be a secret.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("notes", &self.notes)
+            .finish()
+    }
+}
+
+/// An object that a container's environment refers to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reference {
+    /// A ConfigMap.
+    ConfigMap(String),
+    /// A Secret.
+    Secret(String),
+}
+
+/// The objects that are there, by reference. What is not in it does not exist.
+pub type Objects = BTreeMap<Reference, Value>;
+
+/// All objects that the container's environment refers to, each once.
+pub fn references(container: &Container) -> Vec<Reference> {
+    let from = container.env_from.iter().flatten().flat_map(|source| {
+        let config_map = source
+            .config_map_ref
+            .as_ref()
+            .map(|it| Reference::ConfigMap(it.name.clone()));
+        let secret = source
+            .secret_ref
+            .as_ref()
+            .map(|it| Reference::Secret(it.name.clone()));
+        [config_map, secret]
+    });
+    let sources = container
+        .env
+        .iter()
+        .flatten()
+        .filter(|variable| is_by_reference(variable));
+    let keys = sources
+        .filter_map(|variable| variable.value_from.as_ref())
+        .flat_map(|source| {
+            let config_map = source
+                .config_map_key_ref
+                .as_ref()
+                .map(|it| Reference::ConfigMap(it.name.clone()));
+            let secret = source
+                .secret_key_ref
+                .as_ref()
+                .map(|it| Reference::Secret(it.name.clone()));
+            [config_map, secret]
+        });
+    let mut all: Vec<Reference> = from.chain(keys).flatten().collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// A value that is written out wins over a reference beside it.
+fn is_by_reference(variable: &EnvVar) -> bool {
+    variable.value.as_deref().unwrap_or_default().is_empty()
+}
+
+/// The container's environment. `pod` is one of the workload's: it is the one whose fields are seen.
+pub fn resolve(container: &Container, pod: Option<&Value>, objects: &Objects) -> Environment {
+    let mut made = Environment::default();
+    for source in container.env_from.iter().flatten() {
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        if let Some(reference) = &source.config_map_ref {
+            let is_optional = reference.optional == Some(true);
+            made.add_all(
+                prefix,
+                objects,
+                Reference::ConfigMap(reference.name.clone()),
+                is_optional,
+            );
+        }
+        if let Some(reference) = &source.secret_ref {
+            let is_optional = reference.optional == Some(true);
+            made.add_all(
+                prefix,
+                objects,
+                Reference::Secret(reference.name.clone()),
+                is_optional,
+            );
+        }
+    }
+    for variable in container.env.iter().flatten() {
+        match (&variable.value, &variable.value_from) {
+            (Some(text), _) if !text.is_empty() => made.add_expanded(&variable.name, text),
+            (_, Some(source)) => {
+                let value = of_source(source, container, pod, objects);
+                made.add_found(&variable.name, value);
+            }
+            // The kubelet makes an empty variable of it.
+            _ => made.add(&variable.name, String::new()),
+        }
+    }
+    made
+}
+
+/// A value; `Ok(None)`: an optional one that is not there; an error: why it cannot be known.
+type Sought = Result<Option<String>, String>;
+
+fn of_source(
+    source: &EnvVarSource,
+    container: &Container,
+    pod: Option<&Value>,
+    objects: &Objects,
+) -> Sought {
+    if let Some(key) = &source.config_map_key_ref {
+        let reference = Reference::ConfigMap(key.name.clone());
+        return of_key(objects, &reference, &key.key, key.optional == Some(true));
+    }
+    if let Some(key) = &source.secret_key_ref {
+        let reference = Reference::Secret(key.name.clone());
+        return of_key(objects, &reference, &key.key, key.optional == Some(true));
+    }
+    if let Some(field) = &source.field_ref {
+        return fields::of_pod(pod, &field.field_path).map(Some);
+    }
+    if let Some(field) = &source.resource_field_ref {
+        return fields::of_resources(field, container, pod).map(Some);
+    }
+    Err("its source is of a kind that only the node can read".to_owned())
+}
+
+fn of_key(objects: &Objects, reference: &Reference, key: &str, is_optional: bool) -> Sought {
+    let Some(object) = objects.get(reference) else {
+        return match is_optional {
+            true => Ok(None),
+            false => Err(format!("there is no {}", reference.without_article())),
+        };
+    };
+    match data(reference, object).find(|(name, _)| *name == key) {
+        Some((_, value)) => value.map(Some),
+        None if is_optional => Ok(None),
+        None => Err(format!("{reference} has no key {key}")),
+    }
+}
+
+/// Keys and values.
+fn data<'o>(
+    reference: &'o Reference,
+    object: &'o Value,
+) -> impl Iterator<Item = (&'o str, Result<String, String>)> {
+    let pairs = object["data"].as_object().into_iter().flatten();
+    pairs.map(move |(key, value)| {
+        let text = value.as_str().unwrap_or_default();
+        let value = match reference {
+            Reference::ConfigMap(_) => Ok(text.to_owned()),
+            Reference::Secret(_) => decoded(text)
+                .ok_or_else(|| format!("the value of {key} in {reference} is not text (UTF-8)")),
+        };
+        (key.as_str(), value)
+    })
+}
+
+/// A Secret's value as the API server writes it.
+fn decoded(base64: &str) -> Option<String> {
+    let bytes: k8s_openapi::ByteString =
+        serde_json::from_value(Value::String(base64.to_owned())).ok()?;
+    String::from_utf8(bytes.0).ok()
+}
+
+impl Environment {
+    /// Why some are left out, each in a sentence without a full stop.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Says something that whoever uses it should know.
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// Names and values, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.variables.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Those that a program on the developer machine gets: the workload's, where they are not about the machine itself.
+    pub fn for_child(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables().filter(|(name, _)| !is_ones_own(name))
+    }
+
+    fn add_all(
+        &mut self,
+        prefix: &str,
+        objects: &Objects,
+        reference: Reference,
+        is_optional: bool,
+    ) {
+        let Some(object) = objects.get(&reference) else {
+            if !is_optional {
+                self.note(format!(
+                    "the variables of {reference} are left out: there is none of this name"
+                ));
+            }
+            return;
+        };
+        for (key, value) in data(&reference, object) {
+            self.add_found(&format!("{prefix}{key}"), value.map(Some));
+        }
+    }
+
+    fn add_found(&mut self, name: &str, value: Sought) {
+        match value {
+            Ok(Some(value)) => self.add(name, value),
+            Ok(None) => {}
+            Err(why) => self.note(format!("{name} is left out: {why}")),
+        }
+    }
+
+    fn add_expanded(&mut self, name: &str, text: &str) {
+        let mut unknown = Vec::new();
+        let value = expand::expand(text, |wanted| {
+            let value = self.variables.get(wanted).cloned();
+            if value.is_none() {
+                unknown.push(wanted.to_owned());
+            }
+            value
+        });
+        for wanted in unknown {
+            self.note(format!(
+                "{name}: $({wanted}) is not known here and stays as it is written"
+            ));
+        }
+        self.add(name, value);
+    }
+
+    fn add(&mut self, name: &str, value: String) {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            self.note(format!(
+                "{} is left out: no process can have such a variable",
+                name.escape_debug()
+            ));
+            return;
+        }
+        self.variables.insert(name.to_owned(), value);
+    }
+}
+
+fn is_ones_own(name: &str) -> bool {
+    ONES_OWN.contains(&name)
+        || ONES_OWN_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+impl Reference {
+    /// `secret db`.
+    fn without_article(&self) -> String {
+        match self {
+            Self::ConfigMap(name) => format!("config map {name}"),
+            Self::Secret(name) => format!("secret {name}"),
+        }
+    }
+}
+
+/// As it stands in a sentence: `the secret db`.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "the {}", self.without_article())
+    }
+}
+
+#[cfg(test)]
+mod tests;
