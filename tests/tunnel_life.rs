@@ -453,7 +453,7 @@ async fn the_relay_counts_tunnels_requests_and_bytes() {
 async fn a_relay_whose_memory_is_spoken_for_takes_a_tunnel_when_another_ends() {
     let (relay, server) = (
         Relay::with(Options {
-            memory: 1 << 20,
+            memory: 64 << 10,
             ..Options::default()
         })
         .await,

@@ -33,8 +33,8 @@ use registry::{Memory, Registry};
 /// What a relay can be told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a quarter of what is left, between 1 and 64 MiB, as its connection window;
-    /// none is opened when less is left. Requests under way may pin as much again.
+    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a part as its connection window, 64 MiB while there are few and never less
+    /// than 64 KiB; 1 GiB is good for 2 048 tunnels, and no relay takes more. Requests under way may pin as much again.
     pub memory: u64,
     /// How long running requests may go on after the shutdown began.
     pub grace: Duration,
