@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use harness::tunnel::{
     self, Answer, LocalServer, Machine, Relay, SOON, Wire, ask, developer, eventually, full,
-    get_text, h1, h2, request,
+    get_text, h1, h1_from, h2, request,
 };
 use http_body::Frame;
 use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
@@ -300,7 +300,7 @@ async fn a_take_over_under_load_loses_nothing() {
 }
 
 #[tokio::test]
-async fn only_the_named_identity_may_use_a_tunnel() {
+async fn only_the_named_identity_may_use_a_tunnel_and_only_by_way_of_the_sidecar() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
     let identity = Some("spiffe://cluster.local/ns/shop/sa/orders".to_owned());
     let machine = Machine::up(
@@ -312,18 +312,31 @@ async fn only_the_named_identity_may_use_a_tunnel() {
     )
     .await;
     let own = "By=spiffe://x;Hash=1;Subject=\"\";URI=spiffe://cluster.local/ns/shop/sa/orders";
-    for (certificate, allowed) in [
-        (Some(own.to_owned()), true),
-        (Some(format!("By=a;URI=spiffe://other,{own}")), true),
-        (Some(format!("{own},By=a;URI=spiffe://other")), false),
-        (None, false),
+    let (sidecar, port_forward) = (Ipv4Addr::new(127, 0, 0, 6), Ipv4Addr::LOCALHOST);
+    for (source, certificate, allowed) in [
+        (sidecar, Some(own.to_owned()), true),
+        (
+            sidecar,
+            Some(format!("By=a;URI=spiffe://other,{own}")),
+            true,
+        ),
+        (
+            sidecar,
+            Some(format!("{own},By=a;URI=spiffe://other")),
+            false,
+        ),
+        (sidecar, None, false),
+        // Past the sidecar anybody can write this.
+        (port_forward, Some(own.to_owned()), false),
+        (Ipv4Addr::new(127, 0, 0, 5), Some(own.to_owned()), false),
+        (port_forward, None, false),
     ] {
         let mut sent = request("GET", "/hello", &machine.address(), full(""));
         if let Some(certificate) = &certificate {
             sent.headers_mut()
                 .insert("x-forwarded-client-cert", certificate.parse().unwrap());
         }
-        let answer = ask(&mut h1(relay.data).await, sent).await;
+        let answer = ask(&mut h1_from(source, relay.data).await, sent).await;
         let expected = if allowed {
             (200, "")
         } else {
@@ -335,7 +348,7 @@ async fn only_the_named_identity_may_use_a_tunnel() {
                 answer.header("x-intercept-unavailable")
             ),
             expected,
-            "{certificate:?}"
+            "{source} {certificate:?}"
         );
     }
     assert_eq!(server.count("/hello"), 2);
@@ -440,7 +453,7 @@ async fn the_relay_counts_tunnels_requests_and_bytes() {
 async fn a_relay_whose_memory_is_spoken_for_takes_a_tunnel_when_another_ends() {
     let (relay, server) = (
         Relay::with(Options {
-            memory: 1 << 20,
+            memory: 64 << 10,
             ..Options::default()
         })
         .await,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use intercept_core::{Intercept, MatchPath, pattern};
+use intercept_core::pattern::{self, Pattern};
+use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath, header_key};
 
 /// All conditions in a sentence without a full stop: `header Coder is Bob, path begins with /api`.
 pub fn conditions(intercept: &Intercept) -> String {
@@ -34,9 +35,37 @@ fn value(regex: &str) -> String {
     }
 }
 
-/// Is everybody's traffic taken, whatever the path?
-pub fn takes_everybody(intercept: &Intercept) -> bool {
-    intercept.headers.is_empty() && intercept.baggage.is_empty()
+/// Headers that every request bears when the filter sees it: the pseudo-headers, and what clients or Envoy always add. Not a complete list: it is for a warning.
+const ALWAYS_THERE: [&str; 8] = [
+    ":authority",
+    ":method",
+    ":path",
+    ":scheme",
+    "host",
+    "user-agent",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Values that have nothing in common but being some; a pattern that takes all of them asks for none.
+const UNLIKE: [&str; 4] = ["/", "q", "Zz9~", "4 (x; y=\"1\")/-_.:"];
+
+/// Is everybody's traffic taken, whatever the path? By no header and baggage conditions at all, or by such as every request meets (`user-agent=.*`).
+pub fn takes_everybody(headers: &[MatchHeader], baggage: &[MatchBaggage]) -> bool {
+    baggage.is_empty() && headers.iter().all(asks_for_nothing)
+}
+
+fn asks_for_nothing(header: &MatchHeader) -> bool {
+    let name = header_key(&header.name);
+    let Ok(pattern) = Pattern::value(&header.value) else {
+        return false;
+    };
+    // Every target begins with a slash, so `/.*` takes all of them.
+    let prefix = if name == ":path" { "/" } else { "" };
+    ALWAYS_THERE.contains(&name.as_str())
+        && UNLIKE
+            .iter()
+            .all(|value| pattern.matches(format!("{prefix}{value}").as_bytes()))
 }
 
 /// `59 min`, `1 h 05 min`, `42 s`: the two largest units.
@@ -63,6 +92,37 @@ pub fn lease_left(expires: u64, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_that_every_request_meets_takes_everybody() {
+        for (conditions, expected) in [
+            (&[][..], true),
+            (&[("user-agent", ".*")], true),
+            (&[("User-Agent", ".+")], true),
+            (&[(":path", "/.*")], true),
+            (&[(":method", "[^ ]*.*"), ("host", "(.*)")], true),
+            (&[(":method", ".*"), ("coder", "Bob")], false),
+            (&[("coder", ".*")], false),
+            (&[("user-agent", "curl/.*")], false),
+            (&[(":path", "/api/.*")], false),
+            (&[(":method", "GET|POST")], false),
+            (&[("user-agent", "(")], false),
+        ] {
+            let headers: Vec<_> = conditions
+                .iter()
+                .map(|(name, value)| MatchHeader {
+                    name: (*name).to_owned(),
+                    value: (*value).to_owned(),
+                })
+                .collect();
+            assert_eq!(takes_everybody(&headers, &[]), expected, "{conditions:?}");
+        }
+        let member = MatchBaggage {
+            key: "dev".to_owned(),
+            value: "bob".to_owned(),
+        };
+        assert!(!takes_everybody(&[], &[member]));
+    }
 
     #[test]
     fn spans_show_their_two_largest_units() {

@@ -21,6 +21,7 @@ use crate::session::presence::Presence;
 use crate::session::{self, Beside, ChildCommand, background};
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
+use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.
 pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
@@ -159,10 +160,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Is neither a header nor a baggage condition asked for?
+    /// Are everybody's requests asked for, the kubelet's probes among them?
     fn takes_everybody(&self) -> bool {
         let conditions = &self.conditions;
-        !conditions.auto && conditions.headers.is_empty() && conditions.baggage.is_empty()
+        !conditions.auto && words::takes_everybody(&conditions.headers, &conditions.baggage)
     }
 
     fn read(flags: &cli::Intercept) -> Result<Self> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,6 +13,7 @@ use crate::tunnel::relay::{Options, serve};
 /// Serves until SIGTERM or Ctrl-C, then lets running requests end.
 pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
     let hint = "injector relay --help";
+    take_all_descriptors();
     let mut terminate = signal(SignalKind::terminate()).or_hint("signals", hint)?;
     let mut data = Vec::new();
     for address in &flags.listen {
@@ -39,6 +41,14 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
     serve(data, control, Options::default(), stopped)
         .await
         .or_hint("relay", hint)
+}
+
+/// A thousand tunnels and the connections of Envoys need more than the 1 024 file descriptors that container runtimes start with, below a far higher limit
+/// that every program may go up to. A relay that may not serves what it can.
+fn take_all_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {

@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
         self.created = self.target.now().await?;
         self.add().await?;
         let live = self.wait_live().await;
-        if words::takes_everybody(&self.entry()) {
+        if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
                 self.plan.workload,

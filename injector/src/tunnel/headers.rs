@@ -101,7 +101,7 @@ pub(super) fn fits(headers: &HeaderMap) -> bool {
 }
 
 /// The caller's workload identities: the `URI`s of the *last* element of `x-forwarded-client-cert`. The sidecar in front of the relay appends that one;
-/// the ones before it are what callers say of themselves.
+/// the ones before it are what callers say of themselves. Worth nothing when no sidecar was passed.
 pub(super) fn caller_identities(headers: &HeaderMap) -> Vec<String> {
     let Some(value) = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back() else {
         return Vec::new();

@@ -38,7 +38,7 @@ pub enum Unavailable {
     NotSent,
     /// Every stream of the tunnel is taken.
     Busy,
-    /// The tunnel is for another workload's identity.
+    /// The tunnel is for another workload's identity, or nobody vouches for the caller's.
     Identity,
     /// The header list is larger than the tunnel passes.
     HeadersTooLarge,

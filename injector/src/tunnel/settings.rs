@@ -8,8 +8,15 @@ pub(super) const STREAM_WINDOW: u32 = 4 * MIB;
 /// Bytes all streams of one tunnel may have under way. 16 times a stream's, so that a few readers that stall do not block the others.
 pub(super) const CONNECTION_WINDOW: u32 = 64 * MIB;
 
-/// The least window a tunnel is opened with, when the relay's memory is nearly spoken for.
-pub(super) const LEAST_WINDOW: u32 = MIB;
+/// The least connection window a tunnel is opened with, when many are open: HTTP/2's own (RFC 9113 §6.9.2), which no peer can be asked to go below.
+pub(super) const LEAST_WINDOW: u32 = 64 * 1024;
+
+/// Tunnels that one relay takes. A workload may have 1 000 intercepts, and one of two relays may have to hold all of them.
+pub(super) const TUNNELS: u32 = 2_048;
+
+/// The memory beyond everybody's least is spent as if this many more tunnels were to come: of 1 GiB, the first gets the whole of [`CONNECTION_WINDOW`],
+/// 40 tunnels get [`STREAM_WINDOW`] or more each, 90 get 1 MiB or more.
+pub(super) const WIDE_TUNNELS: u32 = 14;
 
 /// 64 KiB frames cost 30 % less CPU per byte than the default of 16 KiB.
 pub(super) const FRAME: u32 = 64 * 1024;

@@ -271,7 +271,18 @@ pub enum Client {
 
 /// Connects over HTTP/1.1.
 pub async fn h1(address: SocketAddr) -> Client {
-    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    speak_h1(TcpStream::connect(address).await.unwrap()).await
+}
+
+/// Connects over HTTP/1.1 from this address of the loopback, as a sidecar or a port-forward does.
+pub async fn h1_from(source: Ipv4Addr, address: SocketAddr) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    speak_h1(socket.connect(address).await.unwrap()).await
+}
+
+async fn speak_h1(stream: TcpStream) -> Client {
+    let io = TokioIo::new(stream);
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(4_000)
         .handshake(io)

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::Shared;
+use super::caller::Caller;
 use super::inbound::Inbound;
 use super::metrics::Counted;
 use super::outbound::Outbound;
@@ -21,6 +22,7 @@ use crate::tunnel::{Address, Body, BoxError, empty_body, headers, with_causes};
 /// Answers one request on a data port.
 pub(super) async fn handle(
     shared: Arc<Shared>,
+    caller: Caller,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let counted = Counted::start(&shared.metrics);
@@ -30,7 +32,7 @@ pub(super) async fn handle(
     let body = Inbound::new(incoming, parts.version, held_back)
         .map_err(BoxError::from)
         .boxed_unsync();
-    let response = match choose(&shared, &parts) {
+    let response = match choose(&shared, caller, &parts) {
         Err(reason) => reason.answer(),
         Ok((address, tunnel)) => {
             tunnel.count_request();
@@ -57,6 +59,7 @@ pub(super) async fn handle(
 /// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
 fn choose(
     shared: &Shared,
+    caller: Caller,
     parts: &http::request::Parts,
 ) -> Result<(Address, Arc<Tunnel>), Unavailable> {
     let address = parts
@@ -68,9 +71,7 @@ fn choose(
         .registry
         .find(&address)
         .ok_or(Unavailable::NoTunnel)?;
-    if let Some(identity) = &tunnel.identity
-        && !headers::caller_identities(&parts.headers).contains(identity)
-    {
+    if !caller.may_use(&tunnel, &parts.headers) {
         return Err(Unavailable::Identity);
     }
     let protocol = parts

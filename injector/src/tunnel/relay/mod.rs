@@ -1,6 +1,7 @@
 //! The in-cluster end of the tunnels: takes matched requests on its data ports and sends each through the tunnel of its address. Holds no credentials and no
 //! state: a restarted relay needs to remember nothing.
 
+mod caller;
 mod control;
 mod forward;
 mod inbound;
@@ -10,6 +11,7 @@ mod registry;
 mod switch;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,14 +26,15 @@ use tokio::task::JoinSet;
 
 use super::pulse::Signal;
 use super::settings;
+use caller::Caller;
 use metrics::Metrics;
 use registry::{Memory, Registry};
 
 /// What a relay can be told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a quarter of what is left, between 1 and 64 MiB, as its connection window;
-    /// none is opened when less is left. Requests under way may pin as much again.
+    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a part as its connection window, 64 MiB while there are few and never less
+    /// than 64 KiB; 1 GiB is good for 2 048 tunnels, and no relay takes more. Requests under way may pin as much again.
     pub memory: u64,
     /// How long running requests may go on after the shutdown began.
     pub grace: Duration,
@@ -112,7 +115,7 @@ pub async fn serve(
     Ok(())
 }
 
-type Serve<F> = fn(TcpStream, Arc<Shared>, Watcher) -> F;
+type Serve<F> = fn(TcpStream, SocketAddr, Arc<Shared>, Watcher) -> F;
 
 async fn accept<F>(
     listener: TcpListener,
@@ -124,9 +127,9 @@ async fn accept<F>(
 {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(stream, Arc::clone(&shared), graceful.watcher()));
+                tokio::spawn(serve(stream, peer, Arc::clone(&shared), graceful.watcher()));
             }
             // Out of file descriptors: they come back as connections end, and spinning would not help.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -135,7 +138,7 @@ async fn accept<F>(
 }
 
 /// HTTP/1.1 and h2c with prior knowledge on one port. A connection that breaks is its client's business.
-async fn serve_data(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
+async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -157,12 +160,13 @@ async fn serve_data(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)
         .max_header_list_size(settings::HEADER_LIST_READ)
         .max_send_buf_size(settings::SEND_BUFFER);
-    let service = service_fn(move |request| forward::handle(Arc::clone(&shared), request));
+    let caller = Caller::at(peer.ip());
+    let service = service_fn(move |request| forward::handle(Arc::clone(&shared), caller, request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let _ = watcher.watch(connection.into_owned()).await;
 }
 
-async fn serve_control(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
+async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
     let service = service_fn(move |request| control::handle(Arc::clone(&shared), request));
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder

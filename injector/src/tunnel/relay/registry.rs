@@ -165,28 +165,54 @@ impl Registry {
 }
 
 /// The bytes that answers under way may pin in the relay over all tunnels together.
-pub(super) struct Memory(Arc<Mutex<u64>>);
+///
+/// Every tunnel is sure of [`settings::LEAST_WINDOW`]: that much is set aside for as many tunnels as a relay takes. What is left over is spent on larger
+/// windows, in parts that shrink as tunnels come, so that the first few are as fast as they can be and the thousandth still opens. A tunnel keeps what it
+/// was opened with: a window that was promised cannot be taken back (RFC 9113 §6.9.2).
+pub(super) struct Memory(Arc<Mutex<Left>>);
+
+struct Left {
+    /// Tunnels that may still open.
+    tunnels: u32,
+    /// Bytes that may still go into windows above the least.
+    spare: u64,
+    /// Tunnels that are open.
+    open: u32,
+}
 
 /// One tunnel's share of the memory, given back when dropped.
 pub(super) struct Share {
-    memory: Arc<Mutex<u64>>,
-    bytes: u32,
+    memory: Arc<Mutex<Left>>,
+    window: u32,
 }
 
 impl Memory {
+    /// Room for [`settings::TUNNELS`], or for as many as these bytes are good for.
     pub(super) fn new(bytes: u64) -> Self {
-        Self(Arc::new(Mutex::new(bytes)))
+        let least = u64::from(settings::LEAST_WINDOW);
+        let tunnels = u32::try_from(bytes / least)
+            .unwrap_or(u32::MAX)
+            .min(settings::TUNNELS);
+        Self(Arc::new(Mutex::new(Left {
+            tunnels,
+            spare: bytes - u64::from(tunnels) * least,
+            open: 0,
+        })))
     }
 
-    /// A quarter of what is left, between 1 and 64 MiB; `None` when not even 1 MiB is.
+    /// A share with a window of 64 KiB to 64 MiB; `None` when there are as many tunnels as the memory is good for.
     pub(super) fn take(&self) -> Option<Share> {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let quarter = u32::try_from(*left / 4).unwrap_or(u32::MAX);
-        let bytes = quarter.clamp(settings::LEAST_WINDOW, settings::CONNECTION_WINDOW);
-        *left = left.checked_sub(bytes.into())?;
+        let mut left = lock(&self.0);
+        left.tunnels = left.tunnels.checked_sub(1)?;
+        let part = left.spare / u64::from(settings::WIDE_TUNNELS + left.open);
+        let more = u32::try_from(part)
+            .unwrap_or(u32::MAX)
+            .min(settings::CONNECTION_WINDOW - settings::LEAST_WINDOW);
+        left.spare -= u64::from(more);
+        left.open += 1;
         Some(Share {
             memory: Arc::clone(&self.0),
-            bytes,
+            window: settings::LEAST_WINDOW + more,
         })
     }
 }
@@ -194,47 +220,68 @@ impl Memory {
 impl Share {
     /// The connection window that this share is good for.
     pub(super) fn window(&self) -> u32 {
-        self.bytes
+        self.window
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) += u64::from(self.bytes);
+        let mut left = lock(&self.memory);
+        left.tunnels += 1;
+        left.open -= 1;
+        left.spare += u64::from(self.window - settings::LEAST_WINDOW);
     }
+}
+
+fn lock(left: &Mutex<Left>) -> MutexGuard<'_, Left> {
+    left.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MIB: u64 = 1024 * 1024;
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
 
-    #[test]
-    fn shares_shrink_as_memory_does_and_come_back() {
-        let memory = Memory::new(100 * MIB);
-        let first = memory.take().unwrap();
-        assert_eq!(u64::from(first.window()), 25 * MIB);
-        let second = memory.take().unwrap();
-        assert_eq!(u64::from(second.window()), 75 * MIB / 4);
-        drop((first, second));
-        assert_eq!(*memory.0.lock().unwrap(), 100 * MIB);
+    fn windows(memory: &Memory) -> (Vec<Share>, Vec<u64>) {
+        let shares: Vec<_> = std::iter::from_fn(|| memory.take()).collect();
+        let windows = shares.iter().map(|share| share.window().into()).collect();
+        (shares, windows)
     }
 
     #[test]
-    fn a_share_is_at_most_64_and_at_least_1_mib_and_then_none() {
-        assert_eq!(
-            u64::from(Memory::new(1024 * MIB).take().unwrap().window()),
-            64 * MIB
-        );
-        let memory = Memory::new(2 * MIB + 1);
-        let shares: Vec<_> = std::iter::from_fn(|| memory.take()).collect();
-        assert_eq!(
-            shares
-                .iter()
-                .map(|share| u64::from(share.window()))
-                .collect::<Vec<_>>(),
-            [MIB, MIB]
-        );
+    fn the_first_tunnels_are_wide_and_the_thousandth_still_opens() {
+        let (shares, windows) = windows(&Memory::new(1024 * MIB));
+        assert_eq!(shares.len(), 2_048);
+        assert_eq!(windows[0], 64 * MIB);
+        assert!(windows[..40].iter().all(|window| *window >= 4 * MIB));
+        assert!(windows[..90].iter().all(|window| *window >= MIB));
+        assert!(windows.is_sorted_by(|one, next| one >= next));
+        assert!(windows.iter().all(|window| *window >= 64 * KIB));
+        assert!(windows.iter().sum::<u64>() <= 1024 * MIB);
+    }
+
+    #[test]
+    fn what_a_tunnel_gives_back_is_there_for_the_next_ones() {
+        let memory = Memory::new(1024 * MIB);
+        let (shares, first) = windows(&memory);
+        drop(shares);
+        let (mut shares, again) = windows(&memory);
+        assert_eq!(first, again);
+        // The wide ones leave, of a full relay: as many come in their place, no wider than they may be beside the others.
+        shares.drain(..40);
+        let (more, later) = windows(&memory);
+        assert_eq!(more.len(), 40);
+        let all: u64 = shares.iter().map(|share| u64::from(share.window())).sum();
+        assert!(all + later.iter().sum::<u64>() <= 1024 * MIB);
+    }
+
+    #[test]
+    fn little_memory_is_good_for_few_tunnels_of_the_least_window() {
+        let (shares, windows) = windows(&Memory::new(3 * 64 * KIB + 1));
+        assert_eq!(windows, [64 * KIB; 3]);
+        drop(shares);
+        assert!(Memory::new(64 * KIB - 1).take().is_none());
     }
 }

@@ -84,7 +84,14 @@ fn marks(install: &ClusterInstall) -> Object {
     )
     .note(format!("{mappers}/0/filter/or_filter/filters/1"), "Refused by an AuthorizationPolicy.")
     .note(format!("{mappers}/0/filter/or_filter/filters/2"), "Headers too large even so.")
-    .note(format!("{mappers}/1"), "Perhaps handed on: only safe methods go to the in-cluster version.")
+    .note(
+        format!("{mappers}/1"),
+        "Perhaps handed on, and gRPC. Envoy derives grpc-status from the status: of 400 it makes 13, INTERNAL, which clients do not repeat; of 502 it would make 14, which they do.",
+    )
+    .note(
+        format!("{mappers}/2"),
+        "Perhaps handed on: only safe methods go to the in-cluster version; others see the error, as the relay itself would say it.",
+    )
 }
 
 fn connection_manager() -> Value {
@@ -99,14 +106,35 @@ fn connection_manager() -> Value {
                     status_is(403),
                     status_is(431),
                 ]}}),
-                "x-intercept-unavailable",
+                None,
+                &[("x-intercept-unavailable", "relay-sidecar")],
             ),
-            mapper(
-                json!({"response_flag_filter": {"flags": ["UC", "UR", "UPE", "LR", "DPE"]}}),
-                "x-intercept-lost",
-            ),
+            lost(json!({"and_filter": {"filters": [broken(), is_grpc()]}}), 400),
+            lost(broken(), 502),
         ]},
     })
+}
+
+/// The connection to the relay, or from the workload, broke while a request was on it.
+fn broken() -> Value {
+    json!({"response_flag_filter": {"flags": ["UC", "UR", "UPE", "LR", "DPE"]}})
+}
+
+/// What Envoy itself takes for gRPC: it then makes a trailers-only answer of its own.
+fn is_grpc() -> Value {
+    json!({"header_filter": {"header": {"name": "content-type", "string_match": {"safe_regex": {"regex": r"application/grpc(\+.*)?"}}}}})
+}
+
+/// The marks and the text are those of the relay itself for a request that was under way.
+fn lost(filter: Value, status: u16) -> Value {
+    let marks = [
+        ("x-intercept-lost", "relay-sidecar"),
+        (
+            "x-intercept-error",
+            "the relay ended while it had the request",
+        ),
+    ];
+    mapper(filter, Some(status), &marks)
 }
 
 /// Envoy demands a runtime key; nobody sets this one.
@@ -114,12 +142,16 @@ fn status_is(status: u16) -> Value {
     json!({"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "injector.none"}}}})
 }
 
-fn mapper(filter: Value, mark: &str) -> Value {
-    json!({
-        "filter": filter,
-        "headers_to_add": [{
-            "header": {"key": mark, "value": "relay-sidecar"},
+fn mapper(filter: Value, status: Option<u16>, marks: &[(&str, &str)]) -> Value {
+    let marks = marks.iter().map(|(name, value)| {
+        json!({
+            "header": {"key": name, "value": value},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        }],
-    })
+        })
+    });
+    let mut mapper = json!({"filter": filter, "headers_to_add": marks.collect::<Vec<_>>()});
+    if let Some(status) = status {
+        mapper["status_code"] = json!(status);
+    }
+    mapper
 }

@@ -96,6 +96,7 @@ fn stateful_set(install: &ClusterInstall) -> Object {
         .note("/metadata/labels/app.kubernetes.io~1version", "Commands compare it with their own.")
         .note("/spec/podManagementPolicy", "No relay waits for another one.")
         .note("/spec/template/metadata/annotations/prometheus.io~1scrape", "Istio's agent scrapes the relay on its loopback and shows its metrics with the sidecar's own, on port 15020.")
+        .note("/spec/template/metadata/annotations/sidecar.istio.io~1interceptionMode", "The relay tells its sidecar from a port-forward by the address it comes from, which TPROXY would hide.")
         .note("/spec/template/metadata/annotations/sidecar.istio.io~1rewriteAppHTTPProbers", "The agent probes for the kubelet. Otherwise the sidecar accepts the connection, whether or not the relay lives.")
         .note("/spec/template/spec/containers/0/args", "The control port is on the loopback: only a port-forward reaches it.")
         .note("/spec/template/spec/containers/0/readinessProbe", "It listens, so it takes requests: a relay has nothing else to get ready.")
@@ -111,6 +112,7 @@ fn template_metadata() -> Value {
             "prometheus.io/scrape": "true",
             "prometheus.io/port": CONTROL_PORT.to_string(),
             "prometheus.io/path": "/metrics",
+            "sidecar.istio.io/interceptionMode": "REDIRECT",
             "sidecar.istio.io/rewriteAppHTTPProbers": "true",
         },
     })
