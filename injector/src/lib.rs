@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod envoy;
 pub mod flags;
 pub mod hint;
+pub mod lookup;
 pub mod manifest;
 pub mod mesh;
 pub mod module_server;

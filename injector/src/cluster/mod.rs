@@ -188,6 +188,27 @@ impl Cluster {
             })
     }
 
+    /// The last lines that a container wrote.
+    pub async fn pod_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: u32,
+    ) -> Result<String, ClusterError> {
+        let what = format!("log of {}", kind::POD.label(Some(namespace), pod));
+        let path = kind::POD.path(Some(namespace));
+        let uri = format!("{path}/{pod}/log?container={container}&tailLines={lines}");
+        let request = http::Request::get(uri).body(Vec::new());
+        let request = request.map_err(|error| self.unreachable(&error))?;
+        match tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused { what, status }),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Err(late) => Err(self.unreachable(&late)),
+        }
+    }
+
     async fn send(
         &self,
         kind: &Kind,

@@ -45,16 +45,15 @@ pub struct Flags {
     /// The mesh's root namespace, where nothing is ever written [default: as the mesh's configuration says]
     #[arg(long, value_name = "NAME")]
     pub root_namespace: Option<String>,
-    /// The end of every Service's name
-    #[arg(long, value_name = "DOMAIN", default_value = CLUSTER_DOMAIN)]
-    pub cluster_domain: String,
+    /// The end of every Service's name [default: as installed, else as istiod says, else cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
     /// Where sidecars fetch the filter, http:// or oci://; needs --module [default: the module server]
     #[arg(long, value_name = "URL", requires = "module")]
     pub module_url: Option<String>,
 }
 
 const SYSTEM_NAMESPACE: &str = "injector-system";
-const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// How it is applied.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -101,7 +100,7 @@ impl Flags {
                 self.relay_namespace != SYSTEM_NAMESPACE,
             ),
             ("--root-namespace", self.root_namespace.is_some()),
-            ("--cluster-domain", self.cluster_domain != CLUSTER_DOMAIN),
+            ("--cluster-domain", self.cluster_domain.is_some()),
         ])
     }
 
@@ -363,7 +362,7 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &Flags) -> Result
             .root_namespace
             .clone()
             .unwrap_or_else(|| "istio-system".to_owned());
-        let objects = plan::cluster_part(&said.install(None, root)?)?;
+        let objects = plan::cluster_part(&said.install(None, root, None)?)?;
         return print_objects(global.output, objects.iter());
     };
     let cluster = connect(global).await?;
