@@ -469,4 +469,47 @@ mod tests {
         assert_eq!(services, [("orders", 80), ("headless", 8080)]);
         assert_eq!(names.container.as_deref(), Some("web"));
     }
+
+    #[test]
+    fn several_service_ports_may_lead_to_one_container_port() {
+        let mut shop = shop();
+        let ports = json!([{"name": "old", "port": 8000, "targetPort": 8080}, {"name": "older", "port": 8001, "targetPort": "web"}]);
+        shop.services
+            .push(service("legacy", json!({"app": "orders"}), ports));
+        let numbers = |target| {
+            let found = find(wanted(target).unwrap(), &shop).unwrap();
+            let names = port_names(&found, 8080).services;
+            let numbers: Vec<u16> = names.iter().map(|name| name.number).collect();
+            let meant: Vec<Option<u16>> = numbers
+                .iter()
+                .map(|number| meant(&found, &number.to_string()))
+                .collect();
+            assert!(meant.iter().all(|port| *port == Some(8080)), "{meant:?}");
+            numbers
+        };
+        assert_eq!(
+            numbers("legacy"),
+            [8000, 8001],
+            "by the Service that is named"
+        );
+        assert_eq!(numbers("orders"), [80]);
+        assert_eq!(
+            numbers("deploy/orders-v1"),
+            [80, 8080, 8000, 8001],
+            "by all of them"
+        );
+    }
+
+    #[test]
+    fn a_service_that_leads_nowhere_does_not_hide_a_workload_of_its_name() {
+        let mut shop = shop();
+        shop.services
+            .push(service("orders-v1", json!({"app": "gone"}), json!([])));
+        let found = find(Wanted::Named("orders-v1"), &shop).unwrap();
+        assert_eq!(
+            (found.kind, found.name.as_str()),
+            (Kind::Deployment, "orders-v1")
+        );
+        assert!(find(Wanted::Service("orders-v1"), &shop).is_err());
+    }
 }

@@ -16,7 +16,7 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
-    let mut backend = Backend::open(global).await?;
+    let mut backend = Backend::open_patiently(global).await?;
     if flags.all_namespaces {
         backend = backend.everywhere()?;
     }

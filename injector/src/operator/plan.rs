@@ -276,36 +276,6 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// Workloads, all over the cluster, that must be prepared again, as the commands that do it: those with another filter, whose next pods would run without it, and all of them where
-/// the number of relays changed, which the gates name.
-pub async fn stale(
-    cluster: &Cluster,
-    sha256: Option<&str>,
-    relays_changed: bool,
-) -> Result<Vec<String>> {
-    let plugins = match cluster.list(&kind::WASM_PLUGIN, None, Some(OURS)).await {
-        Err(error) if error.is_forbidden() => return Ok(Vec::new()),
-        plugins => plugins?,
-    };
-    let has_another = |plugin: &Value| {
-        sha256.is_some_and(|sha256| plugin.pointer("/spec/sha256") != Some(&Value::from(sha256)))
-    };
-    let is_stale = |plugin: &&Value| relays_changed || has_another(plugin);
-    Ok(plugins.iter().filter(is_stale).map(command).collect())
-}
-
-/// The command that prepares the workload of a WasmPlugin again.
-fn command(plugin: &Value) -> String {
-    let metadata = &plugin["metadata"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let workload = text(&metadata["annotations"][names::WORKLOAD]);
-    format!(
-        "injector install -n {} --workload {}",
-        quote(&text(&metadata["namespace"])),
-        quote(&workload)
-    )
-}
-
 fn invalid(error: InvalidFacts) -> Failure {
     let hint = match &error {
         InvalidFacts::RootNamespace(_) | InvalidFacts::RelayNamespace(_) => {

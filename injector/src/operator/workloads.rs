@@ -201,7 +201,9 @@ mod tests {
             .choose(Wanted::Named(&["job/orders".to_owned()]), &[])
             .unwrap_err();
         assert!(
-            error.to_string().contains("expected a name, or svc/, deploy/"),
+            error
+                .to_string()
+                .contains("expected a name, or svc/, deploy/"),
             "{error}"
         );
     }
