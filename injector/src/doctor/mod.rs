@@ -5,6 +5,7 @@ mod installation;
 mod leftovers;
 mod policies;
 mod proxies;
+mod proxy;
 pub mod rights;
 mod seen;
 mod surroundings;

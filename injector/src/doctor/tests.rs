@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::proxies::{Expected, Proxy, compare};
+use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
 use crate::lookup::Found;
