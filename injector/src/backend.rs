@@ -134,6 +134,17 @@ impl Backend {
         }
     }
 
+    /// The same for what must not be left half done.
+    pub async fn open_patiently(global: &Global) -> Result<Self> {
+        match &global.envoy {
+            Some(_) => Self::open(global).await,
+            None => {
+                let cluster = crate::commands::connect_patiently(global).await?;
+                Ok(Self::Mesh(Mesh::new(cluster)))
+            }
+        }
+    }
+
     /// Looks at all namespaces.
     pub fn everywhere(mut self) -> Result<Self> {
         match &mut self {

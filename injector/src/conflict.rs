@@ -11,6 +11,7 @@
 mod automaton;
 mod example;
 mod rule;
+mod shortest;
 mod words;
 
 use std::collections::BTreeMap;

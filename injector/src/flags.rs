@@ -247,18 +247,30 @@ pub fn port(flag: Option<&str>) -> Result<Port> {
 
 /// `--lease TIME`, whole seconds. The operator's own limit is held against it later.
 pub fn lease(flag: &str) -> Result<Duration> {
-    let refused = || {
+    lease_time(flag).ok_or_else(|| {
         Failure::usage(
             format!("--lease {flag}: expected a time from 5min to 24h"),
             "injector intercept … --lease=1h (or 30min, 1h30m)",
         )
-    };
-    let span: jiff::SignedDuration = flag.parse().map_err(|_| refused())?;
-    let lease = Duration::try_from(span).map_err(|_| refused())?;
-    if !(MIN_LEASE..=MAX_LEASE).contains(&lease) {
-        return Err(refused());
-    }
-    Ok(Duration::from_secs(lease.as_secs()))
+    })
+}
+
+/// `--max-lease TIME`, the operator's own limit.
+pub fn max_lease(flag: &str) -> Result<Duration> {
+    lease_time(flag).ok_or_else(|| {
+        Failure::usage(
+            format!("--max-lease {flag}: expected a time from 5min to 24h"),
+            "injector install … --max-lease=8h (or 90min, 1h30m)",
+        )
+    })
+}
+
+/// A length that a lease can have, in whole seconds.
+fn lease_time(text: &str) -> Option<Duration> {
+    let span: jiff::SignedDuration = text.parse().ok()?;
+    let time = Duration::try_from(span).ok()?;
+    let is_allowed = (MIN_LEASE..=MAX_LEASE).contains(&time);
+    is_allowed.then(|| Duration::from_secs(time.as_secs()))
 }
 
 /// `--name NAME`: an RFC 1123 label.

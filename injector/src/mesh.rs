@@ -2,16 +2,15 @@
 //! business, how the API server is spoken to `cluster`'s, and what an intercept may say `intercept-core`'s.
 
 mod clock;
-pub mod discover;
 mod environment;
 mod events;
 mod failure;
-mod live;
+pub mod live;
 pub mod patch;
-mod plugin;
-mod pods;
+pub mod plugin;
+pub mod pods;
 pub mod prepared;
-mod relay;
+pub mod relay;
 mod rights;
 mod store;
 mod target;

@@ -65,18 +65,33 @@ fn what_cannot_be_used_is_refused_in_words() {
 #[test]
 fn an_api_server_that_is_away_fails_every_command() {
     let dir = place();
-    for words in [
-        "install --relay-image x",
-        "uninstall",
-        "doctor",
-        "render istio --workload orders --relay-image x",
-    ] {
+    let fails = |words: &str| {
         let told = told(dir.path(), words);
         assert!(
             told.contains("http://127.0.0.1:1: ") && told.ends_with("exit 1\n\n"),
             "{told}"
         );
+        told
+    };
+    for words in [
+        "doctor",
+        "render istio --workload orders --relay-image x",
+        "list",
+    ] {
+        assert!(!fails(words).contains("trying again"), "{words}");
     }
+    // What must not be left half done waits a while, and says so once; all at the same time, so that the test does not.
+    std::thread::scope(|scope| {
+        for words in ["install --relay-image x", "uninstall", "leave --all"] {
+            scope.spawn(move || {
+                assert_eq!(
+                    fails(words).matches("trying again for up to 20 s").count(),
+                    1,
+                    "{words}"
+                )
+            });
+        }
+    });
 }
 
 #[test]

@@ -483,3 +483,126 @@ fn kubeapi_whoever_sees_a_leftover_clears_it_away() {
         ["alice cleared away the intercept old of bob, whose lease is over"]
     );
 }
+
+#[test]
+fn kubeapi_a_replica_that_refuses_the_configuration_is_told_at_once() {
+    let stage = Stage::new("refused");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage.stuck.store(true, Ordering::SeqCst);
+    stage.add_replica("orders-3");
+    stage.refusing.store(true, Ordering::SeqCst);
+    let started = std::time::Instant::now();
+    let live = stage.wait(target.wait(
+        "bob",
+        Some(&entry.address),
+        Some("intercept|bob"),
+        Duration::from_secs(60),
+        &|_| {},
+    ));
+    let Live::NotVerified { why } = live else {
+        panic!("verified")
+    };
+    assert!(
+        why.starts_with(
+            "orders-3: Envoy rejected the configuration (cluster_manager.cds.update_rejected): "
+        ),
+        "{why}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(30), "{why}");
+}
+
+#[test]
+fn kubeapi_a_developer_with_one_relay_of_two_uses_that_one() {
+    let stage = Stage::new("onerelay");
+    stage.bind("carol", "clusterrole", "injector-developer");
+    let one = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+    "metadata": {"name": "one-relay", "namespace": "injector-system"},
+    "rules": [
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods", "pods/portforward"], "resourceNames": ["injector-relay-1"], "verbs": ["get", "create"]},
+    ]});
+    stage.server.apply(&one);
+    stage.server.must(
+        &[
+            "-n",
+            "injector-system",
+            "create",
+            "rolebinding",
+            "carol-one-relay",
+            "--role=one-relay",
+            "--user=carol",
+        ],
+        None,
+    );
+    // Several names, so that the address of some would choose the other relay.
+    for name in ["one", "two", "three", "four"] {
+        let header = format!("--http-header=Coder={name}");
+        let carol = stage.start(
+            "carol",
+            &["intercept", "orders", "--port=1", "--name", name, &header],
+        );
+        carol.is_live();
+        let filter = stage
+            .server
+            .get("onerelay", "envoyfilter", &format!("intercept-{name}"));
+        assert!(filter.to_string().contains("injector-relay-1."), "{filter}");
+        carol.signal(Signal::INT);
+        assert_eq!(carol.end().code, Some(0));
+    }
+}
+
+#[test]
+fn kubeapi_the_doctor_looks_into_the_replicas_and_at_what_is_left_over() {
+    let stage = Stage::new("doctor");
+    let examine = |user: &str| -> Vec<(String, String, String)> {
+        let ran = stage.run(user, &["doctor", "orders", "-o", "json"]);
+        let checks: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let text = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        let checks = checks.as_array().expect("a list").iter();
+        checks
+            .map(|check| {
+                (
+                    text(check, "id"),
+                    text(check, "outcome"),
+                    text(check, "found"),
+                )
+            })
+            .collect()
+    };
+    let of = |checks: &[(String, String, String)], id: &str| -> Vec<(String, String)> {
+        let of = checks.iter().filter(|check| check.0 == id);
+        of.map(|check| (check.1.clone(), check.2.clone())).collect()
+    };
+    let bob = examine("bob");
+    let proxies = of(&bob, "proxies");
+    assert_eq!(proxies[0].0, "good", "{bob:#?}");
+    assert!(
+        proxies[0].1.starts_with("2 proxies have the gate"),
+        "{proxies:?}"
+    );
+    // alice may not forward ports to the workload's pods, and nobody who is no operator may read the module server.
+    let alice = examine("alice");
+    assert_eq!(of(&alice, "proxies")[0].0, "unknown", "{alice:#?}");
+    assert_eq!(of(&alice, "module-digest")[0].0, "unknown", "{alice:#?}");
+    stage.stuck.store(true, Ordering::SeqCst);
+    stage.add_replica("orders-3");
+    let entry = entry("lost", "bob", "Lost");
+    stage.put_entry("lost", &json!(entry));
+    let bob = examine("bob");
+    let behind: Vec<_> = of(&bob, "proxies")
+        .into_iter()
+        .filter(|(outcome, _)| outcome == "bad")
+        .collect();
+    assert!(
+        !behind.is_empty()
+            && behind
+                .iter()
+                .all(|(_, found)| found.starts_with("pod orders-3: ")),
+        "{bob:#?}"
+    );
+    assert_eq!(of(&bob, "leftovers")[0].0, "bad", "{bob:#?}");
+}

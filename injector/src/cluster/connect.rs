@@ -36,12 +36,14 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| ClusterError::Unreachable {
             server: server.clone(),
             reason: with_causes(&error),
+            may_pass: false,
         })?;
         Ok(Self {
             client,
             default_namespace,
             context_name,
             server,
+            patience: None,
         })
     }
 }

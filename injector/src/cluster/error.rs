@@ -46,6 +46,8 @@ pub enum ClusterError {
         server: String,
         /// Why.
         reason: String,
+        /// May it be reached in a moment: nobody listens, or the connection broke?
+        may_pass: bool,
     },
     /// An object of a kind that this build does not write.
     #[error("object of an unknown kind: {0}")]
@@ -66,7 +68,7 @@ impl ClusterError {
     /// May it work the next time?
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { may_pass, .. } => *may_pass,
             other => matches!(other.code(), Some(429 | 500..)),
         }
     }

@@ -5,8 +5,10 @@ mod connect;
 mod error;
 pub mod guarded;
 pub mod kind;
+mod patience;
 mod portforward;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -18,6 +20,7 @@ pub use access::{Right, User};
 pub use connect::KubeFlags;
 pub use error::ClusterError;
 pub use kind::Kind;
+use patience::{PATIENCE, Patience};
 
 /// An answer takes this long at most; then the API server counts as away.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,6 +35,7 @@ pub struct Cluster {
     default_namespace: String,
     context_name: String,
     server: String,
+    patience: Option<Arc<Patience>>,
 }
 
 /// How an object is applied.
@@ -57,6 +61,16 @@ impl Cluster {
     /// The API server's URL, without a slash at the end.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The same, and while it is just coming back it is asked again for a while; `told` says so to the user. For what must not be left half done.
+    pub fn patient(self, told: fn(&str)) -> Self {
+        self.patient_for(told, PATIENCE)
+    }
+
+    fn patient_for(self, told: fn(&str), limit: Duration) -> Self {
+        let patience = Some(Arc::new(Patience::new(told, limit)));
+        Self { patience, ..self }
     }
 
     /// An object; `None` where there is none of this name.
@@ -172,6 +186,15 @@ impl Cluster {
 
     /// The API server's clock, in seconds since the epoch: leases are counted by it and not by this machine's.
     pub async fn server_time(&self) -> Result<u64, ClusterError> {
+        loop {
+            match self.server_time_once().await {
+                Err(error) if self.is_worth_another(&error).await => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn server_time_once(&self) -> Result<u64, ClusterError> {
         let request = http::Request::get("/version").body(Vec::new());
         let request = request.map_err(|error| self.unreachable(&error))?;
         let sent = self.client.send(request.map(kube::client::Body::from));
@@ -185,7 +208,29 @@ impl Cluster {
             .ok_or_else(|| ClusterError::Unreachable {
                 server: self.server.clone(),
                 reason: format!("expected a Date header with its answer, found {date:?}"),
+                may_pass: false,
             })
+    }
+
+    /// The last lines that a container wrote.
+    pub async fn pod_log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: u32,
+    ) -> Result<String, ClusterError> {
+        let what = format!("log of {}", kind::POD.label(Some(namespace), pod));
+        let path = kind::POD.path(Some(namespace));
+        let uri = format!("{path}/{pod}/log?container={container}&tailLines={lines}");
+        let request = http::Request::get(uri).body(Vec::new());
+        let request = request.map_err(|error| self.unreachable(&error))?;
+        match tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused { what, status }),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Err(late) => Err(self.unreachable(&late)),
+        }
     }
 
     async fn send(
@@ -198,18 +243,38 @@ impl Cluster {
             what: what.clone(),
             status: kube::core::Status::failure(&error.to_string(), "").boxed(),
         })?;
-        match tokio::time::timeout(TIMEOUT, self.client.request::<Value>(request)).await {
-            Ok(Ok(object)) => Ok(object),
-            Ok(Err(kube::Error::Api(status))) => Err(refused(kind, what, status)),
-            Ok(Err(error)) => Err(self.unreachable(&error)),
-            Err(late) => Err(self.unreachable(&late)),
+        loop {
+            let sent = self.client.request::<Value>(request.clone());
+            let answer = match tokio::time::timeout(TIMEOUT, sent).await {
+                Ok(Ok(object)) => Ok(object),
+                Ok(Err(kube::Error::Api(status))) => Err(refused(kind, what.clone(), status)),
+                Ok(Err(error)) => Err(self.unreachable(&error)),
+                Err(late) => Err(self.unreachable(&late)),
+            };
+            match answer {
+                Err(error) if self.is_worth_another(&error).await => {}
+                answer => {
+                    if let (Ok(_), Some(patience)) = (&answer, &self.patience) {
+                        patience.answered();
+                    }
+                    return answer;
+                }
+            }
         }
     }
 
-    fn unreachable(&self, error: &dyn std::error::Error) -> ClusterError {
+    async fn is_worth_another(&self, error: &ClusterError) -> bool {
+        let Some(patience) = &self.patience else {
+            return false;
+        };
+        patience.is_worthwhile(&self.client, error).await
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClusterError {
         ClusterError::Unreachable {
             server: self.server.clone(),
             reason: error::with_causes(error),
+            may_pass: patience::is_passing(error),
         }
     }
 }

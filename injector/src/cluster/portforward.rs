@@ -35,6 +35,7 @@ impl Cluster {
             .ok_or_else(|| ClusterError::Unreachable {
                 server: self.server.clone(),
                 reason: format!("{}: no stream for port {port}", what()),
+                may_pass: true,
             })
     }
 }

@@ -22,7 +22,7 @@ const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
-    let mut backend = Backend::open(global).await?;
+    let mut backend = Backend::open_patiently(global).await?;
     if flags.all_namespaces {
         backend = backend.everywhere()?;
     }

@@ -71,6 +71,15 @@ pub async fn connect(global: &Global) -> Result<Cluster> {
     Ok(Cluster::connect(&flags).await?)
 }
 
+/// The same for what must not be left half done: an API server that is just coming back is asked again for a while.
+pub async fn connect_patiently(global: &Global) -> Result<Cluster> {
+    let told: fn(&str) = match global.quiet {
+        true => |_| {},
+        false => |line| eprintln!("{line}"),
+    };
+    Ok(connect(global).await?.patient(told))
+}
+
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

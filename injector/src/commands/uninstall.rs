@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::commands::connect;
+use crate::commands::connect_patiently;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
@@ -102,7 +102,7 @@ impl Shown for Removed {
 
 /// From a cluster: the workloads that are meant, else everything everywhere.
 async fn mesh(global: &Global, args: &Args) -> Result<()> {
-    let cluster = connect(global).await?;
+    let cluster = connect_patiently(global).await?;
     let namespace = cluster.namespace();
     let is_everything = args.workload.is_empty() && !args.all;
     let within = (!is_everything).then_some(namespace);

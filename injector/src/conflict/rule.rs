@@ -106,6 +106,11 @@ impl<'i> Condition<'i> {
         }
     }
 
+    /// As it was written.
+    pub(super) fn written(&self) -> &'i str {
+        self.written
+    }
+
     /// The one text that it matches, where it is plain text.
     pub(super) fn exact(&self) -> Option<&str> {
         self.exact.as_deref()

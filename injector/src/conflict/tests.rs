@@ -1,8 +1,11 @@
 //! Tables and properties of the conflict check. What matches is always asked of the core, never of the check itself.
 
+use intercept_core::pattern::anchored;
 use intercept_core::{MatchBaggage, MatchHeader, MatchPath, Request, SCHEMA_VERSION, Verdict};
 use proptest::prelude::*;
 
+use super::automaton::{Automaton, Space, common_word};
+use super::shortest::shortest_word;
 use super::*;
 
 const NOW: u64 = 1_000;
@@ -761,6 +764,18 @@ fn a_thousand_exact_values_cost_no_search() {
     assert_eq!(work.visited, 0);
 }
 
+#[test]
+fn meeting_a_thousand_regexes_that_all_meet_costs_no_search() {
+    let document = thousand(|n| format!("(user|dev)-{n}-[a-z]+(@example\\.com)?"));
+    for mine in [&[][..], &["Coder=.*-[a-z].*"], &["X-Team=r.d"]] {
+        let mut work = Work::new(STATES_PER_CHECK);
+        let meetings = check_within(&mut work, &document, "mine", &intercept(mine), NOW);
+        assert_eq!(meetings.len(), 1_000, "{mine:?}");
+        assert!(meetings.iter().all(|meeting| meeting.example.is_some()));
+        assert_eq!(work.visited, 0, "{mine:?}");
+    }
+}
+
 /// Patterns over {a, b}, and now and then over anything.
 fn pattern() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
@@ -899,6 +914,17 @@ proptest! {
                 Kind::Note { winner: both[0].clone() }
             };
             prop_assert_eq!(meeting.kind, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_syntax_tells_is_what_a_search_finds(pattern in pattern()) {
+        const LETTERS: &[u8] = b"cba -";
+        if let Some(word) = shortest_word(&pattern, LETTERS) {
+            let automaton = Automaton::new(&anchored(&pattern)).expect("small");
+            let space = Space { from: b"", letters: LETTERS, outer_blanks: false };
+            let found = common_word(&[&automaton], &space, &mut Work::new(STATES_PER_CHECK));
+            prop_assert_eq!(found, Common::Word(word));
         }
     }
 

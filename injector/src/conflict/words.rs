@@ -5,6 +5,7 @@ use intercept_core::{is_mirror, is_probe_exempt};
 
 use super::automaton::{Automaton, BEYOND_ASCII, Common, Space, Work, common_word};
 use super::rule::{Condition, Key, PathCondition};
+use super::shortest::shortest_word;
 
 /// What a reader likes to see first: letters, digits, then what stands between words, then the rest.
 const READABLE: &[u8] =
@@ -35,6 +36,15 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
     let method = *key == Key::Header(":method".to_owned());
     if method && let Some(known) = METHODS.iter().find(|known| all_match(conditions, known)) {
         return Common::Word((*known).to_owned());
+    }
+    // No common word is shorter than the shortest of one condition; where the others take that one, it is the answer. Of the others' conditions the last is tried: those before it
+    // are compiled once for all thousand of them.
+    if let Some((last, rest)) = conditions.split_last()
+        && !method
+        && let Some(word) =
+            shortest_word(last.written(), READABLE).filter(|word| all_match(rest, word))
+    {
+        return Common::Word(word);
     }
     let Some(automata) = automata(conditions) else {
         return Common::Unknown;

@@ -3,47 +3,63 @@
 use serde_json::Value;
 
 use super::Check;
-use super::seen::{Answer, Installation};
+use super::seen::{Answer, Installation, Target, text};
+use crate::cluster::Cluster;
 use crate::curl::quote;
 use crate::manifest::istio::names;
+use crate::mesh::relay::{VERSION, is_compatible};
+use crate::operator::module;
 
 /// How many admission policies hold developers; fewer, and some of what RBAC cannot say is not held.
 const POLICIES: usize = 4;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
     let mut checks = vec![match &seen.istio {
-        Ok(_) => Check::good("Istio's custom resources are there"),
-        Err(error) => Check::unanswered("Istio", error),
+        Ok(_) => Check::good("istio", "Istio's custom resources are there"),
+        Err(error) => Check::unanswered("istio", "Istio", error),
     }];
-    checks.extend(workload(names::RELAY, &seen.relay, namespace));
+    checks.extend(workload("relay", names::RELAY, &seen.relay, namespace));
     checks.extend(seen.relay.iter().flatten().map(version));
-    checks.extend(workload(names::MODULE, &seen.module, namespace));
+    checks.extend(workload(
+        "module-server",
+        names::MODULE,
+        &seen.module,
+        namespace,
+    ));
     checks.push(match &seen.policies {
-        Ok(bindings) if bindings.len() >= POLICIES => {
-            Check::good("developers are held to their own intercepts by admission policies")
-        }
+        Ok(bindings) if bindings.len() >= POLICIES => Check::good(
+            "admission-policies",
+            "developers are held to their own intercepts by admission policies",
+        ),
         Ok(bindings) => Check::bad(
+            "admission-policies",
             format!(
                 "{} of {POLICIES} admission policies are in force",
                 bindings.len()
             ),
             "an administrator applies them again: injector install",
         ),
-        Err(error) => Check::unanswered("admission policies", error),
+        Err(error) => Check::unanswered("admission-policies", "admission policies", error),
     });
     checks
 }
 
-fn workload(name: &str, answer: &Answer<Option<Value>>, namespace: &str) -> Vec<Check> {
+fn workload(
+    id: &'static str,
+    name: &str,
+    answer: &Answer<Option<Value>>,
+    namespace: &str,
+) -> Vec<Check> {
     let object = match answer {
         Ok(Some(object)) => object,
         Ok(None) => {
             return vec![Check::bad(
+                id,
                 format!("{name}: there is none in {namespace}"),
                 "an administrator installs it: injector install --help; another namespace: --relay-namespace NAME",
             )];
         }
-        Err(error) => return vec![Check::unanswered(name, error)],
+        Err(error) => return vec![Check::unanswered(id, name, error)],
     };
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
     let (ready, wanted) = (number("/status/readyReplicas"), number("/spec/replicas"));
@@ -53,31 +69,71 @@ fn workload(name: &str, answer: &Answer<Option<Value>>, namespace: &str) -> Vec<
         quote(namespace)
     );
     vec![match ready {
-        0 => Check::bad(found, hint),
-        _ if ready < wanted => Check::perhaps(found, hint),
-        _ => Check::good(found),
+        0 => Check::bad(id, found, hint),
+        _ if ready < wanted => Check::perhaps(id, found, hint),
+        _ => Check::good(id, found),
     }]
 }
 
 /// Before 1.0 every minor version may speak differently.
 fn version(relay: &Value) -> Check {
-    let own = env!("CARGO_PKG_VERSION");
-    let label = "/metadata/labels/app.kubernetes.io~1version";
-    let found = relay
-        .pointer(label)
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let minor = |version: &str| {
-        let parts: Vec<&str> = version.split('.').take(2).collect();
-        parts.join(".")
-    };
-    match minor(found) == minor(own) {
-        true => Check::good(format!(
-            "relays and this command are of version {found} and {own}"
-        )),
+    const ID: &str = "relay-version";
+    let found = text(relay, "/metadata/labels/app.kubernetes.io~1version");
+    match is_compatible(found, VERSION) {
+        true => Check::good(
+            ID,
+            format!("relays and this command are of version {found} and {VERSION}"),
+        ),
         false => Check::bad(
-            format!("the relays are of version `{found}`, this command is {own}"),
+            ID,
+            format!("the relays are of version `{found}`, this command is {VERSION}"),
             "take the command of that version, or an operator upgrades: injector install --relay-image …",
+        ),
+    }
+}
+
+/// Is what the module server hands out what the workload's sidecars are told to accept?
+pub async fn digest(cluster: &Cluster, namespace: &str, target: &Target) -> Check {
+    const ID: &str = "module-digest";
+    let pinned = match &target.plugin {
+        Ok(Some(plugin)) => plugin,
+        _ => {
+            return Check::unknown(
+                ID,
+                "the filter's digest: not verified, the workload is not prepared",
+            );
+        }
+    };
+    let url = text(pinned, "/spec/url");
+    if !url.starts_with(&format!("http://{}.{namespace}.svc.", names::MODULE)) {
+        return Check::unknown(
+            ID,
+            format!("the filter's digest: not verified, it is fetched from {url}"),
+        );
+    }
+    match module::served_sha256(cluster, namespace).await {
+        Ok(served) => same_digest(&served, text(pinned, "/spec/sha256"), target),
+        Err(failure) => Check::unknown(
+            ID,
+            format!("the filter's digest: not verified: {}", failure.error()),
+        ),
+    }
+}
+
+pub(super) fn same_digest(served: &str, pinned: &str, target: &Target) -> Check {
+    const ID: &str = "module-digest";
+    match served == pinned {
+        true => Check::good(
+            ID,
+            "the module server hands out the filter that the workload was prepared with",
+        ),
+        false => Check::bad(
+            ID,
+            format!(
+                "the module server hands out another filter (sha256 {served}) than {} was prepared with ({pinned}): its next pods run without it",
+                target.label()
+            ),
+            format!("an operator prepares it again: {}", target.command()),
         ),
     }
 }

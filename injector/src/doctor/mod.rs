@@ -1,10 +1,17 @@
-//! What could keep an intercept from working, looked at one by one. The checks are pure: objects in, findings out; `seen` brings the objects.
+//! What could keep an intercept from working, looked at one by one. The checks are pure: objects in, findings out; `seen` and `proxies` bring what they look at.
 
+mod clock;
 mod installation;
+mod leftovers;
+mod policies;
+mod proxies;
+mod proxy;
 pub mod rights;
 mod seen;
 mod surroundings;
 mod workload;
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -43,6 +50,8 @@ impl Outcome {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
+    /// Which check it is: the same word in every version, for scripts. One check may have several findings.
+    pub id: Cow<'static, str>,
     /// How it came out.
     pub outcome: Outcome,
     /// What was looked at, and what was found.
@@ -53,42 +62,56 @@ pub struct Check {
 }
 
 impl Check {
-    fn good(found: impl Into<String>) -> Self {
+    fn good(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         Self {
+            id: id.into(),
             outcome: Outcome::Good,
             found: found.into(),
             hint: None,
         }
     }
 
-    fn bad(found: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn bad(
+        id: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             outcome: Outcome::Bad,
-            found: found.into(),
             hint: Some(hint.into()),
+            ..Self::good(id, found)
         }
     }
 
-    fn perhaps(found: impl Into<String>, hint: impl Into<String>) -> Self {
+    fn perhaps(
+        id: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             outcome: Outcome::Perhaps,
-            ..Self::bad(found, hint)
+            ..Self::bad(id, found, hint)
+        }
+    }
+
+    /// Nobody could look.
+    fn unknown(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Unknown,
+            ..Self::good(id, found)
         }
     }
 
     /// A question that the API server did not answer. Not to be allowed to look is no fault.
-    fn unanswered(what: &str, error: &ClusterError) -> Self {
-        if error.is_forbidden() {
-            return Self {
-                outcome: Outcome::Unknown,
-                ..Self::good(format!("{what}: you may not look"))
-            };
+    fn unanswered(id: impl Into<Cow<'static, str>>, what: &str, error: &ClusterError) -> Self {
+        match error.is_forbidden() {
+            true => Self::unknown(id, format!("{what}: not verified, you may not look")),
+            false => Self::bad(id, format!("{what}: {error}"), error.hint()),
         }
-        Self::bad(format!("{what}: {error}"), error.hint())
     }
 }
 
-/// Everything that can be looked at; without a target, the cluster part alone.
+/// Everything that can be looked at; without a target, the cluster part and what is left over in the namespace.
 pub async fn examine(
     cluster: &Cluster,
     relay_namespace: &str,
@@ -96,31 +119,61 @@ pub async fn examine(
 ) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
     match cluster.whoami().await {
-        Ok(user) => checks.push(Check::good(format!(
-            "{}: you are {}",
-            cluster.server(),
-            user.name
-        ))),
+        Ok(user) => checks.push(Check::good(
+            "api-server",
+            format!("{}: you are {}", cluster.server(), user.name),
+        )),
         // Without an API server there is nothing else to look at.
         Err(error) => {
-            checks.push(Check::unanswered("API server", &error));
+            checks.push(Check::unanswered("api-server", "API server", &error));
             return Ok(checks);
         }
     }
+    let now = cluster.server_time().await;
+    checks.push(clock::check(&now));
     let installation = seen::Installation::read(cluster, relay_namespace).await;
     checks.extend(installation::checks(&installation, relay_namespace));
     if let Some(target) = target {
-        match Target::read(cluster, target).await {
-            Ok(target) => {
-                checks.extend(workload::checks(&target));
-                let root = installed::root_namespace(cluster, None).await?;
-                let around = seen::Surroundings::read(cluster, &root, relay_namespace).await;
-                checks.extend(surroundings::checks(&around, &target, relay_namespace));
-            }
-            Err(failure) => checks.push(Check::bad(failure.error(), failure.hint())),
-        }
+        checks.extend(of_target(cluster, relay_namespace, target, &installation).await?);
     }
-    checks.extend(rights::checks(cluster, relay_namespace, target.is_some()).await);
+    let namespace = seen::Intercepts::read(cluster).await;
+    checks.extend(leftovers::checks(&namespace, now.unwrap_or_default()));
+    checks.extend(
+        rights::checks(
+            cluster,
+            (relay_namespace, installation.replicas()),
+            target.is_some(),
+        )
+        .await,
+    );
+    Ok(checks)
+}
+
+async fn of_target(
+    cluster: &Cluster,
+    relay_namespace: &str,
+    target: &str,
+    installation: &seen::Installation,
+) -> Result<Vec<Check>> {
+    let target = match Target::read(cluster, target).await {
+        Ok(target) => target,
+        Err(failure) => return Ok(vec![Check::bad("target", failure.error(), failure.hint())]),
+    };
+    let mut checks = workload::checks(&target);
+    let revision = installation.revision();
+    let mesh = installed::mesh_config(cluster, revision.as_deref()).await?;
+    let root = installed::root_of(&mesh);
+    let around = seen::Surroundings::read(cluster, &root, relay_namespace).await;
+    checks.extend(surroundings::checks(&around, &target, relay_namespace));
+    checks.push(surroundings::export(
+        installation,
+        &mesh,
+        &target,
+        relay_namespace,
+    ));
+    checks.extend(policies::checks(&around, &target, relay_namespace));
+    checks.push(installation::digest(cluster, relay_namespace, &target).await);
+    checks.extend(proxies::examine(cluster, &target).await);
     Ok(checks)
 }
 

@@ -12,9 +12,13 @@ struct Needed<'a> {
 }
 
 /// All of them, asked at once.
-pub async fn checks(cluster: &Cluster, relay_namespace: &str, has_target: bool) -> Vec<Check> {
+pub async fn checks(
+    cluster: &Cluster,
+    (relay_namespace, replicas): (&str, u16),
+    has_target: bool,
+) -> Vec<Check> {
     let namespace = Some(cluster.namespace());
-    let relay = names::relay_replica(0);
+    let relays: Vec<String> = (0..replicas).map(names::relay_replica).collect();
     let read = |kind: &'static Kind| Needed {
         right: Right::new("list", kind, namespace),
         without: "nothing can be intercepted here",
@@ -35,33 +39,38 @@ pub async fn checks(cluster: &Cluster, relay_namespace: &str, has_target: bool) 
                 outcome: Outcome::Perhaps,
             },
             Needed {
+                right: Right::new("list", &kind::EVENT, namespace),
+                without: "who removed your intercept cannot be told",
+                outcome: Outcome::Perhaps,
+            },
+            Needed {
                 right: Right::new("create", &kind::EVENT, namespace),
                 without: "nobody is told of your intercepts by Events",
                 outcome: Outcome::Perhaps,
             },
         ]);
     }
-    for verb in ["get", "create"] {
+    for (verb, relay) in ["get", "create"]
+        .iter()
+        .flat_map(|verb| relays.iter().map(move |relay| (*verb, relay)))
+    {
         needed.push(Needed {
             right: Right::new(verb, &kind::POD, Some(relay_namespace))
                 .of("portforward")
-                .on(&relay),
+                .on(relay),
             without: match verb {
-                "get" => "no tunnel can be opened",
-                _ => "no tunnel can be opened from Kubernetes 1.35 on",
+                "get" => "no tunnel can be opened there",
+                _ => "no tunnel can be opened there from Kubernetes 1.35 on",
             },
-            outcome: if verb == "get" {
-                Outcome::Bad
-            } else {
-                Outcome::Perhaps
-            },
+            outcome: Outcome::Perhaps,
         });
     }
     let mut checks = Vec::new();
     for needed in &needed {
         checks.push(match cluster.can(&needed.right).await {
-            Ok(true) => Check::good(format!("you may {}", needed.right)),
+            Ok(true) => Check::good(id(&needed.right), format!("you may {}", needed.right)),
             Ok(false) => Check {
+                id: id(&needed.right).into(),
                 outcome: needed.outcome,
                 found: format!("you may not {}: {}", needed.right, needed.without),
                 hint: Some(format!(
@@ -70,8 +79,36 @@ pub async fn checks(cluster: &Cluster, relay_namespace: &str, has_target: bool) 
                     cluster.namespace()
                 )),
             },
-            Err(error) => Check::unanswered("your rights", &error),
+            Err(error) => Check::unanswered(id(&needed.right), "your rights", &error),
         });
     }
+    demand_one_relay(&mut checks);
     checks
+}
+
+/// One relay is enough; without any, there is no tunnel.
+fn demand_one_relay(checks: &mut [Check]) {
+    let is_tunnel = |check: &&mut Check| check.id == "right-get-pods-portforward";
+    if checks
+        .iter()
+        .any(|check| check.id == "right-get-pods-portforward" && check.outcome == Outcome::Good)
+    {
+        return;
+    }
+    for check in checks.iter_mut().filter(is_tunnel) {
+        if check.outcome == Outcome::Perhaps {
+            check.outcome = Outcome::Bad;
+        }
+    }
+}
+
+/// `right-get-pods-portforward`.
+fn id(right: &Right<'_>) -> String {
+    let subresource = right.subresource.map(|name| format!("-{name}"));
+    format!(
+        "right-{}-{}{}",
+        right.verb,
+        right.kind.plural,
+        subresource.unwrap_or_default()
+    )
 }

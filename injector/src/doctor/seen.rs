@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, Kind, kind};
-use crate::curl::quote;
-use crate::hint::{Failure, Result};
-use crate::manifest::istio::{self, names};
-use crate::operator::workloads::kind_and_name;
+use crate::hint::Result;
+use crate::lookup::{self, Found, Listed};
+use crate::manifest::istio::names;
+use crate::mesh::prepared::{self, Prepared};
 use crate::prepare;
+
+pub use crate::lookup::name_of;
 
 /// An answer of the API server, or why there is none.
 pub type Answer<T> = std::result::Result<T, ClusterError>;
@@ -19,12 +21,16 @@ pub type Answer<T> = std::result::Result<T, ClusterError>;
 pub struct Installation {
     /// The relays' StatefulSet.
     pub relay: Answer<Option<Value>>,
+    /// The relays' Services.
+    pub services: Answer<Vec<Value>>,
     /// The module server's Deployment.
     pub module: Answer<Option<Value>>,
     /// The admission policies of ours.
     pub policies: Answer<Vec<Value>>,
     /// Is there such a thing as a WasmPlugin?
     pub istio: Answer<Vec<Value>>,
+    /// The namespace of the relays.
+    pub around: Answer<Option<Value>>,
 }
 
 impl Installation {
@@ -32,17 +38,65 @@ impl Installation {
     pub async fn read(cluster: &Cluster, namespace: &str) -> Self {
         let within = Some(namespace);
         let ours = Some(crate::operator::OURS);
-        let (relay, module, policies, istio) = tokio::join!(
+        let (relay, services, module, policies, istio, around) = tokio::join!(
             cluster.get(&kind::STATEFUL_SET, within, names::RELAY),
+            cluster.list(&kind::SERVICE, within, ours),
             cluster.get(&kind::DEPLOYMENT, within, names::MODULE),
             cluster.list(&kind::ADMISSION_POLICY_BINDING, None, ours),
             cluster.list(&kind::WASM_PLUGIN, Some(cluster.namespace()), ours),
+            cluster.get(&kind::NAMESPACE, None, namespace),
         );
         Self {
             relay,
+            services,
             module,
             policies,
             istio,
+            around,
+        }
+    }
+
+    /// How many relays there are meant to be; one where that cannot be seen.
+    pub fn replicas(&self) -> u16 {
+        let relay = self.relay.as_ref().ok().and_then(Option::as_ref);
+        let replicas = relay.and_then(|relay| relay.pointer("/spec/replicas")?.as_u64());
+        replicas
+            .and_then(|replicas| u16::try_from(replicas).ok())
+            .unwrap_or(1)
+    }
+
+    /// The mesh's revision that the relays belong to, where it can be seen.
+    pub fn revision(&self) -> Option<String> {
+        let namespace = self.around.as_ref().ok()?.as_ref()?;
+        let revision = namespace.pointer("/metadata/labels/istio.io~1rev")?;
+        revision.as_str().map(str::to_owned)
+    }
+}
+
+/// What belongs to the intercepts of a namespace.
+#[derive(Debug)]
+pub struct Intercepts {
+    /// The namespace.
+    pub namespace: String,
+    /// The WasmPlugins of ours.
+    pub plugins: Answer<Vec<Value>>,
+    /// The EnvoyFilters of ours.
+    pub filters: Answer<Vec<Value>>,
+}
+
+impl Intercepts {
+    /// Asks.
+    pub async fn read(cluster: &Cluster) -> Self {
+        let within = Some(cluster.namespace());
+        let ours = Some(crate::operator::OURS);
+        let (plugins, filters) = tokio::join!(
+            cluster.list(&kind::WASM_PLUGIN, within, ours),
+            cluster.list(&kind::ENVOY_FILTER, within, ours),
+        );
+        Self {
+            namespace: cluster.namespace().to_owned(),
+            plugins,
+            filters,
         }
     }
 }
@@ -52,10 +106,8 @@ impl Installation {
 pub struct Target {
     /// Its namespace's name.
     pub namespace: String,
-    /// Its kind.
-    pub kind: istio::Kind,
-    /// As the API server has it.
-    pub object: Value,
+    /// The workload.
+    pub found: Found,
     /// The Services of its namespace.
     pub services: Vec<Value>,
     /// The pods of its namespace.
@@ -63,126 +115,108 @@ pub struct Target {
     /// The `Sidecar` resources of its namespace.
     pub sidecars: Answer<Vec<Value>>,
     /// Its namespace.
-    pub around: Value,
+    pub around: Answer<Option<Value>>,
     /// Its WasmPlugin.
     pub plugin: Answer<Option<Value>>,
     /// The EnvoyFilters of its namespace.
     pub filters: Answer<Vec<Value>>,
     /// The DestinationRules of its namespace.
     pub rules: Answer<Vec<Value>>,
+    /// The AuthorizationPolicies of its namespace.
+    pub authorization: Answer<Vec<Value>>,
+    /// The PeerAuthentications of its namespace.
+    pub peers: Answer<Vec<Value>>,
 }
 
 impl Target {
-    /// Finds it by what a developer calls it: a Service, else a workload.
+    /// Finds it as every other command does.
     pub async fn read(cluster: &Cluster, target: &str) -> Result<Self> {
+        let wanted = lookup::wanted(target)?;
         let namespace = cluster.namespace().to_owned();
         let within = Some(namespace.as_str());
-        let (deployments, stateful_sets, daemon_sets, services, pods, around) = tokio::try_join!(
-            cluster.list(&kind::DEPLOYMENT, within, None),
-            cluster.list(&kind::STATEFUL_SET, within, None),
-            cluster.list(&kind::DAEMON_SET, within, None),
-            cluster.list(&kind::SERVICE, within, None),
+        let (listed, pods) = tokio::try_join!(
+            Listed::read(cluster, &namespace, None),
             cluster.list(&kind::POD, within, None),
+        )?;
+        let found = lookup::find(wanted, &listed)?;
+        let plugin = names::of_workload_named(found.kind, &found.name);
+        let list = |kind: &'static Kind| cluster.list(kind, within, None);
+        let (around, plugin, filters, rules, sidecars, authorization, peers) = tokio::join!(
             cluster.get(&kind::NAMESPACE, None, &namespace),
-        )
-        .map_err(Failure::from)?;
-        let of = |kind, list: Vec<Value>| list.into_iter().map(move |object| (kind, object));
-        let workloads: Vec<(istio::Kind, Value)> = of(istio::Kind::Deployment, deployments)
-            .chain(of(istio::Kind::StatefulSet, stateful_sets))
-            .chain(of(istio::Kind::DaemonSet, daemon_sets))
-            .collect();
-        let (kind, object) = meant(target, &workloads, &services)?.ok_or_else(|| {
-            Failure::failed(
-                format!("namespace {namespace}: no service or workload `{target}`"),
-                format!(
-                    "kubectl get services,deployments,statefulsets,daemonsets -n {}",
-                    quote(&namespace)
-                ),
-            )
-        })?;
-        let name = format!("injector-{}-{}", kind.lower_case(), name_of(&object));
-        let (plugin, filters, rules, sidecars) = tokio::join!(
-            cluster.get(&kind::WASM_PLUGIN, within, &name),
-            cluster.list(&kind::ENVOY_FILTER, within, None),
-            cluster.list(&kind::DESTINATION_RULE, within, None),
-            cluster.list(&kind::SIDECAR, within, None),
+            cluster.get(&kind::WASM_PLUGIN, within, &plugin),
+            list(&kind::ENVOY_FILTER),
+            list(&kind::DESTINATION_RULE),
+            list(&kind::SIDECAR),
+            list(&kind::AUTHORIZATION_POLICY),
+            list(&kind::PEER_AUTHENTICATION),
         );
         Ok(Self {
-            kind,
-            object,
-            services,
+            found,
+            services: listed.services,
             pods,
             sidecars,
-            around: around.unwrap_or_default(),
+            around,
             plugin,
             filters,
             rules,
+            authorization,
+            peers,
             namespace,
         })
     }
 
     /// `Deployment/orders`.
     pub fn label(&self) -> String {
-        format!("{}/{}", self.kind.name(), name_of(&self.object))
+        format!("{}/{}", self.found.kind.name(), self.found.name)
     }
 
     /// The labels of its pods.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        labels(self.object.pointer("/spec/template/metadata/labels"))
+        labels(self.found.template().pointer("/metadata/labels"))
+    }
+
+    /// Its pods, those that are going away left out.
+    pub fn own_pods(&self) -> impl Iterator<Item = &Value> {
+        let own = self.labels();
+        self.pods.iter().filter(move |pod| {
+            let labels = labels(pod.pointer("/metadata/labels"));
+            prepare::contains(&labels, &own) && !crate::mesh::pods::is_leaving(pod)
+        })
     }
 
     /// The command that prepares it.
     pub fn command(&self) -> String {
-        format!(
-            "injector install -n {} --workload {}/{}",
-            quote(&self.namespace),
-            self.kind.lower_case(),
-            quote(name_of(&self.object))
-        )
+        self.found.install_command(&self.namespace)
+    }
+
+    /// Its gate, where there is one and the caller may look.
+    pub fn gate(&self) -> Option<&Value> {
+        let name = names::of_workload_named(self.found.kind, &self.found.name);
+        let filters = self.filters.as_ref().ok()?;
+        filters.iter().find(|filter| name_of(filter) == name)
+    }
+
+    /// What the gate says, where it can be read.
+    pub fn prepared(&self) -> Option<Prepared> {
+        prepared::read(self.gate()?).ok()
     }
 
     /// What the installer would find out about it.
     pub fn facts(&self) -> std::result::Result<prepare::Facts, prepare::Unpreparable> {
+        let nothing = Value::Null;
         let around = prepare::Around {
-            namespace: &self.around,
+            namespace: self
+                .around
+                .as_ref()
+                .ok()
+                .and_then(Option::as_ref)
+                .unwrap_or(&nothing),
             services: &self.services,
             pods: &self.pods,
             sidecars: self.sidecars.as_deref().unwrap_or_default(),
         };
-        prepare::facts(self.kind, &self.object, around, &[])
+        prepare::facts(self.found.kind, &self.found.object, around, &[])
     }
-}
-
-/// A Service leads to the workload whose pods it selects.
-fn meant(
-    target: &str,
-    workloads: &[(istio::Kind, Value)],
-    services: &[Value],
-) -> Result<Option<(istio::Kind, Value)>> {
-    let bare = target
-        .strip_prefix("svc/")
-        .or(target.strip_prefix("service/"));
-    let service = services
-        .iter()
-        .find(|service| name_of(service) == bare.unwrap_or(target));
-    if let Some(service) = service {
-        let selector = labels(service.pointer("/spec/selector"));
-        let selects = |(_, workload): &&(istio::Kind, Value)| {
-            let own = labels(workload.pointer("/spec/template/metadata/labels"));
-            !selector.is_empty() && prepare::contains(&own, &selector)
-        };
-        if let Some(found) = workloads.iter().find(selects) {
-            return Ok(Some(found.clone()));
-        }
-    }
-    let (kind, name) = match bare {
-        Some(_) => return Ok(None),
-        None => kind_and_name(target)?,
-    };
-    let is_meant = |(own, object): &&(istio::Kind, Value)| {
-        name_of(object) == name && kind.is_none_or(|kind| kind == *own)
-    };
-    Ok(workloads.iter().find(is_meant).cloned())
 }
 
 /// What others wrote that reaches these requests.
@@ -192,6 +226,10 @@ pub struct Surroundings {
     pub root_filters: Answer<Vec<Value>>,
     /// The `Sidecar` resources of the mesh's root namespace.
     pub root_sidecars: Answer<Vec<Value>>,
+    /// The AuthorizationPolicies of the mesh's root namespace.
+    pub root_authorization: Answer<Vec<Value>>,
+    /// The PeerAuthentications of the mesh's root namespace.
+    pub root_peers: Answer<Vec<Value>>,
     /// The AuthorizationPolicies beside the relays.
     pub authorization: Answer<Vec<Value>>,
     /// The PeerAuthentications beside the relays.
@@ -202,24 +240,31 @@ impl Surroundings {
     /// Asks; `root` is the mesh's root namespace.
     pub async fn read(cluster: &Cluster, root: &str, relay_namespace: &str) -> Self {
         let list = |kind: &'static Kind, namespace| cluster.list(kind, Some(namespace), None);
-        let (root_filters, root_sidecars, authorization, peers) = tokio::join!(
+        let (filters, sidecars, root_authorization, root_peers, authorization, peers) = tokio::join!(
             list(&kind::ENVOY_FILTER, root),
             list(&kind::SIDECAR, root),
+            list(&kind::AUTHORIZATION_POLICY, root),
+            list(&kind::PEER_AUTHENTICATION, root),
             list(&kind::AUTHORIZATION_POLICY, relay_namespace),
             list(&kind::PEER_AUTHENTICATION, relay_namespace),
         );
         Self {
-            root_filters,
-            root_sidecars,
+            root_filters: filters,
+            root_sidecars: sidecars,
+            root_authorization,
+            root_peers,
             authorization,
             peers,
         }
     }
 }
 
-/// `metadata.name`.
-pub fn name_of(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap_or_default()
+/// A text; empty where there is none.
+pub fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Labels or a selector as a map.

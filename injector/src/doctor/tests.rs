@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::seen::{Installation, Surroundings, Target};
+use super::proxy::{Expected, Proxy, compare};
+use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
-use crate::manifest::istio::{example, install, workload_objects};
+use crate::lookup::Found;
+use crate::manifest::istio::{NewIntercept, example, install, intercept_objects, workload_objects};
 
 fn installed() -> Installation {
     let objects = install::cluster_objects(&example::install()).unwrap();
@@ -22,6 +24,12 @@ fn installed() -> Installation {
         module: Ok(Some(find("Deployment"))),
         policies: Ok(bindings.map(|object| object.value().clone()).collect()),
         istio: Ok(Vec::new()),
+        services: Ok(objects
+            .iter()
+            .filter(|object| object.kind() == "Service")
+            .map(|object| object.value().clone())
+            .collect()),
+        around: Ok(None),
     }
 }
 
@@ -36,14 +44,18 @@ fn target() -> Target {
     };
     Target {
         namespace: workload.namespace.clone(),
-        kind: workload.kind,
-        object: json!({
-            "metadata": {"name": "orders", "namespace": "shop"},
-            "spec": {
-                "selector": {"matchLabels": {"app": "orders"}},
-                "template": {"metadata": {"labels": {"app": "orders"}}, "spec": {"containers": []}},
-            },
-        }),
+        found: Found {
+            kind: workload.kind,
+            name: workload.name.clone(),
+            object: json!({
+                "metadata": {"name": "orders", "namespace": "shop"},
+                "spec": {
+                    "selector": {"matchLabels": {"app": "orders"}},
+                    "template": {"metadata": {"labels": {"app": "orders"}}, "spec": {"containers": []}},
+                },
+            }),
+            services: Vec::new(),
+        },
         services: vec![
             json!({"metadata": {"name": "orders"}, "spec": {"selector": {"app": "orders"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
         ],
@@ -52,7 +64,9 @@ fn target() -> Target {
             "spec": {"containers": [{"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.31.0-distroless"}]},
         })],
         sidecars: Ok(Vec::new()),
-        around: json!({}),
+        around: Ok(None),
+        authorization: Ok(Vec::new()),
+        peers: Ok(Vec::new()),
         plugin: Ok(of("WasmPlugin").pop()),
         filters: Ok(of("EnvoyFilter")),
         rules: Ok(of("DestinationRule")),
@@ -63,6 +77,8 @@ fn surroundings() -> Surroundings {
     Surroundings {
         root_filters: Ok(Vec::new()),
         root_sidecars: Ok(Vec::new()),
+        root_authorization: Ok(Vec::new()),
+        root_peers: Ok(Vec::new()),
         authorization: Ok(Vec::new()),
         peers: Ok(Vec::new()),
     }
@@ -99,6 +115,24 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &target(),
         "injector-system",
     ));
+    all_good(&policies::checks(
+        &surroundings(),
+        &target(),
+        "injector-system",
+    ));
+    all_good(&[surroundings::export(
+        &installed(),
+        &Value::Null,
+        &target(),
+        "injector-system",
+    )]);
+    all_good(&leftovers::checks(&intercepts(), 1));
+    all_good(&compare(
+        &[proxy()],
+        &Expected::of(&target()).unwrap(),
+        "shop",
+    ));
+    all_good(&[clock::compared(1_000, 1_030), clock::compared(1_030, 1_000)]);
 }
 
 #[test]
@@ -156,7 +190,7 @@ fn an_old_mesh_is_found() {
     target.pods[0]["spec"]["containers"][0]["image"] = json!("istio/proxyv2:1.28.3");
     assert_eq!(
         only_wrong(workload::checks(&target)).1,
-        "sidecars are of Istio 1.28.3, expected 1.29 or newer"
+        "pod orders-1: its sidecar is Istio 1.28, expected 1.29 or later"
     );
 }
 
@@ -201,7 +235,8 @@ fn other_filters_on_the_same_routes_are_found() {
         json!({"app": "orders"})
     )));
     assert!(!found(filter("HTTP_ROUTE", "SIDECAR_OUTBOUND", json!({}))));
-    assert!(!found(filter("HTTP_FILTER", "SIDECAR_INBOUND", json!({}))));
+    assert!(found(filter("HTTP_FILTER", "SIDECAR_INBOUND", json!({}))));
+    assert!(!found(filter("CLUSTER", "SIDECAR_INBOUND", json!({}))));
     assert!(!found(filter(
         "HTTP_ROUTE",
         "SIDECAR_INBOUND",
@@ -211,22 +246,317 @@ fn other_filters_on_the_same_routes_are_found() {
 
 #[test]
 fn policies_of_others_on_the_relays_are_found() {
-    let policy = |labels: Value| json!({"metadata": {"name": "theirs"}, "spec": {"selector": {"matchLabels": labels}}});
-    let mut seen = surroundings();
-    seen.authorization = Ok(vec![policy(json!({"app": "other"}))]);
-    all_good(&surroundings::checks(&seen, &target(), "injector-system"));
-    seen.authorization = Ok(vec![json!({"metadata": {"name": "theirs"}, "spec": {}})]);
+    let policy = |labels: Value, spec: Value| {
+        let mut policy = json!({"metadata": {"name": "theirs", "namespace": "x"}, "spec": spec});
+        policy["spec"]["selector"] = json!({"matchLabels": labels});
+        policy
+    };
+    let found = |authorization: Vec<Value>, peers: Vec<Value>| {
+        let mut seen = surroundings();
+        (seen.authorization, seen.peers) = (Ok(authorization), Ok(peers));
+        policies::checks(&seen, &target(), "injector-system")
+    };
+    let relay = json!({"app.kubernetes.io/name": "injector-relay"});
+    let deny = json!({"action": "DENY", "rules": [{"from": []}]});
+    all_good(&found(
+        vec![policy(json!({"app": "other"}), deny.clone())],
+        vec![],
+    ));
+    // One more that allows takes nothing away: ours allows already.
+    all_good(&found(
+        vec![policy(json!({}), json!({"rules": []}))],
+        vec![],
+    ));
+    let (outcome, text) = only_wrong(found(vec![policy(json!({}), deny)], vec![]));
     assert_eq!(
-        only_wrong(surroundings::checks(&seen, &target(), "injector-system")).0,
+        (outcome, text.contains("x/theirs")),
+        (Outcome::Perhaps, true),
+        "{text}"
+    );
+    let deny_all = policy(relay.clone(), json!({"action": "DENY", "rules": [{}]}));
+    assert_eq!(only_wrong(found(vec![deny_all], vec![])).0, Outcome::Bad);
+    let peers = |mode: &str| policy(relay.clone(), json!({"mtls": {"mode": mode}}));
+    assert_eq!(
+        only_wrong(found(vec![], vec![peers("PERMISSIVE")])).0,
         Outcome::Perhaps
     );
-    let mut seen = surroundings();
-    seen.peers = Ok(vec![policy(
-        json!({"app.kubernetes.io/name": "injector-relay"}),
-    )]);
     assert_eq!(
-        only_wrong(surroundings::checks(&seen, &target(), "injector-system")).0,
-        Outcome::Perhaps
+        only_wrong(found(vec![], vec![peers("DISABLE")])).0,
+        Outcome::Bad
+    );
+}
+
+#[test]
+fn policies_at_the_workload_are_told() {
+    let mut target = target();
+    let spec =
+        json!({"selector": {"matchLabels": {"app": "orders"}}, "action": "DENY", "rules": [{}]});
+    target.authorization = Ok(vec![json!({"metadata": {"name": "theirs"}, "spec": spec})]);
+    let (outcome, found) = only_wrong(policies::checks(
+        &surroundings(),
+        &target,
+        "injector-system",
+    ));
+    assert_eq!(outcome, Outcome::Perhaps);
+    assert!(
+        found.contains("theirs: it decides before any intercept (DENY)"),
+        "{found}"
+    );
+    target.authorization = Ok(Vec::new());
+    target.peers = Ok(vec![
+        json!({"metadata": {"name": "default"}, "spec": {"mtls": {"mode": "STRICT"}}}),
+    ]);
+    let checks = policies::checks(&surroundings(), &target, "injector-system");
+    all_good(&checks);
+    assert!(
+        checks
+            .iter()
+            .any(|check| check.id == "mtls" && check.found.contains("STRICT"))
+    );
+}
+
+#[test]
+fn relays_that_are_not_exported_are_found() {
+    let export = |annotation: Option<&str>, mesh: Value| {
+        let mut seen = installed();
+        if let Some(places) = annotation {
+            for service in seen.services.as_mut().unwrap() {
+                service["metadata"]["annotations"]["networking.istio.io/exportTo"] = json!(places);
+            }
+        }
+        surroundings::export(&seen, &mesh, &target(), "injector-system").outcome
+    };
+    assert_eq!(export(Some("."), Value::Null), Outcome::Bad);
+    assert_eq!(export(Some("., shop"), Value::Null), Outcome::Good);
+    let hidden = json!({"defaultServiceExportTo": ["."]});
+    assert_eq!(export(None, hidden.clone()), Outcome::Bad);
+    assert_eq!(export(Some("*"), hidden), Outcome::Good);
+}
+
+#[test]
+fn a_rule_for_a_relay_that_may_win_over_ours_is_found() {
+    let mut target = target();
+    let host = "injector-relay-1.injector-system.svc.cluster.local";
+    let theirs = json!({"metadata": {"name": "theirs"}, "spec": {"host": host, "workloadSelector": {"matchLabels": {"app": "orders"}}}});
+    target.rules.as_mut().unwrap().push(theirs);
+    let (outcome, found) = only_wrong(workload::checks(&target));
+    assert_eq!(
+        (outcome, found.starts_with("DestinationRule theirs: ")),
+        (Outcome::Bad, true)
+    );
+    let wildcard = json!({"metadata": {"name": "all"}, "spec": {"host": "*.svc.cluster.local"}});
+    target.rules = Ok(vec![wildcard]);
+    let (outcome, found) = only_wrong(workload::checks(&target));
+    assert_eq!(outcome, Outcome::Bad);
+    assert!(
+        found.contains("no DestinationRule of ours for injector-relay-0."),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_filter_that_is_served_no_longer_is_found() {
+    let digest = |served: &str| installation::same_digest(served, "aa", &target()).outcome;
+    assert_eq!(digest("aa"), Outcome::Good);
+    assert_eq!(digest("bb"), Outcome::Bad);
+}
+
+#[test]
+fn a_clock_that_goes_wrong_is_found() {
+    assert_eq!(clock::compared(1_000, 1_031).outcome, Outcome::Perhaps);
+    assert_eq!(
+        clock::compared(1_031, 1_000).found,
+        "this machine's clock is 31 s behind the API server's; leases are counted by the API server's"
+    );
+}
+
+/// A namespace with the example's intercept.
+fn intercepts() -> Intercepts {
+    let target = target();
+    let entry = example::entry();
+    let new = NewIntercept {
+        name: example::INTERCEPT,
+        entry: &entry,
+        relay: 0,
+    };
+    let objects = intercept_objects(&example::install().mesh, &example::workload(), new).unwrap();
+    let mut plugin = target.plugin.unwrap().unwrap();
+    plugin["spec"]["pluginConfig"]["intercepts"] = json!({example::INTERCEPT: entry});
+    let mut filters = target.filters.unwrap();
+    filters.push(objects[0].value().clone());
+    Intercepts {
+        namespace: "shop".to_owned(),
+        plugins: Ok(vec![plugin]),
+        filters: Ok(filters),
+    }
+}
+
+#[test]
+fn what_is_left_over_of_intercepts_is_found() {
+    let expires = example::entry().expires;
+    let wrong = |seen: &Intercepts, now| only_wrong(leftovers::checks(seen, now));
+    let mut seen = intercepts();
+    all_good(&leftovers::checks(&seen, expires + 600));
+    let (outcome, found) = wrong(&seen, expires + 660);
+    assert_eq!(
+        (outcome, found.as_str()),
+        (
+            Outcome::Perhaps,
+            "orders-bob: its lease has been over for 11 min"
+        )
+    );
+    let cluster = seen.filters.as_mut().unwrap().pop().unwrap();
+    let (outcome, found) = wrong(&seen, 1);
+    assert_eq!(outcome, Outcome::Bad);
+    assert!(
+        found.starts_with("orders-bob: its EnvoyFilter intercept-orders-bob is gone"),
+        "{found}"
+    );
+    seen.filters.as_mut().unwrap().push(cluster);
+    seen.plugins = Ok(Vec::new());
+    let (outcome, found) = wrong(&seen, 1);
+    assert_eq!(
+        (outcome, found.as_str()),
+        (
+            Outcome::Perhaps,
+            "EnvoyFilter intercept-orders-bob: a cluster without an intercept"
+        )
+    );
+}
+
+/// An Envoy that has taken everything.
+fn proxy() -> Proxy {
+    let target = target();
+    let patches = |apply_to: &'static str| {
+        let gate = target.gate().unwrap();
+        let patches = gate["spec"]["configPatches"].as_array().unwrap().clone();
+        let meant = patches
+            .into_iter()
+            .filter(move |patch| patch["applyTo"] == apply_to);
+        meant.map(|patch| patch["patch"]["value"].clone())
+    };
+    let mut routes: Vec<Value> = patches("HTTP_ROUTE").collect();
+    routes.push(json!({"name": "default"}));
+    let routes = json!({"name": "inbound|8080||", "virtual_hosts": [{"routes": routes}]});
+    let chains = json!([{"filters": [{"typed_config": {"route_config": routes}}]}]);
+    let mut clusters: Vec<Value> = patches("CLUSTER")
+        .map(|value| value["name"].clone())
+        .collect();
+    let relay = |number: u16| {
+        format!("outbound|8080||injector-relay-{number}.injector-system.svc.cluster.local")
+    };
+    clusters.extend([relay(0), relay(1)].map(Value::from));
+    let clusters: Vec<Value> = clusters
+        .iter()
+        .map(|name| json!({"cluster": {"name": name}}))
+        .collect();
+    let config =
+        target.plugin.as_ref().unwrap().as_ref().unwrap()["spec"]["pluginConfig"].to_string();
+    let filter = json!({"@type": crate::manifest::filter::TYPE_URL, "config": {"configuration": {"value": config}}});
+    let name = "extensions.istio.io/trafficextension/shop.injector-deployment-orders~istio-translated-wasmplugin";
+    Proxy {
+        pod: "orders-1".to_owned(),
+        filters: json!({"configs": [{"ecds_filter": {"name": name, "typed_config": filter}}]}),
+        listeners: json!({"configs": [{"name": "virtualInbound", "active_state": {"listener": {"filter_chains": chains}}}]}),
+        clusters: json!({"configs": clusters}),
+        rejected: json!({"stats": []}),
+    }
+}
+
+#[track_caller]
+fn wrong_proxy(change: impl FnOnce(&mut Proxy)) -> (String, String) {
+    let mut proxy = proxy();
+    change(&mut proxy);
+    let mut target = target();
+    let checks = compare(&[proxy], &Expected::of(&target).unwrap(), "shop");
+    target.plugin = Ok(None);
+    let wrong: Vec<&Check> = checks
+        .iter()
+        .filter(|check| check.outcome == Outcome::Bad)
+        .collect();
+    assert_eq!(wrong.len(), 1, "{checks:#?}");
+    (wrong[0].id.to_string(), wrong[0].found.clone())
+}
+
+#[test]
+fn a_proxy_that_lacks_something_is_named_with_what_it_lacks() {
+    let filter = "/configs/0/ecds_filter/typed_config";
+    let (id, found) = wrong_proxy(|proxy| {
+        *proxy.filters.pointer_mut(filter).unwrap() =
+            json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"});
+    });
+    assert_eq!(id, "module-fetched");
+    assert!(
+        found.starts_with("pod orders-1: its agent could not fetch the filter"),
+        "{found}"
+    );
+    let (id, found) = wrong_proxy(|proxy| proxy.filters = json!({}));
+    assert_eq!(
+        (id.as_str(), found.as_str()),
+        (
+            "proxies",
+            "pod orders-1: its Envoy does not have the filter"
+        )
+    );
+    let (_, found) = wrong_proxy(|proxy| {
+        let stale = json!({"version": 1, "intercepts": {"old": {"address": "aa"}}}).to_string();
+        proxy.filters.pointer_mut(filter).unwrap()["config"]["configuration"]["value"] =
+            json!(stale);
+    });
+    assert!(
+        found.ends_with("entries of now: old is still there"),
+        "{found}"
+    );
+    let (_, found) = wrong_proxy(|proxy| proxy.listeners = json!({}));
+    assert!(
+        found.ends_with("port 8080: its Envoy does not have the gate"),
+        "{found}"
+    );
+    let (_, found) = wrong_proxy(|proxy| {
+        proxy.clusters["configs"].as_array_mut().unwrap().remove(0);
+        proxy.rejected =
+            json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": 2}]});
+    });
+    assert!(
+        found.contains("no cluster intercept-app|8080 (it rejected 2 pushes of clusters"),
+        "{found}"
+    );
+    let (id, found) = wrong_proxy(|proxy| {
+        proxy.clusters["configs"].as_array_mut().unwrap().pop();
+    });
+    assert_eq!(id, "relay-cluster");
+    assert!(found.contains("outbound|8080||injector-relay-1"), "{found}");
+}
+
+#[test]
+fn a_route_in_front_of_the_gate_is_found() {
+    let routes = "/configs/0/active_state/listener/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes";
+    let (_, found) = wrong_proxy(|proxy| {
+        let routes = proxy
+            .listeners
+            .pointer_mut(routes)
+            .unwrap()
+            .as_array_mut()
+            .unwrap();
+        routes.insert(0, json!({"name": "theirs"}));
+    });
+    assert!(
+        found.ends_with("port 8080: the route `theirs` stands in front of the gate"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_push_that_envoy_rejected_is_found_with_its_words() {
+    let (id, found) = wrong_proxy(|proxy| {
+        // As Envoy 1.39 dumps a listener whose update it refused; what was refused is not in force.
+        let refused = json!({"failed_configuration": {"name": "virtualInbound", "route_config": {"name": "inbound|8080||", "virtual_hosts": [{"routes": []}]}}, "details": "missing )"});
+        proxy.listeners["configs"][0]["error_state"] = refused;
+    });
+    assert_eq!(id, "push-rejected");
+    assert!(
+        found.ends_with("rejected what istiod sent last: missing )"),
+        "{found}"
     );
 }
 

@@ -2,110 +2,134 @@
 
 use std::collections::BTreeSet;
 
-use intercept_core::{Limits, SCHEMA_VERSION};
+use intercept_core::SCHEMA_VERSION;
 use serde_json::Value;
 
 use super::Check;
-use super::seen::{Answer, Target, name_of};
+use super::seen::{Target, name_of, text};
 use crate::manifest::istio::{Workload, names};
-
-/// The oldest Istio whose sidecars take what is written: major, minor.
-const OLDEST_ISTIO: (u32, u32) = (1, 29);
+use crate::mesh::plugin::{InvalidPlugin, Plugin};
+use crate::mesh::pods::{self, Fault};
 
 pub fn checks(target: &Target) -> Vec<Check> {
     let label = target.label();
     let facts = match target.facts() {
         Ok(facts) => facts,
-        Err(reason) => return vec![Check::bad(reason.to_string(), reason.hint())],
+        Err(reason) => return vec![Check::bad("workload", reason.to_string(), reason.hint())],
     };
-    let mut checks = vec![Check::good(format!("{label}: its pods have sidecars"))];
-    checks.extend(istio_version(target));
+    let ports: Vec<u16> = facts
+        .workload
+        .ports
+        .iter()
+        .map(|port| port.number)
+        .collect();
+    let mut checks = pods(target, &ports);
     for reason in &facts.left_out {
         checks.push(Check::perhaps(
+            "port-protocol",
             format!("{label}: {reason}"),
             "requests to that port cannot be intercepted; name it http-…, or set appProtocol: http",
         ));
     }
-    checks.extend(plugin(target, facts.probes_go_through));
+    let speaking: Vec<String> = ports.iter().map(u16::to_string).collect();
+    checks.push(Check::good(
+        "port-protocol",
+        format!(
+            "{label}: for Istio these ports speak HTTP: {}",
+            speaking.join(", ")
+        ),
+    ));
+    checks.extend(plugin(target));
     checks.extend(gate(target, &facts.workload));
     checks.extend(rules(target));
     checks
 }
 
-/// By the image's tag, the only thing in a pod that says it.
-fn istio_version(target: &Target) -> Option<Check> {
-    let labels = target.labels();
-    let pod = target.pods.iter().find(|pod| {
-        let own = super::seen::labels(pod.pointer("/metadata/labels"));
-        crate::prepare::contains(&own, &labels)
-    })?;
-    let containers = ["/spec/containers", "/spec/initContainers"].iter();
-    let mut containers = containers
-        .filter_map(|list| pod.pointer(list)?.as_array())
-        .flatten();
-    let proxy = containers.find(|container| container["name"] == "istio-proxy")?;
-    let image = proxy["image"].as_str()?;
-    let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
-    let number = |part: Option<&str>| {
-        part?
-            .split(|char: char| !char.is_ascii_digit())
-            .next()?
-            .parse::<u32>()
-            .ok()
-    };
-    let mut parts = tag.split('.');
-    let version = number(parts.next()).zip(number(parts.next()));
-    let (major, minor) = OLDEST_ISTIO;
-    Some(match version {
-        Some(found) if found >= OLDEST_ISTIO => Check::good(format!("sidecars are of Istio {tag}")),
-        Some(_) => Check::bad(
-            format!("sidecars are of Istio {tag}, expected {major}.{minor} or newer"),
-            "upgrade the mesh, then restart the workload",
+/// What `intercept` would refuse, pod by pod.
+fn pods(target: &Target, ports: &[u16]) -> Vec<Check> {
+    let mut found: Vec<(&str, Fault)> = Vec::new();
+    let mut count = 0;
+    for pod in target.own_pods() {
+        count += 1;
+        let faults = pods::faults(pod, ports).into_iter();
+        found.extend(faults.map(|fault| (pods::name_of(pod), fault)));
+    }
+    let label = target.label();
+    let all_well: [(&'static str, String); 4] = [
+        (
+            "sidecar",
+            format!("{label}: its {count} pods have sidecars"),
         ),
-        None => Check::perhaps(
-            format!("sidecars run {image}: the tag tells no version of Istio"),
-            format!("it must be {major}.{minor} or newer: istioctl version"),
+        (
+            "istio-version",
+            format!("{label}: its sidecars are of Istio 1.29 or later"),
         ),
-    })
+        (
+            "port-bypass",
+            format!("{label}: no port that speaks HTTP passes the sidecar by"),
+        ),
+        (
+            "probes",
+            format!("{label}: the kubelet's probes do not pass through the sidecar"),
+        ),
+    ];
+    let mut checks = Vec::new();
+    for (id, well) in all_well {
+        let mut faults = found.iter().filter(|(_, fault)| id_of(fault) == id);
+        checks.push(match faults.next() {
+            None => Check::good(id, well),
+            Some((pod, fault)) => {
+                let found = format!("pod {pod}: {}", fault.what());
+                let hint = fault.hint(&target.namespace, pod);
+                match fault {
+                    // Header conditions work all the same.
+                    Fault::Probed(_) => Check::perhaps(id, found, hint),
+                    _ => Check::bad(id, found, hint),
+                }
+            }
+        });
+    }
+    checks
 }
 
-fn plugin(target: &Target, probes_go_through: bool) -> Vec<Check> {
+fn id_of(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::HostNetwork | Fault::NoSidecar => "sidecar",
+        Fault::OldIstio(..) => "istio-version",
+        Fault::PassesBy(..) => "port-bypass",
+        Fault::Probed(_) => "probes",
+    }
+}
+
+/// By the same reading as every other command's.
+fn plugin(target: &Target) -> Vec<Check> {
+    let again = format!("an operator prepares it again: {}", target.command());
     let plugin = match &target.plugin {
         Ok(Some(plugin)) => plugin,
         Ok(None) => {
             return vec![Check::bad(
+                "prepared",
                 format!("{}: it is not prepared for intercepts", target.label()),
                 format!("an operator prepares it: {}", target.command()),
             )];
         }
-        Err(error) => return vec![Check::unanswered("WasmPlugin", error)],
+        Err(error) => return vec![Check::unanswered("prepared", "WasmPlugin", error)],
     };
-    let config = plugin.pointer("/spec/pluginConfig").unwrap_or(&Value::Null);
-    let version = config["version"].as_u64();
-    let mut checks = vec![match version == Some(SCHEMA_VERSION) {
-        true => Check::good(format!("{}: it is prepared", target.label())),
-        false => Check::bad(
-            format!(
-                "WasmPlugin {}: version: expected {SCHEMA_VERSION}, found {}",
-                name_of(plugin),
-                config["version"]
+    match Plugin::read(plugin) {
+        Ok(_) => vec![
+            Check::good("prepared", format!("{}: it is prepared", target.label())),
+            Check::good(
+                "schema",
+                format!(
+                    "the filter's configuration is of version {SCHEMA_VERSION}, which this command writes"
+                ),
             ),
-            format!("an operator prepares it again: {}", target.command()),
-        ),
-    }];
-    let limits: Result<Limits, _> = serde_json::from_value(config["limits"].clone());
-    match limits {
-        Ok(limits) if limits.allow_all && probes_go_through => checks.push(Check::perhaps(
-            "the kubelet probes the program itself, so --http-header=all is refused here",
-            "set the annotation sidecar.istio.io/rewriteAppHTTPProbers to \"true\", or leave it out",
-        )),
-        Ok(_) => {}
-        Err(error) => checks.push(Check::bad(
-            format!("WasmPlugin {}: limits: {error}", name_of(plugin)),
-            format!("an operator prepares it again: {}", target.command()),
-        )),
+        ],
+        Err(error @ InvalidPlugin::Version { .. }) => {
+            vec![Check::bad("schema", error.to_string(), again)]
+        }
+        Err(error) => vec![Check::bad("prepared", error.to_string(), again)],
     }
-    checks
 }
 
 /// The ports of the gate against those that the workload has today.
@@ -116,11 +140,12 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
     let name = names::of_workload(workload);
     let filters = match &target.filters {
         Ok(filters) => filters,
-        Err(error) => return vec![Check::unanswered("EnvoyFilters", error)],
+        Err(error) => return vec![Check::unanswered("gate", "EnvoyFilters", error)],
     };
     let again = format!("an operator prepares it again: {}", target.command());
     let Some(gate) = filters.iter().find(|filter| name_of(filter) == name) else {
         return vec![Check::bad(
+            "gate",
             format!("EnvoyFilter {name}: it is not there"),
             again,
         )];
@@ -144,46 +169,54 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
         .map(|port| port.number.to_string())
         .collect();
     vec![match missing.as_slice() {
-        [] => Check::good("the gate has all ports that speak HTTP"),
+        [] => Check::good("gate", "the gate has all ports that speak HTTP"),
         missing => Check::perhaps(
+            "gate",
             format!("the gate lacks these ports: {}", missing.join(", ")),
             format!("if they are to be intercepted, {again}"),
         ),
     }]
 }
 
-/// The rules for connections to the relays: ours must be there, and nobody else's for the same hosts.
+/// The rules for connections to the relays: ours must be there for each, and nobody else's for the same hosts.
 fn rules(target: &Target) -> Vec<Check> {
-    let rules: &Answer<Vec<Value>> = &target.rules;
-    let rules = match rules {
+    const ID: &str = "relay-rule";
+    let rules = match &target.rules {
         Ok(rules) => rules,
-        Err(error) => return vec![Check::unanswered("DestinationRules", error)],
+        Err(error) => return vec![Check::unanswered(ID, "DestinationRules", error)],
     };
-    let is_relay = |rule: &&Value| {
-        let host = rule
-            .pointer("/spec/host")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        host.starts_with(&format!("{}-", names::RELAY))
+    let Some(prepared) = target.prepared() else {
+        return Vec::new();
     };
-    let (ours, others): (Vec<&Value>, Vec<&Value>) = rules
+    let mesh = prepared.mesh;
+    let hosts: Vec<String> = (0..mesh.relay_replicas)
+        .map(|relay| mesh.relay_host(relay))
+        .collect();
+    let of_host = |host: &String| -> Vec<&Value> {
+        let is_for = |rule: &&Value| text(rule, "/spec/host") == host;
+        rules.iter().filter(is_for).collect()
+    };
+    let lacking = hosts
         .iter()
-        .filter(is_relay)
-        .partition(|rule| super::seen::is_ours(rule));
+        .find(|host| !of_host(host).into_iter().any(super::seen::is_ours));
     let mut checks = Vec::new();
-    if ours.is_empty() && matches!(&target.plugin, Ok(Some(_))) {
+    if let Some(host) = lacking {
         checks.push(Check::bad(
-            format!(
-                "{}: no DestinationRule for the relays: a rule of others may take them away",
-                target.namespace
-            ),
+            ID,
+            format!("{}: no DestinationRule of ours for {host}: a rule of others, `*.svc.{}` for instance, may take the relay away", target.namespace, mesh.cluster_domain),
             format!("an operator prepares it again: {}", target.command()),
         ));
     }
-    checks.extend(others.iter().map(|rule| {
+    // Of several for one host, Istio takes one that selects the pods before one that does not, else the oldest.
+    let others = hosts
+        .iter()
+        .flat_map(of_host)
+        .filter(|rule| !super::seen::is_ours(rule));
+    checks.extend(others.map(|rule| {
         Check::bad(
+            ID,
             format!(
-                "DestinationRule {}: it is for a relay too, and which one counts is not fixed",
+                "DestinationRule {}: it is for a relay as well, and may win over ours",
                 name_of(rule)
             ),
             format!(
@@ -193,5 +226,11 @@ fn rules(target: &Target) -> Vec<Check> {
             ),
         )
     }));
+    if checks.is_empty() {
+        checks.push(Check::good(
+            ID,
+            "our rules for connections to the relays are the ones that count",
+        ));
+    }
     checks
 }

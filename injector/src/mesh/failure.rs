@@ -1,11 +1,11 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
-use super::discover::Found;
 use super::plugin::InvalidPlugin;
 use super::prepared::UnreadableGate;
 use crate::backend::SelectPort;
 use crate::curl::quote;
 use crate::hint::Failure;
+use crate::lookup::Found;
 
 /// A WasmPlugin that cannot be used.
 pub fn of_plugin(error: InvalidPlugin) -> Failure {
@@ -34,16 +34,14 @@ pub fn no_such_port(
     meant: Option<u16>,
     offered: &[SelectPort],
 ) -> Failure {
-    let Found { kind, name, .. } = found;
+    let name = &found.name;
     let there = shown(offered);
     match meant {
         Some(number) if word != number.to_string() || offered.is_empty() => Failure::failed(
             format!("port {word}: no operator has prepared port {number} of {name}, only {there}"),
             format!(
-                "is it HTTP? then an operator prepares it: injector install -n {} --workload {}/{} --port {number}",
-                quote(namespace),
-                kind.lower_case(),
-                quote(name)
+                "is it HTTP? then an operator prepares it: {} --port {number}",
+                found.install_command(namespace)
             ),
         ),
         _ => Failure::usage(

@@ -25,10 +25,16 @@ const PAUSE: Duration = Duration::from_millis(40);
 const RELIST: Duration = Duration::from_millis(700);
 
 /// A replica that takes longer to say what it has does not say.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
+pub const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The part of Envoy's configuration that comes by extension config discovery.
-const FILTERS: &str = "/config_dump?resource=ecds_filters";
+pub const FILTERS: &str = "/config_dump?resource=ecds_filters";
+
+/// What Envoy refused since it started.
+const REJECTED: &str = "/stats?filter=update_rejected&format=json";
+
+/// How much of a sidecar's log is looked through for the reason of a refusal that was seen a moment ago, in lines.
+const LOG_LINES: u32 = 200;
 
 /// What the replicas of a workload should have.
 #[derive(Debug, Clone)]
@@ -65,9 +71,10 @@ pub async fn wait(
     };
     match timeout_at(deadline, watch.all_live(progress)).await {
         Ok(Ok(())) => Live::Verified,
-        Ok(Err(error)) => Live::NotVerified {
+        Ok(Err(Hopeless::Unanswered(error))) => Live::NotVerified {
             why: error.to_string(),
         },
+        Ok(Err(Hopeless::Rejected(why))) => Live::NotVerified { why },
         Err(_) => Live::NotVerified {
             why: watch.why(timeout),
         },
@@ -98,21 +105,55 @@ pub async fn documents(
     Ok(asking.join_all().await)
 }
 
+/// A pod by its uid: that of a StatefulSet comes back under its old name, with another Envoy in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Replica {
+    name: String,
+    uid: String,
+}
+
+impl Replica {
+    fn of(pod: &Value) -> Self {
+        Self {
+            name: pods::name_of(pod).to_owned(),
+            uid: pod["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+/// How asking one replica ended.
+enum Told {
+    Live(Replica),
+    /// Its Envoy refused what it was sent, and will not take it by waiting.
+    Rejected(Replica, String),
+}
+
+/// Why waiting ends early.
+enum Hopeless {
+    Unanswered(ClusterError),
+    Rejected(String),
+}
+
 struct Watch {
     cluster: Cluster,
     awaited: Arc<Awaited>,
     /// The replicas that are there, each with the task that asks it.
-    asked: BTreeMap<String, AbortHandle>,
-    live: BTreeSet<String>,
-    asking: JoinSet<String>,
+    asked: BTreeMap<Replica, AbortHandle>,
+    live: BTreeSet<Replica>,
+    asking: JoinSet<Told>,
     /// What each replica lacks.
-    reasons: Arc<Mutex<BTreeMap<String, String>>>,
+    reasons: Arc<Mutex<BTreeMap<Replica, String>>>,
 }
 
 impl Watch {
-    async fn all_live(&mut self, progress: &(dyn Fn(Replicas) + Sync)) -> Result<(), ClusterError> {
+    async fn all_live(&mut self, progress: &(dyn Fn(Replicas) + Sync)) -> Result<(), Hopeless> {
         loop {
-            self.look_for_replicas().await?;
+            self.look_for_replicas()
+                .await
+                .map_err(Hopeless::Unanswered)?;
             let relist = Instant::now() + RELIST;
             loop {
                 progress(self.replicas());
@@ -120,8 +161,11 @@ impl Watch {
                     return Ok(());
                 }
                 match timeout_at(relist, self.asking.join_next()).await {
-                    Ok(Some(Ok(pod))) if self.asked.contains_key(&pod) => {
+                    Ok(Some(Ok(Told::Live(pod)))) if self.asked.contains_key(&pod) => {
                         self.live.insert(pod);
+                    }
+                    Ok(Some(Ok(Told::Rejected(pod, why)))) if self.asked.contains_key(&pod) => {
+                        return Err(Hopeless::Rejected(format!("{}: {why}", pod.name)));
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => {
@@ -152,25 +196,25 @@ impl Watch {
             .list(&kind::POD, Some(namespace), Some(selector))
             .await?;
         let there = pods.iter().filter(|pod| pods::can_be_asked(pod));
-        let there: BTreeSet<&str> = there.map(pods::name_of).collect();
+        let there: BTreeSet<Replica> = there.map(Replica::of).collect();
         self.asked.retain(|pod, task| {
-            let stays = there.contains(pod.as_str());
+            let stays = there.contains(pod);
             if !stays {
                 task.abort();
             }
             stays
         });
-        self.live.retain(|pod| there.contains(pod.as_str()));
+        self.live.retain(|pod| there.contains(pod));
         for pod in there {
-            if !self.asked.contains_key(pod) {
+            if !self.asked.contains_key(&pod) {
                 let asking = ask(
                     self.cluster.clone(),
                     Arc::clone(&self.awaited),
-                    pod.to_owned(),
+                    pod.clone(),
                     Arc::clone(&self.reasons),
                 );
                 let task = self.asking.spawn(asking);
-                self.asked.insert(pod.to_owned(), task);
+                self.asked.insert(pod, task);
             }
         }
         Ok(())
@@ -182,13 +226,10 @@ impl Watch {
             return "no replica with a running sidecar is there".to_owned();
         }
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing = self
-            .asked
-            .keys()
-            .find(|pod| !self.live.contains(pod.as_str()));
+        let missing = self.asked.keys().find(|pod| !self.live.contains(pod));
         let reason = missing.map(|pod| {
             let reason = reasons.get(pod).map_or("no answer", String::as_str);
-            format!("; {pod}: {reason}")
+            format!("; {}: {reason}", pod.name)
         });
         format!(
             "{live}/{all} replicas after {} s{}",
@@ -198,25 +239,83 @@ impl Watch {
     }
 }
 
-/// Ends when this replica has what is awaited; the replica's name.
+/// Ends when this replica has what is awaited, or has refused it.
 async fn ask(
     cluster: Cluster,
     awaited: Arc<Awaited>,
-    pod: String,
-    reasons: Arc<Mutex<BTreeMap<String, String>>>,
-) -> String {
+    pod: Replica,
+    reasons: Arc<Mutex<BTreeMap<Replica, String>>>,
+) -> Told {
+    let mut refusals = Refusals::default();
     loop {
-        let reason = match missing(&cluster, &awaited, &pod).await {
-            Ok(None) => return pod,
+        let reason = match missing(&cluster, &awaited, &pod.name).await {
+            Ok(None) => return Told::Live(pod),
             Ok(Some(reason)) => reason.to_owned(),
             Err(error) => error.to_string(),
         };
+        if let Some(what) = refusals.look(&cluster, &awaited.namespace, &pod.name).await {
+            let words = envoys_words(&cluster, &awaited.namespace, &pod.name).await;
+            return Told::Rejected(
+                pod,
+                format!("Envoy rejected the configuration ({what}): {words}"),
+            );
+        }
         reasons
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(pod.clone(), reason);
         sleep(PAUSE).await;
     }
+}
+
+/// What an Envoy refused since the first look: its counters say how often since it started, which may have been somebody else's fault long ago.
+#[derive(Debug, Default)]
+struct Refusals(Option<BTreeMap<String, u64>>);
+
+impl Refusals {
+    /// Which counter went up; `None` as well where Envoy does not say.
+    async fn look(&mut self, cluster: &Cluster, namespace: &str, pod: &str) -> Option<String> {
+        let stats = get(cluster, namespace, pod, REJECTED).await.ok()?;
+        self.risen(&stats)
+    }
+
+    fn risen(&mut self, stats: &Value) -> Option<String> {
+        let now = counters(stats);
+        let before = self.0.get_or_insert_with(|| now.clone());
+        let mut risen = now
+            .iter()
+            .filter(|(name, count)| before.get(*name).unwrap_or(&0) < count);
+        risen.next().map(|(name, _)| name.clone())
+    }
+}
+
+/// Those of clusters and filters, the two that an intercept changes. Istio's default selection of statistics lets the first pass.
+fn counters(stats: &Value) -> BTreeMap<String, u64> {
+    let stats = stats["stats"].as_array().into_iter().flatten();
+    let counters = stats.filter_map(|stat| {
+        let name = stat["name"].as_str()?;
+        let is_meant = name == "cluster_manager.cds.update_rejected"
+            || (name.starts_with("extension_config_discovery.")
+                && name.ends_with(".update_rejected"));
+        is_meant.then_some((name.to_owned(), stat["value"].as_u64()?))
+    });
+    counters.collect()
+}
+
+/// Only the log has the reason: Envoy's dump of clusters and filters does not keep it (1.39).
+async fn envoys_words(cluster: &Cluster, namespace: &str, pod: &str) -> String {
+    let log = cluster
+        .pod_log(namespace, pod, "istio-proxy", LOG_LINES)
+        .await;
+    let log = log.unwrap_or_default();
+    let line = log
+        .lines()
+        .rev()
+        .find(|line| line.contains("rejected:") || line.contains("rejected ("));
+    line.map_or_else(
+        || format!("its words: kubectl -n {namespace} logs {pod} -c istio-proxy | grep rejected"),
+        |line| line.trim().to_owned(),
+    )
 }
 
 /// What a replica does not have yet.
@@ -238,7 +337,13 @@ async fn missing(
     Ok((!found).then_some("Envoy has not taken the intercept's cluster"))
 }
 
-async fn get(cluster: &Cluster, namespace: &str, pod: &str, path: &str) -> anyhow::Result<Value> {
+/// The answer of a sidecar's Envoy, by way of its admin interface.
+pub async fn get(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    path: &str,
+) -> anyhow::Result<Value> {
     let stream = cluster.connect_pod(namespace, pod, ADMIN_PORT).await?;
     Asked::over(stream).await?.get_last(path).await
 }
@@ -269,7 +374,7 @@ fn document(filters: &Value, namespace: &str, plugin: &str) -> Option<Value> {
 }
 
 /// `NAMESPACE.NAME` of the WasmPlugin for which Istio made a filter. What stands before it, and after a `~`, differs between versions of Istio; neither sign can be in the two.
-fn plugin_of(filter: &str) -> &str {
+pub fn plugin_of(filter: &str) -> &str {
     let last = filter.rsplit('/').next().unwrap_or(filter);
     last.split('~').next().unwrap_or(last)
 }
@@ -322,6 +427,30 @@ mod tests {
         ] {
             assert_eq!(plugin_of(name), "shop.injector-deployment-orders");
         }
+    }
+
+    #[test]
+    fn only_what_is_refused_after_the_first_look_is_a_refusal() {
+        let stats = |cds: u64, lds: u64| json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": cds}, {"name": "listener_manager.lds.update_rejected", "value": lds}]});
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.risen(&stats(3, 0)), None, "long ago");
+        assert_eq!(
+            refusals.risen(&stats(3, 1)),
+            None,
+            "an intercept changes no listener"
+        );
+        let risen = refusals.risen(&stats(4, 1));
+        assert_eq!(
+            risen.as_deref(),
+            Some("cluster_manager.cds.update_rejected")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_came_back_under_its_name_is_another_replica() {
+        let pod = |uid: &str| Replica::of(&json!({"metadata": {"name": "orders-0", "uid": uid}}));
+        assert_ne!(pod("a"), pod("b"));
+        assert_eq!(pod("a"), pod("a"));
     }
 
     #[test]

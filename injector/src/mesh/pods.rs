@@ -11,53 +11,94 @@ pub const SIDECAR: &str = "istio-proxy";
 /// The oldest Istio whose proxies can do what the gate needs.
 const OLDEST: (u32, u32) = (1, 29);
 
+/// Why the requests of a pod cannot be intercepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It uses the node's network.
+    HostNetwork,
+    /// It has no sidecar.
+    NoSidecar,
+    /// Its sidecar is of this version of Istio.
+    OldIstio(u32, u32),
+    /// A port passes its sidecar by, because of an annotation.
+    PassesBy(u16, &'static str),
+    /// The kubelet's probes of a container pass through the sidecar, which matters to intercepts of everybody's requests alone.
+    Probed(String),
+}
+
+impl Fault {
+    /// What is wrong with the pod, to stand behind its name.
+    pub fn what(&self) -> String {
+        match self {
+            Self::HostNetwork => {
+                "it uses the node's network (hostNetwork), where no sidecar is".to_owned()
+            }
+            Self::NoSidecar => format!("it has no sidecar (no container {SIDECAR})"),
+            Self::OldIstio(major, minor) => format!(
+                "its sidecar is Istio {major}.{minor}, expected {}.{} or later",
+                OLDEST.0, OLDEST.1
+            ),
+            Self::PassesBy(port, annotation) => {
+                format!("port {port} passes its sidecar by (annotation {annotation})")
+            }
+            Self::Probed(container) => format!(
+                "the kubelet's probes of the container {container} pass through the sidecar (probe rewriting is off), so an intercept of all requests is refused"
+            ),
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self, namespace: &str, pod: &str) -> String {
+        match self {
+            Self::NoSidecar => format!(
+                "kubectl label namespace {0} istio-injection=enabled, then restart the workload: kubectl -n {0} rollout restart …",
+                quote(namespace)
+            ),
+            Self::OldIstio(..) => {
+                "restart the workload after the mesh's upgrade: kubectl rollout restart …"
+                    .to_owned()
+            }
+            Self::Probed(_) => "add a header condition, or remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\"".to_owned(),
+            Self::HostNetwork | Self::PassesBy(..) => format!(
+                "kubectl -n {} get pod {} -o yaml",
+                quote(namespace),
+                quote(pod)
+            ),
+        }
+    }
+}
+
+/// All that is wrong with a pod, for these ports.
+pub fn faults(pod: &Value, ports: &[u16]) -> Vec<Fault> {
+    if pod["spec"]["hostNetwork"] == Value::Bool(true) {
+        return vec![Fault::HostNetwork];
+    }
+    let Some(sidecar) = sidecar(pod) else {
+        return vec![Fault::NoSidecar];
+    };
+    let mut faults = Vec::new();
+    if let Some((major, minor)) = version(sidecar).filter(|version| *version < OLDEST) {
+        faults.push(Fault::OldIstio(major, minor));
+    }
+    let passing = ports
+        .iter()
+        .filter_map(|port| Some((*port, passes_by(pod, *port)?)));
+    faults.extend(passing.map(|(port, annotation)| Fault::PassesBy(port, annotation)));
+    faults.extend(is_probed_directly(pod).map(|container| Fault::Probed(container.to_owned())));
+    faults
+}
+
 /// Refuses what would not work. `pods` are those of one workload; those that are going away count for nothing. `all`: everybody's requests are asked for.
 pub fn check(namespace: &str, pods: &[Value], port: u16, all: bool) -> Result<()> {
     for pod in pods.iter().filter(|pod| !is_leaving(pod)) {
-        let name = name_of(pod);
-        let refused =
-            |what: String, hint: String| Err(Failure::failed(format!("pod {name}: {what}"), hint));
-        let look = format!(
-            "kubectl -n {} get pod {} -o yaml",
-            quote(namespace),
-            quote(name)
-        );
-        if pod["spec"]["hostNetwork"] == Value::Bool(true) {
-            return refused(
-                "it uses the node's network (hostNetwork), where no sidecar is".to_owned(),
-                look,
-            );
-        }
-        let Some(sidecar) = sidecar(pod) else {
-            return refused(
-                format!("it has no sidecar (no container {SIDECAR})"),
-                format!(
-                    "kubectl label namespace {0} istio-injection=enabled, then restart the workload: kubectl -n {0} rollout restart …",
-                    quote(namespace)
-                ),
-            );
-        };
-        if let Some(version) = version(sidecar).filter(|version| *version < OLDEST) {
-            return refused(
-                format!(
-                    "its sidecar is Istio {}.{}, expected {}.{} or later",
-                    version.0, version.1, OLDEST.0, OLDEST.1
-                ),
-                "restart the workload after the mesh's upgrade: kubectl rollout restart …"
-                    .to_owned(),
-            );
-        }
-        if let Some(annotation) = passes_by(pod, port) {
-            return refused(
-                format!("port {port} passes its sidecar by (annotation {annotation})"),
-                look,
-            );
-        }
-        if all && let Some(container) = is_probed_directly(pod) {
-            return refused(
-                format!("the kubelet's probes of the container {container} pass through the sidecar (probe rewriting is off), so an intercept of all requests is refused"),
-                "add a header condition, or remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\"".to_owned(),
-            );
+        let mut faults = faults(pod, &[port]).into_iter();
+        let matters = |fault: &Fault| all || !matches!(fault, Fault::Probed(_));
+        if let Some(fault) = faults.find(matters) {
+            let name = name_of(pod);
+            return Err(Failure::failed(
+                format!("pod {name}: {}", fault.what()),
+                fault.hint(namespace, name),
+            ));
         }
     }
     Ok(())

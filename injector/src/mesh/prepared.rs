@@ -264,6 +264,45 @@ mod tests {
     }
 
     #[test]
+    fn of_several_services_on_one_port_those_are_named_that_have_the_firsts_port_and_all_in_the_meshs_domain()
+     {
+        let mut workload = example::workload();
+        workload.ports = vec![port(8080, Protocol::Http, &["orders", "orders-again"])];
+        let other = |service: &str, port| ServicePort {
+            service: service.to_owned(),
+            port,
+        };
+        // One Service twice, and another one by another port.
+        workload.ports[0]
+            .services
+            .extend([other("orders", 81), other("legacy", 8000)]);
+        let mut mesh = example::install().mesh;
+        mesh.cluster_domain = "corp.example".to_owned();
+        let objects = workload_objects(&mesh, &workload, &example::plugin()).unwrap();
+        let gate = objects.last().unwrap().value();
+        let read = read(gate).unwrap();
+        assert_eq!(read.mesh, mesh);
+        assert_eq!(
+            read.workload.ports,
+            [port(8080, Protocol::Http, &["orders", "orders-again"])]
+        );
+        // From what was read, the same is rendered.
+        let again = workload_objects(&mesh, &read.workload, &example::plugin()).unwrap();
+        assert_eq!(again.last().unwrap().value(), gate);
+        // The filter's URL is not said by this mesh here.
+        for object in objects
+            .iter()
+            .filter(|object| object.kind() != "WasmPlugin")
+        {
+            assert!(
+                !object.value().to_string().contains("svc.cluster.local"),
+                "{}",
+                object.name()
+            );
+        }
+    }
+
+    #[test]
     fn somebody_elses_envoy_filter_is_not_taken_for_a_gate() {
         let mut filter = gate(&example::workload());
         filter["metadata"]["annotations"] = Value::Null;

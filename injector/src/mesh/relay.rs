@@ -1,5 +1,6 @@
 //! The relays of a cluster: which are up, which one takes a tunnel, and the way there, a port-forward to its pod.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::session::relay::RelayEnd;
 use crate::tunnel::developer::{Connect, Connecting, Stream};
 
 /// This build's version.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The relays of one installation.
 #[derive(Debug, Clone)]
@@ -60,21 +61,33 @@ impl Relays {
         (0..self.replicas).map(|replica| self.end(replica))
     }
 
-    /// The relay for a tunnel of this address, among those that are up and of a version that this build can talk to.
-    pub async fn choose(&self, address: &str) -> Result<u16> {
+    /// The relay for a tunnel of this address, among those that are up, of a version that this build can talk to, and allowed to the caller.
+    pub async fn choose(&self, address: &str, allowed: &BTreeSet<u16>) -> Result<u16> {
         self.check_version().await?;
         let mut ready = Vec::new();
-        let pods: Vec<_> = (0..self.replicas)
-            .map(|replica| self.pod(replica))
-            .collect();
-        for (replica, pod) in (0..).zip(pods) {
-            if pod.await?.is_some_and(|pod| pods::is_ready(&pod)) {
+        for replica in allowed
+            .iter()
+            .copied()
+            .filter(|replica| *replica < self.replicas)
+        {
+            if self
+                .pod(replica)
+                .await?
+                .is_some_and(|pod| pods::is_ready(&pod))
+            {
                 ready.push(replica);
             }
         }
+        let others = usize::from(self.replicas).saturating_sub(allowed.len());
         choice(address, &ready).ok_or_else(|| {
             Failure::failed(
-                format!("no relay of {} is ready", self.namespace),
+                match others {
+                    0 => format!("no relay of {} is ready", self.namespace),
+                    _ => format!(
+                        "no relay of {} to whose pod you may forward ports is ready; to {others} of {} you may not",
+                        self.namespace, self.replicas
+                    ),
+                },
                 format!(
                     "kubectl -n {} get pods -l app.kubernetes.io/name={}",
                     quote(&self.namespace),
@@ -124,7 +137,7 @@ fn choice(address: &str, ready: &[u16]) -> Option<u16> {
 }
 
 /// Before 1.0, the second number says whether two versions understand each other.
-fn is_compatible(one: &str, other: &str) -> bool {
+pub fn is_compatible(one: &str, other: &str) -> bool {
     let head = |version: &str| {
         let mut numbers = version
             .split(['.', '-', '+'])

@@ -1,5 +1,7 @@
 //! What the caller may do, asked of the API server before anything is opened or written.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
@@ -10,6 +12,8 @@ use crate::manifest::istio::names;
 pub struct Rights {
     /// What is missing and cannot be done without, as it stands in a sentence.
     missing: Vec<String>,
+    /// The relays to whose pods the caller may forward ports, by number.
+    pub relays: BTreeSet<u16>,
     /// May write the intercept's own EnvoyFilter; without it, the shared cluster of a relay is used.
     pub clusters: bool,
     /// May forward ports to the workload's pods; without it, nobody can tell whether the replicas have taken a change.
@@ -17,42 +21,41 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// Asks. `plugin` is the workload's WasmPlugin, `relays` the namespace of the relays.
+    /// Asks. `plugin` is the workload's WasmPlugin, `relays` the namespace of the relays and how many there are.
     pub async fn ask(
         cluster: &Cluster,
         namespace: &str,
         plugin: &str,
-        relays: &str,
+        (relays, replicas): (&str, u16),
     ) -> Result<Self, ClusterError> {
         let here = Some(namespace);
-        let relay = names::relay_replica(0);
-        // Kubernetes asks for `get` today, for `create` too from 1.35 on.
-        let tunnel = ["get", "create"].map(|verb| {
-            Right::new(verb, &kind::POD, Some(relays))
-                .of("portforward")
-                .on(&relay)
-        });
         let entries = Right::new("patch", &kind::WASM_PLUGIN, here).on(plugin);
         let admin =
             ["get", "create"].map(|verb| Right::new(verb, &kind::POD, here).of("portforward"));
         let clusters =
             ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::ENVOY_FILTER, here));
-        let [may_get_tunnel, may_create_tunnel] = &tunnel;
-        let (tunnel_get, tunnel_create, may_patch, admin, clusters) = tokio::try_join!(
-            cluster.can(may_get_tunnel),
-            cluster.can(may_create_tunnel),
+        let (tunnels, may_patch, admin, clusters) = tokio::try_join!(
+            tunnels(cluster, relays, replicas),
             cluster.can(&entries),
             all(cluster, &admin),
             all(cluster, &clusters),
         )?;
-        let needed = [
-            (may_get_tunnel, tunnel_get),
-            (may_create_tunnel, tunnel_create),
-            (&entries, may_patch),
-        ];
-        let missing = needed.into_iter().filter(|(_, allowed)| !allowed);
+        // One relay is enough. Where there is none, what the first one takes says what to ask for.
+        let mut missing = Vec::new();
+        let open: BTreeSet<u16> = (0..)
+            .zip(&tunnels)
+            .filter(|(_, missing)| missing.is_empty())
+            .map(|(relay, _)| relay)
+            .collect();
+        if open.is_empty() {
+            missing.extend(tunnels.into_iter().next().unwrap_or_default());
+        }
+        if !may_patch {
+            missing.push(entries.to_string());
+        }
         Ok(Self {
-            missing: missing.map(|(right, _)| right.to_string()).collect(),
+            missing,
+            relays: open,
             clusters,
             admin,
         })
@@ -74,6 +77,36 @@ impl Rights {
     }
 }
 
+/// What is missing for a tunnel to each relay. Kubernetes asks for `get` today, for `create` too from 1.35 on.
+async fn tunnels(
+    cluster: &Cluster,
+    namespace: &str,
+    replicas: u16,
+) -> Result<Vec<Vec<String>>, ClusterError> {
+    let mut asking = tokio::task::JoinSet::new();
+    for replica in 0..replicas {
+        let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
+        asking.spawn(async move {
+            let relay = names::relay_replica(replica);
+            let rights = ["get", "create"].map(|verb| {
+                Right::new(verb, &kind::POD, Some(&namespace))
+                    .of("portforward")
+                    .on(&relay)
+            });
+            let [get, create] = &rights;
+            let (may_get, may_create) = tokio::try_join!(cluster.can(get), cluster.can(create))?;
+            let missing = [(get, may_get), (create, may_create)].into_iter();
+            let missing = missing
+                .filter(|(_, may)| !may)
+                .map(|(right, _)| right.to_string());
+            Ok((replica, missing.collect()))
+        });
+    }
+    let answers: Result<BTreeMap<u16, Vec<String>>, ClusterError> =
+        asking.join_all().await.into_iter().collect();
+    Ok(answers?.into_values().collect())
+}
+
 async fn all(cluster: &Cluster, rights: &[Right<'_>]) -> Result<bool, ClusterError> {
     for right in rights {
         if !cluster.can(right).await? {
@@ -91,6 +124,7 @@ mod tests {
     fn only_what_cannot_be_done_without_is_a_reason_to_refuse() {
         let mut rights = Rights {
             missing: Vec::new(),
+            relays: [0].into(),
             clusters: false,
             admin: false,
         };

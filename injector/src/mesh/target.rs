@@ -6,7 +6,6 @@ use intercept_core::{Document, Intercept};
 use serde_json::Value;
 
 use super::clock::Clock;
-use super::discover::{self, Found, Listed};
 use super::environment;
 use super::events::{self, Happened};
 use super::live::{self, Awaited};
@@ -17,10 +16,10 @@ use super::rights::Rights;
 use super::store::{self, Store};
 use super::{failure, pods};
 use crate::backend::{Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
+use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
+use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
 use crate::session::presence::Presence;
@@ -41,10 +40,11 @@ pub struct Target {
 impl Target {
     /// Finds what TARGET means and checks that it can be intercepted by the caller.
     pub async fn open(cluster: &Cluster, target: &str) -> Result<Self> {
-        let wanted = discover::wanted(target)?;
+        let wanted = lookup::wanted(target)?;
         let namespace = cluster.namespace();
-        let (listed, owner) = tokio::join!(list(cluster, namespace), cluster.whoami());
-        let found = discover::find(wanted, &listed?)?;
+        let (listed, owner) =
+            tokio::join!(Listed::read(cluster, namespace, None), cluster.whoami());
+        let found = lookup::find(wanted, &listed?)?;
         let name = names::of_workload_named(found.kind, &found.name);
         let (gate, plugin, pods) = tokio::join!(
             cluster.get(&kind::ENVOY_FILTER, Some(namespace), &name),
@@ -63,7 +63,13 @@ impl Target {
         let prepared = prepared::read(&gate).map_err(failure::of_gate)?;
         let mesh = &prepared.mesh;
         let relays = Relays::new(cluster, &mesh.namespace, mesh.relay_replicas);
-        let rights = Rights::ask(cluster, namespace, &name, relays.namespace()).await?;
+        let rights = Rights::ask(
+            cluster,
+            namespace,
+            &name,
+            (relays.namespace(), mesh.relay_replicas),
+        )
+        .await?;
         Ok(Self {
             store: Store::new(cluster, namespace, &name, Clock::default()),
             pods: pods?,
@@ -94,7 +100,7 @@ impl Target {
     pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
         let namespace = self.store.namespace();
         let meant = match word {
-            Some(word) => match discover::meant(&self.found, word) {
+            Some(word) => match lookup::meant(&self.found, word) {
                 Some(number) => Some(number),
                 // A port that nothing declares can be prepared all the same.
                 None => word.parse().ok(),
@@ -102,7 +108,7 @@ impl Target {
             None => None,
         };
         let shown = |port: &Port| {
-            let names = discover::port_names(&self.found, port.number);
+            let names = lookup::port_names(&self.found, port.number);
             SelectPort {
                 number: port.number,
                 name: names
@@ -115,7 +121,7 @@ impl Target {
         let ports = &self.prepared.workload.ports;
         // A Service that leads to some of them only means those.
         let of_service = |port: &&Port| {
-            !discover::port_names(&self.found, port.number)
+            !lookup::port_names(&self.found, port.number)
                 .services
                 .is_empty()
         };
@@ -152,7 +158,7 @@ impl Target {
     /// The URL inside the cluster.
     fn url(&self, number: u16) -> String {
         let namespace = self.store.namespace();
-        let names = discover::port_names(&self.found, number);
+        let names = lookup::port_names(&self.found, number);
         match names.services.first() {
             Some(service) if service.number == 80 => {
                 format!("http://{}.{namespace}", service.service)
@@ -171,12 +177,12 @@ impl Target {
     /// The environment of the container that serves this port, read with the caller's own rights.
     pub async fn environment(&self, port: u16) -> Result<Environment> {
         let (cluster, namespace) = (self.store.cluster(), self.store.namespace());
-        environment::read(cluster, namespace, &self.found.template, &self.pods, port).await
+        environment::read(cluster, namespace, self.found.template(), &self.pods, port).await
     }
 
     /// Where the tunnel of this address ends, and the cluster that leads there.
     pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
-        let replica = self.relays.choose(address).await?;
+        let replica = self.relays.choose(address, &self.rights.relays).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: match self.rights.clusters {
@@ -185,7 +191,7 @@ impl Target {
             },
             identity: Some(pods::identity(
                 self.store.namespace(),
-                &self.found.template,
+                self.found.template(),
                 &self.pods,
             )),
             replica,
@@ -327,33 +333,9 @@ impl Target {
     }
 }
 
-/// What can be a target in a namespace.
-async fn list(cluster: &Cluster, namespace: &str) -> Result<Listed, ClusterError> {
-    let all = |kind| cluster.list(kind, Some(namespace), None);
-    let (services, deployments, stateful_sets, daemon_sets) = tokio::try_join!(
-        all(&kind::SERVICE),
-        all(&kind::DEPLOYMENT),
-        all(&kind::STATEFUL_SET),
-        all(&kind::DAEMON_SET),
-    )?;
-    let lists = [
-        (Kind::Deployment, deployments),
-        (Kind::StatefulSet, stateful_sets),
-        (Kind::DaemonSet, daemon_sets),
-    ];
-    Ok(Listed {
-        namespace: namespace.to_owned(),
-        services,
-        workloads: lists
-            .into_iter()
-            .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)))
-            .collect(),
-    })
-}
-
 /// The pods of a workload, by the labels of its template.
 fn selector_of(found: &Found) -> String {
-    let labels = found.template["metadata"]["labels"].as_object();
+    let labels = found.template()["metadata"]["labels"].as_object();
     let labels = labels.into_iter().flatten();
     let pairs: Vec<String> = labels
         .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
@@ -364,15 +346,12 @@ fn selector_of(found: &Found) -> String {
 fn not_prepared(namespace: &str, found: &Found) -> Failure {
     Failure::failed(
         format!(
-            "{}/{}: no operator has prepared this workload, so it cannot be intercepted",
-            found.kind.lower_case(),
-            found.name
+            "{}: no operator has prepared this workload, so it cannot be intercepted",
+            found.label()
         ),
         format!(
-            "an operator prepares it (open connections are drained once): injector install -n {} --workload {}/{}",
-            quote(namespace),
-            found.kind.lower_case(),
-            quote(&found.name)
+            "an operator prepares it (open connections are drained once): {}",
+            found.install_command(namespace)
         ),
     )
 }

@@ -22,6 +22,8 @@ pub struct Installed {
     pub version: String,
     /// The mesh's revision that injects the relays' sidecars.
     pub revision: Option<String>,
+    /// The end of every Service's name; `None`: a version installed it that did not say.
+    pub cluster_domain: Option<String>,
 }
 
 /// Reads it; `None` where there is no relay.
@@ -58,11 +60,12 @@ fn of(relay: &Value, namespace: &Value) -> Installed {
         image_pull_secret: text(relay, &format!("{pod}/imagePullSecrets/0/name")),
         version: text(relay, "/metadata/labels/app.kubernetes.io~1version").unwrap_or_default(),
         revision: text(namespace, "/metadata/labels/istio.io~1rev"),
+        cluster_domain: text(relay, "/metadata/annotations/injector.dev~1cluster-domain"),
     }
 }
 
-/// The mesh's root namespace, as its configuration says. Whoever may not read that gets the usual one.
-pub async fn root_namespace(cluster: &Cluster, revision: Option<&str>) -> Result<String> {
+/// The mesh's configuration; `Null` where there is none, or the caller may not read it.
+pub async fn mesh_config(cluster: &Cluster, revision: Option<&str>) -> Result<Value> {
     let name = revision.map_or("istio".to_owned(), |revision| format!("istio-{revision}"));
     let config = match cluster
         .get(&kind::CONFIG_MAP, Some(ROOT_NAMESPACE), &name)
@@ -73,29 +76,73 @@ pub async fn root_namespace(cluster: &Cluster, revision: Option<&str>) -> Result
         Err(error) => return Err(error.into()),
     };
     let Some(mesh) = config.pointer("/data/mesh").and_then(Value::as_str) else {
-        return Ok(ROOT_NAMESPACE.to_owned());
+        return Ok(Value::Null);
     };
-    let mesh: Value = serde_saphyr::from_str(mesh).or_hint(
+    serde_saphyr::from_str(mesh).or_hint(
         format!("ConfigMap {ROOT_NAMESPACE}/{name}: mesh"),
         "say it yourself: --root-namespace NAME",
-    )?;
+    )
+}
+
+/// The mesh's root namespace, as its configuration says; the usual one where that is not known.
+pub fn root_of(mesh: &Value) -> String {
     let root = mesh.get("rootNamespace").and_then(Value::as_str);
-    Ok(root
-        .filter(|root| !root.is_empty())
+    root.filter(|root| !root.is_empty())
         .unwrap_or(ROOT_NAMESPACE)
-        .to_owned())
+        .to_owned()
+}
+
+/// The end of every Service's name, as istiod was told (`--domain`); `None` where it does not say, or the caller may not look.
+pub async fn cluster_domain(cluster: &Cluster, root: &str) -> Result<Option<String>, ClusterError> {
+    let istiod = cluster
+        .list(&kind::DEPLOYMENT, Some(root), Some("app=istiod"))
+        .await;
+    match istiod {
+        Ok(deployments) => Ok(deployments.iter().find_map(domain_of)),
+        Err(error) if error.is_forbidden() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn domain_of(istiod: &Value) -> Option<String> {
+    let containers = istiod
+        .pointer("/spec/template/spec/containers")?
+        .as_array()?;
+    let domain = containers.iter().find_map(|container| {
+        let mut arguments = container["args"].as_array()?.iter();
+        arguments.find(|argument| *argument == "--domain")?;
+        arguments.next()?.as_str()
+    })?;
+    Some(domain.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::manifest::istio::{example, install};
+
+    #[test]
+    fn istiod_tells_how_names_of_services_end() {
+        let args = json!([
+            "discovery",
+            "--log_output_level=default:info",
+            "--domain",
+            "corp.example"
+        ]);
+        let containers = json!([{"name": "discovery", "args": args}]);
+        let istiod = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        assert_eq!(domain_of(&istiod).as_deref(), Some("corp.example"));
+        assert_eq!(domain_of(&json!({})), None);
+    }
 
     #[test]
     fn what_was_installed_is_read_back() {
         let mut installed = example::install();
         installed.image_pull_secret = Some("pull".to_owned());
         installed.revision = Some("canary".to_owned());
+        installed.mesh.cluster_domain = "example.org".to_owned();
         let objects = install::cluster_objects(&installed).unwrap();
         let find = |kind: &str| {
             objects
@@ -110,6 +157,7 @@ mod tests {
             image_pull_secret: installed.image_pull_secret,
             version: installed.version,
             revision: installed.revision,
+            cluster_domain: Some(installed.mesh.cluster_domain),
         };
         assert_eq!(of(find("StatefulSet"), find("Namespace")), expected);
     }

@@ -1,6 +1,7 @@
 //! What an operator does to a cluster: install, prepare workloads, take both away. Reads and writes by way of `cluster`; what the objects look like is `manifest::istio`'s business,
 //! what stands in them `prepare`'s.
 
+pub mod again;
 pub mod apply;
 pub mod installed;
 pub mod module;

@@ -15,13 +15,16 @@ use intercept_core::Limits;
 /// How many relays there are where nobody says so: one may go away without taking every tunnel with it.
 const RELAYS: u16 = 2;
 
+/// The end of every Service's name where nothing says otherwise.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// What an operator said about the cluster part; `None`: as it is installed, else as it usually is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
     /// Where the cluster part is.
     pub namespace: String,
     /// The end of every Service's name.
-    pub cluster_domain: String,
+    pub cluster_domain: Option<String>,
     /// The mesh's root namespace.
     pub root_namespace: Option<String>,
     /// How many relays.
@@ -40,6 +43,7 @@ impl Said {
         &self,
         installed: Option<&Installed>,
         root_namespace: String,
+        cluster_domain: Option<String>,
     ) -> Result<ClusterInstall> {
         let image = self
             .image
@@ -59,7 +63,12 @@ impl Said {
             mesh: Mesh {
                 namespace: self.namespace.clone(),
                 root_namespace,
-                cluster_domain: self.cluster_domain.clone(),
+                cluster_domain: self
+                    .cluster_domain
+                    .clone()
+                    .or_else(|| installed?.cluster_domain.clone())
+                    .or(cluster_domain)
+                    .unwrap_or_else(|| CLUSTER_DOMAIN.to_owned()),
                 relay_replicas: self
                     .replicas
                     .or(installed.map(|installed| installed.replicas))
@@ -92,9 +101,16 @@ pub async fn install(
         .and_then(|installed| installed.revision.as_deref()));
     let root = match &said.root_namespace {
         Some(root) => root.clone(),
-        None => installed::root_namespace(cluster, revision).await?,
+        None => installed::root_of(&installed::mesh_config(cluster, revision).await?),
     };
-    Ok((said.install(installed.as_ref(), root)?, installed))
+    let known = installed
+        .as_ref()
+        .is_some_and(|installed| installed.cluster_domain.is_some());
+    let domain = match said.cluster_domain.is_some() || known {
+        true => None,
+        false => installed::cluster_domain(cluster, &root).await?,
+    };
+    Ok((said.install(installed.as_ref(), root, domain)?, installed))
 }
 
 /// The objects of the cluster part.
@@ -260,36 +276,6 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// Workloads, all over the cluster, that must be prepared again, as the commands that do it: those with another filter, whose next pods would run without it, and all of them where
-/// the number of relays changed, which the gates name.
-pub async fn stale(
-    cluster: &Cluster,
-    sha256: Option<&str>,
-    relays_changed: bool,
-) -> Result<Vec<String>> {
-    let plugins = match cluster.list(&kind::WASM_PLUGIN, None, Some(OURS)).await {
-        Err(error) if error.is_forbidden() => return Ok(Vec::new()),
-        plugins => plugins?,
-    };
-    let has_another = |plugin: &Value| {
-        sha256.is_some_and(|sha256| plugin.pointer("/spec/sha256") != Some(&Value::from(sha256)))
-    };
-    let is_stale = |plugin: &&Value| relays_changed || has_another(plugin);
-    Ok(plugins.iter().filter(is_stale).map(command).collect())
-}
-
-/// The command that prepares the workload of a WasmPlugin again.
-fn command(plugin: &Value) -> String {
-    let metadata = &plugin["metadata"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let workload = text(&metadata["annotations"][names::WORKLOAD]);
-    format!(
-        "injector install -n {} --workload {}",
-        quote(&text(&metadata["namespace"])),
-        quote(&workload)
-    )
-}
-
 fn invalid(error: InvalidFacts) -> Failure {
     let hint = match &error {
         InvalidFacts::RootNamespace(_) | InvalidFacts::RelayNamespace(_) => {
@@ -313,13 +299,13 @@ mod tests {
             image_pull_secret: Some("pull".to_owned()),
             version: "0.0.9".to_owned(),
             revision: Some("canary".to_owned()),
+            cluster_domain: Some("corp.example".to_owned()),
         }
     }
 
     fn said() -> Said {
         Said {
             namespace: "injector-system".to_owned(),
-            cluster_domain: "cluster.local".to_owned(),
             ..Said::default()
         }
     }
@@ -327,7 +313,7 @@ mod tests {
     #[test]
     fn what_was_said_once_need_not_be_said_again() {
         let install = said()
-            .install(Some(&installed()), "istio-system".to_owned())
+            .install(Some(&installed()), "istio-system".to_owned(), None)
             .unwrap();
         assert_eq!(install.mesh.relay_replicas, 3);
         assert_eq!(install.image, "r/injector:old");
@@ -337,6 +323,7 @@ mod tests {
         );
         assert_eq!(install.image_pull_secret.as_deref(), Some("pull"));
         assert_eq!(install.revision.as_deref(), Some("canary"));
+        assert_eq!(install.mesh.cluster_domain, "corp.example");
     }
 
     #[test]
@@ -347,7 +334,7 @@ mod tests {
             ..said()
         };
         let install = said
-            .install(Some(&installed()), "istio-system".to_owned())
+            .install(Some(&installed()), "istio-system".to_owned(), None)
             .unwrap();
         assert_eq!(
             (install.mesh.relay_replicas, install.image.as_str()),
@@ -357,8 +344,36 @@ mod tests {
     }
 
     #[test]
+    fn names_of_services_end_as_was_said_else_as_installed_else_as_the_mesh_says() {
+        let domain = |said: Said, installed: Option<&Installed>, mesh: Option<&str>| {
+            let root = "istio-system".to_owned();
+            let said = Said {
+                image: Some("i".to_owned()),
+                ..said
+            };
+            said.install(installed, root, mesh.map(str::to_owned))
+                .unwrap()
+                .mesh
+                .cluster_domain
+        };
+        let flag = Said {
+            cluster_domain: Some("flag.example".to_owned()),
+            ..said()
+        };
+        assert_eq!(domain(flag, Some(&installed()), None), "flag.example");
+        assert_eq!(
+            domain(said(), Some(&installed()), Some("mesh.example")),
+            "corp.example"
+        );
+        assert_eq!(domain(said(), None, Some("mesh.example")), "mesh.example");
+        assert_eq!(domain(said(), None, None), "cluster.local");
+    }
+
+    #[test]
     fn a_first_installation_must_say_which_image() {
-        let error = said().install(None, "istio-system".to_owned()).unwrap_err();
+        let error = said()
+            .install(None, "istio-system".to_owned(), None)
+            .unwrap_err();
         assert!(
             error.to_string().contains("--relay-image: expected"),
             "{error}"

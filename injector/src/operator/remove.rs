@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::OURS;
 use super::apply::{Changed, Done};
 use super::plan::live;
-use super::{OURS, workloads::kind_and_name};
 use crate::cluster::{Cluster, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::lookup::{self, Wanted};
 use crate::manifest::istio::names;
 
 /// What stands in the relay's namespace, in the order in which it is removed: first what routes requests there.
@@ -64,9 +65,13 @@ impl Prepared {
 
     /// Is this the workload that an operator calls `deploy/orders` or `orders`?
     fn is_called(&self, wanted: &str) -> Result<bool> {
-        let (wanted_kind, wanted_name) = kind_and_name(wanted)?;
         let (kind, name) = self.workload().split_once('/').unwrap_or_default();
-        Ok(name == wanted_name && wanted_kind.is_none_or(|wanted| wanted.name() == kind))
+        Ok(match lookup::wanted(wanted)? {
+            Wanted::Named(wanted) => name == wanted,
+            Wanted::Workload(of, wanted) => kind == of.name() && name == wanted,
+            // The Service may be gone by now; what was prepared is named by its workload.
+            Wanted::Service(_) => false,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::lookup;
 use crate::manifest::istio::Kind;
 use crate::prepare::{Around, Facts, Unpreparable, facts};
 
@@ -31,9 +32,8 @@ pub struct Chosen {
 /// A namespace as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
-    workloads: Vec<(Kind, Value)>,
+    listed: lookup::Listed,
     namespace: Value,
-    services: Vec<Value>,
     pods: Vec<Value>,
     sidecars: Vec<Value>,
 }
@@ -46,23 +46,15 @@ impl Listed {
         labels: Option<&str>,
     ) -> Result<Self, ClusterError> {
         let within = Some(namespace);
-        let (deployments, stateful_sets, daemon_sets, services, pods, sidecars, own) = tokio::try_join!(
-            cluster.list(&kind::DEPLOYMENT, within, labels),
-            cluster.list(&kind::STATEFUL_SET, within, labels),
-            cluster.list(&kind::DAEMON_SET, within, labels),
-            cluster.list(&kind::SERVICE, within, None),
+        let (listed, pods, sidecars, own) = tokio::try_join!(
+            lookup::Listed::read(cluster, namespace, labels),
             cluster.list(&kind::POD, within, None),
             cluster.list(&kind::SIDECAR, within, None),
             cluster.get(&kind::NAMESPACE, None, namespace),
         )?;
-        let of = |kind, objects: Vec<Value>| objects.into_iter().map(move |object| (kind, object));
         Ok(Self {
-            workloads: of(Kind::Deployment, deployments)
-                .chain(of(Kind::StatefulSet, stateful_sets))
-                .chain(of(Kind::DaemonSet, daemon_sets))
-                .collect(),
+            listed,
             namespace: own.unwrap_or_default(),
-            services,
             pods,
             sidecars,
         })
@@ -74,14 +66,13 @@ impl Listed {
         match wanted {
             Wanted::Named(names) => {
                 for name in names {
-                    let (kind, object) = self.named(name)?;
-                    chosen
-                        .facts
-                        .push(self.facts(kind, object, ports).map_err(refused)?);
+                    let found = lookup::find(lookup::wanted(name)?, &self.listed)?;
+                    let facts = self.facts(found.kind, &found.object, ports);
+                    chosen.facts.push(facts.map_err(refused)?);
                 }
             }
             Wanted::Labelled(labels) => {
-                for (kind, object) in &self.workloads {
+                for (kind, object) in &self.listed.workloads {
                     chosen
                         .facts
                         .push(self.facts(*kind, object, ports).map_err(refused)?);
@@ -91,7 +82,7 @@ impl Listed {
                 }
             }
             Wanted::All => {
-                for (kind, object) in &self.workloads {
+                for (kind, object) in &self.listed.workloads {
                     match self.facts(*kind, object, ports) {
                         Ok(facts) => chosen.facts.push(facts),
                         Err(reason) => chosen.skipped.push(reason.to_string()),
@@ -115,36 +106,20 @@ impl Listed {
     fn facts(&self, kind: Kind, object: &Value, ports: &[String]) -> Result<Facts, Unpreparable> {
         let around = Around {
             namespace: &self.namespace,
-            services: &self.services,
+            services: &self.listed.services,
             pods: &self.pods,
             sidecars: &self.sidecars,
         };
         facts(kind, object, around, ports)
     }
 
-    fn named(&self, wanted: &str) -> Result<(Kind, &Value)> {
-        let (kind, name) = kind_and_name(wanted)?;
-        let found: Vec<&(Kind, Value)> = self
-            .workloads
-            .iter()
-            .filter(|(own, object)| name_of(object) == name && kind.is_none_or(|kind| kind == *own))
-            .collect();
-        match found.as_slice() {
-            [(kind, object)] => Ok((*kind, object)),
-            [] => Err(self.none(&format!("no workload `{wanted}`"))),
-            [(first, _), ..] => Err(Failure::usage(
-                format!("--workload {wanted}: there are several kinds of that name"),
-                format!("say which one: --workload {}/{name}", first.lower_case()),
-            )),
-        }
-    }
-
     fn none(&self, what: &str) -> Failure {
-        let namespace = name_of(&self.namespace);
+        let namespace = &self.listed.namespace;
         let names: Vec<String> = self
+            .listed
             .workloads
             .iter()
-            .map(|(kind, object)| format!("{}/{}", kind.lower_case(), name_of(object)))
+            .map(|(kind, object)| format!("{}/{}", kind.lower_case(), lookup::name_of(object)))
             .collect();
         let there = match names.as_slice() {
             [] => "nothing".to_owned(),
@@ -158,29 +133,6 @@ impl Listed {
             ),
         )
     }
-}
-
-/// `orders`, or `deploy/orders`, with kubectl's short names.
-pub fn kind_and_name(wanted: &str) -> Result<(Option<Kind>, &str)> {
-    let Some((kind, name)) = wanted.split_once('/') else {
-        return Ok((None, wanted));
-    };
-    let kind = match kind.to_ascii_lowercase().as_str() {
-        "deploy" | "deployment" | "deployments" => Kind::Deployment,
-        "sts" | "statefulset" | "statefulsets" => Kind::StatefulSet,
-        "ds" | "daemonset" | "daemonsets" => Kind::DaemonSet,
-        _ => {
-            return Err(Failure::usage(
-                format!("--workload {wanted}: expected a name, or deploy/, sts/ or ds/ before it"),
-                format!("--workload deploy/{name}"),
-            ));
-        }
-    };
-    Ok((Some(kind), name))
-}
-
-fn name_of(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
 fn refused(reason: Unpreparable) -> Failure {
@@ -207,13 +159,16 @@ mod tests {
     fn listed() -> Listed {
         let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80}]}});
         Listed {
-            workloads: vec![
-                (Kind::Deployment, workload("orders")),
-                (Kind::StatefulSet, workload("orders")),
-                (Kind::Deployment, workload("worker")),
-            ],
+            listed: lookup::Listed {
+                namespace: "shop".to_owned(),
+                workloads: vec![
+                    (Kind::Deployment, workload("orders")),
+                    (Kind::StatefulSet, workload("orders")),
+                    (Kind::Deployment, workload("worker")),
+                ],
+                services: vec![service("orders")],
+            },
             namespace: json!({"metadata": {"name": "shop", "labels": {"istio-injection": "enabled"}}}),
-            services: vec![service("orders")],
             ..Listed::default()
         }
     }
@@ -237,14 +192,18 @@ mod tests {
             .choose(Wanted::Named(&["orders".to_owned()]), &[])
             .unwrap_err();
         assert!(
-            error.to_string().contains("--workload deployment/orders"),
+            error
+                .to_string()
+                .contains("say which one: deployment/orders"),
             "{error}"
         );
         let error = listed
             .choose(Wanted::Named(&["job/orders".to_owned()]), &[])
             .unwrap_err();
         assert!(
-            error.to_string().contains("expected a name, or deploy/"),
+            error
+                .to_string()
+                .contains("expected a name, or svc/, deploy/"),
             "{error}"
         );
     }
@@ -256,13 +215,10 @@ mod tests {
             .unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("namespace shop: no workload `ordres`"),
+            text.contains("ordres: no such service or workload in the namespace shop"),
             "{text}"
         );
-        assert!(
-            text.contains("deployment/orders, statefulset/orders, deployment/worker"),
-            "{text}"
-        );
+        assert!(text.contains("there is orders, worker"), "{text}");
     }
 
     #[test]
@@ -274,7 +230,7 @@ mod tests {
             chosen.skipped,
             ["Deployment/worker: no port that can be intercepted: no Service leads to it"]
         );
-        listed.services.clear();
+        listed.listed.services.clear();
         let error = listed.choose(Wanted::All, &[]).unwrap_err().to_string();
         assert!(
             error.contains("no workload can be prepared\n  Deployment/orders: no port"),

@@ -18,7 +18,7 @@ use super::kubelet::{self, Pods};
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The users that the API server knows by their tokens, besides the administrator.
-const USERS: [&str; 4] = ["bob", "alice", "eve", "mallory"];
+const USERS: [&str; 5] = ["bob", "alice", "eve", "mallory", "carol"];
 const ADMIN: &str = "admin";
 
 pub struct Server {

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use injector::cluster::{Cluster, KubeFlags, kind};
+use injector::manifest::facts::Protocol;
 use injector::manifest::istio::{Workload, example, workload_objects};
 use injector::mesh::Target;
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub struct Stage {
     pub stuck: Arc<AtomicBool>,
     /// The workload's container, besides its name, image and port.
     app: Value,
+    /// While it is set, replicas say at every look that they refused one more update of clusters.
+    pub refusing: Arc<AtomicBool>,
     home: tempfile::TempDir,
 }
 
@@ -43,6 +46,7 @@ impl Stage {
             namespace: namespace.to_owned(),
             stuck: Arc::default(),
             app,
+            refusing: Arc::default(),
             home: tempfile::tempdir().expect("a home"),
         };
         stage.server.namespace(namespace);
@@ -59,8 +63,7 @@ impl Stage {
         }
         let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": {"name": "look", "namespace": namespace},
-            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]},
-                      {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}]});
+            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]});
         stage.server.apply(&look);
         stage.bind("bob", "role", "look");
         stage
@@ -141,7 +144,8 @@ impl Stage {
         let admin = self.server.runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
             let address = listener.local_addr().expect("bound");
-            tokio::spawn(envoy(listener, cluster, namespace, is_stuck));
+            let refusing = Arc::clone(&self.refusing);
+            tokio::spawn(envoy(listener, cluster, namespace, is_stuck, refusing));
             address
         });
         self.server.pods.put(&self.namespace, name, 15000, admin);
@@ -283,16 +287,24 @@ async fn envoy(
     cluster: Cluster,
     namespace: String,
     is_stuck: Arc<AtomicBool>,
+    refusing: Arc<AtomicBool>,
 ) {
+    let refused = Arc::new(AtomicU64::new(0));
     loop {
         let (mut stream, _) = listener.accept().await.expect("accepted");
         let (cluster, namespace, is_stuck) =
             (cluster.clone(), namespace.clone(), Arc::clone(&is_stuck));
+        let (refusing, refused) = (Arc::clone(&refusing), Arc::clone(&refused));
         tokio::spawn(async move {
             let mut head = vec![0; 4096];
             let length = stream.read(&mut head).await.unwrap_or(0);
             let head = String::from_utf8_lossy(&head[..length]).into_owned();
             let body = match is_stuck.load(Ordering::SeqCst) {
+                _ if head.contains("/stats?") => {
+                    let more = u64::from(refusing.load(Ordering::SeqCst));
+                    let value = refused.fetch_add(more, Ordering::SeqCst);
+                    json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": value}]})
+                }
                 true => json!({}),
                 false => dump(&cluster, &namespace, &head).await,
             };
@@ -326,7 +338,18 @@ async fn dump(cluster: &Cluster, namespace: &str, head: &str) -> Value {
         .iter()
         .filter_map(|filter| filter["spec"]["configPatches"].as_array())
         .flatten();
+    if head.contains("resource=dynamic_listeners") {
+        let routes = patches.filter(|patch| patch["applyTo"] == "HTTP_ROUTE");
+        let routes: Vec<&Value> = routes.map(|patch| &patch["patch"]["value"]).collect();
+        let routes = json!({"name": "inbound|8080||", "virtual_hosts": [{"routes": routes}]});
+        return json!({"configs": [{"active_state": {"listener": {"route_config": routes}}}]});
+    }
     let clusters =
         patches.map(|patch| json!({"cluster": {"name": patch["patch"]["value"]["name"]}}));
-    json!({"configs": clusters.collect::<Vec<_>>()})
+    let mesh = example::install().mesh;
+    let relays = (0..mesh.relay_replicas).map(|relay| {
+        let name = mesh.relay_cluster(relay, Protocol::Http);
+        json!({"cluster": {"name": name}})
+    });
+    json!({"configs": clusters.chain(relays).collect::<Vec<_>>()})
 }

@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::{Args, Prepare};
 use crate::cli::{Format, Global};
 use crate::cluster::{Cluster, kind};
-use crate::commands::connect;
+use crate::commands::{connect, connect_patiently};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
 use crate::module_server::sha256;
+use crate::operator::again;
 use crate::operator::apply::{self, Changed};
 use crate::operator::plan::{self, Filter, Prepared, Said};
 use crate::operator::rollout;
@@ -45,16 +46,15 @@ pub struct Flags {
     /// The mesh's root namespace, where nothing is ever written [default: as the mesh's configuration says]
     #[arg(long, value_name = "NAME")]
     pub root_namespace: Option<String>,
-    /// The end of every Service's name
-    #[arg(long, value_name = "DOMAIN", default_value = CLUSTER_DOMAIN)]
-    pub cluster_domain: String,
+    /// The end of every Service's name [default: as installed, else as istiod says, else cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
     /// Where sidecars fetch the filter, http:// or oci://; needs --module [default: the module server]
     #[arg(long, value_name = "URL", requires = "module")]
     pub module_url: Option<String>,
 }
 
 const SYSTEM_NAMESPACE: &str = "injector-system";
-const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// How it is applied.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -66,6 +66,10 @@ pub struct How {
     /// Take over fields that another program keeps
     #[arg(long)]
     pub force_conflicts: bool,
+    /// Also prepare workloads again whose gate a new version changes, which drains open connections once
+    /// [default: they are listed; those that drain nothing are always prepared again]
+    #[arg(long, conflicts_with_all = ["workload", "selector", "all"])]
+    pub all_prepared: bool,
     /// Do not wait until relays and module server are ready
     #[arg(long)]
     pub no_wait: bool,
@@ -101,7 +105,7 @@ impl Flags {
                 self.relay_namespace != SYSTEM_NAMESPACE,
             ),
             ("--root-namespace", self.root_namespace.is_some()),
-            ("--cluster-domain", self.cluster_domain != CLUSTER_DOMAIN),
+            ("--cluster-domain", self.cluster_domain.is_some()),
         ])
     }
 
@@ -132,6 +136,7 @@ impl How {
         first(&[
             ("--dry-run", self.dry_run),
             ("--force-conflicts", self.force_conflicts),
+            ("--all-prepared", self.all_prepared),
             ("--no-wait", self.no_wait),
         ])
     }
@@ -217,7 +222,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let wanted = wanted(&args.prepare, &args.mesh)?;
     let filter = filter(&args.prepare, &args.mesh)?;
     args.prepare.limits.limits()?;
-    let cluster = connect(global).await?;
+    let cluster = connect_patiently(global).await?;
     let (install, installed) = plan::install(&cluster, &args.mesh.said()).await?;
     let with_cluster_part =
         wanted.is_none() || installed.is_none() || args.mesh.change_cluster_part();
@@ -272,9 +277,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             .objects
             .extend(apply::prune(&cluster, cluster.namespace(), &rules, &prepared.objects).await?);
     } else {
-        let relays = installed.map(|installed| installed.replicas);
-        let relays_changed = relays.is_some_and(|relays| relays != install.mesh.relay_replicas);
-        report.notes = stale(&cluster, &install, &filter, args, relays_changed).await?;
+        again(&cluster, &install, &filter, args, &mut report).await?;
     }
     print::print(global.output, &report)
 }
@@ -301,23 +304,40 @@ async fn apply_cluster_part(
 }
 
 /// Workloads that a new image or another number of relays leaves behind. What is served is only known once it runs.
-async fn stale(
+async fn again(
     cluster: &Cluster,
     install: &ClusterInstall,
     filter: &Filter,
     args: &Args,
-    relays_changed: bool,
-) -> Result<Vec<String>> {
+    report: &mut Report,
+) -> Result<()> {
     let module = match args.how.no_wait {
         true => None,
         false => Some(filter.module(cluster, install).await?),
     };
-    let sha256 = module.as_ref().map(|module| module.sha256.as_str());
-    let commands = plan::stale(cluster, sha256, relays_changed).await?;
-    let note = |command: &String| {
-        format!("prepared for another filter or other relays, to be prepared again: {command}")
-    };
-    Ok(commands.iter().map(note).collect())
+    for stale in again::find(cluster, install, module.as_ref()).await? {
+        let label = format!("{} in {}", stale.workload, stale.namespace);
+        let is_wanted = stale.waits.is_none() || args.how.all_prepared;
+        if is_wanted && stale.can_be_prepared() {
+            let changed = stale.prepare(cluster, args.how.force_conflicts).await?;
+            report.objects.extend(changed);
+            let drained = if stale.waits.is_some() {
+                ""
+            } else {
+                "; nothing was drained"
+            };
+            report.notes.push(format!(
+                "{label}: prepared again for what is installed now{drained}"
+            ));
+        } else {
+            report.notes.push(format!(
+                "{label}: prepared for another version ({}); to prepare it again: {}, or all of them: injector install --all-prepared",
+                stale.waits.unwrap_or_default(),
+                stale.command()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Objects with their comments, or as the API server takes them.
@@ -363,7 +383,7 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &Flags) -> Result
             .root_namespace
             .clone()
             .unwrap_or_else(|| "istio-system".to_owned());
-        let objects = plan::cluster_part(&said.install(None, root)?)?;
+        let objects = plan::cluster_part(&said.install(None, root, None)?)?;
         return print_objects(global.output, objects.iter());
     };
     let cluster = connect(global).await?;

@@ -27,6 +27,9 @@ pub const EXPIRES: &str = "injector.dev/expires";
 /// Annotation of what belongs to one workload: `Deployment/orders`.
 pub const WORKLOAD: &str = "injector.dev/workload";
 
+/// Annotation of the relay's StatefulSet: the end of every Service's name, so that it need not be said again.
+pub const CLUSTER_DOMAIN: &str = "injector.dev/cluster-domain";
+
 /// The relay's StatefulSet, its governing Service, and most of what belongs to it.
 pub const RELAY: &str = "injector-relay";
 

@@ -76,6 +76,7 @@ fn replica_service(install: &ClusterInstall, index: u16) -> Object {
 fn stateful_set(install: &ClusterInstall) -> Object {
     let mut metadata = names::metadata(RELAY, &install.mesh.namespace, RELAY);
     metadata["labels"]["app.kubernetes.io/version"] = json!(install.version);
+    metadata["annotations"] = json!({names::CLUSTER_DOMAIN: install.mesh.cluster_domain});
     let template = json!({"metadata": template_metadata(), "spec": pods::spec(install, RELAY, container(install))});
     let object = Object::new(
         "The relays. They keep no state and hold no credentials: a relay that restarts has forgotten its tunnels, and the developer machines open them again.",
@@ -94,6 +95,7 @@ fn stateful_set(install: &ClusterInstall) -> Object {
     );
     pods::annotated(object)
         .note("/metadata/labels/app.kubernetes.io~1version", "Commands compare it with their own.")
+        .note("/metadata/annotations/injector.dev~1cluster-domain", "How names of Services end here; remembered for the next `injector install`.")
         .note("/spec/podManagementPolicy", "No relay waits for another one.")
         .note("/spec/template/metadata/annotations/prometheus.io~1scrape", "Istio's agent scrapes the relay on its loopback and shows its metrics with the sidecar's own, on port 15020.")
         .note("/spec/template/metadata/annotations/sidecar.istio.io~1interceptionMode", "The relay tells its sidecar from a port-forward by the address it comes from, which TPROXY would hide.")

@@ -16,7 +16,7 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
     vec![
         role(
             &format!(
-                "For those who prepare workloads and clear away what others left behind. Bind it in a namespace, or in the whole cluster:\n\
+                "For those who prepare workloads and clear away what others left behind. Bind it in a namespace, or in the whole cluster, and the Role of the same name beside the relays:\n\
                  \n  kubectl create clusterrolebinding injector-operators --clusterrole={OPERATOR_ROLE} --group=GROUP\n\
                  \nWhoever may `update` these objects is not held by the admission policies below."
             ),
@@ -44,6 +44,15 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
             "Role",
             names::metadata(DEVELOPER_ROLE, namespace, "injector"),
             tunnel(install.mesh.relay_replicas),
+        ),
+        role(
+            &format!(
+                "For those who prepare workloads, beside the relays: what is installed there, and which filter is handed out. With `injector install --module filter.wasm` the last two rules are not needed.\n\
+                 \n  kubectl -n {namespace} create rolebinding injector-operators --role={OPERATOR_ROLE} --group=GROUP"
+            ),
+            "Role",
+            names::metadata(OPERATOR_ROLE, namespace, "injector"),
+            beside_relays(),
         ),
     ]
 }
@@ -102,10 +111,10 @@ fn discovery() -> Vec<Rule> {
             READ,
         ),
         rule(
-            "Who intercepted what, from when to when: an Event on the workload.",
+            "Who intercepted what, from when to when: an Event on the workload. Listed to tell whoever loses an intercept who removed it.",
             "",
             &["events"],
-            &["create", "patch"],
+            &["create", "patch", "list"],
         ),
     ]
 }
@@ -156,6 +165,29 @@ fn developer() -> Vec<Rule> {
         ),
     ]);
     rules
+}
+
+/// The module server's pods have other names after each roll-out, and RBAC knows names only.
+fn beside_relays() -> Vec<Rule> {
+    vec![
+        Rule {
+            comment: "How many relays there are, and of which version: the gate of a workload names each.",
+            rule: json!({"apiGroups": ["apps"], "resources": ["statefulsets"], "resourceNames": [RELAY], "verbs": ["get"]}),
+        },
+        rule(
+            "Which pod of the module server is ready.",
+            "",
+            &["pods"],
+            &["list"],
+        ),
+        rule(
+            "Fetches the filter from the module server, whose digest a workload is prepared with. Names of these pods are not known beforehand, so the rule holds for all pods here: \
+             an operator may open tunnels as well. A port-forward is a GET up to Kubernetes 1.34; from 1.35 on it asks for `create` as well.",
+            "",
+            &["pods/portforward"],
+            &["get", "create"],
+        ),
+    ]
 }
 
 fn tunnel(replicas: u16) -> Vec<Rule> {

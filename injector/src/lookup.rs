@@ -1,9 +1,11 @@
-//! From what a developer calls TARGET to one workload and its ports. Pure: lists of objects in, one workload or a reason out.
+//! From what somebody calls TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or a reason out;
+//! only [`Listed::read`] asks the API server.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::Kind;
@@ -33,7 +35,7 @@ pub fn wanted(target: &str) -> Result<Wanted<'_>> {
         "ds" | "daemonset" | "daemonsets" => Ok(Wanted::Workload(Kind::DaemonSet, name)),
         _ => Err(Failure::usage(
             format!("TARGET {target}: expected a name, or svc/, deploy/, sts/ or ds/ before it"),
-            format!("injector intercept deploy/{name}"),
+            format!("say deploy/{name}, for instance"),
         )),
     }
 }
@@ -49,6 +51,36 @@ pub struct Listed {
     pub workloads: Vec<(Kind, Value)>,
 }
 
+impl Listed {
+    /// Asks the API server; `labels`, as in kubectl's `--selector`, narrow the workloads.
+    pub async fn read(
+        cluster: &Cluster,
+        namespace: &str,
+        labels: Option<&str>,
+    ) -> Result<Self, ClusterError> {
+        let within = Some(namespace);
+        let (services, deployments, stateful_sets, daemon_sets) = tokio::try_join!(
+            cluster.list(&kind::SERVICE, within, None),
+            cluster.list(&kind::DEPLOYMENT, within, labels),
+            cluster.list(&kind::STATEFUL_SET, within, labels),
+            cluster.list(&kind::DAEMON_SET, within, labels),
+        )?;
+        let lists = [
+            (Kind::Deployment, deployments),
+            (Kind::StatefulSet, stateful_sets),
+            (Kind::DaemonSet, daemon_sets),
+        ];
+        let workloads = lists
+            .into_iter()
+            .flat_map(|(kind, list)| list.into_iter().map(move |object| (kind, object)));
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            services,
+            workloads: workloads.collect(),
+        })
+    }
+}
+
 /// One workload, and the Services that lead to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
@@ -56,13 +88,35 @@ pub struct Found {
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// `spec.template`.
-    pub template: Value,
+    /// As the API server has it.
+    pub object: Value,
     /// The Services by which it was meant: the one that was named, else all that select its pods.
     pub services: Vec<Value>,
 }
 
-/// Finds the workload.
+impl Found {
+    /// `spec.template`.
+    pub fn template(&self) -> &Value {
+        template(&self.object)
+    }
+
+    /// `deployment/orders`, as it can be named again.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.kind.lower_case(), self.name)
+    }
+
+    /// The operator's command that prepares it.
+    pub fn install_command(&self, namespace: &str) -> String {
+        format!(
+            "injector install -n {} --workload {}/{}",
+            quote(namespace),
+            self.kind.lower_case(),
+            quote(&self.name)
+        )
+    }
+}
+
+/// Finds the workload. A bare name is a Service's that leads to one, else a workload's.
 pub fn find(wanted: Wanted<'_>, listed: &Listed) -> Result<Found> {
     match wanted {
         Wanted::Workload(kind, name) => by_name(listed, name, Some(kind))?
@@ -70,9 +124,14 @@ pub fn find(wanted: Wanted<'_>, listed: &Listed) -> Result<Found> {
         Wanted::Service(name) => {
             by_service(listed, name)?.ok_or_else(|| missing(listed, &format!("svc/{name}")))
         }
-        Wanted::Named(name) => match by_service(listed, name)? {
-            Some(found) => Ok(found),
-            None => by_name(listed, name, None)?.ok_or_else(|| missing(listed, name)),
+        Wanted::Named(name) => match by_service(listed, name) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => by_name(listed, name, None)?.ok_or_else(|| missing(listed, name)),
+            // A Service that leads nowhere does not hide a workload of its name.
+            Err(leads_nowhere) => match by_name(listed, name, None)? {
+                Some(found) if found.services.iter().all(|one| name_of(one) != name) => Ok(found),
+                _ => Err(leads_nowhere),
+            },
         },
     }
 }
@@ -133,11 +192,7 @@ fn only<'w>(matching: &[&'w (Kind, Value)], target: &str) -> Result<Option<&'w (
                     "{target}: several workloads are meant by it: {}",
                     all.join(", ")
                 ),
-                format!(
-                    "injector intercept {}/{}",
-                    kind.lower_case(),
-                    name_of(first)
-                ),
+                format!("say which one: {}/{}", kind.lower_case(), name_of(first)),
             ))
         }
     }
@@ -147,7 +202,7 @@ fn found(kind: Kind, workload: &Value, services: Vec<Value>) -> Found {
     Found {
         kind,
         name: name_of(workload).to_owned(),
-        template: template(workload).clone(),
+        object: workload.clone(),
         services,
     }
 }
@@ -190,7 +245,8 @@ fn template(workload: &Value) -> &Value {
     &workload["spec"]["template"]
 }
 
-fn name_of(object: &Value) -> &str {
+/// `metadata.name`.
+pub fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
@@ -228,7 +284,7 @@ pub fn port_names(found: &Found, number: u16) -> PortNames {
             number: as_port(&port["port"]).unwrap_or_default(),
         })
     });
-    let named = container_ports(&found.template)
+    let named = container_ports(found.template())
         .find(|port| as_port(&port["containerPort"]) == Some(number))
         .and_then(|port| port["name"].as_str());
     PortNames {
@@ -251,7 +307,7 @@ pub fn meant(found: &Found, word: &str) -> Option<u16> {
     service_ports
         .find_map(|port| target_port(found, port))
         .or_else(|| {
-            let port = container_ports(&found.template).find(by_container)?;
+            let port = container_ports(found.template()).find(by_container)?;
             as_port(&port["containerPort"])
         })
 }
@@ -264,7 +320,7 @@ fn is_called(port: &Value, number: &Value, word: &str) -> bool {
 /// Where a Service port leads to: a number, or a container port's name; its own number where nothing is said.
 fn target_port(found: &Found, port: &Value) -> Option<u16> {
     match &port["targetPort"] {
-        Value::String(name) => container_ports(&found.template)
+        Value::String(name) => container_ports(found.template())
             .find(|port| port["name"].as_str() == Some(name))
             .and_then(|port| as_port(&port["containerPort"])),
         Value::Null => as_port(&port["port"]),
@@ -412,5 +468,48 @@ mod tests {
             .collect();
         assert_eq!(services, [("orders", 80), ("headless", 8080)]);
         assert_eq!(names.container.as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn several_service_ports_may_lead_to_one_container_port() {
+        let mut shop = shop();
+        let ports = json!([{"name": "old", "port": 8000, "targetPort": 8080}, {"name": "older", "port": 8001, "targetPort": "web"}]);
+        shop.services
+            .push(service("legacy", json!({"app": "orders"}), ports));
+        let numbers = |target| {
+            let found = find(wanted(target).unwrap(), &shop).unwrap();
+            let names = port_names(&found, 8080).services;
+            let numbers: Vec<u16> = names.iter().map(|name| name.number).collect();
+            let meant: Vec<Option<u16>> = numbers
+                .iter()
+                .map(|number| meant(&found, &number.to_string()))
+                .collect();
+            assert!(meant.iter().all(|port| *port == Some(8080)), "{meant:?}");
+            numbers
+        };
+        assert_eq!(
+            numbers("legacy"),
+            [8000, 8001],
+            "by the Service that is named"
+        );
+        assert_eq!(numbers("orders"), [80]);
+        assert_eq!(
+            numbers("deploy/orders-v1"),
+            [80, 8080, 8000, 8001],
+            "by all of them"
+        );
+    }
+
+    #[test]
+    fn a_service_that_leads_nowhere_does_not_hide_a_workload_of_its_name() {
+        let mut shop = shop();
+        shop.services
+            .push(service("orders-v1", json!({"app": "gone"}), json!([])));
+        let found = find(Wanted::Named("orders-v1"), &shop).unwrap();
+        assert_eq!(
+            (found.kind, found.name.as_str()),
+            (Kind::Deployment, "orders-v1")
+        );
+        assert!(find(Wanted::Service("orders-v1"), &shop).is_err());
     }
 }
