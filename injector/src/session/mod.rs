@@ -8,10 +8,12 @@ pub mod presence;
 pub mod relay;
 
 mod child;
+mod keep;
 mod lease;
 mod report;
 mod signals;
 mod tunnel;
+mod undo;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +23,7 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
 pub use self::child::ChildCommand;
@@ -31,7 +33,7 @@ use self::presence::Presence;
 use self::report::{LiveShown, Report};
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-use crate::backend::{Live, NotRenewed, Target};
+use crate::backend::{Live, Target};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl::quote;
@@ -44,16 +46,13 @@ use crate::tunnel::developer::Event;
 use crate::words;
 
 /// How long the first connection to the relay may take.
-const TUNNEL_TIMEOUT: Duration = Duration::from_secs(5);
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long somebody who wants out at once waits for the API server.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Between two attempts to remove an entry that nobody takes away.
-const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
 /// What goes on beside an intercept while it lives.
 #[derive(Debug, Default)]
@@ -322,166 +321,6 @@ impl<'a> Session<'a> {
                     "injector status",
                 ));
             }
-        }
-        Ok(())
-    }
-
-    /// Is the entry still ours, and does it live long enough?
-    async fn look(&mut self) -> Result<()> {
-        let (entry, now) = match self.seen().await {
-            Ok(seen) => seen,
-            Err(failure) => {
-                self.report.detail(&failure.to_string());
-                return Ok(());
-            }
-        };
-        match entry {
-            Some(entry) if entry.address == self.address && entry.expires > now => {
-                match self.lease.is_due(entry.expires, now) {
-                    true => self.renew(now).await,
-                    false => Ok(()),
-                }
-            }
-            Some(entry) if entry.address == self.address => self.come_back().await,
-            None if self.lease.is_over(now) => self.come_back().await,
-            Some(entry) => Err(self.taken(&entry.owner)),
-            None => Err(self.removed().await),
-        }
-    }
-
-    /// The entry of our name, and what time it is.
-    async fn seen(&self) -> Result<(Option<Intercept>, u64)> {
-        let entry = self.target.find(&self.plan.name).await?;
-        Ok((entry, self.target.now().await?))
-    }
-
-    async fn renew(&mut self, now: u64) -> Result<()> {
-        let expires = self.lease.from(now);
-        let renewed = self
-            .target
-            .renew(&self.plan.name, &self.address, expires)
-            .await;
-        match renewed {
-            Ok(()) => {
-                self.lease.until(expires);
-                self.report.detail(&format!(
-                    "lease renewed for {}",
-                    words::span(self.plan.lease)
-                ));
-                Ok(())
-            }
-            Err(NotRenewed::Removed) => Err(self.removed().await),
-            Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
-            Err(NotRenewed::Failed(why)) => {
-                self.lease.failed(now);
-                self.report
-                    .warn(&format!("the lease could not be renewed: {why}"));
-                Ok(())
-            }
-        }
-    }
-
-    /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
-    async fn come_back(&mut self) -> Result<()> {
-        self.plan.replaces = Some(self.address.clone());
-        if let Err(failure) = self.add().await {
-            // Nobody to ask at the moment: the next look tries again.
-            return match self.seen().await {
-                Ok(_) => Err(failure),
-                Err(_) => Ok(()),
-            };
-        }
-        self.report
-            .note("the lease had run out while this machine slept; the intercept is back");
-        Ok(())
-    }
-
-    async fn removed(&self) -> Failure {
-        let who = self.target.who_removed(&self.plan.name).await;
-        Failure::failed(
-            format!(
-                "{}: {} removed this intercept; it is not brought back",
-                self.plan.name,
-                who.as_deref().unwrap_or("somebody")
-            ),
-            "ask the others, then start it again; what there is: injector list",
-        )
-    }
-
-    fn taken(&self, owner: &str) -> Failure {
-        Failure::failed(
-            format!(
-                "{}: {owner} took this name for another intercept",
-                self.plan.name
-            ),
-            "injector status",
-        )
-    }
-
-    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
-    /// that found the tunnel closed still needs on its way to the app.
-    async fn finish(&mut self, end: End) -> Result<u8> {
-        self.report.record(&end.to_string());
-        let undone = self.undo().await;
-        let code = match (end, &mut self.child) {
-            (End::Failed(failure), child) => {
-                if let Some(child) = child {
-                    child.end().await;
-                }
-                Err(failure)
-            }
-            (End::Child(code), _) => Ok(code),
-            (End::Signal(signal), Some(child)) => {
-                child.pass(signal);
-                Ok(child.wait().await.unwrap_or(1))
-            }
-            (End::Signal(_), None) if self.is_live => Ok(0),
-            // What was asked for never came to be.
-            (End::Signal(signal), None) => Ok(killed_by(signal)),
-        };
-        self.tunnel.close().await;
-        let cleared = match undone {
-            Ok(()) => {
-                self.patiently(async || self.target.clear(&self.plan.name).await)
-                    .await
-            }
-            Err(failure) => Err(failure),
-        };
-        if let Some(kept) = &self.kept {
-            kept.forget();
-        }
-        let code = code?;
-        cleared?;
-        Ok(code)
-    }
-
-    /// As often as it takes, for a while; after that, the lease ends the intercept.
-    async fn patiently<T>(&self, change: impl AsyncFn() -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + self.target.undo_patience();
-        let mut is_told = false;
-        loop {
-            match change().await {
-                Err(failure) if Instant::now() < deadline => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        self.report.warn(&format!(
-                            "{} cannot be removed at the moment ({}); trying again",
-                            self.plan.name,
-                            failure.error()
-                        ));
-                    }
-                    sleep(UNDO_PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn undo(&mut self) -> Result<()> {
-        let remove = async || self.target.remove(&self.plan.name, &self.address).await;
-        let removed = self.patiently(remove).await?;
-        if removed.is_some() {
-            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
-            self.report.record(&format!("{} removed", self.plan.name));
         }
         Ok(())
     }

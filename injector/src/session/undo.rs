@@ -1,0 +1,81 @@
+//! The end of an intercept, in the order that never costs a request an error.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{ENVOY_TIMEOUT, End, Session, killed_by};
+use crate::hint::Result;
+
+/// Between two attempts at a change that nobody takes.
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
+
+impl Session<'_> {
+    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
+    /// that found the tunnel closed still needs on its way to the app.
+    pub(super) async fn finish(&mut self, end: End) -> Result<u8> {
+        self.report.record(&end.to_string());
+        let undone = self.undo().await;
+        let code = match (end, &mut self.child) {
+            (End::Failed(failure), child) => {
+                if let Some(child) = child {
+                    child.end().await;
+                }
+                Err(failure)
+            }
+            (End::Child(code), _) => Ok(code),
+            (End::Signal(signal), Some(child)) => {
+                child.pass(signal);
+                Ok(child.wait().await.unwrap_or(1))
+            }
+            (End::Signal(_), None) if self.is_live => Ok(0),
+            // What was asked for never came to be.
+            (End::Signal(signal), None) => Ok(killed_by(signal)),
+        };
+        self.tunnel.close().await;
+        let cleared = match undone {
+            Ok(()) => {
+                self.patiently(async || self.target.clear(&self.plan.name).await)
+                    .await
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Some(kept) = &self.kept {
+            kept.forget();
+        }
+        let code = code?;
+        cleared?;
+        Ok(code)
+    }
+
+    /// As often as it takes, for a while; after that, the lease ends the intercept.
+    async fn patiently<T>(&self, change: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + self.target.undo_patience();
+        let mut is_told = false;
+        loop {
+            match change().await {
+                Err(failure) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        self.report.warn(&format!(
+                            "{} cannot be removed at the moment ({}); trying again",
+                            self.plan.name,
+                            failure.error()
+                        ));
+                    }
+                    sleep(UNDO_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn undo(&mut self) -> Result<()> {
+        let remove = async || self.target.remove(&self.plan.name, &self.address).await;
+        let removed = self.patiently(remove).await?;
+        if removed.is_some() {
+            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
+            self.report.record(&format!("{} removed", self.plan.name));
+        }
+        Ok(())
+    }
+}
