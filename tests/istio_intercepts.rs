@@ -1,9 +1,14 @@
 //! Intercepts on a real mesh: who answers which request, who may intercept, and what is left afterwards. Strict mTLS, callers with a sidecar.
 
+use std::net::SocketAddr;
+use std::process::Command;
+
 use harness::app::App;
+use harness::binaries;
 use harness::client::{Answer, Client};
 use harness::cluster::stage::Kind;
-use harness::cluster::{Plan, Stage};
+use harness::cluster::{Plan, SYSTEM, Stage};
+use harness::command::Process;
 use harness::examples::EXAMPLES;
 use harness::grpc::Grpc;
 use harness::wait;
@@ -333,7 +338,7 @@ async fn stateful_and_daemon_sets_and_plain_text_callers_are_intercepted() {
             .intercept(&server, &["--http-header=Coder=Bob"])
             .await;
         for (pod, address) in stage.replicas() {
-            let direct = Client::h1(std::net::SocketAddr::from((address, 8080)));
+            let direct = Client::h1(SocketAddr::from((address, 8080)));
             assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
             assert_untouched(&direct.get("/", &[]).await, &pod);
         }
@@ -385,6 +390,30 @@ async fn who_may_not_intercept_is_told_what_is_missing() {
     assert!(text.contains("all"), "{text}");
 }
 
+/// bob's port-forward to a relay's data port.
+struct Forward {
+    addr: SocketAddr,
+    _process: Process,
+}
+
+impl Forward {
+    async fn to(stage: &Stage, pod: &str) -> Self {
+        let mut command = Command::new(binaries::tool("kubectl", "kubernetes-client"));
+        command.arg("--kubeconfig").arg(stage.kubeconfig("bob"));
+        command.args(["-n", SYSTEM, "port-forward", &format!("pod/{pod}"), ":8080"]);
+        let mut process = Process::start(&format!("forward-{pod}"), stage.dir(), command);
+        let addr = process.wait_output_with("says where it listens", |output| {
+            let (_, rest) = output.split_once("Forwarding from ")?;
+            rest.split(' ').next()?.parse().ok()
+        });
+        let addr = addr.await;
+        Self {
+            addr,
+            _process: process,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_takes_requests_from_the_workload_only() {
     let (stage, server) = (Stage::new("direct").await, App::start("server").await);
@@ -413,13 +442,116 @@ async fn the_relay_takes_requests_from_the_workload_only() {
             "{answer:?}"
         );
         // From outside of the mesh: not even a connection that speaks HTTP.
-        let plain = Client::h1(std::net::SocketAddr::from((relay, 8080)));
+        let plain = Client::h1(SocketAddr::from((relay, 8080)));
         let ask = harness::client::Ask::get("/").header("x-intercept-address", &address);
         assert!(plain.ask(ask).await.is_err());
+    }
+    // Past the sidecar, as whoever may open tunnels can, with an identity of one's own making.
+    for (name, _) in stage.cluster().relays() {
+        let forged = format!(
+            "URI=spiffe://cluster.local/ns/{}/sa/orders",
+            stage.namespace
+        );
+        let forward = Forward::to(&stage, &name).await;
+        let headers = [
+            ("x-intercept-address", address.as_str()),
+            ("x-forwarded-client-cert", &forged),
+        ];
+        let answer = Client::h1(forward.addr).get("/", &headers).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(
+            answer.header("x-intercept-unavailable").is_some(),
+            "{answer:?}"
+        );
     }
     assert_eq!(server.total(), before, "no request got through");
     wait::until("the workload's own still do", async || {
         stage.h1().get("/", &[BOB]).await.by() == "server"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intercept_goes_on_in_the_background_until_it_is_left() {
+    let (stage, server) = (Stage::new("background").await, App::start("server").await);
+    let (bob, port) = (stage.developer("bob"), server.port().to_string());
+    let begun = bob.run(&[
+        "intercept",
+        "orders",
+        "--port",
+        &port,
+        "--http-header=Coder=Bob",
+        "--detach",
+    ]);
+    assert_eq!(begun.status.code(), Some(0), "{begun:?}");
+    stage.wait_answered_by(BOB, "server").await;
+    let log = bob.run(&["logs", "orders-bob"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("GET /"), "{log}");
+    let left = bob.run(&["leave", "orders-bob"]);
+    assert_eq!(left.status.code(), Some(0), "{left:?}");
+    assert_untouched(&stage.h1().get("/", &[BOB]).await, "after it");
+    let log = bob.run(&["logs", "orders-bob", "-f"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("orders-bob removed"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_in_the_workloads_environment() {
+    let (stage, server) = (Stage::new("environment").await, App::start("server").await);
+    let (bob, port) = (stage.developer("bob"), server.port().to_string());
+    let file = stage.dir().join("orders.env");
+    let path = file.to_str().expect("a path in UTF-8");
+    // The app's pods say where to count; nobody here does.
+    let ran = bob.run(&[
+        "intercept",
+        "orders",
+        "--port",
+        &port,
+        "--http-header=Coder=Bob",
+        "--env-file",
+        path,
+        "--",
+        "sh",
+        "-c",
+        "echo it is $COUNTS",
+    ]);
+    let output = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    assert!(output.contains("it is /counts"), "{output}");
+    let text = std::fs::read_to_string(file).expect("the file");
+    assert!(text.lines().any(|line| line == "COUNTS=/counts"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_nothing_wrong_until_something_is() {
+    let stage = Stage::new("doctor").await;
+    let bob = stage.developer("bob");
+    let failed = |what: &str| -> Vec<String> {
+        let output = bob.run(&["doctor", "orders", "-o", "json"]);
+        let checks: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let checks = checks["checks"]
+            .as_array()
+            .or(checks.as_array())
+            .expect("checks")
+            .iter();
+        let failed = checks.filter(|check| check["outcome"] == "bad");
+        let failed: Vec<String> = failed
+            .map(|check| check["id"].as_str().expect("an id").to_owned())
+            .collect();
+        assert_eq!(
+            output.status.code(),
+            Some(i32::from(!failed.is_empty())),
+            "{what}: {output:?}"
+        );
+        failed
+    };
+    assert_eq!(failed("as installed"), [""; 0]);
+    stage.apply(json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default"},
+        "spec": {"egress": [{"hosts": ["./*", "istio-system/*"]}]}}));
+    assert!(failed("hidden relays").contains(&"relay-egress".to_owned()));
+    stage.run(&["delete", "sidecar", "default"]);
+    stage.run(&["delete", "envoyfilter", "injector-deployment-orders"]);
+    assert!(failed("without the gate").contains(&"gate".to_owned()));
 }

@@ -246,13 +246,23 @@ impl Stage {
 
     /// Somebody in these groups.
     pub fn user(&self, name: &str, groups: &[&str]) -> Developer {
-        let kubeconfig = self.dir.path().join(format!("{name}.conf"));
+        let kubeconfig = self.kubeconfig(name);
         std::fs::copy(self.cluster.user(name, groups), &kubeconfig).expect("a kubeconfig");
         let file = kubeconfig.to_str().expect("a path in UTF-8");
         let set = ["config", "set-context", "--current", "--kubeconfig", file];
         self.kubectl()
             .must(&[&set[..], &["--namespace", &self.namespace]].concat());
         Developer::of_cluster(name, &kubeconfig, self.dir.path())
+    }
+
+    /// The kubeconfig of somebody who is a developer here already.
+    pub fn kubeconfig(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.conf"))
+    }
+
+    /// The directory of this test, for what is to go with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The way from the caller's pod to a port of `orders`, by its Service.
