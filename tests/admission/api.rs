@@ -1,4 +1,4 @@
-//! The API server, through `kubectl`: as an administrator or as somebody else. Knows nothing of intercepts.
+//! The API server, through `kubectl`: as an administrator or as somebody else with a client certificate. Knows nothing of intercepts.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::binaries;
+use harness::cluster::kubectl::Kubectl;
 use serde_json::Value;
 
 /// Whoever `$KUBECONFIG` says.
@@ -17,6 +18,7 @@ pub const BOB: &str = "bob@example.com";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub struct Api {
+    cluster: Kubectl,
     kubectl: PathBuf,
 }
 
@@ -52,11 +54,8 @@ impl Outcome {
 
 impl Api {
     pub fn new() -> Self {
-        assert!(
-            std::env::var_os("KUBECONFIG").is_some(),
-            "no cluster is named by $KUBECONFIG; run: make cluster, or make test-istio"
-        );
         Self {
+            cluster: Kubectl::new(),
             kubectl: binaries::tool("kubectl", "kubernetes-client"),
         }
     }
@@ -174,7 +173,9 @@ impl Api {
     fn run(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> Outcome {
         let mut command = Command::new(&self.kubectl);
         if user != ADMIN {
-            command.args(["--as", user, "--as-group", "system:authenticated"]);
+            command
+                .arg("--kubeconfig")
+                .arg(self.cluster.user(user, &[]));
         }
         let mut child = command
             .args(arguments)

@@ -1,8 +1,10 @@
 //! The API server, through `kubectl`, as an administrator.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -55,6 +57,26 @@ impl Kubectl {
     /// The directory of the cluster.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Runs one of the programs in `tests/cluster` for this cluster; what it printed.
+    pub fn script(&self, name: &str, arguments: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
+        let mut command = Command::new(script.join(name));
+        command.arg("--dir").arg(&self.dir).args(arguments);
+        run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The kubeconfig of a user in these groups, known by a client certificate. Made once: it must not change while others read it.
+    pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
+        static USERS: Mutex<BTreeMap<Vec<String>, PathBuf>> = Mutex::new(BTreeMap::new());
+        let words = [&[name], groups].concat();
+        let key = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut users = USERS.lock().expect("no panic");
+        let made = users
+            .entry(key)
+            .or_insert_with(|| self.script("user", &words).trim_end().into());
+        made.clone()
     }
 
     /// Runs it; what it printed.

@@ -4,11 +4,9 @@ pub mod kubectl;
 mod objects;
 pub mod stage;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -32,7 +30,6 @@ pub struct Cluster {
     pub kubectl: Kubectl,
     /// The image of the stand-in: see `standin.rs`.
     standin: String,
-    users: Mutex<BTreeMap<Vec<String>, PathBuf>>,
 }
 
 impl Cluster {
@@ -50,11 +47,7 @@ impl Cluster {
         let program = binaries::standin();
         let bytes = std::fs::read(&program).expect("the stand-in");
         let standin = format!("localhost/standin:{}", tag(&bytes));
-        let cluster = Self {
-            kubectl,
-            standin,
-            users: Mutex::default(),
-        };
+        let cluster = Self { kubectl, standin };
         cluster.load("load", &[path(&relay), &relay_name]);
         cluster.load("image", &[&cluster.standin, path(&program)]);
         cluster.injector(&["install", "--relay-image", &relay_name]);
@@ -68,12 +61,7 @@ impl Cluster {
 
     /// Runs one of the programs in `tests/cluster`; what it printed.
     pub fn script(&self, name: &str, arguments: &[&str]) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("cluster")
-            .join(name);
-        let mut command = Command::new(script);
-        command.arg("--dir").arg(self.kubectl.dir()).args(arguments);
-        run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
+        self.kubectl.script(name, arguments)
     }
 
     /// Loads an image, unless this cluster has it.
@@ -117,15 +105,9 @@ impl Cluster {
         (stage::ip(&service["spec"]["clusterIP"]), port).into()
     }
 
-    /// The kubeconfig of a user in these groups. Made once: a certificate must not change while others read it.
+    /// The kubeconfig of a user in these groups.
     pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
-        let words = [&[name], groups].concat();
-        let key: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let mut users = self.users.lock().expect("no panic");
-        let made = users
-            .entry(key)
-            .or_insert_with(|| self.script("user", &words).trim_end().into());
-        made.clone()
+        self.kubectl.user(name, groups)
     }
 }
 
