@@ -322,11 +322,11 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "injector-operator"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": OPERATOR}],
     }));
-    // Without --module, the module server is looked for, which the role allows; there is no pod of it here.
+    // Without --module, the module server is looked for, which the role allows; no pod of it can be ready here.
     let unserved = format!("install -n {NAMESPACE} --workload orders");
     stage.run(Some(&operator), &unserved).refused(
         1,
-        "injector-module: expected a pod that is ready, found none of 0",
+        "injector-module: expected a pod that is ready, found none of ",
     );
     let text = stage.run(Some(&operator), &orders).done();
     assert!(

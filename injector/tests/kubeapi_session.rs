@@ -261,6 +261,7 @@ fn kubeapi_a_lease_is_renewed_for_its_own_tunnel_only_and_never_brings_an_entry_
             .expect("asked")
             .is_none()
     );
+    stage.wait(target.clear("bob")).expect("cleared");
     assert_eq!(stage.clusters(), [""; 0]);
 }
 

@@ -3,6 +3,7 @@
 //! Another filter changes the plugin alone, other relays change clusters: proxies take both without draining anything, so it is done at once. A changed gate is a changed listener,
 //! which cuts streams that are open 45 s later: when that may happen, the operator says.
 
+use intercept_core::Limits;
 use serde_json::Value;
 
 use super::OURS;
@@ -21,6 +22,8 @@ pub struct Stale {
     pub namespace: String,
     /// `Deployment/orders`.
     pub workload: String,
+    /// What intercepts may do there now; none where that cannot be read.
+    limits: Option<Limits>,
     /// What it should have; empty where that cannot be told from what it has.
     objects: Vec<Object>,
     /// Only an operator can say when, or how.
@@ -63,6 +66,7 @@ fn judge(
         Some(Stale {
             namespace: text(&metadata["namespace"]),
             workload: text(&metadata["annotations"][names::WORKLOAD]),
+            limits: limits(plugin),
             objects,
             waits,
         })
@@ -105,7 +109,7 @@ fn render(
     module: Option<&Module>,
 ) -> Option<Vec<Object>> {
     let workload = prepared::read(gate).ok()?.workload;
-    let limits = plugin::Plugin::read(plugin).ok()?.document.limits;
+    let limits = limits(plugin)?;
     let text = |key: &str| plugin["spec"][key].as_str().unwrap_or_default().to_owned();
     let as_it_is = || Module {
         url: text("url"),
@@ -113,6 +117,10 @@ fn render(
     };
     let module = module.cloned().unwrap_or_else(as_it_is);
     workload_objects(mesh, &workload, &Plugin { module, limits }).ok()
+}
+
+fn limits(plugin: &Value) -> Option<Limits> {
+    Some(plugin::Plugin::read(plugin).ok()?.document.limits)
 }
 
 /// What of a gate is part of a listener: all but its clusters.
@@ -130,13 +138,24 @@ fn routes(gate: &Value) -> (Vec<&Value>, &Value, &Value) {
 }
 
 impl Stale {
-    /// The command that prepares it.
+    /// The command that prepares it, with the limits that it has.
     pub fn command(&self) -> String {
-        format!(
+        let mut command = format!(
             "injector install -n {} --workload {}",
             quote(&self.namespace),
             quote(&self.workload)
-        )
+        );
+        let limits = self.limits.clone().unwrap_or_default();
+        if limits.allow_all {
+            command.push_str(" --allow-all");
+        }
+        if limits.max_lease_seconds != Limits::default().max_lease_seconds {
+            command.push_str(&format!(" --max-lease {}s", limits.max_lease_seconds));
+        }
+        for name in limits.header_names.iter().flatten() {
+            command.push_str(&format!(" --header-name {}", quote(name)));
+        }
+        command
     }
 
     /// Can this version render what it should have?
@@ -220,5 +239,25 @@ mod tests {
         assert!(elsewhere.unwrap().unwrap().contains("from elsewhere"));
         let unreadable = judged(|_, gate, _, _| gate["metadata"]["annotations"] = json!({}));
         assert!(unreadable.unwrap().unwrap().contains("cannot be read"));
+    }
+
+    #[test]
+    fn the_command_for_whoever_waits_keeps_the_limits() {
+        let (mut plugin, gate) = prepared();
+        let limits = json!({"allow_all": true, "max_lease_seconds": 7200, "header_names": ["coder", "baggage"]});
+        plugin["spec"]["pluginConfig"]["limits"] = limits;
+        plugin["spec"]["url"] = json!("oci://elsewhere/filter");
+        let module = example::plugin().module;
+        let stale = judge(
+            &plugin,
+            Some(&gate),
+            &example::install().mesh,
+            Some(&module),
+        );
+        let command = stale.expect("stale").command();
+        let flags = " --allow-all --max-lease 7200s --header-name coder --header-name baggage";
+        assert!(command.ends_with(flags), "{command}");
+        let parsed = crate::flags::max_lease("7200s").unwrap();
+        assert_eq!(parsed.as_secs(), 7200);
     }
 }

@@ -18,7 +18,7 @@ use injector::tunnel::relay;
 use intercept_core::{Intercept, Limits, MatchHeader};
 
 /// How long a condition may take to come true.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(40);
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_injector");
