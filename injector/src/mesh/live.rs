@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::pods;
+use super::{pods, store};
 use crate::ask::Asked;
 use crate::backend::{Live, Replicas};
-use crate::cluster::{Cluster, ClusterError, kind};
+use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::manifest::filter;
 
 /// Where Envoy's admin interface is, on the pod's own loopback.
@@ -79,6 +79,51 @@ pub async fn wait(
             why: watch.why(timeout),
         },
     }
+}
+
+/// Waits until all replicas there are have the filter of this WasmPlugin, whatever intercepts it has. Where there is no replica, nothing is waited for.
+pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -> Live {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let labels = plugin["spec"]["selector"]["matchLabels"].clone();
+    let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+    let awaited = Awaited {
+        namespace: text(&plugin["metadata"]["namespace"]),
+        selector: store::selector(&labels),
+        plugin: text(&plugin["metadata"]["name"]),
+        // The name of no intercept.
+        name: String::new(),
+        address: None,
+        cluster: None,
+    };
+    match can_be_waited_for(cluster, &awaited).await {
+        Ok(Some(true)) => wait(cluster, awaited, timeout, &|_| {}).await,
+        Ok(Some(false)) => Live::Verified,
+        Ok(None) => Live::NotVerified {
+            why: format!(
+                "you may not forward ports to the pods of {}",
+                awaited.namespace
+            ),
+        },
+        Err(error) => Live::NotVerified {
+            why: error.to_string(),
+        },
+    }
+}
+
+/// Are there replicas to be asked? `None`: the caller may not ask them.
+async fn can_be_waited_for(
+    cluster: &Cluster,
+    awaited: &Awaited,
+) -> Result<Option<bool>, ClusterError> {
+    let namespace = Some(awaited.namespace.as_str());
+    let pods = cluster
+        .list(&kind::POD, namespace, Some(&awaited.selector))
+        .await?;
+    if !pods.iter().any(pods::can_be_asked) {
+        return Ok(Some(false));
+    }
+    let right = Right::new("get", &kind::POD, namespace).of("portforward");
+    Ok(cluster.can(&right).await?.then_some(true))
 }
 
 /// What the filter of each replica has at the moment; `Null` for one that does not say.

@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::backend::Live;
 use crate::cluster::{Cluster, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::names;
+use crate::manifest::istio::{Object, names};
+use crate::mesh::live;
 
 /// How long images may take to be pulled and pods to be ready.
 const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// How long proxies may take to fetch the filter.
+const PROXIES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(500);
@@ -45,6 +51,25 @@ pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)
         }
     }
     Ok(())
+}
+
+/// Waits until the proxies of prepared workloads have the filter, which each of them fetches first. A line for each workload of which that cannot be said.
+pub async fn wait_proxies(cluster: &Cluster, objects: &[Object]) -> Vec<String> {
+    let plugins = objects
+        .iter()
+        .filter(|object| object.kind() == "WasmPlugin");
+    let waits = plugins.map(async |plugin| {
+        let live = live::wait_filter(cluster, plugin.value(), PROXIES_TIMEOUT).await;
+        let Live::NotVerified { why } = live else {
+            return None;
+        };
+        let workload = &plugin.value()["metadata"]["annotations"][names::WORKLOAD];
+        Some(format!(
+            "{}: whether its proxies have the filter is not known ({why})",
+            workload.as_str().unwrap_or_else(|| plugin.name())
+        ))
+    });
+    join_all(waits).await.into_iter().flatten().collect()
 }
 
 /// How far a Deployment or StatefulSet is.

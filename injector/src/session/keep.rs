@@ -19,7 +19,8 @@ impl Session<'_> {
         };
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
-                match self.lease.is_due(entry.expires, now) {
+                let is_unseen = std::mem::take(&mut self.is_unseen);
+                match is_unseen || self.lease.is_due(entry.expires, now) {
                     true => self.renew(now).await,
                     false => Ok(()),
                 }
@@ -37,7 +38,7 @@ impl Session<'_> {
         Ok((entry, self.target.now().await?))
     }
 
-    async fn renew(&mut self, now: u64) -> Result<()> {
+    pub(super) async fn renew(&mut self, now: u64) -> Result<()> {
         let expires = self.lease.from(now);
         let renewed = self
             .target

@@ -51,6 +51,9 @@ const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After how long without an effect an intercept is written once more: the usual is half a second.
+const NUDGE_AFTER: Duration = Duration::from_secs(3);
+
 /// How long somebody who wants out at once waits for the API server.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -127,6 +130,8 @@ struct Session<'a> {
     address: String,
     tunnel: Tunnel,
     is_away: bool,
+    /// Nobody knows whether the proxies have the entry.
+    is_unseen: bool,
     is_live: bool,
     child: Option<Child>,
     /// In seconds since the epoch.
@@ -145,6 +150,7 @@ impl<'a> Session<'a> {
             address: secret.address().as_str().to_owned(),
             tunnel: Tunnel::open(&plan, secret),
             is_away: false,
+            is_unseen: false,
             is_live: false,
             child: None,
             created: 0,
@@ -164,7 +170,7 @@ impl<'a> Session<'a> {
         up?;
         self.created = self.target.now().await?;
         self.add().await?;
-        let live = self.wait_live().await;
+        let live = self.wait_live().await?;
         if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -225,11 +231,25 @@ impl<'a> Session<'a> {
         background::tell(&kept.log)
     }
 
-    async fn wait_live(&self) -> Live {
+    /// Istio's agent hands on two updates of a filter in any order when they come close together (`deltaRewriteAndForward` of its xDS proxy runs in the
+    /// background), and a proxy may be left with the older one. One more update puts that right: here if nothing is seen, else at the first look.
+    async fn wait_live(&mut self) -> Result<Live> {
+        let started = Instant::now();
+        let mut live = self.live_within(NUDGE_AFTER).await;
+        if !matches!(live, Live::Verified) && started.elapsed() >= NUDGE_AFTER {
+            let now = self.target.now().await?;
+            self.renew(now).await?;
+            live = self.live_within(ENVOY_TIMEOUT).await;
+        }
+        self.is_unseen = !matches!(live, Live::Verified);
+        Ok(live)
+    }
+
+    async fn live_within(&self, time: Duration) -> Live {
         let progress = self.report.progress();
         let entry = self.entry();
         self.target
-            .wait_live(&self.plan.name, &entry, ENVOY_TIMEOUT, &|replicas| {
+            .wait_live(&self.plan.name, &entry, time, &|replicas| {
                 progress.show(replicas)
             })
             .await

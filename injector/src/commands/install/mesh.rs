@@ -271,6 +271,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             .extend(apply::apply(&cluster, &prepared.objects, args.how.force_conflicts).await?);
         report.workloads = prepared.workloads;
         report.notes = prepared.notes;
+        if !args.how.no_wait {
+            let notes = rollout::wait_proxies(&cluster, &prepared.objects).await;
+            report.notes.extend(notes);
+        }
         // Rules for relays that are no longer there.
         let rules = [&kind::DESTINATION_RULE];
         report
