@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use harness::app::{App, Do};
 use harness::client::{Ask, Client};
-use harness::cluster::{Plan, SYSTEM, Stage};
+use harness::cluster::{Plan, Stage};
 use harness::grpc::Grpc;
 use harness::intercept::Intercept;
 use harness::load::{Executed, Load, Outcome};
@@ -230,7 +230,7 @@ async fn a_killed_cli_costs_at_most_what_was_under_way() {
     );
 }
 
-/// The processes of a container's program, on this machine.
+/// The relays' own processes: this machine sees what runs in the cluster's cgroup.
 fn relay_processes() -> Vec<rustix::process::Pid> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -241,9 +241,12 @@ fn relay_processes() -> Vec<rustix::process::Pid> {
         else {
             continue;
         };
+        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if !cgroup.contains("/injector-cluster/") {
+            continue;
+        }
         let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        // In the image the program is `/injector`, which is nowhere on this machine.
         if words.first() == Some(&&b"/injector"[..]) && words.get(1) == Some(&&b"relay"[..]) {
             found.push(rustix::process::Pid::from_raw(id).expect("not 0"));
         }
@@ -281,27 +284,30 @@ async fn assert_survives(name: &str, interruptions: usize, fault: impl AsyncFnOn
     siege.end().await.assert_exact(interruptions);
 }
 
-fn kubectl(siege: &Siege, arguments: &[&str]) -> String {
-    siege.stage.cluster().kubectl.must(arguments)
+/// A line for `kubectl`, without the word itself.
+fn kubectl(siege: &Siege, line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    siege.stage.cluster().kubectl.must(&words)
+}
+
+/// Replaces all pods, as gently as the workload's strategy says.
+fn roll_out(siege: &Siege, workload: &str) {
+    kubectl(siege, &format!("rollout restart {workload}"));
+    kubectl(siege, &format!("rollout status {workload} --timeout=120s"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_relay_pods_cost_at_most_what_was_under_way() {
     assert_survives("deleted", 1, async |siege| {
-        let label = "app.kubernetes.io/name=injector-relay";
+        let relays = "pods -n injector-system -l app.kubernetes.io/name=injector-relay";
         let uids = || {
-            let path = "jsonpath={.items[*].metadata.uid}";
             kubectl(
                 siege,
-                &["-n", SYSTEM, "get", "pods", "-l", label, "-o", path],
+                &format!("get {relays} -o jsonpath={{.items[*].metadata.uid}}"),
             )
         };
         let before = uids();
-        let delete = ["-n", SYSTEM, "delete", "pod", "-l", label];
-        kubectl(
-            siege,
-            &[&delete[..], &["--force", "--grace-period=0"]].concat(),
-        );
+        kubectl(siege, &format!("delete {relays} --force --grace-period=0"));
         wait::within(Duration::from_secs(60), "two other relays", async || {
             let are_new = before.split(' ').all(|uid| !uids().contains(uid));
             (are_new && siege.stage.cluster().relays().len() == 2).then_some(())
@@ -315,28 +321,11 @@ async fn deleted_relay_pods_cost_at_most_what_was_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_scaled_to_none_and_back_cost_at_most_what_was_under_way() {
     assert_survives("scaled", 1, async |siege| {
-        kubectl(
-            siege,
-            &[
-                "-n",
-                SYSTEM,
-                "scale",
-                "statefulset/injector-relay",
-                "--replicas=0",
-            ],
-        );
+        let scale = "-n injector-system scale statefulset/injector-relay --replicas";
+        kubectl(siege, &format!("{scale}=0"));
         siege.wait_for("app").await;
         siege.go_on(50).await;
-        kubectl(
-            siege,
-            &[
-                "-n",
-                SYSTEM,
-                "scale",
-                "statefulset/injector-relay",
-                "--replicas=2",
-            ],
-        );
+        kubectl(siege, &format!("{scale}=2"));
     })
     .await;
 }
@@ -344,27 +333,7 @@ async fn relays_scaled_to_none_and_back_cost_at_most_what_was_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roll_out_of_the_relays_costs_at_most_what_was_under_way() {
     assert_survives("relays", 2, async |siege| {
-        kubectl(
-            siege,
-            &[
-                "-n",
-                SYSTEM,
-                "rollout",
-                "restart",
-                "statefulset/injector-relay",
-            ],
-        );
-        kubectl(
-            siege,
-            &[
-                "-n",
-                SYSTEM,
-                "rollout",
-                "status",
-                "statefulset/injector-relay",
-                "--timeout=120s",
-            ],
-        );
+        roll_out(siege, "-n injector-system statefulset/injector-relay");
     })
     .await;
 }
@@ -372,27 +341,7 @@ async fn a_roll_out_of_the_relays_costs_at_most_what_was_under_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_istiod_costs_nothing() {
     assert_survives("istiod", 0, async |siege| {
-        kubectl(
-            siege,
-            &[
-                "-n",
-                "istio-system",
-                "rollout",
-                "restart",
-                "deployment/istiod",
-            ],
-        );
-        kubectl(
-            siege,
-            &[
-                "-n",
-                "istio-system",
-                "rollout",
-                "status",
-                "deployment/istiod",
-                "--timeout=120s",
-            ],
-        );
+        roll_out(siege, "-n istio-system deployment/istiod");
     })
     .await;
 }

@@ -18,7 +18,7 @@ use crate::print::{self, Shown};
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a process in the background has to undo everything: its own patience with an API server and with requests under way is no longer.
-const END_PATIENCE: Duration = Duration::from_secs(60);
+const END_PATIENCE: Duration = Duration::from_secs(150);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
@@ -34,19 +34,26 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         Ok(seen) => seen,
         Err(failure) => return Err(end_unseen(flags, &here, failure).await),
     };
+    let chosen = choose(flags, &me, &all, &here)?;
     let mut removed = Vec::new();
-    for found in choose(flags, &me, &all, &here)? {
+    // What one of them meets must not leave the others half done.
+    let mut first_failure = None;
+    for &found in &chosen {
         // It takes its entry away itself, unless it cannot.
         let has_ended = end_process(&backend, found).await;
         // By its address: one that was made anew in this moment is not the one that was meant.
-        if backend.remove(found).await? || has_ended {
-            removed.push(found);
+        match backend.remove(found).await {
+            Ok(is_removed) if is_removed || has_ended => removed.push(found),
+            Ok(_) => {}
+            Err(failure) => drop(first_failure.get_or_insert(failure)),
         }
     }
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
-    for found in &removed {
-        backend.clear(found).await?;
+    for found in chosen {
+        if let Err(failure) = backend.clear(found).await {
+            first_failure.get_or_insert(failure);
+        }
     }
     let mut removed: Vec<String> = removed.iter().map(|found| found.name.clone()).collect();
     for process in without_entry(flags, &all, &here) {
@@ -54,10 +61,11 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
             removed.push(process.name.clone());
         }
     }
-    if removed.is_empty() && !global.quiet {
+    if removed.is_empty() && first_failure.is_none() && !global.quiet {
         eprintln!("no intercept of {me} is here");
     }
-    print::print(global.output, &Removed { removed })
+    print::print(global.output, &Removed { removed })?;
+    first_failure.map_or(Ok(()), Err)
 }
 
 /// Who asks, and what there is.

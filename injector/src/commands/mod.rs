@@ -16,6 +16,8 @@ pub mod sandbox;
 pub mod status;
 pub mod uninstall;
 
+use std::io::Write;
+
 use crate::cli::{Cli, Command, Global};
 use crate::cluster::{Cluster, KubeFlags};
 use crate::hint::{Failure, OrHint, Result};
@@ -75,7 +77,7 @@ pub async fn connect(global: &Global) -> Result<Cluster> {
 pub async fn connect_patiently(global: &Global) -> Result<Cluster> {
     let told: fn(&str) = match global.quiet {
         true => |_| {},
-        false => |line| eprintln!("{line}"),
+        false => |line| drop(writeln!(std::io::stderr(), "{line}")),
     };
     Ok(connect(global).await?.patient(told))
 }

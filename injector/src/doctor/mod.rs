@@ -14,6 +14,7 @@ mod workload;
 use std::borrow::Cow;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::hint::Result;
@@ -161,7 +162,13 @@ async fn of_target(
     };
     let mut checks = workload::checks(&target);
     let revision = installation.revision();
-    let mesh = installed::mesh_config(cluster, revision.as_deref()).await?;
+    let mesh = match installed::mesh_config(cluster, revision.as_deref()).await {
+        Ok(mesh) => mesh,
+        Err(failure) => {
+            checks.push(Check::unknown("mesh-config", failure.error()));
+            Value::Null
+        }
+    };
     let root = installed::root_of(&mesh);
     let around = seen::Surroundings::read(cluster, &root, relay_namespace).await;
     checks.extend(surroundings::checks(&around, &target, relay_namespace));

@@ -45,7 +45,7 @@ pub struct Awaited {
     pub selector: String,
     /// The WasmPlugin.
     pub plugin: String,
-    /// The intercept.
+    /// The intercept; empty: the filter itself, whatever intercepts it has.
     pub name: String,
     /// Its tunnel's address; `None`: there should be no intercept of this name.
     pub address: Option<String>,
@@ -90,7 +90,6 @@ pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -
         namespace: text(&plugin["metadata"]["namespace"]),
         selector: store::selector(&labels),
         plugin: text(&plugin["metadata"]["name"]),
-        // The name of no intercept.
         name: String::new(),
         address: None,
         cluster: None,
@@ -394,8 +393,14 @@ pub async fn get(
 }
 
 fn has_entry(filters: &Value, awaited: &Awaited) -> bool {
-    document(filters, &awaited.namespace, &awaited.plugin)
-        .is_some_and(|document| address(&document, &awaited.name) == awaited.address.as_deref())
+    let Some(document) = document(filters, &awaited.namespace, &awaited.plugin) else {
+        return false;
+    };
+    match awaited.name.as_str() {
+        // Where the module could not be fetched, Istio puts something else in the filter's place, which has no document.
+        "" => !document.is_null(),
+        name => address(&document, name) == awaited.address.as_deref(),
+    }
 }
 
 /// The address under which a filter has the intercept of this name.
@@ -461,6 +466,18 @@ mod tests {
             &dump(ours, &json!({"version": 1})),
             &awaited(None)
         ));
+    }
+
+    #[test]
+    fn a_replica_has_the_filter_when_it_was_given_a_document_and_not_something_in_its_place() {
+        let ours = "shop.injector-deployment-orders";
+        let mut filter = awaited(None);
+        filter.name.clear();
+        assert!(has_entry(&dump(ours, &json!({"version": 1})), &filter));
+        let placeholder =
+            json!({"configs": [{"ecds_filter": {"name": ours, "typed_config": {"rules": {}}}}]});
+        assert!(!has_entry(&placeholder, &filter));
+        assert!(!has_entry(&Value::Null, &filter));
     }
 
     #[test]

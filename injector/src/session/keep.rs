@@ -19,8 +19,7 @@ impl Session<'_> {
         };
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
-                let is_unseen = std::mem::take(&mut self.is_unseen);
-                match is_unseen || self.lease.is_due(entry.expires, now) {
+                match self.is_unseen || self.lease.is_due(entry.expires, now) {
                     true => self.renew(now).await,
                     false => Ok(()),
                 }
@@ -46,6 +45,7 @@ impl Session<'_> {
             .await;
         match renewed {
             Ok(()) => {
+                self.is_unseen = false;
                 self.lease.until(expires);
                 self.report.detail(&format!(
                     "lease renewed for {}",

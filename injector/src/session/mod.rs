@@ -95,8 +95,8 @@ pub async fn run(
         code = session.finish(end) => return code,
         signal = signals.next() => signal,
     };
-    // Whoever asks twice wants out at once. The entry goes first of all, so what waits is cut short, and no more.
-    let _ = timeout(CLEAR_TIMEOUT, session.target.clear(&session.plan.name)).await;
+    // Whoever asks twice wants out at once: nothing is waited for any more. A shell that is closed, too, signals twice in a moment.
+    let _ = timeout(CLEAR_TIMEOUT, session.drop_at_once()).await;
     Ok(killed_by(signal))
 }
 
@@ -299,6 +299,8 @@ impl<'a> Session<'a> {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // A command behind `--` gets Ctrl-C as well: its end must not hide that.
+                biased;
                 signal = signals.next() => return End::Signal(signal),
                 code = wait_for(&mut self.child) => return End::Child(code),
                 event = self.tunnel.next() => if let Err(failure) = self.tell(event) {

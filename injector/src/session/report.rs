@@ -1,5 +1,6 @@
 //! What people read on stderr while an intercept lives: the block, one line per request, notes and warnings. Colour only on a terminal.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -132,7 +133,8 @@ impl Report {
 
     fn say(self, text: &str) {
         if !self.quiet {
-            anstream::eprintln!("{text}");
+            // A terminal that is gone, or a full disk behind a log, is no reason to end without undoing what was made.
+            let _ = writeln!(anstream::stderr(), "{text}");
         }
     }
 }

@@ -73,9 +73,22 @@ impl Session<'_> {
         let remove = async || self.target.remove(&self.plan.name, &self.address).await;
         let removed = self.patiently(remove).await?;
         if removed.is_some() {
-            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
             self.report.record(&format!("{} removed", self.plan.name));
         }
+        if removed.is_some() || self.is_gone().await {
+            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
+        }
         Ok(())
+    }
+
+    /// Was the entry here, and somebody else has just removed it? The proxies may not know yet.
+    async fn is_gone(&self) -> bool {
+        self.created > 0 && matches!(self.target.find(&self.plan.name).await, Ok(None))
+    }
+
+    /// Removes entry and cluster without waiting for anybody.
+    pub(super) async fn drop_at_once(&self) -> Result<()> {
+        self.target.remove(&self.plan.name, &self.address).await?;
+        self.target.clear(&self.plan.name).await
     }
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 /// Bytes one stream may have under way. Throughput on a real link is this over the round trip: 4 MiB gave 70 MB/s at 40 ms, 64 KiB gave 1 MB/s.
 pub(super) const STREAM_WINDOW: u32 = 4 * MIB;
 
+/// The same in a tunnel with this connection window: at most a quarter of it, so that one reader that stalls never holds up the others.
+pub(super) fn stream_window(connection: u32) -> u32 {
+    (connection / 4).min(STREAM_WINDOW)
+}
+
 /// Bytes all streams of one tunnel may have under way. 16 times a stream's, so that a few readers that stall do not block the others.
 pub(super) const CONNECTION_WINDOW: u32 = 64 * MIB;
 

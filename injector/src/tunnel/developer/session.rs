@@ -124,7 +124,7 @@ fn server(window: u32) -> hyper::server::conn::http2::Builder<TokioExecutor> {
         .enable_connect_protocol()
         .adaptive_window(false)
         .initial_connection_window_size(window)
-        .initial_stream_window_size(window.min(settings::STREAM_WINDOW))
+        .initial_stream_window_size(settings::stream_window(window))
         .max_frame_size(settings::FRAME)
         .max_concurrent_streams(settings::STREAMS)
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)

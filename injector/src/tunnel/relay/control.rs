@@ -136,7 +136,7 @@ fn client(window: u32) -> hyper::client::conn::http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .adaptive_window(false)
         .initial_connection_window_size(window)
-        .initial_stream_window_size(window.min(settings::STREAM_WINDOW))
+        .initial_stream_window_size(settings::stream_window(window))
         .initial_max_send_streams(settings::STREAMS as usize)
         .max_frame_size(settings::FRAME)
         .max_header_list_size(settings::HEADER_LIST_READ)
