@@ -374,7 +374,7 @@ async fn who_may_not_intercept_is_told_what_is_missing() {
     stage.prepare(&[]);
     let text = refusal("mallory", &[]);
     assert!(
-        text.contains("User \"mallory\" cannot list resource \"services\"")
+        text.contains("User \"mallory\" cannot list resource")
             && text.contains("--clusterrole=injector-developer"),
         "{text}"
     );
