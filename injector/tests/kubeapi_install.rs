@@ -284,7 +284,8 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
 
     // Workloads that cannot be prepared are refused, and nothing is written.
     let before = ours();
-    let orders = format!("install -n {NAMESPACE} {module} --workload orders");
+    // None of its pods really runs, so there are no proxies to wait for.
+    let orders = format!("install -n {NAMESPACE} {module} --workload orders --no-wait");
     stage
         .injector(&format!(
             "install -n {NAMESPACE} {module} --workload worker"
