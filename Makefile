@@ -1,5 +1,5 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test images test-istio lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test images programs test-istio lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
@@ -29,25 +29,32 @@ test: build
 	@scripts/install-tools test
 	cargo test --locked --no-fail-fast
 
-# What the cluster's pods run: the relay as it is shipped, and the tests' stand-in for apps and callers. Both are linked statically: their images hold nothing else.
+# What the cluster's pods run: the relay as it is shipped, and the tests' stand-in for apps and callers. Both are static programs, built in one go: their images hold nothing else.
 images: build
-	target/release/wasm-build image --relay
-	CARGO_ENCODED_RUSTFLAGS=$$(printf '%s\037%s' -Ctarget-feature=+crt-static -Cstrip=symbols) \
-	cargo build --release --locked -p e2e --bin standin --target "$$(uname -m)-unknown-linux-gnu" --target-dir target/static
+	target/release/wasm-build image --relay --also-build e2e/standin
 
-# The cluster's part of the tests: first those that need little more than its API server, then intercepts under load, last what takes parts of it away.
+# What the cluster itself runs. Compiled beside the rest: compilers and linkers leave a second core idle half of their time.
+programs:
+	@tests/cluster/build debian pause kubernetes istio dns
+
+# Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
 API_TESTS = --test kubeapi_install --test kubeapi_session --test kubeapi_environment
 ISTIO_TESTS = --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
 
-# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C.
-test-istio: images
-	@tests/cluster/build
-	cargo test --locked --no-run -p injector $(API_TESTS)
-	cargo test --locked --no-run -p e2e $(ISTIO_TESTS)
+# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what needs little more than its API server; then what waits for pods, more of it
+# at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
+test-istio: tools
+	@tests/cluster/build tools
+	@$(MAKE) --no-print-directory -j2 images programs
+	@tests/cluster/build images
+	cargo test --locked --no-run $(API_TESTS) $(ISTIO_TESTS)
 	@bash -euc 'trap "tests/cluster/down || exit 1" EXIT; trap "exit 130" INT TERM; \
-	  env=$$(tests/cluster/up); eval "$$env"; \
-	  cargo test --locked --no-fail-fast -p injector $(API_TESTS); \
-	  cargo test --locked --no-fail-fast -p e2e $(ISTIO_TESTS)'
+	  env=$$(tests/cluster/up); eval "$$env"; failed=0; \
+	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
+	  run $(API_TESTS); run --test istio_admission; run --test istio_latency; \
+	  export RUST_TEST_THREADS=4; run --test istio_intercepts --test istio_fallback; unset RUST_TEST_THREADS; \
+	  run --test istio_faults; \
+	  exit $$failed'
 
 cluster: tools
 	@tests/cluster/build

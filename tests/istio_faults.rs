@@ -1,7 +1,10 @@
 //! What callers notice when something ends on a real mesh: nothing, but for requests that are not safe and were under way on the developer's side. GET, POST and gRPC
-//! go on all the while, and every request is counted at the developer's server and at the app. Relays are shared, so one test runs at a time.
+//! go on all the while, and every request is counted at the developer's server and at the app. Relays are shared, so there is one fault at a time, and all have one
+//! stage. After each fault its intercepts are left, which takes a control plane that works, and leaves nothing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -15,9 +18,13 @@ use harness::wait;
 use rustix::process::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 
-const BOB: (&str, &str) = ("coder", "Bob");
 /// How many requests of each kind are under way at once.
 const WORKERS: usize = 4;
+
+/// Whoever comes and goes beside bob. They may not look into the replicas, so each command is done before the mesh is.
+const OTHERS: [&str; 10] = [
+    "alice", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
+];
 
 /// Whoever has it has the cluster for themselves.
 async fn alone() -> MutexGuard<'static, ()> {
@@ -25,69 +32,106 @@ async fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().await
 }
 
-/// `orders` with an HTTP and a gRPC port, both intercepted by bob, under load.
+/// `orders` with an HTTP and a gRPC port. Whoever waits for their turn holds it, so it is brought up once, and goes with the last of them.
+async fn stage() -> Arc<Stage> {
+    static STAGE: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
+    /// Where nobody waits each has one of their own, under another name than the one that is going.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let mut kept = STAGE.lock().await;
+    if let Some(stage) = kept.upgrade() {
+        return stage;
+    }
+    let name = format!("siege-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    let plan = Plan::new(&name).replicas(3);
+    let stage = Arc::new(plan.port("grpc", 9000, 9000, "app").start().await);
+    *kept = Arc::downgrade(&stage);
+    stage
+}
+
+/// `orders` with both ports intercepted by bob, under load.
 struct Siege {
     /// First, so that they end before what they use.
     bobs: Vec<Intercept>,
-    stage: Stage,
+    /// Of the intercepts, their header and all requests: no siege is taken for another.
+    name: &'static str,
+    stage: Arc<Stage>,
     server: App,
     /// The ways in, known beforehand: they can be asked for only while the API server is there.
     web: Client,
     calls: Grpc,
     loads: BTreeMap<&'static str, Load>,
+    /// Last: nothing of this siege goes on when the next begins.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// What became of each kind of request.
 struct Result {
+    siege: &'static str,
     outcomes: BTreeMap<&'static str, Outcome>,
     app: Executed,
     server: Executed,
 }
 
 impl Siege {
-    async fn begin(name: &str, replicas: usize) -> Self {
-        let plan = Plan::new(name)
-            .replicas(replicas)
-            .port("grpc", 9000, 9000, "app");
-        let (stage, server) = (plan.start().await, App::start("server").await);
-        let bob = stage.developer("bob");
-        let mut bobs = Vec::new();
-        for (port, name) in [("http", "--name=web-bob"), ("grpc", "--name=calls-bob")] {
-            let port = format!("{}:{port}", server.port());
-            bobs.push(
-                bob.intercept_port(&port, &["--http-header=Coder=Bob", name])
-                    .await,
-            );
-        }
+    async fn begin(name: &'static str) -> Self {
+        // Before the turn: that is what keeps it.
+        let stage = stage().await;
+        let alone = alone().await;
+        wait::within(Duration::from_secs(60), "two relays", async || {
+            (stage.cluster().relays().len() == 2).then_some(())
+        })
+        .await;
+        let server = App::start("server").await;
         let mut siege = Self {
+            bobs: Vec::new(),
+            name,
             web: stage.h1(),
-            calls: Grpc::new(stage.door(9000), &[BOB]),
+            calls: Grpc::new(stage.door(9000), &[("coder", name)]),
             stage,
             server,
-            bobs,
             loads: BTreeMap::new(),
+            _alone: alone,
         };
+        for port in ["http", "grpc"] {
+            let live = siege.intercept(port).await;
+            siege.bobs.push(live);
+        }
         siege.wait_for("server").await;
         siege.start();
         siege
     }
 
+    /// bob intercepts a port, under this siege's header.
+    async fn intercept(&self, port: &str) -> Intercept {
+        let bob = self.stage.developer("bob");
+        let (header, name) = (
+            format!("--http-header=Coder={}", self.name),
+            format!("--name={port}-{}", self.name),
+        );
+        let port = format!("{}:{port}", self.server.port());
+        bob.intercept_port(&port, &[&header, &name]).await
+    }
+
+    /// A request that is bob's.
+    fn ask(&self, ask: Ask) -> Ask {
+        ask.header("coder", self.name)
+    }
+
     fn start(&mut self) {
-        let ask = |ask: Ask| ask.header(BOB.0, BOB.1).to(Do::Sleep(20));
-        for (kind, sent) in [
-            ("get", ask(Ask::get("/"))),
-            ("post", ask(Ask::post("/", 10_000))),
-        ] {
-            let http = self.web.clone();
+        let siege = self.name;
+        for (kind, ask) in [("get", Ask::get("/")), ("post", Ask::post("/", 10_000))] {
+            let (http, sent) = (self.web.clone(), self.ask(ask).to(Do::Sleep(20)));
             let load = Load::of(WORKERS, usize::MAX, move |number| {
-                let (http, ask) = (http.clone(), sent.clone().id(format!("{kind}-{number}")));
+                let id = format!("{siege}-{kind}-{number}");
+                let (http, ask) = (http.clone(), sent.clone().id(id));
                 async move { harness::load::judge(http.ask(ask).await) }
             });
             self.loads.insert(kind, load);
         }
         let grpc = self.calls.clone();
         let load = Load::of(WORKERS, usize::MAX, move |number| {
-            let grpc = grpc.clone().with("test-id", &format!("grpc-{number}"));
+            let id = format!("{siege}-grpc-{number}");
+            let grpc = grpc.clone().with("test-id", &id);
             async move {
                 let called = grpc.unary().await;
                 // The health service knows no pause of its own.
@@ -105,7 +149,7 @@ impl Siege {
             Duration::from_secs(60),
             &format!("{name} answers all"),
             async || {
-                let web = web.ask(Ask::get("/").header(BOB.0, BOB.1)).await;
+                let web = web.ask(self.ask(Ask::get("/"))).await;
                 let is_web = web.is_ok_and(|answer| answer.by() == name);
                 (is_web && calls.unary().await.is_ok_and(|by| by == name)).then_some(())
             },
@@ -126,19 +170,49 @@ impl Siege {
         }
     }
 
-    /// Ends the load; the intercepts and the stage stay for as long as the siege.
+    /// Ends the load, then the intercepts as bob would.
     async fn end(&mut self) -> Result {
         let mut outcomes = BTreeMap::new();
         for (kind, load) in std::mem::take(&mut self.loads) {
             outcomes.insert(kind, load.stop().await);
         }
         let result = Result {
+            siege: self.name,
             outcomes,
             app: self.stage.executed(),
             server: self.server.executed(),
         };
         result.tell();
+        let bobs = std::mem::take(&mut self.bobs).into_iter();
+        for left in join_all(bobs.map(Intercept::leave)).await {
+            assert!(left.success(), "leaving after it: {left}");
+        }
+        self.assert_nothing_left();
         result
+    }
+
+    /// No entry and no cluster of anybody's.
+    fn assert_nothing_left(&self) {
+        let get = |what: &[&str]| self.stage.get(what);
+        let plugin = get(&["wasmplugin", "injector-deployment-orders"]);
+        let entries = &plugin["spec"]["pluginConfig"]["intercepts"];
+        assert!(
+            entries.as_object().is_none_or(serde_json::Map::is_empty),
+            "{entries}"
+        );
+        assert_eq!(plugin["spec"]["pluginConfig"]["version"], 1, "{plugin}");
+        let filters = get(&["envoyfilters"]);
+        let filters = filters["items"].as_array().expect("a list").iter();
+        let names: Vec<_> = filters.map(|filter| &filter["metadata"]["name"]).collect();
+        assert_eq!(names, ["injector-deployment-orders"]);
+    }
+}
+
+impl Drop for Siege {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.stage.tell();
+        }
     }
 }
 
@@ -158,7 +232,7 @@ impl Result {
     fn assert_exact(&self, interruptions: usize) {
         for (kind, outcome) in &self.outcomes {
             let only = |all: &Executed| -> Executed {
-                let prefix = format!("{kind}-");
+                let prefix = format!("{}-{kind}-", self.siege);
                 let ours = all
                     .iter()
                     .filter_map(|(id, count)| Some((id.strip_prefix(&prefix)?.to_owned(), *count)));
@@ -176,10 +250,14 @@ impl Result {
         }
     }
 
-    fn errors(&self) -> impl Iterator<Item = (&'static str, &String)> {
-        self.outcomes
-            .iter()
-            .flat_map(|(kind, outcome)| outcome.errors.values().map(|error| (*kind, error)))
+    /// Where a part of ours is left to say so, each error does.
+    fn assert_explained(&self) {
+        for (kind, outcome) in &self.outcomes {
+            for error in outcome.errors.values() {
+                assert!(error.contains("x-intercept-error"), "{kind}: {error}");
+                assert!(*kind != "grpc" || error.starts_with("Internal"), "{error}");
+            }
+        }
     }
 
     /// Both sides had their part of every kind.
@@ -196,38 +274,24 @@ impl Result {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_cli_costs_at_most_what_was_under_way() {
-    let _alone = alone().await;
-    let mut siege = Siege::begin("cli", 2).await;
+    let mut siege = Siege::begin("cli").await;
     siege.go_on(100).await;
-    for bob in &mut siege.bobs {
+    for mut bob in siege.bobs.drain(..) {
         bob.process.kill();
     }
     siege.wait_for("app").await;
     siege.go_on(100).await;
+    // A new one takes the place of one that is gone; the other one can be left all the same.
+    let again = siege.intercept("http").await;
+    siege.bobs.push(again);
+    let bobs = ("coder", siege.name);
+    siege.stage.wait_answered_by(bobs, "server").await;
+    let left = siege.stage.developer("bob").run(&["leave", "grpc-cli"]);
+    assert!(left.status.success(), "{left:?}");
     let result = siege.end().await;
     result.assert_exact(1);
     result.assert_both_answered();
-    for (kind, error) in result.errors() {
-        assert!(error.contains("x-intercept-error"), "{kind}: {error}");
-        assert!(kind != "grpc" || error.starts_with("Internal"), "{error}");
-    }
-    // A new one takes the place of the one that is gone, and removes what it left.
-    let bob = siege.stage.developer("bob");
-    let port = format!("{}:http", siege.server.port());
-    let again = bob
-        .intercept_port(&port, &["--http-header=Coder=Bob", "--name=web-bob"])
-        .await;
-    siege.stage.wait_answered_by(BOB, "server").await;
-    assert!(again.leave().await.success());
-    assert!(bob.run(&["leave", "calls-bob"]).status.success());
-    let plugin = siege
-        .stage
-        .get(&["wasmplugin", "injector-deployment-orders"]);
-    let left = &plugin["spec"]["pluginConfig"]["intercepts"];
-    assert!(
-        left.as_object().is_none_or(|entries| entries.is_empty()),
-        "{left}"
-    );
+    result.assert_explained();
 }
 
 /// The relays' own processes: this machine sees what runs in the cluster's cgroup.
@@ -256,8 +320,7 @@ fn relay_processes() -> Vec<rustix::process::Pid> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under_way() {
-    let _alone = alone().await;
-    let mut siege = Siege::begin("process", 2).await;
+    let mut siege = Siege::begin("process").await;
     siege.go_on(100).await;
     let processes = relay_processes();
     assert_eq!(processes.len(), 2, "the relays of the cluster");
@@ -271,17 +334,23 @@ async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under
     let result = siege.end().await;
     result.assert_exact(1);
     result.assert_both_answered();
+    result.assert_explained();
 }
 
 /// Runs `fault` under load, waits for the developer's machine to be reached again, and judges.
-async fn assert_survives(name: &str, interruptions: usize, fault: impl AsyncFnOnce(&Siege)) {
-    let _alone = alone().await;
-    let mut siege = Siege::begin(name, 2).await;
+async fn assert_survives(
+    name: &'static str,
+    interruptions: usize,
+    fault: impl AsyncFnOnce(&Siege),
+) -> Result {
+    let mut siege = Siege::begin(name).await;
     siege.go_on(100).await;
     fault(&siege).await;
     siege.wait_for("server").await;
     siege.go_on(100).await;
-    siege.end().await.assert_exact(interruptions);
+    let result = siege.end().await;
+    result.assert_exact(interruptions);
+    result
 }
 
 /// A line for `kubectl`, without the word itself.
@@ -348,7 +417,7 @@ async fn a_restarted_istiod_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_away_for_30_seconds_costs_at_most_what_was_under_way() {
-    assert_survives("api", 1, async |siege| {
+    let result = assert_survives("api", 1, async |siege| {
         let cluster = siege.stage.cluster();
         cluster.script("component", &["apiserver", "stop"]);
         let away = Instant::now();
@@ -366,12 +435,13 @@ async fn an_api_server_that_is_away_for_30_seconds_costs_at_most_what_was_under_
         .await;
     })
     .await;
+    // The relays live, and say what they lost.
+    result.assert_explained();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_and_a_scale_up_of_the_workload_cost_nothing() {
-    let _alone = alone().await;
-    let mut siege = Siege::begin("rolling", 3).await;
+    let mut siege = Siege::begin("rolling").await;
     siege.go_on(100).await;
     siege
         .stage
@@ -413,15 +483,13 @@ async fn come_and_go(stage: &Stage, name: &str, rounds: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_intercepts_that_come_and_go_cost_nothing() {
-    let _alone = alone().await;
-    let mut siege = Siege::begin("hundred", 2).await;
+    let mut siege = Siege::begin("hundred").await;
     let others = Load::start(&siege.web, WORKERS, usize::MAX, |number| {
-        let coder = ["alice", "carol", "dave", "erin"][number % 4];
+        let coder = OTHERS[number % OTHERS.len()];
         Ask::get("/").header("coder", coder).to(Do::Sleep(20))
     });
-    // They may not look into the replicas, so each command is done before the mesh is.
-    let names = ["alice", "carol", "dave", "erin"];
-    join_all(names.map(|name| come_and_go(&siege.stage, name, 25))).await;
+    let rounds = 100 / OTHERS.len();
+    join_all(OTHERS.map(|name| come_and_go(&siege.stage, name, rounds))).await;
     let others = others.stop().await;
     eprintln!("theirs: answered by {:?}", others.by());
     others.assert_no_errors();

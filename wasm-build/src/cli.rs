@@ -52,6 +52,15 @@ pub struct ImageArgs {
     /// Take this static program instead of building one
     #[arg(long, value_name = "FILE", requires = "relay")]
     pub program: Option<PathBuf>,
+    /// Build this program, PACKAGE/NAME, along with it: the tests' own, for instance
+    #[arg(
+        long,
+        value_name = "PACKAGE/NAME",
+        requires = "relay",
+        conflicts_with = "program",
+        hide = true
+    )]
+    pub also_build: Option<String>,
     /// Where the layout goes; replaced if it is one already [default: target/filter-image in the checkout, with --relay target/relay-image]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

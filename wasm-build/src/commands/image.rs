@@ -1,7 +1,6 @@
 //! `wasm-build image`: a module that was built before, as an image layout.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Context;
 
@@ -41,7 +40,7 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
         .map_or_else(|| provenance.version.parse::<Tag>(), Ok)
         .or_hint("name the image with --tag")?;
     let image = if args.relay {
-        relay(args.program.as_deref(), &module, &provenance)?
+        relay(args, &module, &provenance)?
     } else {
         image::filter::image(&module, &provenance)
             .context("pack the module")
@@ -58,12 +57,13 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn relay(program: Option<&Path>, module: &[u8], provenance: &Provenance) -> Result<Image, Failure> {
-    let built = match program {
-        Some(path) => path.to_owned(),
+fn relay(args: &ImageArgs, module: &[u8], provenance: &Provenance) -> Result<Image, Failure> {
+    let built = match &args.program {
+        Some(path) => path.clone(),
         None => {
             let checkout = source::find_checkout()?;
-            program::build_static(&checkout, &source::commit(&checkout))
+            let commit = source::commit(&checkout);
+            program::build_static(&checkout, &commit, args.also_build.as_deref())
                 .or_hint("cargo's own message is above")?
         }
     };

@@ -9,13 +9,24 @@ use super::cargo::clean_command;
 /// The package and its program.
 const PACKAGE: &str = "injector";
 
-/// Builds the program for this machine and returns where it is.
-pub fn build_static(checkout: &Path, commit: &str) -> anyhow::Result<PathBuf> {
+/// Builds the program for this machine and returns where it is. `also`, as PACKAGE/NAME, is built in the same go, which compiles what both depend on once.
+pub fn build_static(checkout: &Path, commit: &str, also: Option<&str>) -> anyhow::Result<PathBuf> {
+    let mut programs = vec![(PACKAGE, PACKAGE)];
+    if let Some(also) = also {
+        programs.push(
+            also.split_once('/')
+                .with_context(|| format!("--also-build {also}: expected PACKAGE/NAME"))?,
+        );
+    }
+    let chosen = programs
+        .iter()
+        .flat_map(|(package, name)| ["--package", package, "--bin", name]);
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let target_dir = checkout.join("target/static");
     let status = clean_command(Path::new("cargo"))
         .current_dir(checkout)
-        .args(["build", "--locked", "--release", "--package", PACKAGE])
+        .args(["build", "--locked", "--release"])
+        .args(chosen)
         // With a target named, build scripts and macros stay what they are: they cannot be static.
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)

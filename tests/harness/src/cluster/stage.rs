@@ -9,14 +9,18 @@ use tempfile::TempDir;
 
 use super::kubectl::Kubectl;
 use super::{Cluster, DEVELOPERS, objects};
+use crate::app::App;
 use crate::client::Client;
 use crate::door::Door;
-use crate::intercept::Developer;
+use crate::intercept::{Developer, Intercept};
 use crate::load::Executed;
 use crate::{passage, wait};
 
 /// How long pods may take until they serve: a small machine starts many sidecars at once.
 pub const PODS: Duration = Duration::from_secs(180);
+
+/// The header of bob's requests.
+pub const BOB: (&str, &str) = ("coder", "Bob");
 
 /// What `orders` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,6 +230,14 @@ impl Stage {
         self.kubectl().apply(&[object]);
     }
 
+    /// Prints its pods, for whoever reads why a test failed.
+    pub fn tell(&self) {
+        eprintln!("--- {}", self.namespace);
+        let pods = ["-n", &self.namespace, "get", "pods", "-o", "wide"];
+        let pods = self.kubectl().run(&pods);
+        eprintln!("{}", pods.unwrap_or_else(|error| error));
+    }
+
     fn wait_ready(&self, plan: &Plan) {
         let timeout = format!("--timeout={}s", PODS.as_secs());
         let workload = format!("{}/orders", plan.kind.name().to_lowercase());
@@ -242,6 +254,14 @@ impl Stage {
     /// A developer with the role, whose kubeconfig names this namespace.
     pub fn developer(&self, name: &str) -> Developer {
         self.user(name, &[DEVELOPERS])
+    }
+
+    /// bob intercepts the requests of [`BOB`] for an app called `server`; every replica has it when this returns.
+    pub async fn bob_intercepts(&self, server: &App) -> Intercept {
+        let bob = self.developer("bob");
+        let live = bob.intercept(server, &["--http-header=Coder=Bob"]).await;
+        self.wait_answered_by(BOB, "server").await;
+        live
     }
 
     /// Somebody in these groups.
@@ -327,11 +347,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- {}", self.namespace);
-            let pods = self
-                .kubectl()
-                .run(&["-n", &self.namespace, "get", "pods", "-o", "wide"]);
-            eprintln!("{}", pods.unwrap_or_else(|error| error));
+            self.tell();
         }
         let name = &self.namespace;
         // The API server may be away: the cluster goes as a whole, later.
