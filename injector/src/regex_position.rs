@@ -37,6 +37,13 @@ pub fn describe_path(pattern: &str) -> Result<(), InvalidRegex> {
 }
 
 fn judge(pattern: &str, refused: Option<InvalidPattern>) -> Result<(), InvalidRegex> {
+    // Such a text is not parsed at all.
+    if let Some(refused @ InvalidPattern::TooLong(_)) = refused {
+        return Err(InvalidRegex {
+            what: refused.to_string(),
+            position: None,
+        });
+    }
     let ast = match parse(pattern) {
         Ok(ast) => ast,
         Err(error) => {
@@ -53,6 +60,7 @@ fn judge(pattern: &str, refused: Option<InvalidPattern>) -> Result<(), InvalidRe
     let offset = match refused {
         InvalidPattern::ExtendedFlag => traits.extended_flag,
         InvalidPattern::Syntax(_) => traits.unicode_class,
+        InvalidPattern::TooLong(_) => None,
     };
     Err(InvalidRegex {
         what: refused.to_string(),
@@ -77,9 +85,12 @@ fn parse(pattern: &str) -> Result<Ast, Box<ast::Error>> {
 }
 
 /// The pattern's syntax tree, where it means the same read in bytes as read in characters, for ASCII text: only then may it become an automaton over bytes.
+/// `None` also for one that is too long, with what anchors it: somebody may have written it past all checks, and a parser would take minutes.
 pub(crate) fn parse_ascii(pattern: &str) -> Option<Ast> {
-    parse(pattern)
-        .ok()
+    let is_short = pattern.len() <= pattern::PATTERN_LIMIT + pattern::anchored_path("").len();
+    is_short
+        .then(|| parse(pattern).ok())
+        .flatten()
         .filter(|ast| !Traits::of(ast).beyond_ascii)
 }
 
@@ -231,8 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_is_too_long_is_parsed_by_nobody() {
+        let names: String = (0..100_000).map(|n| format!("(?<a{n}>)")).collect();
+        for pattern in ["(?".repeat(600_000), names] {
+            let expected = format!("a regex of {} bytes, expected at most 8192", pattern.len());
+            assert_eq!(refused(&pattern), expected);
+            assert_eq!(describe_path(&pattern).unwrap_err().to_string(), expected);
+            assert!(parse_ascii(&pattern).is_none());
+        }
+        let longest = format!("[{}]", "a".repeat(8_190));
+        assert!(parse_ascii(&pattern::anchored_path(&longest)).is_some());
+    }
+
+    #[test]
     fn a_path_is_compiled_even_where_it_is_plain_text() {
-        let long = "a".repeat(9 << 10);
+        let long = "a".repeat(4 << 10);
         assert_eq!(describe(&long), Ok(()));
         assert!(describe_path(&long).is_err());
     }

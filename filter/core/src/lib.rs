@@ -4,6 +4,39 @@
 //! The first two may leave an entry out, each with its reason; the third cannot fail. Nothing here touches a host, a clock or a socket: what a request
 //! looks like is behind [`Request`].
 //!
+//! ```
+//! use intercept_core::{Matcher, Request, parse};
+//!
+//! struct FromBob;
+//!
+//! impl Request for FromBob {
+//!     fn header(&self, name: &str) -> Option<Vec<u8>> {
+//!         (name == "coder").then(|| b"Bob".to_vec())
+//!     }
+//!
+//!     fn is_port(&self, port: u16) -> bool {
+//!         port == 8080
+//!     }
+//!
+//!     fn now(&self) -> u64 {
+//!         1_000
+//!     }
+//! }
+//!
+//! let (config, unread) = parse(
+//!     br#"{"version": 1, "intercepts": {"orders-bob": {
+//!         "port": 8080, "cluster": "intercept|orders-bob", "address": "9f2c41d07ab35e689f2c41d07ab35e68",
+//!         "owner": "bob", "created": 0, "expires": 1060, "headers": [{"name": "Coder", "value": "B.*"}]}}}"#,
+//! );
+//! let (matcher, refused) = Matcher::compile(config);
+//! assert!(unread.is_empty() && refused.is_empty());
+//! let winner = matcher.decide(&FromBob).intercept;
+//! assert_eq!(winner.map(|intercept| intercept.name()), Some("orders-bob"));
+//! ```
+//!
+//! What each condition means is in docs/reference.md; `tests/conditions.rs` is that page in cases of one line. In code the meaning is one function, `Matcher::check`: the tables of
+//! `matcher/index.rs` only spare calls of it, and [`Matcher::explain`] calls it for every intercept, without them.
+//!
 //! # Cost of a decision
 //! A request that names no intercepted value costs one look-up per distinct header name in use, however many intercepts name exact values.
 //! An intercept whose conditions are regexes only is tried against every request that carries its header; each such try is bounded by the size of a compiled pattern
@@ -22,5 +55,5 @@ pub use config::{
 };
 pub use explain::{Considered, Verdict};
 pub use limits::{InvalidIntercept, validate};
-pub use matcher::{Compiled, Matcher, Outcome, header_key, is_mirror, is_probe_exempt};
-pub use request::Request;
+pub use matcher::{Compiled, Matcher, Outcome};
+pub use request::{Request, header_key, is_mirror, is_probe_exempt};

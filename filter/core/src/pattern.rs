@@ -5,6 +5,10 @@ use regex_lite::{Regex, RegexBuilder};
 /// The largest compiled regex, in bytes. Ordinary patterns need less than 7 KiB for five of them; `(.{0,100}){100}` would need megabytes and seconds.
 pub const SIZE_LIMIT: usize = 8 << 10;
 
+/// The longest regex as it is written, in bytes; plain text has no limit. Hardly anything longer compiles to [`SIZE_LIMIT`], and it is refused unread: a parser's time grows with the text,
+/// in places with its square, and Envoy's threads wait meanwhile.
+pub const PATTERN_LIMIT: usize = 8 << 10;
+
 /// The longest text that is tried against a regex, in bytes. A longer value can still equal an exact one.
 pub const TEXT_LIMIT: usize = 4 << 10;
 
@@ -14,6 +18,9 @@ const NEST_LIMIT: u32 = 50;
 /// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
+    /// So many bytes, which is more than [`PATTERN_LIMIT`].
+    #[error("a regex of {0} bytes, expected at most {PATTERN_LIMIT}")]
+    TooLong(usize),
     /// What regex-lite says of it. It gives no position; the CLI adds one where it can.
     #[error("{0}")]
     Syntax(String),
@@ -46,6 +53,35 @@ impl Pattern {
             Self::Exact(text) => text.as_bytes() == value,
             Self::Regex(regex) => is_match(regex, value),
         }
+    }
+
+    pub(crate) fn is_regex(&self) -> bool {
+        matches!(self, Self::Regex(_))
+    }
+}
+
+/// A pattern that is tried against one value after another. A regex sees at most [`TEXT_LIMIT`] bytes of them together; what is longer than the rest of that is passed over.
+pub(crate) struct Budgeted<'p> {
+    pattern: &'p Pattern,
+    left: usize,
+}
+
+impl<'p> Budgeted<'p> {
+    pub(crate) fn new(pattern: &'p Pattern) -> Self {
+        Self {
+            pattern,
+            left: TEXT_LIMIT,
+        }
+    }
+
+    pub(crate) fn matches(&mut self, value: &[u8]) -> bool {
+        if self.pattern.is_regex() {
+            let Some(left) = self.left.checked_sub(value.len()) else {
+                return false;
+            };
+            self.left = left;
+        }
+        self.pattern.matches(value)
     }
 }
 
@@ -90,6 +126,9 @@ pub(crate) fn is_match(regex: &Regex, text: &[u8]) -> bool {
 
 /// The pattern must be valid by itself (`a)|(?:b` is valid only when wrapped), and it is compiled wrapped.
 fn regex(pattern: &str, wrapped: &str) -> Result<Regex, InvalidPattern> {
+    if pattern.len() > PATTERN_LIMIT {
+        return Err(InvalidPattern::TooLong(pattern.len()));
+    }
     if has_extended_flag(pattern) {
         return Err(InvalidPattern::ExtendedFlag);
     }
@@ -119,14 +158,18 @@ fn has_extended_flag(pattern: &str) -> bool {
     false
 }
 
-/// `flags` is what follows `(?`: flags end at `)` or `:`, and a group's name does not.
+/// `flags` is what follows `(?`: flags end at `)` or `:`, and a group's name does not. Looks no further than that: it is asked for each `(?`.
 fn names_x(flags: &str) -> bool {
-    flags.split_once([')', ':']).is_some_and(|(flags, _)| {
-        flags.contains('x')
-            && flags
-                .bytes()
-                .all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
-    })
+    let mut names_x = false;
+    for byte in flags.bytes() {
+        match byte {
+            b')' | b':' => return names_x,
+            b'x' => names_x = true,
+            b'-' | b'a'..=b'z' | b'A'..=b'Z' => {}
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// What follows a character class. A `]` that comes first in it stands for itself, and one may belong to `[:name:]`.
@@ -148,15 +191,26 @@ fn after_class(class: &str) -> &str {
     rest.as_str()
 }
 
-/// What follows the `:]` of `[:name:]`. By bytes: a search for a text of several would bring 2 kB of code into the module.
+/// What follows the `:]` of `[:name:]`. Looks no further than the name.
 fn after_name(class: &str) -> Option<&str> {
-    let end = class.as_bytes().windows(2).position(|pair| pair == b":]")?;
-    class.get(end.checked_add(2)?..)
+    let is_end = |byte| !matches!(byte, b'^' | b'a'..=b'z' | b'A'..=b'Z');
+    let end = class.bytes().position(is_end)?;
+    class.get(end..)?.strip_prefix(":]")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each takes minutes where the rest of the text is looked through at every `(?` or `[:`.
+    #[test]
+    fn looking_for_an_x_flag_takes_one_pass() {
+        for text in ["(?", "(?i", "[:", "[[:a", "[a-"] {
+            let pattern = format!("[{}", text.repeat(2_000_000));
+            assert!(!has_extended_flag(&pattern), "{text}");
+            assert!(!has_extended_flag(&text.repeat(2_000_000)), "{text}");
+        }
+    }
 
     #[test]
     fn an_x_flag_is_seen_wherever_it_stands() {

@@ -155,6 +155,18 @@ yes!(
 );
 
 // Pseudo-headers.
+no!(a_pseudo_header_is_no_list, [":path=/b"], [":path: /a,/b"]);
+no!(
+    a_pseudo_header_is_no_list_by_regex,
+    [":path=/b.*"],
+    [":path: /a,/b"]
+);
+yes!(
+    a_pseudo_header_with_a_comma,
+    [":path=/a,/b"],
+    [":path: /a,/b"]
+);
+no!(a_host_is_no_list, ["Host=b"], [":authority: a,b"]);
 yes!(a_method, [":method=POST"], [":method: POST"]);
 no!(another_method, [":method=POST"], [":method: GET"]);
 yes!(
@@ -481,6 +493,18 @@ fn a_value_of_4_kib_is_tried_and_a_longer_one_only_compared() {
 fn a_short_member_of_a_list_longer_than_4_kib_is_compared() {
     let list = format!("{}, Bob", "a".repeat(4_096));
     assert!(matches(&["A=Bob"], &with_bytes("a", list.as_bytes())));
+}
+
+#[test]
+fn short_members_of_a_list_longer_than_4_kib_are_tried_up_to_4_kib_together() {
+    let list = |start: &str, end: &str| {
+        let list = format!("{start}{}{end}", "a".repeat(4_096));
+        with_bytes("a", list.as_bytes())
+    };
+    assert!(matches(&["A=B.b"], &list("Bob, a", "")));
+    assert!(matches(&["A=B.b"], &list("a", ", Bob")));
+    assert!(!matches(&["A=B.b"], &list("", ", Bob")));
+    assert!(!matches(&["A=a*B.b"], &list("", "Bob")));
 }
 
 #[test]

@@ -43,6 +43,22 @@ fn pattern_text() -> impl Strategy<Value = String> {
     ]
 }
 
+/// As it is, or repeated up to 100 kB.
+fn long_or_short(text: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "(?", "[:", "[[:a:]", "(?i:", "(?<a", "a|", "a{9}", "\\",
+    ]);
+    prop_oneof![
+        4 => text,
+        1 => prop::collection::vec(pieces, 1..6).prop_map(|pieces| {
+            let text = pieces.concat();
+            text.repeat(100_000 / text.len())
+        }),
+        1 => prop::collection::vec(prop::sample::select(vec!["(?", "[:", "(?i:", "(", ")", "[", "]", ":", "a", "|", "{9}"]), 0..4_000)
+            .prop_map(|pieces| pieces.concat()),
+    ]
+}
+
 fn any_intercept() -> impl Strategy<Value = Intercept> {
     let name = || {
         prop::sample::select(vec![
@@ -186,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn no_pattern_does_harm(pattern in any::<String>(), value in any::<String>()) {
+    fn no_pattern_does_harm(pattern in long_or_short(any::<String>()), value in any::<String>()) {
         let _ = Pattern::value(&pattern).map(|pattern| pattern.matches(value.as_bytes()));
         let _ = pattern::path(&pattern);
     }

@@ -11,6 +11,7 @@
 
 mod requests;
 
+use intercept_core::pattern::{self, Pattern};
 use intercept_core::{Config, Intercept, Limits, Matcher, parse, validate};
 use requests::{intercept, json, request, unlimited, winner};
 
@@ -222,6 +223,29 @@ bad_conditions!(
     ["A=1", "regex (a{50}){50}"],
     format!(".path.regex: {}", TOO_BIG)
 );
+
+/// Each would keep a parser busy for minutes.
+#[test]
+fn a_regex_is_refused_unread_where_it_is_written_in_more_than_8_kib() {
+    let names: String = (0..100_000).map(|n| format!("(?<a{n}>)")).collect();
+    for written in [
+        "(?".repeat(600_000),
+        format!("[{}", "[:".repeat(600_000)),
+        names,
+    ] {
+        let reason = format!("a regex of {} bytes, expected at most 8192", written.len());
+        let value = Pattern::value(&written).unwrap_err();
+        let path = pattern::path(&written).unwrap_err();
+        assert_eq!(
+            (value.to_string(), path.to_string()),
+            (reason.clone(), reason)
+        );
+    }
+    let of_length = |length: usize| format!("[{}]", "a".repeat(length - 2));
+    assert!(Pattern::value(&of_length(8_192)).is_ok());
+    assert!(Pattern::value(&of_length(8_193)).is_err());
+    assert!(Pattern::value(&"a".repeat(1_000_000)).is_ok(), "plain text");
+}
 
 #[test]
 fn a_regex_under_8_kib_is_taken() {

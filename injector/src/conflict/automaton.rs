@@ -63,8 +63,13 @@ impl Work {
     }
 }
 
-/// The search ran out of states or memory.
-struct GaveUp;
+/// What a search ran out of.
+enum GaveUp {
+    /// States: trying again would end the same.
+    Bounds,
+    /// Room in an automaton's cache.
+    Memory,
+}
 
 impl Automaton {
     /// `pattern` must be anchored at both ends. `None` where it means something else in bytes than in characters, or cannot be built within bounds.
@@ -104,16 +109,16 @@ impl Automaton {
         let config = start::Config::new().anchored(Anchored::Yes);
         self.dfa
             .start_state(&mut self.cache.borrow_mut(), &config)
-            .map_err(|_| GaveUp)
+            .map_err(|_| GaveUp::Memory)
     }
 
     fn step(&self, state: LazyStateID, letter: u8) -> Result<LazyStateID, GaveUp> {
         let next = self
             .dfa
             .next_state(&mut self.cache.borrow_mut(), state, letter)
-            .map_err(|_| GaveUp)?;
+            .map_err(|_| GaveUp::Memory)?;
         if next.is_quit() {
-            Err(GaveUp)
+            Err(GaveUp::Memory)
         } else {
             Ok(next)
         }
@@ -123,7 +128,7 @@ impl Automaton {
         self.dfa
             .next_eoi_state(&mut self.cache.borrow_mut(), state)
             .map(|end| end.is_match())
-            .map_err(|_| GaveUp)
+            .map_err(|_| GaveUp::Memory)
     }
 
     fn reset(&self) {
@@ -135,17 +140,20 @@ impl Automaton {
 /// The empty word only where there is no other, since an empty value is a poor example.
 pub(super) fn common_word(automata: &[&Automaton], space: &Space, work: &mut Work) -> Common {
     let mut search = Search::new(automata, space);
-    let found = search.run(work).or_else(|GaveUp| {
+    let found = search.run(work).or_else(|why| match why {
+        GaveUp::Bounds => Err(why),
         // An automaton that many searches share may have filled up with the states of earlier ones.
-        automata.iter().for_each(|automaton| automaton.reset());
-        search = Search::new(automata, space);
-        search.run(work)
+        GaveUp::Memory => {
+            automata.iter().for_each(|automaton| automaton.reset());
+            search = Search::new(automata, space);
+            search.run(work)
+        }
     });
     match found {
         Ok(Some(word)) if word.len() > TEXT_LIMIT => Common::Nothing,
         Ok(Some(word)) => String::from_utf8(word).map_or(Common::Unknown, Common::Word),
         Ok(None) => Common::Nothing,
-        Err(GaveUp) => Common::Unknown,
+        Err(GaveUp::Bounds | GaveUp::Memory) => Common::Unknown,
     }
 }
 
@@ -194,7 +202,7 @@ impl<'a> Search<'a> {
         let mut at = 0;
         while at < self.nodes.len() {
             if at == STATES_PER_SEARCH || work.left == 0 {
-                return empty.map(Some).ok_or(GaveUp);
+                return empty.map(Some).ok_or(GaveUp::Bounds);
             }
             work.left -= 1;
             work.visited += 1;

@@ -4,7 +4,7 @@ use intercept_core::pattern::anchored;
 use intercept_core::{MatchBaggage, MatchHeader, MatchPath, Request, SCHEMA_VERSION, Verdict};
 use proptest::prelude::*;
 
-use super::automaton::{Automaton, Space, common_word};
+use super::automaton::{Automaton, STATES_PER_SEARCH, Space, common_word};
 use super::shortest::shortest_word;
 use super::*;
 
@@ -714,6 +714,40 @@ fn a_search_that_reaches_its_bounds_may_meet() {
         [],
         "with enough room the answer is known"
     );
+}
+
+#[test]
+fn a_search_that_reached_its_bounds_is_not_repeated() {
+    let mut work = Work::new(STATES_PER_CHECK);
+    let (one, two) = (
+        intercept(&["C=[ab]*a[ab]{14}"]),
+        intercept(&["C=[ab]*b[ab]{14}c"]),
+    );
+    let document = document([("other".to_owned(), one)]);
+    let meetings = check_within(&mut work, &document, "mine", &two, NOW);
+    assert_eq!(meetings.len(), 1);
+    // One search for a word of any letters, one for a word that can be shown.
+    assert_eq!(work.visited, 2 * STATES_PER_SEARCH);
+}
+
+/// Somebody wrote it past all checks: it must not hold up everybody else's commands.
+#[test]
+fn a_pattern_that_the_filter_refuses_for_its_length_costs_nothing() {
+    let names: String = (0..100_000).map(|n| format!("(?<a{n}>)")).collect();
+    for written in ["(?".repeat(600_000), "a.".repeat(600_000), names] {
+        let document = document(
+            ["C=", "@k=", "regex "]
+                .into_iter()
+                .zip(0..)
+                .map(|(kind, n)| {
+                    let condition = format!("{kind}{written}");
+                    (format!("dev-{n}"), intercept(&[&condition]))
+                }),
+        );
+        for mine in [&["C=a.*"][..], &["@k=a.*"], &["regex a.*"], &[]] {
+            assert_eq!(check(&document, "mine", &intercept(mine), NOW), []);
+        }
+    }
 }
 
 fn thousand(value: impl Fn(usize) -> String) -> Document {

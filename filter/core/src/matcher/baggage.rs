@@ -3,21 +3,12 @@
 use std::borrow::Cow;
 
 use super::header::trim;
-use crate::pattern::{Pattern, TEXT_LIMIT};
+use crate::pattern::{Budgeted, Pattern};
 
-/// Does any member of that key match? Regexes see at most [`TEXT_LIMIT`] bytes of one key's values in total.
+/// Does any member of that key match?
 pub(crate) fn matches(key: &str, pattern: &Pattern, joined: &[u8]) -> bool {
-    let mut budget = TEXT_LIMIT;
-    let mut values = members(joined)
-        .filter(|(member, _)| *member == key.as_bytes())
-        .map(|(_, value)| value);
-    values.any(|value| match pattern {
-        Pattern::Exact(_) => pattern.matches(&value),
-        Pattern::Regex(_) => budget.checked_sub(value.len()).is_some_and(|left| {
-            budget = left;
-            pattern.matches(&value)
-        }),
-    })
+    let mut budgeted = Budgeted::new(pattern);
+    members(joined).any(|(member, value)| member == key.as_bytes() && budgeted.matches(&value))
 }
 
 /// Keys and percent-decoded values, properties left out; what is not `key=value` is skipped.

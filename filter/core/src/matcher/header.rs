@@ -1,24 +1,25 @@
 //! A header condition: which texts of a header's value are tried.
 
-use crate::pattern::{Pattern, TEXT_LIMIT};
+use crate::pattern::{Budgeted, Pattern};
 
-/// Does any of the header's values match? A header longer than [`TEXT_LIMIT`] as a whole can still equal an exact value, but is tried against no regex:
-/// so one header costs one regex at most two passes over that many bytes.
+/// Does the whole value match, or any member of it as a list? So one header costs one regex at most two passes over [`TEXT_LIMIT`](crate::pattern::TEXT_LIMIT) bytes.
 pub(crate) fn matches(pattern: &Pattern, joined: &[u8]) -> bool {
-    match pattern {
-        Pattern::Regex(_) if joined.len() > TEXT_LIMIT => false,
-        pattern => values(joined).any(|value| pattern.matches(value)),
-    }
+    let mut budgeted = Budgeted::new(pattern);
+    pattern.matches(joined) || members(joined).any(|member| budgeted.matches(member))
 }
 
-/// The whole value, then each member of it as a list (RFC 9110 section 5.6.1: empty members do not count).
+/// The whole value, then each member of it.
 pub(crate) fn values(joined: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::once(joined).chain(members(joined))
+}
+
+/// The members of a list (RFC 9110 section 5.6.1: empty ones do not count); none of what has no comma.
+fn members(joined: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_list = joined.contains(&b',');
-    let members = joined
+    joined
         .split(|byte| *byte == b',')
         .map(trim)
-        .filter(move |member| is_list && !member.is_empty());
-    std::iter::once(joined).chain(members)
+        .filter(move |member| is_list && !member.is_empty())
 }
 
 /// Without the optional white space of RFC 9110 section 5.6.3 around it.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::{Compiled, Condition, Facts, HeaderId, baggage, header};
+use super::{Compiled, Facts, HeaderId, baggage, header};
 use crate::pattern::Pattern;
 use crate::request::Request;
 
@@ -38,27 +38,27 @@ impl Index {
         let users = count_users(intercepts, headers);
         for (place, compiled) in intercepts.iter().enumerate() {
             // Exact before regex, headers before baggage; of several headers the one that most intercepts use anyway: it costs no further look-up per request.
-            let header = compiled.headers.iter().min_by_key(|(id, condition)| {
-                (condition.is_regex(), Reverse(users.get(id.0).copied()), *id)
+            let header = compiled.headers.iter().min_by_key(|(id, pattern)| {
+                (pattern.is_regex(), Reverse(users.get(id.0).copied()), *id)
             });
             let baggage = compiled
                 .baggage
                 .iter()
-                .min_by_key(|(_, condition)| condition.is_regex());
+                .min_by_key(|(_, pattern)| pattern.is_regex());
             match (header, baggage) {
-                (Some((id, condition)), baggage)
-                    if !condition.is_regex()
+                (Some((id, pattern)), baggage)
+                    if !pattern.is_regex()
                         || baggage.is_none_or(|(_, member)| member.is_regex()) =>
                 {
                     if let Some(table) = tables.get_mut(id.0) {
-                        table.file(condition, place);
+                        table.file(pattern, place);
                     }
                 }
-                (_, Some((key, condition))) => index
+                (_, Some((key, pattern))) => index
                     .baggage
                     .entry(key.clone())
                     .or_default()
-                    .file(condition, place),
+                    .file(pattern, place),
                 _ => index.everybody.push(place),
             }
         }
@@ -111,8 +111,8 @@ impl Table {
         self.exact.is_empty() && self.regexes.is_empty()
     }
 
-    fn file(&mut self, condition: &Condition, place: usize) {
-        match &condition.0 {
+    fn file(&mut self, pattern: &Pattern, place: usize) {
+        match pattern {
             Pattern::Exact(text) => self.exact.entry(text.clone()).or_default().push(place),
             Pattern::Regex(_) => self.regexes.push(place),
         }

@@ -1,0 +1,95 @@
+//! One intercept, compiled, and its place in the order of precedence. Knows nothing of requests.
+
+use std::cmp::{Ordering, Reverse};
+
+use super::facts::{HeaderId, HeaderNames};
+use super::path::{self, PathPattern};
+use crate::config::Intercept;
+use crate::pattern::{InvalidPattern, Pattern};
+
+/// One intercept, compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    name: String,
+    pub(super) headers: Vec<(HeaderId, Pattern)>,
+    /// By key.
+    pub(super) baggage: Vec<(String, Pattern)>,
+    pub(super) path: Option<PathPattern>,
+    intercept: Intercept,
+}
+
+impl Compiled {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What was written.
+    pub fn intercept(&self) -> &Intercept {
+        &self.intercept
+    }
+
+    /// `names` numbers its headers.
+    pub(super) fn new(
+        name: String,
+        intercept: Intercept,
+        names: &mut HeaderNames,
+    ) -> Result<Self, InvalidPattern> {
+        let headers = intercept
+            .headers
+            .iter()
+            .map(|header| Ok((names.id(&header.name), Pattern::value(&header.value)?)));
+        let baggage = intercept
+            .baggage
+            .iter()
+            .map(|member| Ok((member.key.clone(), Pattern::value(&member.value)?)));
+        Ok(Self {
+            headers: headers.collect::<Result<_, _>>()?,
+            baggage: baggage.collect::<Result<_, _>>()?,
+            path: intercept.path.as_ref().map(PathPattern::new).transpose()?,
+            name,
+            intercept,
+        })
+    }
+
+    pub(crate) fn header_id(&self, index: usize) -> Option<HeaderId> {
+        self.headers.get(index).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn path_rank(&self) -> path::Rank {
+        self.path
+            .as_ref()
+            .map_or(path::Rank::None, PathPattern::rank)
+    }
+
+    /// How many conditions on headers and baggage it has.
+    pub(crate) fn conditions(&self) -> usize {
+        self.headers.len().saturating_add(self.baggage.len())
+    }
+
+    /// Smaller wins: more conditions, then the narrower path, then the name.
+    fn precedence(&self) -> impl Ord + '_ {
+        (Reverse(self.conditions()), self.path_rank(), &self.name)
+    }
+}
+
+/// By precedence: the smaller wins. Names differ, so of one matcher no two are equal.
+impl Ord for Compiled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.precedence().cmp(&other.precedence())
+    }
+}
+
+impl PartialOrd for Compiled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Compiled {}

@@ -1,0 +1,107 @@
+//! What is asked of a request, each thing once. Knows no intercepts.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
+use crate::request::{Request, header_key};
+
+/// A header name's place among those of a matcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeaderId(pub(super) usize);
+
+impl HeaderId {
+    pub(crate) const USER_AGENT: Self = Self(0);
+    pub(crate) const AUTHORITY: Self = Self(1);
+    pub(crate) const PATH: Self = Self(2);
+    pub(crate) const BAGGAGE: Self = Self(3);
+    /// The names of the constants above, in their order.
+    const FIXED: [&str; 4] = ["user-agent", ":authority", ":path", "baggage"];
+
+    pub(super) fn name(self, names: &[String]) -> Option<&str> {
+        names.get(self.0).map(String::as_str)
+    }
+}
+
+/// Gives each distinct header name a number.
+pub(super) struct HeaderNames {
+    ids: HashMap<String, usize>,
+    names: Vec<String>,
+}
+
+impl HeaderNames {
+    pub(super) fn new() -> Self {
+        let mut names = Self {
+            ids: HashMap::new(),
+            names: Vec::new(),
+        };
+        for name in HeaderId::FIXED {
+            names.id(name);
+        }
+        names
+    }
+
+    pub(super) fn id(&mut self, name: &str) -> HeaderId {
+        let name = header_key(name);
+        if let Some(id) = self.ids.get(&name) {
+            return HeaderId(*id);
+        }
+        let id = self.names.len();
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        HeaderId(id)
+    }
+
+    /// Each name at its [`HeaderId`].
+    pub(super) fn into_names(self) -> Vec<String> {
+        self.names
+    }
+}
+
+/// What is known of one request so far: every question goes to the request at most once.
+pub(crate) struct Facts<'r, R> {
+    request: &'r R,
+    names: &'r [String],
+    headers: Vec<OnceCell<Option<Vec<u8>>>>,
+    now: OnceCell<u64>,
+}
+
+impl<'r, R: Request> Facts<'r, R> {
+    /// Nothing yet. `names`: every header name that may be asked for, at its [`HeaderId`].
+    pub(crate) fn new(request: &'r R, names: &'r [String]) -> Self {
+        Self {
+            request,
+            names,
+            headers: vec![OnceCell::new(); names.len()],
+            now: OnceCell::new(),
+        }
+    }
+
+    /// Takes an answer that the request gave before.
+    pub(super) fn learn(&self, HeaderId(id): HeaderId, value: Option<Vec<u8>>) {
+        if let Some(fact) = self.headers.get(id) {
+            let _ = fact.set(value);
+        }
+    }
+
+    pub(crate) fn header(&self, id: HeaderId) -> Option<&[u8]> {
+        let ask = || {
+            id.name(self.names)
+                .and_then(|name| self.request.header(name))
+        };
+        self.headers.get(id.0)?.get_or_init(ask).as_deref()
+    }
+
+    /// A pseudo-header such as `:path` has one value, whatever commas are in it (RFC 9113 section 8.3).
+    pub(super) fn is_pseudo(&self, id: HeaderId) -> bool {
+        id.name(self.names)
+            .is_some_and(|name| name.starts_with(':'))
+    }
+
+    pub(super) fn is_port(&self, port: u16) -> bool {
+        self.request.is_port(port)
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        *self.now.get_or_init(|| self.request.now())
+    }
+}
