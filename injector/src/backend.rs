@@ -254,7 +254,7 @@ impl Backend {
     /// Removes the cluster of an intercept whose entry is gone.
     pub async fn clear(&self, found: &Found) -> Result<()> {
         match self {
-            Self::Envoy(dir) => clear(dir),
+            Self::Envoy(dir) => clear(dir, &found.name),
             Self::Mesh(mesh) => mesh.clear(found).await,
         }
     }
@@ -354,6 +354,14 @@ impl Target<'_> {
         match self {
             Self::Envoy(dir) => Ok(dir.document()?),
             Self::Mesh(target) => target.document().await,
+        }
+    }
+
+    /// What the filter is given, as it stands there: with what it leaves out.
+    pub async fn configuration(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.configuration()?.into_bytes()),
+            Self::Mesh(target) => target.configuration().await,
         }
     }
 
@@ -481,7 +489,7 @@ impl Target<'_> {
     /// Removes the cluster of an intercept whose entry is gone.
     pub async fn clear(&self, name: &str) -> Result<()> {
         match self {
-            Self::Envoy(dir) => clear(dir),
+            Self::Envoy(dir) => clear(dir, name),
             Self::Mesh(target) => target.clear(name).await,
         }
     }
@@ -540,8 +548,8 @@ async fn settled(live: Live, usual: Duration) -> Live {
     live
 }
 
-fn clear(dir: &Dir) -> Result<()> {
-    match dir.clear_clusters() {
+fn clear(dir: &Dir, name: &str) -> Result<()> {
+    match dir.clear_clusters(&[name]) {
         Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
         other => Ok(other?),
     }

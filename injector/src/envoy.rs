@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
+use serde_json::{Map, Value};
 
 use self::files::{Locked, State};
 use self::live::Awaited;
@@ -114,6 +115,7 @@ impl Dir {
         let mut state = match locked.state() {
             Err(EnvoyDirError::NotInstalled(_)) => State {
                 document: inert(&workload.limits),
+                unread: Map::new(),
                 version: 0,
             },
             other => other?,
@@ -130,7 +132,8 @@ impl Dir {
                 port: intercept.port,
             });
         }
-        locked.write_clusters(workload, &state)?;
+        // What clusters lead to may have changed, and those of leavers that were killed must go at some time.
+        locked.write_clusters(workload, &state, |_| true)?;
         locked.write_filter(workload, &state)?;
         locked.write_workload(workload)?;
         drop(locked);
@@ -175,6 +178,12 @@ impl Dir {
         Ok(files::read_state(&self.path)?.document)
     }
 
+    /// What the filter is given, as it stands there: with what it leaves out.
+    pub fn configuration(&self) -> Result<String, EnvoyDirError> {
+        let (text, _) = files::read_filter(&self.path)?;
+        Ok(text)
+    }
+
     /// Adds an intercept, or replaces the one of this name, if `check` allows it for what is there. Reading, checking and writing are one: nobody else writes in between.
     pub fn add<E: From<EnvoyDirError>>(
         &self,
@@ -192,11 +201,12 @@ impl Dir {
                 port: intercept.port,
             }));
         }
+        state.unread.remove(name);
         state
             .document
             .intercepts
             .insert(name.to_owned(), intercept.clone());
-        locked.write_clusters(&workload, &state)?;
+        locked.write_clusters(&workload, &state, |_| false)?;
         Ok(locked.write_filter(&workload, &state)?)
     }
 
@@ -222,17 +232,24 @@ impl Dir {
         name: &str,
         address: Option<&str>,
     ) -> Result<Option<Intercept>, EnvoyDirError> {
-        let is_ours =
-            |intercept: &Intercept| address.is_none_or(|address| intercept.address == address);
-        let mut removed =
-            self.remove_where(|entry, intercept| entry == name && is_ours(intercept))?;
+        let is_ours = |found: &Value| address.is_none_or(|address| found == address);
+        let mut removed = self.remove_where(
+            |entry, intercept| {
+                entry == name && address.is_none_or(|address| intercept.address == address)
+            },
+            |entry, unread| entry == name && is_ours(&unread["address"]),
+        )?;
         Ok(removed.pop().map(|(_, intercept)| intercept))
     }
 
-    /// Removes the clusters of intercepts that are gone.
-    pub fn clear_clusters(&self) -> Result<(), EnvoyDirError> {
+    /// Removes the clusters of those among these intercepts whose entries are gone. Those of others may still be needed.
+    pub fn clear_clusters(&self, names: &[&str]) -> Result<(), EnvoyDirError> {
         let locked = Locked::new(&self.path)?;
-        locked.write_clusters(&locked.workload()?, &locked.state()?)
+        let may_go = |cluster: &str| {
+            let mut names = names.iter();
+            names.any(|name| cluster::intercept_name(name) == cluster)
+        };
+        locked.write_clusters(&locked.workload()?, &locked.state()?, may_go)
     }
 
     /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names. `now` in seconds since the epoch.
@@ -242,8 +259,9 @@ impl Dir {
         if !self.document()?.intercepts.values().any(is_over) {
             return Ok(Vec::new());
         }
-        let removed = self.remove_where(|_, intercept| is_over(intercept))?;
-        self.clear_clusters()?;
+        let removed = self.remove_where(|_, intercept| is_over(intercept), |_, _| false)?;
+        let names: Vec<&str> = removed.iter().map(|(name, _)| name.as_str()).collect();
+        self.clear_clusters(&names)?;
         Ok(removed.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -270,6 +288,7 @@ impl Dir {
     fn remove_where(
         &self,
         mut goes: impl FnMut(&str, &Intercept) -> bool,
+        unread_goes: impl Fn(&str, &Value) -> bool,
     ) -> Result<Vec<(String, Intercept)>, EnvoyDirError> {
         let locked = Locked::new(&self.path)?;
         let mut state = locked.state()?;
@@ -278,7 +297,9 @@ impl Dir {
             .intercepts
             .extract_if(.., |name, intercept| goes(name, intercept))
             .collect();
-        if !removed.is_empty() {
+        let unread = state.unread.len();
+        state.unread.retain(|name, entry| !unread_goes(name, entry));
+        if !removed.is_empty() || state.unread.len() < unread {
             locked.write_filter(&locked.workload()?, &state)?;
         }
         Ok(removed)

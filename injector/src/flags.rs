@@ -85,11 +85,13 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
-                let name = if flag.is_empty() { "Coder" } else { flag };
-                let hint = format!(
-                    "injector intercept … {}",
-                    quote(&format!("--http-header={name}=VALUE"))
-                );
+                // As `curl -H` takes it, or a name alone.
+                let (name, value) = match flag.split_once(':') {
+                    Some((name, value)) if !name.is_empty() => (name.trim(), value.trim()),
+                    _ => (if flag.is_empty() { "Coder" } else { flag }, "VALUE"),
+                };
+                let pair = format!("--http-header={name}={value}");
+                let hint = format!("injector intercept … {}", quote(&pair));
                 return Err(Failure::usage(error, hint));
             }
         }

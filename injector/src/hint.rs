@@ -3,6 +3,8 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
+use crate::print::printable;
+
 /// Every way in which a command can fail.
 #[derive(Debug)]
 pub struct Failure {
@@ -54,7 +56,8 @@ impl Failure {
 
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "error: {}\n\nhint: {}", self.error.trim_end(), self.hint)
+        let (error, hint) = (printable(self.error.trim_end()), printable(&self.hint));
+        write!(f, "error: {error}\n\nhint: {hint}")
     }
 }
 

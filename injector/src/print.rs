@@ -19,7 +19,7 @@ pub trait Shown: Serialize {
 /// Prints a result on stdout.
 pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
     let text = match format {
-        Format::Text => shown.text(),
+        Format::Text => printable(&shown.text()),
         Format::Json => json(shown)?,
         Format::Yaml => yaml(shown)?,
         Format::Name => shown
@@ -29,6 +29,15 @@ pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
             .collect(),
     };
     stdout(&text)
+}
+
+/// What others wrote must not move the cursor of somebody's terminal: control characters but the end of a line are spelled out.
+pub fn printable(text: &str) -> String {
+    let shown = |char: char| match char.is_control() && char != '\n' {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Writes to stdout. A reader that has gone away (`| head`) wanted no more: that is no failure.

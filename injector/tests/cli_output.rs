@@ -163,6 +163,25 @@ fn explain_says_who_wins_and_why_the_others_do_not() {
     insta::assert_snapshot!(text);
 }
 
+/// Whatever somebody wrote into an entry, it moves nobody's cursor.
+#[test]
+fn control_characters_that_others_wrote_are_spelled_out() {
+    let place = Place::new();
+    let file = place.path().join("evil.json");
+    let entry = format!(
+        r#"{{"version": 1, "intercepts": {{"evil": {{"port": 8080, "cluster": "intercept|evil", "address": "{}", "owner": "e", "created": 0, "expires": {},
+           "headers": [{{"name": "coder", "value": "\u001bcx"}}]}}}}}}"#,
+        "0".repeat(32),
+        now() + 600
+    );
+    std::fs::write(&file, entry).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let ran = place.run(&["explain", "--config", file, "-H", "Coder: Bob", "/"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains(r"\u{1b}cx"), "{ran:?}");
+    assert!(!ran.stdout.contains('\u{1b}'), "{ran:?}");
+}
+
 #[test]
 fn the_json_of_explain_has_exactly_these_keys() {
     let ran = explain(&Place::new(), &["-o", "json", "/"]);

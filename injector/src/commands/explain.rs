@@ -13,8 +13,8 @@ use crate::print::{self, Shown};
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
-    let (document, path) = match (&flags.config, flags.words.as_slice()) {
-        (Some(file), [path]) => (read(file)?, path),
+    let (document, path, now) = match (&flags.config, flags.words.as_slice()) {
+        (Some(file), [path]) => (read(file)?, path, backend::now()),
         (Some(_), [_, path, ..]) => {
             return Err(Failure::usage(
                 "--config and TARGET: expected one of them",
@@ -23,9 +23,10 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
         }
         (None, [target, path]) => {
             let backend = Backend::open(global).await?;
-            let document = backend.target(target).await?.document().await?;
-            let document = serde_json::to_vec(&document);
-            (document.or_hint(target, "injector list")?, path)
+            let target = backend.target(target).await?;
+            // By the clock that leases are counted by, as the filter's node should have it too.
+            let (document, now) = tokio::try_join!(target.configuration(), target.now())?;
+            (document, path, now)
         }
         _ => {
             return Err(Failure::usage(
@@ -34,7 +35,7 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
             ));
         }
     };
-    let request = Asked::new(flags, path)?;
+    let request = Asked::new(flags, path, now)?;
     let (answer, notes) = explain(&document, &request);
     for note in notes {
         eprintln!("warning: {note}");
@@ -64,7 +65,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(flags: &Explain, path: &str) -> Result<Self> {
+    fn new(flags: &Explain, path: &str, now: u64) -> Result<Self> {
         if !path.starts_with('/') {
             return Err(Failure::usage(
                 format!("PATH {path}: expected a path that begins with `/`"),
@@ -78,7 +79,7 @@ impl Asked {
                 (":scheme".to_owned(), "http".to_owned()),
             ],
             port: flags.port,
-            now: backend::now(),
+            now,
         };
         for header in &flags.headers {
             let (name, value) = header_line(header).ok_or_else(|| {

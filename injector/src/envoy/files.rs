@@ -5,9 +5,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use intercept_core::{Document, SCHEMA_VERSION};
+use intercept_core::{Document, Intercept, SCHEMA_VERSION};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
 use crate::manifest::envoy::{self, CLUSTERS_FILE as CLUSTERS, FILTER_FILE as FILTER};
@@ -21,8 +21,21 @@ const LOCK: &str = ".lock";
 /// What stands in [`FILTER`].
 pub struct State {
     pub document: Document,
+    /// The entries that cannot be read, as they stand there. The filter leaves them out; here they stay until somebody mends or removes them.
+    pub unread: Map<String, Value>,
     /// Each write has a higher one.
     pub version: u64,
+}
+
+impl State {
+    /// The document with all of its entries.
+    fn whole(&self) -> serde_json::Result<Value> {
+        let mut whole = serde_json::to_value(&self.document)?;
+        if let Some(entries) = whole["intercepts"].as_object_mut() {
+            entries.extend(self.unread.clone());
+        }
+        Ok(whole)
+    }
 }
 
 /// A directory that nobody else changes until this is dropped: neither another process nor another thread.
@@ -62,16 +75,25 @@ impl<'d> Locked<'d> {
     }
 
     pub fn write_filter(&self, workload: &Workload, state: &State) -> Result<(), EnvoyDirError> {
-        let file = envoy::filter_file(workload, &state.document, state.version + 1);
+        let file = state
+            .whole()
+            .and_then(|whole| envoy::filter_file(workload, &whole, state.version + 1));
         self.write(FILTER, &file.and_then(|file| serde_json::to_vec(&file)))
     }
 
-    pub fn write_clusters(&self, workload: &Workload, state: &State) -> Result<(), EnvoyDirError> {
+    /// A cluster without an entry stays unless it `may_go`, by its name: somebody may be leaving, the entry gone and requests still on their way.
+    pub fn write_clusters(
+        &self,
+        workload: &Workload,
+        state: &State,
+        may_go: impl Fn(&str) -> bool,
+    ) -> Result<(), EnvoyDirError> {
         // It is written at other times than the filter's, too; the first time there is none.
-        let before = read(&self.dir.join(CLUSTERS)).ok();
-        let before = before.and_then(|file| envoy::version_in(&file));
-        let version = state.version.max(before.unwrap_or_default()) + 1;
-        let file = envoy::clusters_file(workload, &state.document, version);
+        let before = read(&self.dir.join(CLUSTERS)).unwrap_or_default();
+        let version = envoy::version_in(&before).unwrap_or_default();
+        let version = state.version.max(version) + 1;
+        let mut file = envoy::clusters_file(workload, &state.document, version);
+        envoy::keep_clusters(&mut file, &before, may_go);
         self.write(CLUSTERS, &serde_json::to_vec(&file))
     }
 
@@ -121,6 +143,21 @@ pub fn read_workload(dir: &Path) -> Result<Workload, EnvoyDirError> {
 
 pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
     let path = dir.join(FILTER);
+    let (text, version) = read_filter(dir)?;
+    expect_version(&path, text.as_bytes(), SCHEMA_VERSION)?;
+    let mut written: Value =
+        serde_json::from_str(&text).map_err(|error| unreadable(&path, error))?;
+    let unread = take_unread(&mut written);
+    Ok(State {
+        document: serde_json::from_value(written).map_err(|error| unreadable(&path, error))?,
+        unread,
+        version,
+    })
+}
+
+/// The filter's document as it stands there, and the version of the file.
+pub fn read_filter(dir: &Path) -> Result<(String, u64), EnvoyDirError> {
+    let path = dir.join(FILTER);
     let file = match read(&path) {
         Err(EnvoyDirError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
             return Err(EnvoyDirError::NotInstalled(dir.to_owned()));
@@ -130,11 +167,23 @@ pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
     let text = envoy::filter_in(&file)
         .and_then(filter::document_text)
         .ok_or_else(|| unreadable(&path, "expected the filter's configuration"))?;
-    expect_version(&path, text.as_bytes(), SCHEMA_VERSION)?;
-    Ok(State {
-        document: serde_json::from_str(text).map_err(|error| unreadable(&path, error))?,
-        version: envoy::version_in(&file).unwrap_or_default(),
-    })
+    let version = envoy::version_in(&file).unwrap_or_default();
+    Ok((text.to_owned(), version))
+}
+
+/// Each entry by itself, as the filter reads them.
+fn take_unread(document: &mut Value) -> Map<String, Value> {
+    let mut unread = Map::new();
+    if let Some(entries) = document["intercepts"].as_object_mut() {
+        entries.retain(|name, entry| {
+            let is_read = Intercept::deserialize(&*entry).is_ok();
+            if !is_read {
+                unread.insert(name.clone(), entry.take());
+            }
+            is_read
+        });
+    }
+    unread
 }
 
 fn read(path: &Path) -> Result<Value, EnvoyDirError> {

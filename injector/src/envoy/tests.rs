@@ -86,9 +86,52 @@ fn an_intercept_comes_with_its_cluster_and_goes_with_it() {
     assert_eq!(entries(&dir), ["alice"]);
     // Requests that were decided before still need it.
     assert_eq!(clusters(&dir), ["intercept|alice", "intercept|bob"]);
-    dir.clear_clusters().unwrap();
+    dir.clear_clusters(&["bob"]).unwrap();
     assert_eq!(clusters(&dir), ["intercept|alice"]);
     assert_eq!(dir.remove("bob", None).unwrap(), None);
+}
+
+#[test]
+fn whoever_comes_or_goes_leaves_the_cluster_of_somebody_who_is_just_leaving() {
+    let (_scratch, dir) = installed();
+    add(&dir, "ann");
+    add(&dir, "bob");
+    dir.remove("bob", None).unwrap();
+    add(&dir, "carol");
+    let mut all = clusters(&dir);
+    all.sort();
+    assert_eq!(all, ["intercept|ann", "intercept|bob", "intercept|carol"]);
+    dir.remove("ann", None).unwrap();
+    dir.clear_clusters(&["bob"]).unwrap();
+    let mut left = clusters(&dir);
+    left.sort();
+    assert_eq!(left, ["intercept|ann", "intercept|carol"]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_harms_nobody_else_and_can_be_removed() {
+    let (_scratch, dir) = installed();
+    add(&dir, "bob");
+    let path = dir.path().join("filter.json");
+    let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let text = "/resources/0/typed_config/config/configuration/value";
+    let value = file.pointer_mut(text).unwrap();
+    let mut document: Value = serde_json::from_str(value.as_str().unwrap()).unwrap();
+    document["intercepts"]["bad"] = serde_json::json!({"port": "x"});
+    *value = document.to_string().into();
+    fs::write(&path, file.to_string()).unwrap();
+
+    dir.renew("bob", "address of bob", NOW + 600).unwrap();
+    add(&dir, "ann");
+    assert_eq!(entries(&dir), ["ann", "bob"]);
+    assert!(
+        dir.configuration()
+            .unwrap()
+            .contains(r#""bad":{"port":"x"}"#)
+    );
+    dir.remove("bad", None).unwrap();
+    assert!(!dir.configuration().unwrap().contains("bad"));
+    assert_eq!(entries(&dir), ["ann", "bob"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use intercept_core::Document;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::facts::{Port, Protocol, Workload};
@@ -58,10 +59,24 @@ pub fn clusters_file(workload: &Workload, document: &Document, version: u64) -> 
     )
 }
 
-/// [`FILTER_FILE`].
+/// Puts behind the clusters of one [`CLUSTERS_FILE`] those that only an earlier one has, except which `may_go` by their names.
+pub fn keep_clusters(file: &mut Value, earlier: &Value, may_go: impl Fn(&str) -> bool) {
+    let Some(Value::Array(clusters)) = file.get_mut("resources") else {
+        return;
+    };
+    for cluster in earlier["resources"].as_array().into_iter().flatten() {
+        let name = cluster["name"].as_str();
+        let is_known = clusters.iter().any(|known| known["name"].as_str() == name);
+        if !is_known && !name.is_none_or(&may_go) {
+            clusters.push(cluster.clone());
+        }
+    }
+}
+
+/// [`FILTER_FILE`] with this document.
 pub fn filter_file(
     workload: &Workload,
-    document: &Document,
+    document: &impl Serialize,
     version: u64,
 ) -> Result<Value, serde_json::Error> {
     let wasm = filter::wasm(&workload.module, document)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use intercept_core::Document;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::facts::Module;
@@ -13,10 +13,10 @@ pub const NAME: &str = "intercept";
 /// The type of the configuration.
 pub const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 
-/// The filter with these intercepts.
+/// The filter with this document.
 ///
 /// FAIL_OPEN: the code cannot trap by lint; should the module be unusable all the same, requests go on to the in-cluster version.
-pub fn wasm(module: &Module, document: &Document) -> Result<Value, serde_json::Error> {
+pub fn wasm(module: &Module, document: &impl Serialize) -> Result<Value, serde_json::Error> {
     Ok(json!({
         "@type": TYPE_URL,
         "config": {

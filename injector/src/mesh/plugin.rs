@@ -18,6 +18,8 @@ pub struct Plugin {
     pub document: Document,
     /// The map of intercepts as it stands there.
     pub entries: Value,
+    /// What the filter is given, as it stands there.
+    pub configuration: Value,
 }
 
 /// Why a WasmPlugin cannot be used.
@@ -85,6 +87,7 @@ impl Plugin {
                     .collect(),
             },
             entries: entries.clone(),
+            configuration: config.clone(),
         })
     }
 
@@ -153,7 +156,12 @@ mod tests {
             plugin.document.intercepts.into_iter().collect::<Vec<_>>(),
             [("orders-bob".to_owned(), example::entry())]
         );
-        assert!(Plugin::read(&object).unwrap().entry("bad").is_some());
+        let plugin = Plugin::read(&object).unwrap();
+        assert!(plugin.entry("bad").is_some());
+        // Whoever asks the filter's own code is told of it.
+        let (config, rejected) = intercept_core::parse(plugin.configuration.to_string().as_bytes());
+        assert_eq!(config.intercepts.len(), 1);
+        assert_eq!(rejected[0].intercept.as_deref(), Some("bad"));
     }
 
     #[test]

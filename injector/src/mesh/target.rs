@@ -19,6 +19,7 @@ use crate::backend::{Live, NotRenewed, Placement, Replicas, SelectPort, TargetPo
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
+use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
@@ -35,6 +36,8 @@ pub struct Target {
     owner: String,
     relays: Relays,
     rights: Rights,
+    /// What a line to prepare it again says again.
+    kept: Kept,
 }
 
 impl Target {
@@ -76,6 +79,7 @@ impl Target {
             owner: owner?.name,
             prepared,
             found,
+            kept: Kept::of(&plugin, Some(&gate), relays.namespace()),
             relays,
             rights,
         })
@@ -137,6 +141,7 @@ impl Target {
                     failure::no_such_port(
                         namespace,
                         &self.found,
+                        &self.kept,
                         word,
                         meant,
                         &offered.iter().map(|port| shown(port)).collect::<Vec<_>>(),
@@ -208,6 +213,12 @@ impl Target {
     /// All intercepts of the workload, as they are this moment.
     pub async fn document(&self) -> Result<Document> {
         Ok(self.store.plugin().await?.document)
+    }
+
+    /// What the filter is given, as it stands there: with what it leaves out.
+    pub async fn configuration(&self) -> Result<Vec<u8>> {
+        let plugin = self.store.plugin().await?;
+        Ok(plugin.configuration.to_string().into_bytes())
     }
 
     /// The intercept of this name, as it is this moment.

@@ -13,7 +13,7 @@ use crate::backend::{Live, Replicas};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
-use crate::print::Shown;
+use crate::print::{Shown, printable};
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
@@ -230,15 +230,6 @@ fn outcome(outcome: &RequestOutcome) -> String {
         RequestOutcome::Lost(why) => format!("lost ({})", printable(why)),
         RequestOutcome::Cancelled => "cancelled by the client".to_owned(),
     }
-}
-
-/// What a client sends must not move the cursor of a developer's terminal.
-fn printable(text: &str) -> String {
-    let shown = |char: char| match char.is_control() {
-        true => char.escape_default().to_string(),
-        false => char.to_string(),
-    };
-    text.chars().map(shown).collect()
 }
 
 fn millis(duration: Duration) -> String {
