@@ -1,5 +1,7 @@
 //! Keeping an intercept: the lease is renewed, and whoever removed or took the entry is believed.
 
+use std::time::Duration;
+
 use intercept_core::Intercept;
 
 use super::Session;
@@ -13,7 +15,7 @@ impl Session<'_> {
         let (entry, now) = match self.seen().await {
             Ok(seen) => seen,
             Err(failure) => {
-                self.report.detail(&failure.to_string());
+                self.tell_unseen(&failure).await;
                 return Ok(());
             }
         };
@@ -35,6 +37,23 @@ impl Session<'_> {
     async fn seen(&self) -> Result<(Option<Intercept>, u64)> {
         let entry = self.target.find(&self.plan.name).await?;
         Ok((entry, self.target.now().await?))
+    }
+
+    /// That nobody answers for a while is nobody's business, until it reaches into the lease: a tunnel that stands says nothing of it.
+    async fn tell_unseen(&mut self, failure: &Failure) {
+        self.report.detail(&failure.to_string());
+        // By the last comparison of the clocks, where nobody answers.
+        let Ok(now) = self.target.now().await else {
+            return;
+        };
+        if self.lease.is_in_danger(now) {
+            let left = Duration::from_secs(self.lease.expires().saturating_sub(now));
+            self.report.warn(&format!(
+                "the lease cannot be renewed at the moment ({}); it ends in {}, and then the cluster answers",
+                failure.error(),
+                words::span(left)
+            ));
+        }
     }
 
     pub(super) async fn renew(&mut self, now: u64) -> Result<()> {

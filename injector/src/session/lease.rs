@@ -13,6 +13,8 @@ pub struct Lease {
     /// Renewal is due when no more seconds than this are left.
     due_when_left: u64,
     not_before: u64,
+    /// Somebody was told that nobody renews it.
+    is_told: bool,
 }
 
 impl Lease {
@@ -23,6 +25,7 @@ impl Lease {
             expires: 0,
             due_when_left: 0,
             not_before: 0,
+            is_told: false,
         }
     }
 
@@ -37,6 +40,13 @@ impl Lease {
         self.expires = expires;
         self.due_when_left = self.length / 2 - tenth + rand::random_range(0..=2 * tenth);
         self.not_before = 0;
+        self.is_told = false;
+    }
+
+    /// Is it to be said that nobody renews it? From the moment on in which it wants renewing, once.
+    pub fn is_in_danger(&mut self, now: u64) -> bool {
+        let is_due = self.expires.saturating_sub(now) <= self.due_when_left;
+        is_due && !std::mem::replace(&mut self.is_told, true)
     }
 
     /// Its end, as far as is known here.
@@ -83,6 +93,17 @@ mod tests {
         lease.failed(5_700);
         assert!(!lease.is_due(6_000, 5_709));
         assert!(lease.is_due(6_000, 5_710));
+    }
+
+    #[test]
+    fn that_nobody_renews_a_lease_is_told_once_from_half_of_it_on() {
+        let mut lease = Lease::new(Duration::from_secs(1_000));
+        lease.until(6_000);
+        assert!(!lease.is_in_danger(5_399));
+        assert!(lease.is_in_danger(5_600));
+        assert!(!lease.is_in_danger(5_900));
+        lease.until(7_000);
+        assert!(lease.is_in_danger(6_600), "a new one");
     }
 
     #[test]

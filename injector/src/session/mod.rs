@@ -54,8 +54,8 @@ const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 /// After how long without an effect an intercept is written once more: the usual is half a second.
 const NUDGE_AFTER: Duration = Duration::from_secs(3);
 
-/// How long somebody who wants out at once waits for the API server.
-const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long somebody who wants out at once waits for the API server and the proxies.
+const CLEAR_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What goes on beside an intercept while it lives.
 #[derive(Debug, Default)]
@@ -91,11 +91,13 @@ pub async fn run(
             Err(failure) => End::Failed(failure),
         },
     };
+    // A shell that is closed hangs up twice in a moment: that is no impatience.
+    signals.ignore_hangup();
     let signal = tokio::select! {
         code = session.finish(end) => return code,
         signal = signals.next() => signal,
     };
-    // Whoever asks twice wants out at once: nothing is waited for any more. A shell that is closed, too, signals twice in a moment.
+    // Whoever asks twice wants out at once.
     let _ = timeout(CLEAR_TIMEOUT, session.drop_at_once()).await;
     Ok(killed_by(signal))
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
 
 /// Between two attempts at a change that nobody takes.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the proxies have to let go of an intercept whose end is in a hurry: usually they need a third of it.
+const HURRY: Duration = Duration::from_secs(1);
 
 impl Session<'_> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
@@ -86,9 +89,10 @@ impl Session<'_> {
         self.created > 0 && matches!(self.target.find(&self.plan.name).await, Ok(None))
     }
 
-    /// Removes entry and cluster without waiting for anybody.
+    /// Removes entry and cluster, with a moment in between for requests that were just decided; waits for nothing that is under way.
     pub(super) async fn drop_at_once(&self) -> Result<()> {
         self.target.remove(&self.plan.name, &self.address).await?;
+        let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
         self.target.clear(&self.plan.name).await
     }
 }
