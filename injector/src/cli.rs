@@ -13,7 +13,7 @@ use crate::commands::{doctor, install, module_server, render, sandbox, uninstall
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
   injector sandbox                        # in one terminal: Envoy, a service `orders`, a relay
-  export INJECTOR_ENVOY=…                 # in another one: the line that the sandbox prints
+  export INJECTOR_ENVOY=…                 # in another one: the lines that the sandbox prints
   injector intercept orders --port 3000 --http-header=Coder=Bob
   injector explain orders -H 'Coder: Bob' /api";
 
@@ -169,9 +169,10 @@ On a mesh CMD gets the variables of the workload's container over your own, but 
 #[derive(Debug, Args)]
 #[command(after_help = INTERCEPT_HELP)]
 pub struct Intercept {
-    /// The service to intercept
+    /// The service or workload to intercept: orders, or svc/orders, deploy/orders, sts/orders, ds/orders
     pub target: String,
-    /// Port on this machine, and the service's port (name or number) where it has several
+    /// Port on this machine [default: the same number as the container's],
+    /// and after a colon the service's port by name or number [default: the only one]
     #[arg(short, long, value_name = "DEV[:SERVICE]")]
     pub port: Option<String>,
     /// What to call it [default: TARGET-USER]

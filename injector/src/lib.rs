@@ -14,6 +14,7 @@ pub mod environment;
 pub mod envoy;
 pub mod flags;
 pub mod hint;
+pub mod install_line;
 pub mod lookup;
 pub mod manifest;
 pub mod mesh;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::install_line::{self, Kept};
 use crate::manifest::istio::Kind;
 
 /// What TARGET asks for.
@@ -107,12 +108,7 @@ impl Found {
 
     /// The operator's command that prepares it.
     pub fn install_command(&self, namespace: &str) -> String {
-        format!(
-            "injector install -n {} --workload {}/{}",
-            quote(namespace),
-            self.kind.lower_case(),
-            quote(&self.name)
-        )
+        install_line::prepare(namespace, &self.label(), &Kept::default())
     }
 }
 

@@ -43,7 +43,10 @@ fn flags_that_do_not_go_together_are_refused_in_words() {
         "install --app 127.0.0.1:1",
         "install --workload orders --all",
         "install --port http",
-        "install --module-url oci://x",
+        "install --module-url https://x/filter.wasm",
+        "install --workload orders --module-url oci://r/f:1",
+        "install --workload orders --module-url oci://r/f:1 --module filter.wasm",
+        "render istio --workload orders --module-url r/f:1",
         "uninstall --envoy x --all",
         "doctor --envoy x",
     ]));

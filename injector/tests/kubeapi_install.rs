@@ -351,6 +351,18 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
         "two DestinationRules, filter and gate: {text}"
     );
 
+    // An image is pinned by its own digest: Istio compares that one.
+    let digest = "ab".repeat(32);
+    let url = format!("oci://registry.example.com/filter@sha256:{digest}");
+    let text = stage
+        .injector(&format!(
+            "render istio -n {NAMESPACE} --workload orders --module-url {url}"
+        ))
+        .done();
+    for expected in [format!("url: {url}\n"), format!("sha256: {digest}\n")] {
+        assert!(text.contains(&expected), "{expected}\n{text}");
+    }
+
     // Another number of relays concerns every prepared workload. Only clusters change, which drains nothing, so they are prepared again at once.
     let text = stage.injector("install --no-wait --replicas 1").done();
     for expected in [
@@ -378,7 +390,7 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
     kubectl(&gate, None).done();
     let text = stage.injector("install --no-wait").done();
     assert!(
-        text.contains("open connections are drained once); to prepare it again: injector install -n kubeapi-shop --workload Deployment/orders, or all of them: injector install --all-prepared"),
+        text.contains("open connections are drained once); to prepare it again: injector install -n kubeapi-shop --workload Deployment/orders --port 8080 --port 9090, or all of them: injector install --all-prepared"),
         "{text}"
     );
     stage

@@ -368,6 +368,35 @@ fn kubeapi_a_developer_without_rights_is_told_which_one_is_missing() {
 }
 
 #[test]
+fn kubeapi_a_developer_who_may_not_read_envoy_filters_is_told_that_it_takes_that() {
+    let stage = Stage::new("unread");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+    "metadata": {"name": "less", "namespace": "unread"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["services", "pods"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": ["get", "list", "patch"]},
+    ]});
+    stage.server.apply(&role);
+    stage.bind("eve", "role", "less");
+    stage.bind_tunnel("eve");
+    for words in [
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Eve"][..],
+        &["explain", "orders", "/"],
+    ] {
+        let refused = stage.run("eve", words);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for expected in ["envoyfilters", "\n\nhint: "] {
+            assert!(refused.stderr.contains(expected), "{refused:?}");
+        }
+    }
+    assert_eq!(
+        stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
+        None
+    );
+}
+
+#[test]
 fn kubeapi_a_workload_that_nobody_prepared_is_not_prepared_on_the_quiet() {
     let stage = Stage::new("unprepared");
     stage.server.must(

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::commands::connect;
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
+use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::print::{self, Shown};
 
 /// Look for what could keep intercepts from working
@@ -21,7 +22,7 @@ pub struct Args {
     /// The service or workload to look at
     pub target: Option<String>,
     /// Namespace of relays and module server
-    #[arg(long, value_name = "NAME", default_value = "injector-system")]
+    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
     pub relay_namespace: String,
 }
 

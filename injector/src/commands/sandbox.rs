@@ -1,8 +1,10 @@
 //! `injector sandbox`: starts everything on this machine, says what to type next, and stops it all on Ctrl-C.
 
+use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -48,21 +50,57 @@ pub async fn run(args: &Args) -> Result<()> {
 
 /// A reader that has gone away wanted no more.
 fn tell(sandbox: &Sandbox, args: &Args) {
-    let text = next_steps(sandbox.address(), sandbox.dir().path(), args.port);
+    let program = env::current_exe().ok();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let beside_path = program.and_then(|program| beside_path(&program, &path));
+    let text = next_steps(
+        sandbox.address(),
+        sandbox.dir().path(),
+        args.port,
+        beside_path.as_deref(),
+    );
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
 }
 
-fn next_steps(address: SocketAddr, dir: &Path, wanted: Option<u16>) -> String {
+/// The directory of this program, where `injector` does not already mean it. A relative directory on the PATH means another one in another terminal.
+fn beside_path(program: &Path, path: &OsStr) -> Option<PathBuf> {
+    let name = program.file_name().filter(|name| *name == "injector")?;
+    let meant = env::split_paths(path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file());
+    let is_meant = meant.is_some_and(|file| same_file(&file, program));
+    match is_meant {
+        true => None,
+        false => program.parent().map(Path::to_owned),
+    }
+}
+
+/// By whatever links.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
+    one.is_some() && one == other
+}
+
+fn next_steps(
+    address: SocketAddr,
+    dir: &Path,
+    wanted: Option<u16>,
+    beside_path: Option<&Path>,
+) -> String {
     let url = format!("http://{address}");
     let taken = if wanted.is_none() && address.port() != USUAL_PORT {
         format!("port {USUAL_PORT} is taken, so it is {}\n", address.port())
     } else {
         String::new()
     };
+    let path = beside_path.map_or_else(String::new, |dir| {
+        format!("  export PATH={}:$PATH\n", quote(&dir.to_string_lossy()))
+    });
     format!(
         "{SERVICE} answers on {url} (Envoy, the service and the relay; Ctrl-C stops them)\n{taken}\n\
-         in another terminal:\n  \
+         in another terminal:\n{path}  \
            export INJECTOR_ENVOY={}\n  \
            curl {url}/api/version\n  \
            injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n\
@@ -124,20 +162,54 @@ impl Stop {
 mod tests {
     use super::*;
 
-    fn next_steps_on(port: u16, wanted: Option<u16>) -> String {
+    fn next_steps_on(port: u16, wanted: Option<u16>, beside_path: Option<&str>) -> String {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        next_steps(address, Path::new("/tmp/injector-sandbox-x/envoy"), wanted)
+        let dir = Path::new("/tmp/injector-sandbox-x/envoy");
+        next_steps(address, dir, wanted, beside_path.map(Path::new))
     }
 
     #[test]
     fn a_newcomer_reads_what_to_type_next() {
-        insta::assert_snapshot!(next_steps_on(8080, None));
+        insta::assert_snapshot!(next_steps_on(8080, None, None));
+    }
+
+    #[test]
+    fn a_newcomer_whose_path_lacks_the_command_reads_how_to_get_it_there() {
+        let dir = "/home/bob/my projects/injector/target/release";
+        insta::assert_snapshot!(next_steps_on(8080, None, Some(dir)));
     }
 
     #[test]
     fn another_port_than_usual_is_said_unless_it_was_asked_for() {
         let taken = "port 8080 is taken, so it is 8081";
-        assert!(next_steps_on(8081, None).contains(taken));
-        assert!(!next_steps_on(8081, Some(8081)).contains(taken));
+        assert!(next_steps_on(8081, None, None).contains(taken));
+        assert!(!next_steps_on(8081, Some(8081), None).contains(taken));
+    }
+
+    #[test]
+    fn the_path_lacks_a_command_that_another_program_stands_for_or_none() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            let dir = place.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            dir
+        };
+        let (ours, linked, others, empty) =
+            (dir("ours"), dir("linked"), dir("others"), dir("empty"));
+        let program = ours.join("injector");
+        std::fs::write(&program, "ours").unwrap();
+        std::fs::write(others.join("injector"), "another version").unwrap();
+        std::os::unix::fs::symlink(&program, linked.join("injector")).unwrap();
+        let lacks = |dirs: &[&Path]| {
+            let path = env::join_paths(dirs).unwrap();
+            beside_path(&program, &path)
+        };
+        assert_eq!(lacks(&[&empty, &ours]), None);
+        assert_eq!(lacks(&[&linked, &others]), None, "a link to it");
+        assert_eq!(lacks(&[&empty]), Some(ours.clone()));
+        assert_eq!(lacks(&[&others, &ours]), Some(ours.clone()));
+        assert_eq!(lacks(&[Path::new("ours")]), Some(ours.clone()));
+        let renamed = ours.join("injector-0.1.0");
+        assert_eq!(beside_path(&renamed, empty.as_os_str()), None);
     }
 }

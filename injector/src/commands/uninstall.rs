@@ -10,6 +10,7 @@ use crate::commands::connect_patiently;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
+use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::print::{self, Shown};
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "workload")]
     pub all: bool,
     /// Namespace of relays and module server, in a cluster
-    #[arg(long, value_name = "NAME", default_value = "injector-system")]
+    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
     pub relay_namespace: String,
     /// Also while intercepts are live: they end at once
     #[arg(long)]

@@ -6,6 +6,7 @@ use super::Check;
 use super::seen::{Answer, Installation, Target, text};
 use crate::cluster::Cluster;
 use crate::curl::quote;
+use crate::install_line::Kept;
 use crate::manifest::istio::names;
 use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;
@@ -37,7 +38,14 @@ pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
                 "{} of {POLICIES} admission policies are in force",
                 bindings.len()
             ),
-            "an administrator applies them again: injector install",
+            format!(
+                "an administrator applies them again: injector install{}",
+                Kept {
+                    relay_namespace: namespace.to_owned(),
+                    ..Kept::default()
+                }
+                .flags()
+            ),
         ),
         Err(error) => Check::unanswered("admission-policies", "admission policies", error),
     });

@@ -156,7 +156,7 @@ async fn of_target(
     target: &str,
     installation: &seen::Installation,
 ) -> Result<Vec<Check>> {
-    let target = match Target::read(cluster, target).await {
+    let target = match Target::read(cluster, relay_namespace, target).await {
         Ok(target) => target,
         Err(failure) => return Ok(vec![Check::bad("target", failure.error(), failure.hint())]),
     };

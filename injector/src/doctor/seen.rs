@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, Kind, kind};
 use crate::hint::Result;
+use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
 use crate::mesh::prepared::{self, Prepared};
@@ -106,6 +107,8 @@ impl Intercepts {
 pub struct Target {
     /// Its namespace's name.
     pub namespace: String,
+    /// Where the relays are looked for.
+    pub relay_namespace: String,
     /// The workload.
     pub found: Found,
     /// The Services of its namespace.
@@ -130,7 +133,7 @@ pub struct Target {
 
 impl Target {
     /// Finds it as every other command does.
-    pub async fn read(cluster: &Cluster, target: &str) -> Result<Self> {
+    pub async fn read(cluster: &Cluster, relay_namespace: &str, target: &str) -> Result<Self> {
         let wanted = lookup::wanted(target)?;
         let namespace = cluster.namespace().to_owned();
         let within = Some(namespace.as_str());
@@ -151,6 +154,7 @@ impl Target {
             list(&kind::PEER_AUTHENTICATION),
         );
         Ok(Self {
+            relay_namespace: relay_namespace.to_owned(),
             found,
             services: listed.services,
             pods,
@@ -184,9 +188,27 @@ impl Target {
         })
     }
 
-    /// The command that prepares it.
+    /// The command that prepares it, with the ports and limits that it has.
     pub fn command(&self) -> String {
-        self.found.install_command(&self.namespace)
+        self.prepare(&self.kept())
+    }
+
+    /// The same for all ports that speak HTTP.
+    pub fn command_for_all_ports(&self) -> String {
+        self.prepare(&Kept {
+            ports: Vec::new(),
+            ..self.kept()
+        })
+    }
+
+    fn prepare(&self, kept: &Kept) -> String {
+        install_line::prepare(&self.namespace, &self.found.label(), kept)
+    }
+
+    fn kept(&self) -> Kept {
+        let plugin = self.plugin.as_ref().ok().and_then(Option::as_ref);
+        let plugin = plugin.unwrap_or(&Value::Null);
+        Kept::of(plugin, self.gate(), &self.relay_namespace)
     }
 
     /// Its gate, where there is one and the caller may look.

@@ -44,6 +44,7 @@ fn target() -> Target {
     };
     Target {
         namespace: workload.namespace.clone(),
+        relay_namespace: "injector-system".to_owned(),
         found: Found {
             kind: workload.kind,
             name: workload.name.clone(),
@@ -359,6 +360,52 @@ fn a_filter_that_is_served_no_longer_is_found() {
     let digest = |served: &str| installation::same_digest(served, "aa", &target()).outcome;
     assert_eq!(digest("aa"), Outcome::Good);
     assert_eq!(digest("bb"), Outcome::Bad);
+}
+
+#[test]
+fn the_line_to_prepare_it_again_keeps_what_the_workload_has() {
+    let mut target = target();
+    let config = &mut target.plugin.as_mut().unwrap().as_mut().unwrap()["spec"]["pluginConfig"];
+    config["limits"] = json!({"allow_all": true, "header_names": ["x-intercept-id"]});
+    let hint = |check: Check| check.hint.unwrap();
+    let (line, limits) = (
+        "injector install -n shop --workload deployment/orders",
+        "--allow-all --header-name x-intercept-id",
+    );
+    let digest = installation::same_digest("bb", "aa", &target);
+    assert_eq!(
+        hint(digest),
+        format!("an operator prepares it again: {line} --port 8080 {limits}")
+    );
+    // Ports that came later are only prepared where none is named.
+    target.services[0]["spec"]["ports"] =
+        json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "grpc", "port": 9090}]);
+    let checks = workload::checks(&target);
+    let gate = checks.into_iter().find(|check| check.id == "gate").unwrap();
+    assert_eq!(
+        hint(gate),
+        format!("if they are to be intercepted, an operator prepares it again: {line} {limits}")
+    );
+    // Relays elsewhere, where the doctor was told so.
+    (target.plugin, target.filters) = (Ok(None), Ok(Vec::new()));
+    target.relay_namespace = "relays".to_owned();
+    let checks = workload::checks(&target);
+    let prepared = checks
+        .into_iter()
+        .find(|check| check.id == "prepared")
+        .unwrap();
+    assert_eq!(
+        hint(prepared),
+        format!("an operator prepares it: {line} --relay-namespace relays")
+    );
+    let mut seen = installed();
+    seen.policies.as_mut().unwrap().pop();
+    let checks = installation::checks(&seen, "relays");
+    let policies = checks
+        .into_iter()
+        .find(|check| check.id == "admission-policies")
+        .unwrap();
+    assert!(hint(policies).ends_with("injector install --relay-namespace relays"));
 }
 
 #[test]

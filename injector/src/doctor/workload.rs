@@ -173,7 +173,10 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
         missing => Check::perhaps(
             "gate",
             format!("the gate lacks these ports: {}", missing.join(", ")),
-            format!("if they are to be intercepted, {again}"),
+            format!(
+                "if they are to be intercepted, an operator prepares it again: {}",
+                target.command_for_all_ports()
+            ),
         ),
     }]
 }

@@ -5,6 +5,7 @@ use super::prepared::UnreadableGate;
 use crate::backend::SelectPort;
 use crate::curl::quote;
 use crate::hint::Failure;
+use crate::install_line::{self, Kept};
 use crate::lookup::Found;
 
 /// A WasmPlugin that cannot be used.
@@ -30,6 +31,7 @@ pub fn of_gate(error: UnreadableGate) -> Failure {
 pub fn no_such_port(
     namespace: &str,
     found: &Found,
+    kept: &Kept,
     word: &str,
     meant: Option<u16>,
     offered: &[SelectPort],
@@ -37,13 +39,22 @@ pub fn no_such_port(
     let name = &found.name;
     let there = shown(offered);
     match meant {
-        Some(number) if word != number.to_string() || offered.is_empty() => Failure::failed(
-            format!("port {word}: no operator has prepared port {number} of {name}, only {there}"),
-            format!(
-                "is it HTTP? then an operator prepares it: {} --port {number}",
-                found.install_command(namespace)
-            ),
-        ),
+        Some(number) if word != number.to_string() || offered.is_empty() => {
+            let ports = kept.ports.iter().copied().chain([number]).collect();
+            let kept = Kept {
+                ports,
+                ..kept.clone()
+            };
+            Failure::failed(
+                format!(
+                    "port {word}: no operator has prepared port {number} of {name}, only {there}"
+                ),
+                format!(
+                    "is it HTTP? then an operator prepares it: {}",
+                    install_line::prepare(namespace, &found.label(), &kept)
+                ),
+            )
+        }
         _ => Failure::usage(
             format!("port {word}: {name} has no such port that is prepared, it has {there}"),
             example(name, offered),
@@ -78,5 +89,34 @@ fn shown(ports: &[SelectPort]) -> String {
     match ports.as_slice() {
         [] => "none".to_owned(),
         ports => ports.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::manifest::istio::Kind;
+
+    #[test]
+    fn a_port_is_prepared_beside_those_that_are() {
+        let found = Found {
+            kind: Kind::Deployment,
+            name: "orders".to_owned(),
+            object: Value::Null,
+            services: Vec::new(),
+        };
+        let mut kept = Kept {
+            ports: vec![8080],
+            ..Kept::default()
+        };
+        kept.limits.allow_all = true;
+        let failure = no_such_port("shop", &found, &kept, "grpc", Some(9090), &[]);
+        assert_eq!(
+            failure.hint(),
+            "is it HTTP? then an operator prepares it: \
+             injector install -n shop --workload deployment/orders --port 8080 --port 9090 --allow-all"
+        );
     }
 }

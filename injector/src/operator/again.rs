@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::OURS;
 use super::apply::{self, Changed};
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::Result;
+use crate::install_line::{self, Kept};
 use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::{Mesh, Module, Object, Plugin, names, workload_objects};
 use crate::mesh::{plugin, prepared};
@@ -22,8 +22,8 @@ pub struct Stale {
     pub namespace: String,
     /// `Deployment/orders`.
     pub workload: String,
-    /// What intercepts may do there now; none where that cannot be read.
-    limits: Option<Limits>,
+    /// What the command that prepares it says again.
+    kept: Kept,
     /// What it should have; empty where that cannot be told from what it has.
     objects: Vec<Object>,
     /// Only an operator can say when, or how.
@@ -66,7 +66,7 @@ fn judge(
         Some(Stale {
             namespace: text(&metadata["namespace"]),
             workload: text(&metadata["annotations"][names::WORKLOAD]),
-            limits: limits(plugin),
+            kept: kept(plugin, gate, mesh, module),
             objects,
             waits,
         })
@@ -94,12 +94,26 @@ fn judge(
     }
     let waits = if routes(gate) != routes(new_gate) {
         Some("its gate changes, so open connections are drained once")
-    } else if differs("url") {
+    } else if source(plugin) != source(new_plugin) {
         Some("its filter is fetched from elsewhere")
     } else {
         None
     };
     stale(objects, waits)
+}
+
+/// Its own ports and limits; the filter and the relays of now.
+fn kept(plugin: &Value, gate: Option<&Value>, mesh: &Mesh, module: Option<&Module>) -> Kept {
+    let own = Kept::of(plugin, gate, &mesh.namespace);
+    let module = match module {
+        Some(module) => install_line::elsewhere(module.clone()),
+        None => own.module.clone(),
+    };
+    Kept {
+        relay_namespace: mesh.namespace.clone(),
+        module,
+        ..own
+    }
 }
 
 fn render(
@@ -123,6 +137,12 @@ fn limits(plugin: &Value) -> Option<Limits> {
     Some(plugin::Plugin::read(plugin).ok()?.document.limits)
 }
 
+/// Where a plugin's filter is fetched; an image's digest says which one, not where.
+fn source(plugin: &Value) -> &str {
+    let url = plugin["spec"]["url"].as_str().unwrap_or_default();
+    url.split_once("@sha256:").map_or(url, |(image, _)| image)
+}
+
 /// What of a gate is part of a listener: all but its clusters.
 fn routes(gate: &Value) -> (Vec<&Value>, &Value, &Value) {
     let patches = gate["spec"]["configPatches"].as_array();
@@ -138,24 +158,9 @@ fn routes(gate: &Value) -> (Vec<&Value>, &Value, &Value) {
 }
 
 impl Stale {
-    /// The command that prepares it, with the limits that it has.
+    /// The command that prepares it, with the ports and limits that it has.
     pub fn command(&self) -> String {
-        let mut command = format!(
-            "injector install -n {} --workload {}",
-            quote(&self.namespace),
-            quote(&self.workload)
-        );
-        let limits = self.limits.clone().unwrap_or_default();
-        if limits.allow_all {
-            command.push_str(" --allow-all");
-        }
-        if limits.max_lease_seconds != Limits::default().max_lease_seconds {
-            command.push_str(&format!(" --max-lease {}s", limits.max_lease_seconds));
-        }
-        for name in limits.header_names.iter().flatten() {
-            command.push_str(&format!(" --header-name {}", quote(name)));
-        }
-        command
+        install_line::prepare(&self.namespace, &self.workload, &self.kept)
     }
 
     /// Can this version render what it should have?
@@ -237,27 +242,42 @@ mod tests {
         let elsewhere =
             judged(|plugin, _, _, _| plugin["spec"]["url"] = json!("oci://elsewhere/filter"));
         assert!(elsewhere.unwrap().unwrap().contains("from elsewhere"));
+        // Another image of the same registry is another filter only.
+        let judged_image = |image: &str| {
+            let image = json!(format!("oci://{image}@sha256:{}", "1".repeat(64)));
+            judged(|plugin, _, _, module| {
+                plugin["spec"]["url"] = image;
+                module.url = format!("oci://r/filter@sha256:{}", module.sha256);
+            })
+        };
+        assert_eq!(judged_image("r/filter"), Some(None));
+        assert!(judged_image("elsewhere/filter").unwrap().is_some());
         let unreadable = judged(|_, gate, _, _| gate["metadata"]["annotations"] = json!({}));
         assert!(unreadable.unwrap().unwrap().contains("cannot be read"));
     }
 
     #[test]
-    fn the_command_for_whoever_waits_keeps_the_limits() {
+    fn the_command_for_whoever_waits_keeps_ports_and_limits_and_takes_what_there_is_now() {
         let (mut plugin, gate) = prepared();
         let limits = json!({"allow_all": true, "max_lease_seconds": 7200, "header_names": ["coder", "baggage"]});
         plugin["spec"]["pluginConfig"]["limits"] = limits;
-        plugin["spec"]["url"] = json!("oci://elsewhere/filter");
-        let module = example::plugin().module;
-        let stale = judge(
-            &plugin,
-            Some(&gate),
-            &example::install().mesh,
-            Some(&module),
+        plugin["spec"]["url"] = json!("https://elsewhere/filter.wasm");
+        let mut mesh = example::install().mesh;
+        mesh.namespace = "relays".to_owned();
+        let command = |module: Option<&Module>| {
+            let stale = judge(&plugin, Some(&gate), &mesh, module);
+            stale.expect("stale").command()
+        };
+        let (start, kept) = (
+            "injector install -n shop --workload Deployment/orders --relay-namespace relays",
+            " --port 8080 --allow-all --max-lease 7200s --header-name coder --header-name baggage",
         );
-        let command = stale.expect("stale").command();
-        let flags = " --allow-all --max-lease 7200s --header-name coder --header-name baggage";
-        assert!(command.ends_with(flags), "{command}");
-        let parsed = crate::flags::max_lease("7200s").unwrap();
-        assert_eq!(parsed.as_secs(), 7200);
+        let mut module = example::plugin().module;
+        assert_eq!(command(Some(&module)), format!("{start}{kept}"));
+        module.url = format!("oci://r/filter@sha256:{}", module.sha256);
+        let url = format!(" --module-url {}", module.url);
+        assert_eq!(command(Some(&module)), format!("{start}{url}{kept}"));
+        let url = " --module-url https://elsewhere/filter.wasm --module filter.wasm";
+        assert_eq!(command(None), format!("{start}{url}{kept}"));
     }
 }

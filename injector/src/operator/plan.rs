@@ -118,30 +118,32 @@ pub fn cluster_part(install: &ClusterInstall) -> Result<Vec<Object>> {
     cluster_objects(install).map_err(invalid)
 }
 
-/// What is said about the filter.
+/// Which filter a workload is prepared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Where it is fetched; `None`: from our own module server.
-    pub url: Option<String>,
-    /// Its digest; `None`: of what our own module server hands out.
-    pub sha256: Option<String>,
+pub enum Filter {
+    /// Our own module server's.
+    Ours {
+        /// Its digest; `None`: of what is handed out there now.
+        sha256: Option<String>,
+    },
+    /// Another server's or a registry's.
+    Elsewhere(Module),
 }
 
 impl Filter {
     /// Asks the module server where nothing else is said.
     pub async fn module(&self, cluster: &Cluster, install: &ClusterInstall) -> Result<Module> {
-        let sha256 = match &self.sha256 {
-            Some(sha256) => sha256.clone(),
-            None if self.url.is_some() => {
-                return Err(Failure::usage(
-                    "--module-url: its digest is pinned, so the file must be at hand",
-                    "add --module filter.wasm, the file that is served there",
-                ));
+        let sha256 = match self {
+            Self::Elsewhere(module) => return Ok(module.clone()),
+            Self::Ours {
+                sha256: Some(sha256),
+            } => sha256.clone(),
+            Self::Ours { sha256: None } => {
+                module::served_sha256(cluster, &install.mesh.namespace).await?
             }
-            None => module::served_sha256(cluster, &install.mesh.namespace).await?,
         };
         Ok(Module {
-            url: self.url.clone().unwrap_or_else(|| install.module_url()),
+            url: install.module_url(),
             sha256,
         })
     }

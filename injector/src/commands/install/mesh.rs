@@ -2,14 +2,16 @@
 
 use serde::Serialize;
 
+use super::filter::filter;
 use super::{Args, Prepare};
 use crate::cli::{Format, Global};
 use crate::cluster::{Cluster, kind};
 use crate::commands::{connect, connect_patiently};
 use crate::hint::{Failure, OrHint, Result};
+use crate::install_line::Kept;
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
-use crate::module_server::sha256;
+use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::again;
 use crate::operator::apply::{self, Changed};
 use crate::operator::plan::{self, Filter, Prepared, Said};
@@ -49,12 +51,11 @@ pub struct Flags {
     /// The end of every Service's name [default: as installed, else as istiod says, else cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,
-    /// Where sidecars fetch the filter, http:// or oci://; needs --module [default: the module server]
-    #[arg(long, value_name = "URL", requires = "module")]
+    /// Where sidecars fetch the filter: http(s)://, with --module (the file that is there), or oci://…@sha256:…
+    /// [default: the module server]
+    #[arg(long, value_name = "URL")]
     pub module_url: Option<String>,
 }
-
-const SYSTEM_NAMESPACE: &str = "injector-system";
 
 /// How it is applied.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -70,7 +71,8 @@ pub struct How {
     /// [default: they are listed; those that drain nothing are always prepared again]
     #[arg(long, conflicts_with_all = ["workload", "selector", "all"])]
     pub all_prepared: bool,
-    /// Do not wait until relays and module server are ready
+    /// Do not wait for relays and module server, nor for the proxies of what is prepared; a new filter is then not passed on
+    /// to prepared workloads
     #[arg(long)]
     pub no_wait: bool,
 }
@@ -159,25 +161,6 @@ fn wanted<'a>(prepare: &'a Prepare, flags: &'a Flags) -> Result<Option<Wanted<'a
     Ok(wanted)
 }
 
-fn filter(prepare: &Prepare, flags: &Flags) -> Result<Filter> {
-    let digest = |path: &std::path::PathBuf| {
-        let what = format!("--module {}", path.display());
-        let bytes =
-            std::fs::read(path).or_hint(&what, "make build, then --module target/filter.wasm")?;
-        match bytes.starts_with(b"\0asm") {
-            true => Ok(sha256(&bytes)),
-            false => Err(Failure::failed(
-                format!("{what}: not a WebAssembly module"),
-                "--module target/filter.wasm",
-            )),
-        }
-    };
-    Ok(Filter {
-        url: flags.module_url.clone(),
-        sha256: prepare.module.as_ref().map(digest).transpose()?,
-    })
-}
-
 /// What `install` has to say.
 #[derive(Debug, Default, Serialize)]
 struct Report {
@@ -220,7 +203,10 @@ fn row(changed: &Changed) -> Vec<String> {
 /// Installs, or prints what would be installed.
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let wanted = wanted(&args.prepare, &args.mesh)?;
-    let filter = filter(&args.prepare, &args.mesh)?;
+    let filter = filter(
+        args.prepare.module.as_deref(),
+        args.mesh.module_url.as_deref(),
+    )?;
     args.prepare.limits.limits()?;
     let cluster = connect_patiently(global).await?;
     let (install, installed) = plan::install(&cluster, &args.mesh.said()).await?;
@@ -319,6 +305,7 @@ async fn again(
         true => None,
         false => Some(filter.module(cluster, install).await?),
     };
+    let all = all_prepared(install, filter);
     for stale in again::find(cluster, install, module.as_ref()).await? {
         let label = format!("{} in {}", stale.workload, stale.namespace);
         let is_wanted = stale.waits.is_none() || args.how.all_prepared;
@@ -335,13 +322,26 @@ async fn again(
             ));
         } else {
             report.notes.push(format!(
-                "{label}: prepared for another version ({}); to prepare it again: {}, or all of them: injector install --all-prepared",
+                "{label}: prepared for another version ({}); to prepare it again: {}, or all of them: {all}",
                 stale.waits.unwrap_or_default(),
                 stale.command()
             ));
         }
     }
     Ok(())
+}
+
+/// The command that prepares all workloads again, with what must be said again in it.
+fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
+    let said = Kept {
+        relay_namespace: install.mesh.namespace.clone(),
+        module: match filter {
+            Filter::Ours { .. } => None,
+            Filter::Elsewhere(module) => Some(module.clone()),
+        },
+        ..Kept::default()
+    };
+    format!("injector install --all-prepared{}", said.flags())
 }
 
 /// Objects with their comments, or as the API server takes them.
@@ -379,7 +379,7 @@ fn print_objects<'o>(format: Format, objects: impl Iterator<Item = &'o Object>) 
 /// `injector render istio`: everything that `install` with these flags applies, the cluster part included. Without workloads, no cluster is asked.
 pub async fn render(global: &Global, prepare: &Prepare, flags: &Flags) -> Result<()> {
     let wanted = wanted(prepare, flags)?;
-    let filter = filter(prepare, flags)?;
+    let filter = filter(prepare.module.as_deref(), flags.module_url.as_deref())?;
     let limits = prepare.limits.limits()?;
     let said = flags.said();
     let Some(wanted) = wanted else {

@@ -1,5 +1,6 @@
 //! `injector install`: prepares a cluster and its workloads, or with `--envoy DIR` a directory for a plain Envoy. Which of the two, the flags say; one that belongs to the other is refused.
 
+mod filter;
 mod limits;
 pub mod mesh;
 pub mod plain;

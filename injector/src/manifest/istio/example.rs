@@ -94,6 +94,7 @@ pub struct File {
 pub fn files() -> Result<Vec<File>, ExampleError> {
     let install = install();
     let mut installed = cluster_objects(&install)?;
+    let cluster_part = installed.len();
     installed.extend(workload_objects(&install.mesh, &workload(), &plugin())?);
     let entry = entry();
     let new = NewIntercept {
@@ -109,7 +110,7 @@ pub fn files() -> Result<Vec<File>, ExampleError> {
             text: object.yaml()?,
         });
     }
-    files.push(kustomization(&files[..installed.len()])?);
+    files.push(kustomization(&files[..installed.len()], cluster_part)?);
     Ok(files)
 }
 
@@ -121,16 +122,22 @@ fn file_name(number: usize, object: &Object) -> String {
     )
 }
 
-fn kustomization(files: &[File]) -> Result<File, serde_saphyr::ser::Error> {
+/// `cluster_part`: how many of the files are applied once, and not for the workload.
+fn kustomization(files: &[File], cluster_part: usize) -> Result<File, serde_saphyr::ser::Error> {
     let names: Vec<Value> = files.iter().map(|file| json!(file.name)).collect();
     let value = json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names});
-    let comment = "What `injector install --workload orders -n shop` applies. To read, and to apply by hand:\n\
-                   \n  kubectl apply --server-side --field-manager injector-install -k istio/\n\
-                   \nSet the image and the module's sha256 first. The last two files are what an intercept adds for as long as it lives; `injector intercept` writes them, so they are not listed.\n\
-                   Rendered by the code, never edited by hand; a test compares the two.";
+    let comment = format!(
+        "What an administrator's `injector install --relay-image …` applies once (01 to {cluster_part:02}), \
+         and `injector install -n shop --workload orders` for the workload of this example ({:02} to {:02}). To read, and to apply by hand:\n\
+         \n  kubectl apply --server-side --field-manager injector-install -k istio/\n\
+         \nSet the image and the module's sha256 first. The last two files are what an intercept adds for as long as it lives; `injector intercept` writes them, so they are not listed.\n\
+         Rendered by the code, never edited by hand; a test compares the two.",
+        cluster_part + 1,
+        files.len(),
+    );
     Ok(File {
         name: "kustomization.yaml".to_owned(),
-        text: commented::document(comment, &value, &[])?,
+        text: commented::document(&comment, &value, &[])?,
     })
 }
 

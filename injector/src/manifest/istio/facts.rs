@@ -84,7 +84,7 @@ pub struct Plugin {
 pub struct Module {
     /// `http://…`, `https://…` or `oci://…`. Not `file://`: with it, every edit of the plugin makes new VMs (measured).
     pub url: String,
-    /// Of its bytes, 64 lower-case hexadecimal digits.
+    /// What Istio holds against it, 64 lower-case hexadecimal digits: of the module's bytes, with `oci://` of the image's manifest (`pkg/wasm/cache.go`).
     pub sha256: String,
 }
 

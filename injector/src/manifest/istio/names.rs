@@ -30,6 +30,9 @@ pub const WORKLOAD: &str = "injector.dev/workload";
 /// Annotation of the relay's StatefulSet: the end of every Service's name, so that it need not be said again.
 pub const CLUSTER_DOMAIN: &str = "injector.dev/cluster-domain";
 
+/// Where relays and module server are, unless the operator says otherwise.
+pub const SYSTEM_NAMESPACE: &str = "injector-system";
+
 /// The relay's StatefulSet, its governing Service, and most of what belongs to it.
 pub const RELAY: &str = "injector-relay";
 

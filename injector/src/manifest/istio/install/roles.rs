@@ -158,7 +158,8 @@ fn developer() -> Vec<Rule> {
         ),
         rule(
             "The cluster of an intercept, which bears its name. The admission policies take exactly one shape, under one's own name.\n\
-             Without this rule intercepts work as well: they then share the cluster of their relay.",
+             Without `create`, `patch` and `delete` intercepts work as well: they then share the cluster of their relay. \
+             Reading must stay: the gate, which is an EnvoyFilter too, says where the relays are.",
             "networking.istio.io",
             &["envoyfilters"],
             &["get", "list", "watch", "create", "patch", "delete"],

@@ -1,0 +1,194 @@
+//! The `injector install` line that is printed for an operator to run: for developers, the doctor and upgrades alike. What an earlier run said and the next one does not remember
+//! stands in it, so that whoever pastes it changes nothing but what it is for. Pure.
+
+use intercept_core::Limits;
+use serde_json::Value;
+
+use crate::curl::quote;
+use crate::manifest::istio::{Module, names};
+use crate::mesh::prepared;
+
+/// What must be said again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where relays and module server are.
+    pub relay_namespace: String,
+    /// The filter, where it is not our own module server's.
+    pub module: Option<Module>,
+    /// The container ports; none: all that speak HTTP.
+    pub ports: Vec<u16>,
+    /// What intercepts may do.
+    pub limits: Limits,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            relay_namespace: names::SYSTEM_NAMESPACE.to_owned(),
+            module: None,
+            ports: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Kept {
+    /// What stands in a workload's WasmPlugin and gate, as far as it can be read; `relay_namespace` where the gate does not tell.
+    pub fn of(plugin: &Value, gate: Option<&Value>, relay_namespace: &str) -> Self {
+        let spec = &plugin["spec"];
+        let text = |key: &str| spec[key].as_str().unwrap_or_default().to_owned();
+        let module = Module {
+            url: text("url"),
+            sha256: text("sha256"),
+        };
+        let prepared = gate.and_then(|gate| prepared::read(gate).ok());
+        Self {
+            relay_namespace: prepared.as_ref().map_or_else(
+                || relay_namespace.to_owned(),
+                |prepared| prepared.mesh.namespace.clone(),
+            ),
+            module: elsewhere(module),
+            ports: prepared.map_or_else(Vec::new, |prepared| {
+                let ports = prepared.workload.ports.iter();
+                ports.map(|port| port.number).collect()
+            }),
+            // Also those of another schema version, where they can be read all the same.
+            limits: serde_json::from_value(spec["pluginConfig"]["limits"].clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The flags, with a blank before each.
+    pub fn flags(&self) -> String {
+        let mut flags = String::new();
+        if self.relay_namespace != names::SYSTEM_NAMESPACE {
+            flags.push_str(&format!(
+                " --relay-namespace {}",
+                quote(&self.relay_namespace)
+            ));
+        }
+        flags.push_str(&self.module.as_ref().map_or_else(String::new, fetched_from));
+        for port in &self.ports {
+            flags.push_str(&format!(" --port {port}"));
+        }
+        if self.limits.allow_all {
+            flags.push_str(" --allow-all");
+        }
+        if self.limits.max_lease_seconds != Limits::default().max_lease_seconds {
+            flags.push_str(&format!(" --max-lease {}s", self.limits.max_lease_seconds));
+        }
+        for name in self.limits.header_names.iter().flatten() {
+            flags.push_str(&format!(" --header-name {}", quote(name)));
+        }
+        flags
+    }
+}
+
+/// The command that prepares a workload, `deployment/orders`.
+pub fn prepare(namespace: &str, workload: &str, kept: &Kept) -> String {
+    format!(
+        "injector install -n {} --workload {}{}",
+        quote(namespace),
+        quote(workload),
+        kept.flags()
+    )
+}
+
+/// The module, unless our own module server hands it out.
+pub fn elsewhere(module: Module) -> Option<Module> {
+    let ours = format!("http://{}.", names::MODULE);
+    (!module.url.is_empty() && !module.url.starts_with(&ours)).then_some(module)
+}
+
+/// An image's digest may stand beside its URL in a WasmPlugin that somebody wrote by hand; the flag has it in the URL.
+fn fetched_from(module: &Module) -> String {
+    let Module { url, sha256 } = module;
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return format!(" --module-url {} --module filter.wasm", quote(url));
+    }
+    // Without a scheme Istio takes it for an image.
+    let image = url.strip_prefix("oci://").unwrap_or(url);
+    let image = match image.contains("@sha256:") {
+        true => image.to_owned(),
+        false => format!("{image}@sha256:{sha256}"),
+    };
+    format!(" --module-url {}", quote(&format!("oci://{image}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::istio::{example, workload_objects};
+
+    /// The example's WasmPlugin and gate.
+    fn prepared(relay_namespace: &str) -> (Value, Value) {
+        let mut mesh = example::install().mesh;
+        mesh.namespace = relay_namespace.to_owned();
+        let objects = workload_objects(&mesh, &example::workload(), &example::plugin()).unwrap();
+        let find = |kind: &str| {
+            let object = objects.iter().find(|object| object.kind() == kind);
+            object.unwrap().value().clone()
+        };
+        (find("WasmPlugin"), find("EnvoyFilter"))
+    }
+
+    #[test]
+    fn a_line_says_again_what_was_said_once() {
+        let (mut plugin, gate) = prepared("relays");
+        plugin["spec"]["pluginConfig"]["limits"] = json!({"allow_all": true, "max_lease_seconds": 7200, "header_names": ["coder", "baggage"]});
+        assert_eq!(
+            prepare(
+                "shop",
+                "deployment/orders",
+                &Kept::of(&plugin, Some(&gate), "else")
+            ),
+            "injector install -n shop --workload deployment/orders --relay-namespace relays --port 8080 \
+             --allow-all --max-lease 7200s --header-name coder --header-name baggage"
+        );
+        assert_eq!(
+            crate::flags::max_lease("7200s").unwrap().as_secs(),
+            7200,
+            "as the flag reads it"
+        );
+    }
+
+    #[test]
+    fn what_is_as_usual_is_not_said_and_what_cannot_be_read_neither() {
+        let (mut plugin, _) = prepared(names::SYSTEM_NAMESPACE);
+        let flags = |plugin: &Value| Kept::of(plugin, None, names::SYSTEM_NAMESPACE).flags();
+        assert_eq!(flags(&plugin), "");
+        assert_eq!(flags(&Value::Null), "");
+        assert_eq!(Kept::default().flags(), "");
+        assert_eq!(
+            Kept::of(&plugin, None, "relays").flags(),
+            " --relay-namespace relays"
+        );
+        // Limits of a version that this build does not write.
+        plugin["spec"]["pluginConfig"] = json!({"version": 2, "limits": {"allow_all": true}});
+        assert_eq!(flags(&plugin), " --allow-all");
+    }
+
+    #[test]
+    fn a_filter_from_elsewhere_stays_where_it_is() {
+        let flags = |url: &str| {
+            let (mut plugin, _) = prepared(names::SYSTEM_NAMESPACE);
+            plugin["spec"]["url"] = json!(url);
+            plugin["spec"]["sha256"] = json!("ab".repeat(32));
+            Kept::of(&plugin, None, names::SYSTEM_NAMESPACE).flags()
+        };
+        assert_eq!(
+            flags("https://files.example.com/filter.wasm"),
+            " --module-url https://files.example.com/filter.wasm --module filter.wasm"
+        );
+        let pinned = format!(" --module-url oci://r/f:1@sha256:{}", "ab".repeat(32));
+        for url in [
+            "oci://r/f:1",
+            "r/f:1",
+            &format!("oci://r/f:1@sha256:{}", "ab".repeat(32)),
+        ] {
+            assert_eq!(flags(url), pinned);
+        }
+    }
+}
