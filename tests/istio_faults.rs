@@ -191,20 +191,30 @@ impl Siege {
         result
     }
 
-    /// No entry and no cluster of anybody's.
+    /// No entry and no cluster of this siege's or of those beside it; of one that failed, something may be left.
     fn assert_nothing_left(&self) {
         let get = |what: &[&str]| self.stage.get(what);
         let plugin = get(&["wasmplugin", "injector-deployment-orders"]);
-        let entries = &plugin["spec"]["pluginConfig"]["intercepts"];
-        assert!(
-            entries.as_object().is_none_or(serde_json::Map::is_empty),
-            "{entries}"
-        );
+        let entries = plugin["spec"]["pluginConfig"]["intercepts"].as_object();
+        let entries = entries.into_iter().flatten().map(|(name, _)| name.as_str());
+        self.assert_none_of_ours(entries);
         assert_eq!(plugin["spec"]["pluginConfig"]["version"], 1, "{plugin}");
         let filters = get(&["envoyfilters"]);
         let filters = filters["items"].as_array().expect("a list").iter();
-        let names: Vec<_> = filters.map(|filter| &filter["metadata"]["name"]).collect();
-        assert_eq!(names, ["injector-deployment-orders"]);
+        let names = filters.filter_map(|filter| filter["metadata"]["name"].as_str());
+        let names: Vec<&str> = names.collect();
+        assert!(names.contains(&"injector-deployment-orders"), "{names:?}");
+        self.assert_none_of_ours(names.into_iter());
+    }
+
+    fn assert_none_of_ours<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        for name in names {
+            let is_ours = name.ends_with(&format!("-{}", self.name));
+            let is_beside = OTHERS
+                .iter()
+                .any(|other| name.ends_with(&format!("-{other}")));
+            assert!(!is_ours && !is_beside, "{name} is left");
+        }
     }
 }
 

@@ -21,9 +21,10 @@ start_apiserver() {
 }
 
 start_controllers() {
+  # The grace period: tests take the API server away for 30 s, after which the only node, unheard of, would be lost for a moment (50 s), and every pod unready.
   start controller-manager kube-controller-manager --kubeconfig="$pki/kube-controller-manager.conf" \
     --root-ca-file="$pki/ca.crt" --service-account-private-key-file="$pki/service-accounts.key" --use-service-account-credentials \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
-    --bind-address=127.0.0.1 --leader-elect=false --flex-volume-plugin-dir="$dir/volume-plugins"
+    --bind-address=127.0.0.1 --leader-elect=false --flex-volume-plugin-dir="$dir/volume-plugins" --node-monitor-grace-period=180s
   start scheduler kube-scheduler --kubeconfig="$pki/kube-scheduler.conf" --bind-address=127.0.0.1 --leader-elect=false
 }
