@@ -109,6 +109,26 @@ fn signals_are_passed_to_the_child_and_its_exit_code_counts() {
     }
 }
 
+/// A shell that is closed hangs up twice in a moment, which cuts nothing short.
+#[test]
+fn a_terminal_may_hang_up_twice() {
+    let place = Place::new();
+    let script = "trap 'sleep 1; exit 9' HUP; echo ready; while :; do sleep 0.01; done";
+    let session = place.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
+    );
+    wait_until(
+        || session.stdout().contains("ready"),
+        || "no child".to_owned(),
+    );
+    session.signal(Signal::HUP);
+    wait_until(|| place.intercepts().is_empty(), || "not undone".to_owned());
+    session.signal(Signal::HUP);
+    let ran = session.end();
+    assert_eq!(ran.code, Some(9), "{ran:?}");
+}
+
 #[test]
 fn a_second_signal_ends_at_once() {
     let place = Place::new();
