@@ -33,7 +33,7 @@ test: build
 images: build
 	target/release/wasm-build image --relay --also-build e2e/standin
 
-# What the cluster itself runs. Compiled beside the rest: compilers and linkers leave a second core idle half of their time.
+# What the cluster itself runs. Shares nothing with the rest, so it is compiled beside it.
 programs:
 	@tests/cluster/build debian pause kubernetes istio dns
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use harness::app::{App, Do};
 use harness::client::{Ask, Client};
+use harness::cluster::stage::BOB;
 use harness::cluster::{Plan, Stage};
 use harness::ports::Port;
 use harness::{load, raw, wait};
 use serde_json::json;
-
-const BOB: (&str, &str) = ("coder", "Bob");
 
 /// GETs and POSTs that wait for a slow app, all at once: the retries must not be rationed.
 #[tokio::test(flavor = "multi_thread")]
@@ -52,11 +51,7 @@ async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
         Plan::new("outlier").object(rule).start().await,
         App::start("server").await,
     );
-    let _bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    stage.wait_answered_by(BOB, "server").await;
+    let _bob = stage.bob_intercepts(&server).await;
     let client = stage.h1();
     for round in 0..10 {
         let answer = client
@@ -83,11 +78,7 @@ async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_near_the_header_limits_are_answered_when_matched_too() {
     let (stage, server) = (Stage::new("limits").await, App::start("server").await);
-    let _bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    stage.wait_answered_by(BOB, "server").await;
+    let _bob = stage.bob_intercepts(&server).await;
     let client = stage.h1();
     let many = |count: usize| {
         (0..count).fold(Ask::get("/"), |ask, number| {
@@ -120,11 +111,7 @@ async fn requests_near_the_header_limits_are_answered_when_matched_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_waits_for_100_continue_falls_back() {
     let (stage, server) = (Stage::new("expect").await, App::start("server").await);
-    let mut bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    stage.wait_answered_by(BOB, "server").await;
+    let mut bob = stage.bob_intercepts(&server).await;
     let door = stage.door(80);
     let answer = raw::expect_100(door.clone(), "coder: Bob").await;
     assert!(answer.contains("answered-by: server"), "{answer}");
@@ -195,11 +182,7 @@ async fn an_app_behind_a_sidecars_own_listener_and_a_headless_service_fall_back_
         .object(headless)
         .listening(8081, "behind");
     let (stage, server) = (plan.start().await, App::start("server").await);
-    let mut bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    stage.wait_answered_by(BOB, "server").await;
+    let mut bob = stage.bob_intercepts(&server).await;
     let replica = stage.replicas().remove(0).1;
     let headless = stage.door_to(
         // As a client connects who asked the DNS for a headless Service.

@@ -6,7 +6,7 @@ use std::process::Command;
 use harness::app::App;
 use harness::binaries;
 use harness::client::{Answer, Client};
-use harness::cluster::stage::Kind;
+use harness::cluster::stage::{BOB, Kind};
 use harness::cluster::{Plan, SYSTEM, Stage};
 use harness::command::Process;
 use harness::examples::EXAMPLES;
@@ -15,7 +15,6 @@ use harness::wait;
 use harness::websocket::Socket;
 use serde_json::{Value, json};
 
-const BOB: (&str, &str) = ("coder", "Bob");
 const ALICE: (&str, &str) = ("coder", "Alice");
 
 fn assert_served(answer: &Answer, name: &str, what: &str) {
@@ -417,11 +416,7 @@ impl Forward {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_takes_requests_from_the_workload_only() {
     let (stage, server) = (Stage::new("direct").await, App::start("server").await);
-    let _bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    stage.wait_answered_by(BOB, "server").await;
+    let _bob = stage.bob_intercepts(&server).await;
     let plugin = stage.get(&["wasmplugin", "injector-deployment-orders"]);
     let address = plugin["spec"]["pluginConfig"]["intercepts"]["orders-bob"]["address"].clone();
     let address = address.as_str().expect("an address").to_owned();

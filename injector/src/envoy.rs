@@ -232,12 +232,10 @@ impl Dir {
         name: &str,
         address: Option<&str>,
     ) -> Result<Option<Intercept>, EnvoyDirError> {
-        let is_ours = |found: &Value| address.is_none_or(|address| found == address);
+        let is_ours = |found: Option<&str>| address.is_none() || found == address;
         let mut removed = self.remove_where(
-            |entry, intercept| {
-                entry == name && address.is_none_or(|address| intercept.address == address)
-            },
-            |entry, unread| entry == name && is_ours(&unread["address"]),
+            |entry, intercept| entry == name && is_ours(Some(&intercept.address)),
+            |entry, unread| entry == name && is_ours(unread["address"].as_str()),
         )?;
         Ok(removed.pop().map(|(_, intercept)| intercept))
     }

@@ -1,5 +1,6 @@
 //! What a plain Envoy is given: the two files that it watches, and the pieces that an operator adds once to its bootstrap.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use intercept_core::Document;
@@ -64,13 +65,17 @@ pub fn keep_clusters(file: &mut Value, earlier: &Value, may_go: impl Fn(&str) ->
     let Some(Value::Array(clusters)) = file.get_mut("resources") else {
         return;
     };
-    for cluster in earlier["resources"].as_array().into_iter().flatten() {
-        let name = cluster["name"].as_str();
-        let is_known = clusters.iter().any(|known| known["name"].as_str() == name);
-        if !is_known && !name.is_none_or(&may_go) {
-            clusters.push(cluster.clone());
-        }
-    }
+    let known: HashSet<&str> = clusters.iter().filter_map(cluster_name).collect();
+    let earlier = earlier["resources"].as_array().into_iter().flatten();
+    let kept = earlier.filter(|cluster| {
+        cluster_name(cluster).is_some_and(|name| !known.contains(name) && !may_go(name))
+    });
+    let kept: Vec<Value> = kept.cloned().collect();
+    clusters.extend(kept);
+}
+
+fn cluster_name(cluster: &Value) -> Option<&str> {
+    cluster["name"].as_str()
 }
 
 /// [`FILTER_FILE`] with this document.
