@@ -66,11 +66,12 @@ pub fn cluster_objects(install: &ClusterInstall) -> Result<Vec<Object>, InvalidF
         names::check_name("revision", revision)?;
     }
     let mut objects = vec![namespace(install)];
-    objects.extend(roles::objects(install));
     objects.extend(policy::objects(&install.mesh));
     objects.extend(mesh_rules::objects(install));
     objects.extend(relay::objects(install));
     objects.extend(module::objects(install));
+    // Last: RoleBindings may be there from before, and nobody may have these rights without the policies.
+    objects.extend(roles::objects(install));
     Ok(objects)
 }
 

@@ -43,6 +43,16 @@ fn a_developer_may_not_do_what_the_policies_take_for_an_operators_right() {
 }
 
 #[test]
+fn nobody_is_given_a_right_before_the_policies_that_hold_it() {
+    let objects = installed(&example::install());
+    let is_policy = |object: &Object| object.kind() == "ValidatingAdmissionPolicyBinding";
+    let is_role = |object: &Object| ["ClusterRole", "Role"].contains(&object.kind());
+    let last_policy = objects.iter().rposition(is_policy).unwrap();
+    let first_role = objects.iter().position(is_role).unwrap();
+    assert!(last_policy < first_role);
+}
+
+#[test]
 fn ports_are_forwarded_to_the_relays_and_nowhere_else() {
     let objects = installed(&example::install());
     for role in [names::DEVELOPER_ROLE, names::OPERATOR_ROLE] {
