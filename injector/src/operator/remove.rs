@@ -25,11 +25,11 @@ const CLUSTER_PART: &[&Kind] = &[
     &kind::ROLE,
 ];
 
-/// What belongs to the whole cluster; a policy is out of force before it is gone.
+/// What belongs to the whole cluster: rights go before what holds them, since users' bindings stay; a policy is out of force before it is gone.
 const CLUSTER_WIDE: &[&Kind] = &[
+    &kind::CLUSTER_ROLE,
     &kind::ADMISSION_POLICY_BINDING,
     &kind::ADMISSION_POLICY,
-    &kind::CLUSTER_ROLE,
 ];
 
 /// What users keep in a namespace; as long as there is some, the namespace stays.
@@ -286,6 +286,13 @@ mod tests {
             error.contains("ds/orders was not prepared, expected one of: Deployment/orders"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn nobody_has_a_right_without_the_policies_that_hold_it() {
+        let of_kind = |wanted: &Kind| CLUSTER_WIDE.iter().position(|kind| *kind == wanted);
+        assert!(of_kind(&kind::CLUSTER_ROLE) < of_kind(&kind::ADMISSION_POLICY_BINDING));
+        assert!(of_kind(&kind::ADMISSION_POLICY_BINDING) < of_kind(&kind::ADMISSION_POLICY));
     }
 
     #[test]
