@@ -596,6 +596,8 @@ fn the_roles_give_what_their_comments_say() {
             None,
             false,
         ),
+        (own, "create", "events", None, true),
+        (own, "patch", "events", None, false),
         (own, "get", "secrets", None, false),
         (own, "create", "pods/orders-x", Some("exec"), false),
         (

@@ -42,7 +42,6 @@ kinds! {
     DEPLOYMENT = namespaced "apps" "v1" "Deployment" "deployments";
     STATEFUL_SET = namespaced "apps" "v1" "StatefulSet" "statefulsets";
     DAEMON_SET = namespaced "apps" "v1" "DaemonSet" "daemonsets";
-    REPLICA_SET = namespaced "apps" "v1" "ReplicaSet" "replicasets";
     POD_DISRUPTION_BUDGET = namespaced "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets";
     NETWORK_POLICY = namespaced "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies";
     ENDPOINT_SLICE = namespaced "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices";

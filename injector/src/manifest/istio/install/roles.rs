@@ -81,7 +81,7 @@ fn rule(comment: &'static str, group: &str, resources: &[&str], verbs: &[&str]) 
     }
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
+const READ: &[&str] = &["get", "list"];
 
 /// What both roles look at before they write anything.
 fn discovery() -> Vec<Rule> {
@@ -95,7 +95,7 @@ fn discovery() -> Vec<Rule> {
         rule(
             "The workload behind a Service, and its ports.",
             "apps",
-            &["deployments", "statefulsets", "daemonsets", "replicasets"],
+            &["deployments", "statefulsets", "daemonsets"],
             READ,
         ),
         rule(
@@ -111,18 +111,16 @@ fn discovery() -> Vec<Rule> {
             READ,
         ),
         rule(
-            "Who intercepted what, from when to when: an Event on the workload. Listed to tell whoever loses an intercept who removed it.",
+            "Who intercepted what, from when to when: an Event on the workload. Listed to tell whoever loses an intercept who removed it. Nobody rewrites one.",
             "",
             &["events"],
-            &["create", "patch", "list"],
+            &["create", "list"],
         ),
     ]
 }
 
 fn operator() -> Vec<Rule> {
-    const WRITE: &[&str] = &[
-        "get", "list", "watch", "create", "update", "patch", "delete",
-    ];
+    const WRITE: &[&str] = &["get", "list", "create", "update", "patch", "delete"];
     let mut rules = discovery();
     rules.extend([
         rule(
@@ -154,7 +152,7 @@ fn developer() -> Vec<Rule> {
             "Entries of intercepts. `patch` alone, and the admission policies hold it to `spec.pluginConfig.intercepts` and to one's own entries.",
             "extensions.istio.io",
             &["wasmplugins"],
-            &["get", "list", "watch", "patch"],
+            &["get", "list", "patch"],
         ),
         rule(
             "The cluster of an intercept, which bears its name. The admission policies take exactly one shape, under one's own name.\n\
@@ -162,7 +160,7 @@ fn developer() -> Vec<Rule> {
              Reading must stay: the gate, which is an EnvoyFilter too, says where the relays are.",
             "networking.istio.io",
             &["envoyfilters"],
-            &["get", "list", "watch", "create", "patch", "delete"],
+            &["get", "list", "create", "patch", "delete"],
         ),
     ]);
     rules

@@ -30,11 +30,11 @@ fn a_developer_may_not_do_what_the_policies_take_for_an_operators_right() {
     let developer = rules(&objects, "ClusterRole", names::DEVELOPER_ROLE);
     assert_eq!(
         verbs(developer, "wasmplugins"),
-        ["get", "list", "patch", "watch"].into()
+        ["get", "list", "patch"].into()
     );
     assert_eq!(
         verbs(developer, "envoyfilters"),
-        ["create", "delete", "get", "list", "patch", "watch"].into()
+        ["create", "delete", "get", "list", "patch"].into()
     );
     let operator = rules(&objects, "ClusterRole", names::OPERATOR_ROLE);
     for resource in ["wasmplugins", "envoyfilters"] {
@@ -50,6 +50,22 @@ fn nobody_is_given_a_right_before_the_policies_that_hold_it() {
     let last_policy = objects.iter().rposition(is_policy).unwrap();
     let first_role = objects.iter().position(is_role).unwrap();
     assert!(last_policy < first_role);
+}
+
+#[test]
+fn both_roles_have_what_the_commands_do_and_no_more() {
+    let objects = installed(&example::install());
+    for role in [names::DEVELOPER_ROLE, names::OPERATOR_ROLE] {
+        let rules = rules(&objects, "ClusterRole", role);
+        // Whoever may patch an Event can rewrite who removed an intercept, and what the kubelet said.
+        assert_eq!(verbs(rules, "events"), ["create", "list"].into());
+        assert_eq!(verbs(rules, "replicasets"), [].into());
+        let all = rules.iter().flat_map(|rule| rule["verbs"].as_array());
+        assert!(
+            all.flatten().all(|verb| verb != "watch"),
+            "no command opens a watch"
+        );
+    }
 }
 
 #[test]
