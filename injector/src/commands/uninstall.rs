@@ -118,7 +118,7 @@ async fn mesh(global: &Global, args: &Args) -> Result<()> {
         };
         remove::check_unused(&cluster, &prepared, &command).await?;
     }
-    let mut objects = remove::workloads(&cluster, &prepared).await?;
+    let mut objects = remove::workloads(&cluster, within, &prepared).await?;
     if is_everything {
         objects.extend(remove::cluster_part(&cluster, &args.relay_namespace).await?);
     }

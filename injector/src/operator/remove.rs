@@ -8,7 +8,7 @@ use super::plan::live;
 use crate::cluster::{Cluster, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
-use crate::lookup::{self, Wanted};
+use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::names;
 
 /// What stands in the relay's namespace, in the order in which it is removed: first what routes requests there.
@@ -46,21 +46,40 @@ const OF_OTHERS: &[&Kind] = &[
 /// Every namespace has these, or the mesh puts them there.
 const IN_EVERY_NAMESPACE: &[&str] = &["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl"];
 
-/// A workload that was prepared: its WasmPlugin.
+/// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
-    plugin: Value,
+    namespace: String,
+    workload: String,
+    /// Its WasmPlugin; `None` where an uninstallation broke off, or somebody deleted it by hand.
+    plugin: Option<Value>,
 }
 
 impl Prepared {
-    fn metadata(&self, key: &str) -> &str {
-        self.plugin["metadata"][key].as_str().unwrap_or_default()
+    /// What an object of ours says of the workload that it is for.
+    fn of(object: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &object["metadata"];
+        Self {
+            namespace: text(&metadata["namespace"]),
+            workload: text(&metadata["annotations"][names::WORKLOAD]),
+            plugin: None,
+        }
     }
 
     /// `Deployment/orders`.
     pub fn workload(&self) -> &str {
-        let annotation = &self.plugin["metadata"]["annotations"][names::WORKLOAD];
-        annotation.as_str().unwrap_or_default()
+        &self.workload
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.namespace, &self.workload) == (&other.namespace, &other.workload)
+    }
+
+    /// The names of the intercepts that are live.
+    fn live(&self, now: u64) -> Vec<String> {
+        let live = self.plugin.iter().flat_map(|plugin| live(plugin, now));
+        live.map(|(name, _)| name).collect()
     }
 
     /// Is this the workload that an operator calls `deploy/orders` or `orders`?
@@ -75,15 +94,26 @@ impl Prepared {
     }
 }
 
-/// The prepared workloads of a namespace, or of all.
+/// The prepared workloads of a namespace, or of all; also those of which only filters are left.
 pub async fn prepared(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Prepared>> {
-    let plugins = cluster
-        .list(&kind::WASM_PLUGIN, namespace, Some(OURS))
-        .await?;
-    Ok(plugins
-        .into_iter()
-        .map(|plugin| Prepared { plugin })
-        .collect())
+    let ours = |kind| cluster.list(kind, namespace, Some(OURS));
+    let (plugins, filters) = tokio::try_join!(ours(&kind::WASM_PLUGIN), ours(&kind::ENVOY_FILTER))?;
+    Ok(known(plugins, &filters))
+}
+
+fn known(plugins: Vec<Value>, filters: &[Value]) -> Vec<Prepared> {
+    let with_plugin = plugins.into_iter().map(|plugin| Prepared {
+        plugin: Some(plugin.clone()),
+        ..Prepared::of(&plugin)
+    });
+    let mut known: Vec<Prepared> = with_plugin.collect();
+    for left in filters.iter().map(Prepared::of) {
+        // The relays' own filter is of no workload.
+        if !left.workload.is_empty() && !known.iter().any(|one| one.is_same(&left)) {
+            known.push(left);
+        }
+    }
+    known
 }
 
 /// Those that an operator names; each must be there.
@@ -120,16 +150,16 @@ pub fn named(prepared: Vec<Prepared>, namespace: &str, wanted: &[String]) -> Res
 pub async fn check_unused(cluster: &Cluster, prepared: &[Prepared], command: &str) -> Result<()> {
     let now = cluster.server_time().await?;
     for workload in prepared {
-        let names: Vec<String> = live(&workload.plugin, now)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let names = workload.live(now);
         if !names.is_empty() {
-            let namespace = workload.metadata("namespace");
+            let Prepared {
+                namespace,
+                workload,
+                ..
+            } = workload;
             return Err(Failure::failed(
                 format!(
-                    "{} in {namespace} is intercepted by {}",
-                    workload.workload(),
+                    "{workload} in {namespace} is intercepted by {}",
                     names.join(", ")
                 ),
                 format!(
@@ -143,53 +173,82 @@ pub async fn check_unused(cluster: &Cluster, prepared: &[Prepared], command: &st
     Ok(())
 }
 
-/// Takes the preparation away: entries and filter first, so that nothing asks for what goes next.
-pub async fn workloads(cluster: &Cluster, prepared: &[Prepared]) -> Result<Vec<Changed>> {
+/// Takes the preparation away, of these workloads in this namespace, or in all: entries and filter first, so that nothing asks for what goes next.
+pub async fn workloads(
+    cluster: &Cluster,
+    within: Option<&str>,
+    prepared: &[Prepared],
+) -> Result<Vec<Changed>> {
     let mut removed = Vec::new();
-    let mut namespaces: Vec<&str> = Vec::new();
-    for workload in prepared {
-        let (namespace, name) = (workload.metadata("namespace"), workload.metadata("name"));
-        remove(
-            cluster,
-            &kind::WASM_PLUGIN,
-            Some(namespace),
-            name,
-            &mut removed,
-        )
-        .await?;
-        let filters = cluster
-            .list(&kind::ENVOY_FILTER, Some(namespace), Some(OURS))
-            .await?;
-        for filter in &filters {
-            let metadata = &filter["metadata"];
-            if metadata["annotations"][names::WORKLOAD] == workload.workload() {
-                let name = metadata["name"].as_str().unwrap_or_default();
-                remove(
-                    cluster,
-                    &kind::ENVOY_FILTER,
-                    Some(namespace),
-                    name,
-                    &mut removed,
-                )
-                .await?;
-            }
-        }
-        if !namespaces.contains(&namespace) {
-            namespaces.push(namespace);
-        }
-    }
-    for namespace in namespaces {
-        if self::prepared(cluster, Some(namespace)).await?.is_empty() {
-            all(
+    for Prepared {
+        namespace, plugin, ..
+    } in prepared
+    {
+        if let Some(plugin) = plugin {
+            let name = name_of(plugin);
+            remove(
                 cluster,
-                &kind::DESTINATION_RULE,
+                &kind::WASM_PLUGIN,
                 Some(namespace),
+                name,
                 &mut removed,
             )
             .await?;
         }
     }
+    for workload in prepared {
+        filters(cluster, workload, &mut removed).await?;
+    }
+    unused_rules(cluster, within, &mut removed).await?;
     Ok(removed)
+}
+
+/// The gate of a workload, and the clusters of its intercepts.
+async fn filters(cluster: &Cluster, workload: &Prepared, removed: &mut Vec<Changed>) -> Result<()> {
+    let namespace = Some(workload.namespace.as_str());
+    let filters = cluster
+        .list(&kind::ENVOY_FILTER, namespace, Some(OURS))
+        .await?;
+    for filter in filters {
+        if Prepared::of(&filter).is_same(workload) {
+            remove(
+                cluster,
+                &kind::ENVOY_FILTER,
+                namespace,
+                name_of(&filter),
+                removed,
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The rules for connections to the relays, where no workload of their namespace is prepared any more.
+async fn unused_rules(
+    cluster: &Cluster,
+    within: Option<&str>,
+    removed: &mut Vec<Changed>,
+) -> Result<()> {
+    let left = prepared(cluster, within).await?;
+    for rule in cluster
+        .list(&kind::DESTINATION_RULE, within, Some(OURS))
+        .await?
+    {
+        let namespace = rule["metadata"]["namespace"].as_str().unwrap_or_default();
+        if left.iter().all(|workload| workload.namespace != namespace) {
+            let namespace = Some(namespace);
+            remove(
+                cluster,
+                &kind::DESTINATION_RULE,
+                namespace,
+                name_of(&rule),
+                removed,
+            )
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the cluster part away. The namespace goes with it if nothing of anybody else's is left in it.
@@ -215,10 +274,8 @@ pub async fn cluster_part(cluster: &Cluster, namespace: &str) -> Result<Vec<Chan
 async fn is_used(cluster: &Cluster, namespace: &str) -> Result<bool> {
     for kind in OF_OTHERS {
         for object in cluster.list(kind, Some(namespace), None).await? {
-            let metadata = &object["metadata"];
-            let name = metadata["name"].as_str().unwrap_or_default();
-            let is_ours = metadata["labels"][names::MANAGED_BY] == names::MANAGER;
-            if !is_ours && !IN_EVERY_NAMESPACE.contains(&name) {
+            let is_ours = object["metadata"]["labels"][names::MANAGED_BY] == names::MANAGER;
+            if !is_ours && !IN_EVERY_NAMESPACE.contains(&name_of(&object)) {
                 return Ok(true);
             }
         }
@@ -233,8 +290,7 @@ async fn all(
     removed: &mut Vec<Changed>,
 ) -> Result<()> {
     for object in cluster.list(kind, namespace, Some(OURS)).await? {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        remove(cluster, kind, namespace, name, removed).await?;
+        remove(cluster, kind, namespace, name_of(&object), removed).await?;
     }
     Ok(())
 }
@@ -263,7 +319,9 @@ mod tests {
 
     fn workload(label: &str) -> Prepared {
         Prepared {
-            plugin: json!({"metadata": {"annotations": {"injector.dev/workload": label}}}),
+            namespace: "shop".to_owned(),
+            workload: label.to_owned(),
+            plugin: None,
         }
     }
 
@@ -285,6 +343,35 @@ mod tests {
         assert!(
             error.contains("ds/orders was not prepared, expected one of: Deployment/orders"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn a_workload_is_known_by_what_is_left_of_it() {
+        let object = |namespace: &str, label: Option<&str>| {
+            let annotations = json!({"injector.dev/workload": label});
+            json!({"metadata": {"name": "x", "namespace": namespace, "annotations": annotations}})
+        };
+        let plugins = vec![object("shop", Some("Deployment/orders"))];
+        let filters = [
+            object("shop", Some("Deployment/orders")),
+            object("shop", Some("Deployment/left")),
+            object("shop", Some("Deployment/left")),
+            object("other", Some("Deployment/orders")),
+            object("injector-system", None),
+        ];
+        let known = known(plugins, &filters);
+        let names: Vec<(&str, &str, bool)> = known
+            .iter()
+            .map(|one| (&*one.namespace, one.workload(), one.plugin.is_some()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("shop", "Deployment/orders", true),
+                ("shop", "Deployment/left", false),
+                ("other", "Deployment/orders", false),
+            ]
         );
     }
 
