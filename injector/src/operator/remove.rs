@@ -1,15 +1,15 @@
 //! Takes away what `install` applied, and only that.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::OURS;
 use super::apply::{Changed, Done};
 use super::plan::live;
-use crate::cluster::{Cluster, Kind, kind};
+use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
-use crate::manifest::istio::names;
+use crate::manifest::istio::{INSTALLER, names};
 
 /// What stands in the relay's namespace, in the order in which it is removed: first what routes requests there.
 const CLUSTER_PART: &[&Kind] = &[
@@ -251,7 +251,7 @@ async fn unused_rules(
     Ok(())
 }
 
-/// Takes the cluster part away. The namespace goes with it if nothing of anybody else's is left in it.
+/// Takes the cluster part away. The namespace goes with it if `install` made it and nothing of anybody else's is left in it.
 pub async fn cluster_part(cluster: &Cluster, namespace: &str) -> Result<Vec<Changed>> {
     let mut removed = Vec::new();
     for kind in CLUSTER_PART {
@@ -264,11 +264,35 @@ pub async fn cluster_part(cluster: &Cluster, namespace: &str) -> Result<Vec<Chan
         .get(&kind::NAMESPACE, None, namespace)
         .await?
         .unwrap_or_default();
-    let is_ours = around["metadata"]["labels"][names::MANAGED_BY] == names::MANAGER;
-    if is_ours && !is_used(cluster, namespace).await? {
+    if around["metadata"]["labels"][names::MANAGED_BY] != names::MANAGER {
+        return Ok(removed);
+    }
+    if !is_made_by_us(&around) {
+        removed.extend(without_labels(cluster, namespace, &around).await?);
+    } else if !is_used(cluster, namespace).await? {
         remove(cluster, &kind::NAMESPACE, None, namespace, &mut removed).await?;
     }
     Ok(removed)
+}
+
+/// Whoever else made a namespace, or wrote to it since, is among its managers.
+fn is_made_by_us(namespace: &Value) -> bool {
+    let managers = namespace["metadata"]["managedFields"].as_array();
+    managers.is_some_and(|all| {
+        let mut writers = all.iter().filter(|one| one["subresource"] != "status");
+        writers.all(|one| one["manager"] == INSTALLER)
+    })
+}
+
+/// Takes the labels off that `install` put onto a namespace, the one for sidecars among them: applied without any, those that it keeps alone are gone.
+async fn without_labels(cluster: &Cluster, name: &str, before: &Value) -> Result<Option<Changed>> {
+    let bare = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let after = cluster.apply(&bare, INSTALLER, Apply::default()).await?;
+    let is_changed = after["metadata"]["labels"] != before["metadata"]["labels"];
+    Ok(is_changed.then(|| Changed {
+        object: kind::NAMESPACE.label(None, name),
+        done: Done::Changed,
+    }))
 }
 
 async fn is_used(cluster: &Cluster, namespace: &str) -> Result<bool> {
@@ -313,8 +337,6 @@ async fn remove(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn workload(label: &str) -> Prepared {
@@ -373,6 +395,24 @@ mod tests {
                 ("other", "Deployment/orders", false),
             ]
         );
+    }
+
+    #[test]
+    fn a_namespace_is_ours_if_nobody_else_wrote_to_it() {
+        let managed = |managers: &[(&str, &str)]| {
+            let field = |(manager, part): &(&str, &str)| match *part {
+                "" => json!({"manager": manager}),
+                part => json!({"manager": manager, "subresource": part}),
+            };
+            let fields: Vec<Value> = managers.iter().map(field).collect();
+            json!({"metadata": {"managedFields": fields}})
+        };
+        let status = ("kube-controller-manager", "status");
+        assert!(is_made_by_us(&managed(&[(INSTALLER, "")])));
+        assert!(is_made_by_us(&managed(&[(INSTALLER, ""), status])));
+        let other = ("kubectl-create", "");
+        assert!(!is_made_by_us(&managed(&[other, (INSTALLER, "")])));
+        assert!(!is_made_by_us(&json!({})));
     }
 
     #[test]
