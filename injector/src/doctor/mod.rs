@@ -6,6 +6,7 @@ mod leftovers;
 mod policies;
 mod proxies;
 mod proxy;
+mod relays;
 pub mod rights;
 mod seen;
 mod surroundings;
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::hint::Result;
-use crate::operator::installed;
+use crate::operator::{self, installed};
 
 pub use seen::Target;
 
@@ -134,19 +135,15 @@ pub async fn examine(
     checks.push(clock::check(&now));
     let installation = seen::Installation::read(cluster, relay_namespace).await;
     checks.extend(installation::checks(&installation, relay_namespace));
+    let replicas = installation.replicas();
+    let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
+    checks.extend(relays::check(&pods, relay_namespace));
     if let Some(target) = target {
         checks.extend(of_target(cluster, relay_namespace, target, &installation).await?);
     }
     let namespace = seen::Intercepts::read(cluster).await;
     checks.extend(leftovers::checks(&namespace, now.unwrap_or_default()));
-    checks.extend(
-        rights::checks(
-            cluster,
-            (relay_namespace, installation.replicas()),
-            target.is_some(),
-        )
-        .await,
-    );
+    checks.extend(rights::checks(cluster, (relay_namespace, replicas), target.is_some()).await);
     Ok(checks)
 }
 

@@ -33,6 +33,30 @@ fn installed() -> Installation {
     }
 }
 
+#[test]
+fn relays_without_a_sidecar_are_no_good_to_anybody() {
+    let relay = |containers: Value| json!({"metadata": {"name": "injector-relay-0"}, "spec": {"containers": containers}});
+    let check = |pods: Vec<Value>| relays::check(&Ok(pods), "injector-system");
+    assert_eq!(check(Vec::new()), None);
+    let sidecar = json!([{"name": "relay"}, {"name": "istio-proxy", "image": "x/proxyv2:1.30.0"}]);
+    assert_eq!(check(vec![relay(sidecar)]).unwrap().outcome, Outcome::Good);
+    let bare = check(vec![relay(json!([{"name": "relay"}]))]).unwrap();
+    insta::assert_snapshot!(format!(
+        "{}\n{}\n{}",
+        bare.id,
+        bare.found,
+        bare.hint.unwrap()
+    ));
+    let forbidden = ClusterError::Refused {
+        what: "x".to_owned(),
+        status: kube::core::Status::failure("no", "Forbidden")
+            .with_code(403)
+            .boxed(),
+    };
+    let unknown = relays::check(&Err(forbidden), "injector-system").unwrap();
+    assert_eq!(unknown.outcome, Outcome::Unknown);
+}
+
 /// The example's workload, prepared.
 fn target() -> Target {
     let workload = example::workload();

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod installed;
 pub mod module;
 pub mod plan;
+pub mod relays;
 pub mod remove;
 pub mod rollout;
 pub mod workloads;

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::relays;
 use crate::backend::Live;
 use crate::cluster::{Cluster, Kind, kind};
 use crate::curl::quote;
@@ -22,7 +23,7 @@ const PROXIES_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits until relays and module server run as they were applied; says to `told` what it waits for, whenever that changes.
+/// Waits until relays and module server run as they were applied, the relays with sidecars; says to `told` what it waits for, whenever that changes.
 pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)) -> Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     for (kind, name) in [
@@ -50,7 +51,20 @@ pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)
             tokio::time::sleep(LOOK).await;
         }
     }
-    Ok(())
+    check_sidecars(cluster, namespace).await
+}
+
+async fn check_sidecars(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let set = cluster
+        .get(&kind::STATEFUL_SET, Some(namespace), names::RELAY)
+        .await?;
+    let replicas = Progress::of(&set.unwrap_or_default()).wanted;
+    let replicas = u16::try_from(replicas).unwrap_or(u16::MAX);
+    let pods = relays::pods(cluster, namespace, replicas).await?;
+    match relays::fault(&pods) {
+        None => Ok(()),
+        Some(fault) => Err(Failure::failed(fault, relays::hint(namespace))),
+    }
 }
 
 /// Waits until the proxies of prepared workloads have the filter, which each of them fetches first. A line for each workload of which that cannot be said.
