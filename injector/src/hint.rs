@@ -14,6 +14,8 @@ pub struct Failure {
     error: String,
     /// What to do next, with a command to run.
     hint: String,
+    /// May the same work in a moment?
+    may_pass: bool,
 }
 
 /// What a command returns.
@@ -26,6 +28,7 @@ impl Failure {
             code: 1,
             error: error.to_string(),
             hint: hint.into(),
+            may_pass: false,
         }
     }
 
@@ -35,7 +38,18 @@ impl Failure {
             code: 2,
             error: error.to_string(),
             hint: hint.into(),
+            may_pass: false,
         }
+    }
+
+    /// Says whether the same may work in a moment.
+    pub fn passing(self, may_pass: bool) -> Self {
+        Self { may_pass, ..self }
+    }
+
+    /// May the same work in a moment? Whoever answered did not refuse it, or nobody answered: what was asked for may still be done.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
     }
 
     /// What went wrong.

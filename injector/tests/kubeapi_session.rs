@@ -7,16 +7,18 @@ mod kubeapi {
     pub mod kubelet;
     pub mod server;
     pub mod stage;
+    pub mod wire;
     pub(super) use super::support;
 }
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use injector::backend::{Live, NotRenewed};
 use injector::hint::Failure;
 use intercept_core::{Document, Intercept, MatchHeader};
 use kubeapi::stage::Stage;
+use kubeapi::wire::Wire;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{developer_server, now, wait_until};
@@ -525,7 +527,7 @@ fn kubeapi_a_replica_that_refuses_the_configuration_is_told_at_once() {
     stage.stuck.store(true, Ordering::SeqCst);
     stage.add_replica("orders-3");
     stage.refusing.store(true, Ordering::SeqCst);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let live = stage.wait(target.wait(
         "bob",
         Some(&entry.address),
@@ -635,4 +637,61 @@ fn kubeapi_the_doctor_looks_into_the_replicas_and_at_what_is_left_over() {
         "{bob:#?}"
     );
     assert_eq!(of(&bob, "leftovers")[0].0, "bad", "{bob:#?}");
+}
+
+#[test]
+fn kubeapi_a_look_that_hangs_holds_up_nobody_who_wants_out() {
+    let stage = Stage::new("hangs");
+    let wire = Wire::new(&stage);
+    let bob = wire.start(&stage, &["intercept", "orders", "--port=1", "--verbose"]);
+    bob.is_live();
+    let look = wire.catch("GET ", "/wasmplugins/");
+    look.wait();
+    let asked = Instant::now();
+    bob.signal(Signal::INT);
+    bob.says("ends: signal 2");
+    let waited = asked.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    assert_eq!(bob.end().code, Some(0));
+    assert_eq!(stage.entry("orders-bob"), None);
+}
+
+#[test]
+fn kubeapi_an_entry_that_comes_late_is_removed_as_well() {
+    let stage = Stage::new("late");
+    let wire = Wire::new(&stage);
+    let write = wire.catch("PATCH ", "/wasmplugins/");
+    let bob = wire.start(&stage, &["intercept", "orders", "--port=1"]);
+    write.wait();
+    let before = wire.passed("GET ", "/wasmplugins/");
+    bob.signal(Signal::INT);
+    // Somebody has looked and found nothing.
+    wait_until(
+        || wire.passed("GET ", "/wasmplugins/") >= before + 2,
+        || "nobody looks".to_owned(),
+    );
+    write.forward();
+    assert_eq!(bob.end().code, Some(130));
+    assert_eq!(stage.entry("orders-bob"), None);
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn kubeapi_an_error_that_passes_does_not_end_an_intercept_that_comes_back() {
+    let stage = Stage::new("passes");
+    let wire = Wire::new(&stage);
+    let bob = wire.start(&stage, &["intercept", "orders", "--port=1"]);
+    bob.is_live();
+    let write = wire.catch("PATCH ", "/wasmplugins/");
+    // As after a long sleep: the lease is over.
+    let mut entry = stage.entry("orders-bob").expect("there");
+    entry["expires"] = json!(now() - 60);
+    stage.put_entry("orders-bob", &entry);
+    write.wait();
+    write.fail();
+    bob.says("the intercept is back");
+    let entry = stage.entry("orders-bob").expect("there");
+    assert!(entry["expires"].as_u64() > Some(now()), "{entry}");
+    bob.signal(Signal::INT);
+    assert_eq!(bob.end().code, Some(0));
 }

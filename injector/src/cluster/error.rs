@@ -115,8 +115,8 @@ impl ClusterError {
 
 impl From<ClusterError> for Failure {
     fn from(error: ClusterError) -> Self {
-        let hint = error.hint();
-        Self::failed(error, hint)
+        let (hint, may_pass) = (error.hint(), error.is_passing());
+        Self::failed(error, hint).passing(may_pass)
     }
 }
 
@@ -148,4 +148,34 @@ pub(super) fn with_causes(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_refused_stays_refused_and_what_broke_off_may_pass() {
+        let failure = |code: u16| {
+            let status = json!({"code": code, "message": "m", "reason": "r", "status": "Failure"});
+            let status = Box::new(serde_json::from_value(status).expect("a status"));
+            let what = "WasmPlugin shop/orders".to_owned();
+            Failure::from(ClusterError::Refused { what, status })
+        };
+        for code in [429, 500, 502, 503, 504] {
+            assert!(failure(code).may_pass(), "{code}");
+        }
+        for code in [400, 401, 403, 404, 409, 422] {
+            assert!(!failure(code).may_pass(), "{code}");
+        }
+        let server = "https://127.0.0.1:6443".to_owned();
+        let late = ClusterError::Unreachable {
+            server,
+            reason: "deadline has elapsed".to_owned(),
+            may_pass: true,
+        };
+        assert!(Failure::from(late).may_pass());
+    }
 }

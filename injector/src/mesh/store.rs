@@ -2,6 +2,7 @@
 //! nothing is written over what was not read, and nothing that somebody removed comes back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ use crate::manifest::istio::{Kind, field_manager, names};
 
 /// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.
 const ATTEMPTS: usize = 30;
+
+/// How long an Event may take to be written: nothing hangs on it, and somebody may be waiting.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A workload's WasmPlugin and what belongs to its entries.
 #[derive(Debug)]
@@ -277,8 +281,19 @@ impl Store {
             .is_some_and(|(kind, name)| names::of_workload_named(kind, name) == self.plugin)
     }
 
-    /// Writes an Event. That nobody may write any is no reason to fail.
+    /// Writes an Event. That nobody may write any, or that the API server takes its time, is no reason to fail.
     pub async fn tell(
+        &self,
+        workload: (Kind, &str),
+        happened: Happened,
+        name: &str,
+        intercept: &Intercept,
+    ) {
+        let written = self.write_event(workload, happened, name, intercept);
+        let _ = tokio::time::timeout(TELL_TIMEOUT, written).await;
+    }
+
+    async fn write_event(
         &self,
         (kind, workload): (Kind, &str),
         happened: Happened,
@@ -329,6 +344,7 @@ impl Store {
             ),
             "try again",
         )
+        .passing(true)
     }
 }
 

@@ -48,10 +48,16 @@ impl Session<'_> {
         };
         if self.lease.is_in_danger(now) {
             let left = Duration::from_secs(self.lease.expires().saturating_sub(now));
+            let then = match left {
+                Duration::ZERO => "it is over, and meanwhile the cluster answers".to_owned(),
+                left => format!(
+                    "it ends in {}, and then the cluster answers",
+                    words::span(left)
+                ),
+            };
             self.report.warn(&format!(
-                "the lease cannot be renewed at the moment ({}); it ends in {}, and then the cluster answers",
-                failure.error(),
-                words::span(left)
+                "the lease cannot be renewed at the moment ({}); {then}",
+                failure.error()
             ));
         }
     }
@@ -87,12 +93,18 @@ impl Session<'_> {
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
         if let Err(failure) = self.add().await {
-            // Nobody to ask at the moment: the next look tries again.
+            // Nobody to ask at the moment, or not every time: the next look tries again.
+            if failure.may_pass() {
+                self.tell_unseen(&failure).await;
+                return Ok(());
+            }
+            // An API server that comes back refuses everybody for some seconds.
             return match self.seen().await {
                 Ok(_) => Err(failure),
                 Err(_) => Ok(()),
             };
         }
+        self.is_unseen = true;
         self.report
             .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())

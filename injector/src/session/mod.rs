@@ -135,6 +135,8 @@ struct Session<'a> {
     /// Nobody knows whether the proxies have the entry.
     is_unseen: bool,
     is_live: bool,
+    /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
+    is_adding: bool,
     child: Option<Child>,
     /// In seconds since the epoch.
     created: u64,
@@ -154,6 +156,7 @@ impl<'a> Session<'a> {
             is_away: false,
             is_unseen: false,
             is_live: false,
+            is_adding: false,
             child: None,
             created: 0,
             lease: Lease::new(plan.lease),
@@ -269,9 +272,14 @@ impl<'a> Session<'a> {
                 plan.check(document, &intercept, now)?;
             Ok(())
         };
-        self.target
+        self.is_adding = true;
+        let added = self
+            .target
             .add(&plan.name, &intercept, plan.place.replica, &check)
-            .await?;
+            .await;
+        // What was refused will not come; what broke off may.
+        self.is_adding = added.as_ref().is_err_and(Failure::may_pass);
+        added?;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
         notes.iter().for_each(|note| self.report.note(note));
         self.lease.until(intercept.expires);
@@ -290,12 +298,19 @@ impl<'a> Session<'a> {
         if self.kept.is_some() {
             signals.ignore_hangup();
         }
+        let mut child = None;
         if let Some(command) = command {
             match Child::start(command, &self.plan.name) {
-                Ok(child) => self.child = Some(child),
+                Ok(started) => child = Some(started),
                 Err(failure) => return End::Failed(failure),
             }
         }
+        let end = self.watch(signals, &mut child).await;
+        self.child = child;
+        end
+    }
+
+    async fn watch(&mut self, signals: &mut Signals, child: &mut Option<Child>) -> End {
         let look = self.target.look_every();
         let mut looks = interval_at(Instant::now() + look, look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -304,13 +319,22 @@ impl<'a> Session<'a> {
                 // A command behind `--` gets Ctrl-C as well: its end must not hide that.
                 biased;
                 signal = signals.next() => return End::Signal(signal),
-                code = wait_for(&mut self.child) => return End::Child(code),
+                code = wait_for(child) => return End::Child(code),
                 event = self.tunnel.next() => if let Err(failure) = self.tell(event) {
                     return End::Failed(failure);
                 },
-                _ = looks.tick() => if let Err(failure) = self.look().await {
-                    return End::Failed(failure);
-                },
+                _ = looks.tick() => {
+                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next.
+                    let looked = tokio::select! {
+                        biased;
+                        signal = signals.next() => return End::Signal(signal),
+                        code = wait_for(child) => return End::Child(code),
+                        looked = self.look() => looked,
+                    };
+                    if let Err(failure) = looked {
+                        return End::Failed(failure);
+                    }
+                }
             }
         }
     }

@@ -13,6 +13,10 @@ const UNDO_PAUSE: Duration = Duration::from_millis(500);
 /// How long the proxies have to let go of an intercept whose end is in a hurry: usually they need a third of it.
 const HURRY: Duration = Duration::from_secs(1);
 
+/// How long an entry whose writing was cut off may still take to appear, and how often that is looked at.
+const LATE: Duration = Duration::from_secs(1);
+const LATE_LOOK: Duration = Duration::from_millis(100);
+
 impl Session<'_> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
     /// that found the tunnel closed still needs on its way to the app.
@@ -74,7 +78,9 @@ impl Session<'_> {
 
     async fn undo(&mut self) -> Result<()> {
         let remove = async || self.target.remove(&self.plan.name, &self.address).await;
-        let removed = self.patiently(remove).await?;
+        let removed = self
+            .also_late(async || self.patiently(remove).await)
+            .await?;
         if removed.is_some() {
             self.report.record(&format!("{} removed", self.plan.name));
         }
@@ -84,6 +90,18 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// As soon as there is something to remove, where the entry may still be on its way.
+    async fn also_late<T>(&self, remove: impl AsyncFn() -> Result<Option<T>>) -> Result<Option<T>> {
+        let until = Instant::now() + LATE;
+        loop {
+            let removed = remove().await?;
+            if removed.is_some() || !self.is_adding || Instant::now() >= until {
+                return Ok(removed);
+            }
+            sleep(LATE_LOOK).await;
+        }
+    }
+
     /// Was the entry here, and somebody else has just removed it? The proxies may not know yet.
     async fn is_gone(&self) -> bool {
         self.created > 0 && matches!(self.target.find(&self.plan.name).await, Ok(None))
@@ -91,7 +109,8 @@ impl Session<'_> {
 
     /// Removes entry and cluster, with a moment in between for requests that were just decided; waits for nothing that is under way.
     pub(super) async fn drop_at_once(&self) -> Result<()> {
-        self.target.remove(&self.plan.name, &self.address).await?;
+        let remove = async || self.target.remove(&self.plan.name, &self.address).await;
+        self.also_late(remove).await?;
         let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
         self.target.clear(&self.plan.name).await
     }

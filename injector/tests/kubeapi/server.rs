@@ -300,7 +300,7 @@ fn told(output: &std::process::Output) -> (bool, String) {
 }
 
 /// A program of the test cluster's cache. Its folder bears a version: `kubernetes-*/kubectl`.
-fn binary(place: &str) -> PathBuf {
+pub fn binary(place: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache"));

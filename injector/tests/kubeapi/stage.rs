@@ -177,11 +177,11 @@ impl Stage {
         self.server.runtime.block_on(future)
     }
 
-    fn kubeconfig(&self, user: &str) -> PathBuf {
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.server.kubeconfig(user, &self.namespace)
     }
 
-    fn command(&self, user: &str, arguments: &[&str]) -> Command {
+    pub fn command(&self, user: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
