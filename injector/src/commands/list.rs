@@ -101,7 +101,7 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
 
 fn detached(place: &Place, name: &str, address: &str) -> Option<DetachedShown> {
     let process = place.find(name)?;
-    let is_it = process.record.address == address && process.is_running();
+    let is_it = process.record.address == address && process.is_here() && process.is_running();
     is_it.then(|| DetachedShown {
         pid: process.record.pid,
         log: process.record.log.to_string_lossy().into_owned(),

@@ -1,9 +1,11 @@
 //! Intercepts of this machine that go on in the background: what is remembered of each, and its log. Below `${XDG_STATE_HOME:-~/.local/state}/injector/detached/` a folder per
 //! backend (a directory, or a context and namespace), in it `NAME.json` while it runs and `NAME.log` until the name starts again. Knows nothing of what an intercept does.
 //!
-//! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be anybody's by now.
+//! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be anybody's by now. Where a home is shared, by machines
+//! (NFS hands the lock on) or with a container, the number is another process's elsewhere: it is believed only where it was given.
 
 mod follow;
+mod here;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -18,6 +20,7 @@ use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 pub use follow::print_log;
+pub use here::here;
 
 use crate::flags;
 
@@ -29,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Record {
     /// Its process.
     pub pid: u32,
+    /// Where this number means something, see [`here`]. What an older version wrote does not say.
+    #[serde(default)]
+    pub host: Option<String>,
     /// The public name of its tunnel: the entry that has it is this one's.
     pub address: String,
     /// The workload's name.
@@ -122,11 +128,12 @@ impl Place {
         })
     }
 
-    /// All that run, by name.
+    /// All that run and can be ended from here, by name.
     pub fn running(&self) -> Vec<Detached> {
         let remembered = self.names("json").into_iter();
         let remembered = remembered.filter_map(|name| self.find(&name));
-        remembered.filter(Detached::is_running).collect()
+        let running = remembered.filter(|found| found.is_here() && found.is_running());
+        running.collect()
     }
 
     /// The names whose log can be read, in order.
@@ -195,7 +202,12 @@ impl Kept {
 }
 
 impl Detached {
-    /// Does its process live?
+    /// Is its process one that has this number here?
+    pub fn is_here(&self) -> bool {
+        self.record.host.is_some() && self.record.host == here()
+    }
+
+    /// Does its process live? Also that of another machine that shares this home.
     pub fn is_running(&self) -> bool {
         match self.file.try_lock_shared() {
             Ok(()) => {
@@ -234,7 +246,9 @@ impl Detached {
     #[cfg(target_os = "linux")]
     fn terminate(&self) -> bool {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-        let Some(pid) = self.pid() else { return false };
+        let Some(pid) = self.pid() else {
+            return false;
+        };
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
             return false;
         };
@@ -243,12 +257,16 @@ impl Detached {
 
     #[cfg(not(target_os = "linux"))]
     fn terminate(&self) -> bool {
-        let Some(pid) = self.pid() else { return false };
+        let Some(pid) = self.pid() else {
+            return false;
+        };
         self.is_running() && rustix::process::kill_process(pid, Signal::TERM).is_ok()
     }
 
+    /// `None` where the number is somebody else's.
     fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.record.pid.try_into().ok()?)
+        let pid = self.record.pid.try_into().ok()?;
+        Pid::from_raw(pid).filter(|_| self.is_here())
     }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 fn record(pid: u32) -> Record {
     Record {
         pid,
+        host: here(),
         address: "a".repeat(32),
         workload: "orders".to_owned(),
         requests: "header Coder is Bob".to_owned(),
@@ -86,6 +87,32 @@ async fn a_process_that_only_has_the_number_is_never_signalled() {
     innocent.wait().expect("gone");
     found.forget();
     assert!(place.find("orders-bob").is_none());
+}
+
+#[tokio::test]
+async fn a_process_of_another_machine_is_not_looked_for_by_its_number_here() {
+    let (_home, place) = place();
+    for host in [Some("another start of another machine".to_owned()), None] {
+        let mut innocent = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("it starts");
+        let elsewhere = Record {
+            host,
+            ..record(innocent.id())
+        };
+        let prepared = place.prepare("orders-bob").expect("prepared");
+        // The lock is held, as by the other machine.
+        let _kept = prepared.keep(&elsewhere).expect("kept");
+        let found = place.find("orders-bob").expect("there");
+        assert!(found.is_running() && !found.is_here(), "{found:?}");
+        assert_eq!(place.running().len(), 0);
+        assert!(!found.end(Duration::ZERO).await);
+        innocent.kill().expect("killed");
+        let end = innocent.wait().expect("gone");
+        let killed = std::os::unix::process::ExitStatusExt::signal(&end);
+        assert_eq!(killed, Some(Signal::KILL.as_raw()), "not by us: {found:?}");
+    }
 }
 
 #[test]

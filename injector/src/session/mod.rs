@@ -214,6 +214,7 @@ impl<'a> Session<'a> {
         let requests = words::conditions(&self.entry());
         let record = Record {
             pid: std::process::id(),
+            host: crate::detached::here(),
             address: self.address.clone(),
             workload: self.plan.workload.clone(),
             requests: requests.clone(),
