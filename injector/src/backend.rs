@@ -159,7 +159,7 @@ impl Backend {
         Ok(self)
     }
 
-    /// A name that no other backend has.
+    /// The name by which a developer knows it: what is remembered under it outlives a cluster that is made anew.
     pub fn identity(&self) -> String {
         match self {
             Self::Envoy(dir) => envoy_identity(dir.path()),
@@ -167,11 +167,11 @@ impl Backend {
         }
     }
 
-    /// As [`Self::identity`], in this namespace.
-    pub fn identity_in(&self, namespace: Option<&str>) -> String {
-        match (self, namespace) {
-            (Self::Mesh(mesh), Some(namespace)) => mesh.identity_in(namespace),
-            _ => self.identity(),
+    /// The name under which its intercepts in the background are remembered, in this namespace where one is given; no other backend has it.
+    pub fn detached_in(&self, namespace: Option<&str>) -> String {
+        match self {
+            Self::Envoy(_) => self.identity(),
+            Self::Mesh(mesh) => mesh.detached_in(namespace),
         }
     }
 
@@ -580,14 +580,14 @@ pub fn directory(global: &Global) -> Result<&Path> {
     })
 }
 
-/// [`Backend::identity`] of the backend that the flags choose, also where a directory is not prepared any more.
-pub async fn identity(global: &Global) -> Result<String> {
+/// [`Backend::detached_in`] of the backend that the flags choose, also where a directory is not prepared any more.
+pub async fn detached(global: &Global) -> Result<String> {
     match &global.envoy {
         Some(dir) => {
             let absolute = std::path::absolute(dir);
             Ok(envoy_identity(absolute.as_deref().unwrap_or(dir)))
         }
-        None => Ok(Backend::open(global).await?.identity()),
+        None => Ok(Backend::open(global).await?.detached_in(None)),
     }
 }
 

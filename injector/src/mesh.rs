@@ -62,13 +62,19 @@ impl Mesh {
         &self.cluster
     }
 
-    /// A name that no other cluster and namespace has.
+    /// The context and namespace, by which a developer knows them.
     pub fn identity(&self) -> String {
         self.identity_in(self.cluster.namespace())
     }
 
-    /// As [`Self::identity`], of another namespace.
-    pub fn identity_in(&self, namespace: &str) -> String {
+    /// As [`Self::identity`], of this namespace where one is given, and no other API server's: two kubeconfigs may give their contexts one name.
+    pub fn detached_in(&self, namespace: Option<&str>) -> String {
+        let namespace = namespace.unwrap_or(self.cluster.namespace());
+        let identity = self.identity_in(namespace);
+        format!("{identity}:{}", self.cluster.fingerprint())
+    }
+
+    fn identity_in(&self, namespace: &str) -> String {
         format!("cluster:{}:{namespace}", self.cluster.context())
     }
 

@@ -186,13 +186,24 @@ fn kubeapi_leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() 
     let shown = stage.run("bob", &["list", "-o", "json"]);
     let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
     let _guard = EndedOnFailure(pid(&shown));
-    // The same context of a cluster that is not there any more.
     let known = std::fs::read_to_string(stage.server.kubeconfig("bob", "away")).expect("there");
-    let (before, after) = known.split_once("https://127.0.0.1:").expect("a server");
-    let (_, after) = after.split_once('"').expect("quoted");
-    let gone = stage.home().join("gone");
-    std::fs::write(&gone, format!("{before}https://127.0.0.1:1\"{after}")).expect("written");
-    let gone = gone.to_string_lossy().into_owned();
+    let kubeconfig = |name: &str, text: String| {
+        let file = stage.home().join(name);
+        std::fs::write(&file, text).expect("written");
+        file.to_string_lossy().into_owned()
+    };
+    // One that nobody here believes any more: its certificate is not by an authority.
+    let doubted = known.replace("insecure-skip-tls-verify: true", "tls-server-name: x");
+    assert_ne!(doubted, known);
+    // Another API server, whose context has the same name: what runs is not its.
+    let other = doubted.replace("https://127.0.0.1:", "https://localhost:");
+    assert_ne!(other, doubted);
+    let other = kubeconfig("other", other);
+    let left = stage.run("bob", &["leave", "--kubeconfig", &other, "--all"]);
+    assert_eq!(left.code, Some(1), "{left:?}");
+    assert!(!left.stderr.contains("ended on this machine"), "{left:?}");
+    assert!(stage.entry("orders-bob").is_some());
+    let gone = kubeconfig("gone", doubted);
     let left = stage.run("bob", &["leave", "--kubeconfig", &gone, "orders-bob"]);
     assert_eq!(left.code, Some(1), "{left:?}");
     assert!(

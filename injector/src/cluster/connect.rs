@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use sha2::{Digest, Sha256};
 
 use super::{Cluster, ClusterError, error::with_causes};
 
@@ -32,6 +33,7 @@ impl Cluster {
         }
         let server = config.cluster_url.to_string();
         let server = server.trim_end_matches('/').to_owned();
+        let fingerprint = fingerprint(&server, config.root_cert.as_deref().unwrap_or_default());
         let default_namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(|error| ClusterError::Unreachable {
             server: server.clone(),
@@ -43,9 +45,22 @@ impl Cluster {
             default_namespace,
             context_name,
             server,
+            fingerprint,
             patience: None,
         })
     }
+}
+
+/// Of the URL and of the authorities that may vouch for it: all that are reached through a tunnel may have one URL, and all behind a proxy one authority.
+fn fingerprint(server: &str, authorities: &[Vec<u8>]) -> String {
+    let mut hash = Sha256::new_with_prefix(server);
+    for authority in authorities {
+        hash.update([0]);
+        hash.update(authority);
+    }
+    let digest = hash.finalize();
+    let digest = digest.iter().take(8);
+    digest.map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn config(flags: &KubeFlags) -> Result<(Config, String), ClusterError> {
@@ -116,6 +131,11 @@ contexts:
 - {name: two, context: {cluster: c, user: u, namespace: shop}}
 "#;
 
+    const AUTHORITIES: [&str; 2] = [
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJiakNDQVJXZ0F3SUJBZ0lVUk1nUjVPVkVXSUtOY1V4NndIRjhVclV4SmlVd0NnWUlLb1pJemowRUF3SXcKRERFS01BZ0dBMVVFQXd3QmVEQWdGdzB5TmpFeE1qVXhORFUwTUROYUdBOHlNVEkyTVRFd01URTBOVFF3TTFvdwpEREVLTUFnR0ExVUVBd3dCZURCWk1CTUdCeXFHU000OUFnRUdDQ3FHU000OUF3RUhBMElBQktzZlJOb0Y4Q2M5CmZtRDRVb2FKQitldDdiTGtkUXEwR2gveVVtTmw1eXhIZ0FxVmxTZ2R1S0thdDMwSVVNODVBeGY5SUxycHU3QkcKZUV1WmNQMzQvRWlqVXpCUk1CMEdBMVVkRGdRV0JCUWhmYzU4RGZSN0NPMlpIZVVHTFBvL05qOVl2ekFmQmdOVgpIU01FR0RBV2dCUWhmYzU4RGZSN0NPMlpIZVVHTFBvL05qOVl2ekFQQmdOVkhSTUJBZjhFQlRBREFRSC9NQW9HCkNDcUdTTTQ5QkFNQ0EwY0FNRVFDSUNBK0RXTG45N1BpaFovKy9jMG02a3Fmb2FzdGkzSVFUOHFwUlEyaytFUUUKQWlBVGpXUHRxQlBDbWYveHZHK2VaZitsSzlJQUlpZDRTTjNoMDZ5UTZCdG5RQT09Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K",
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJiekNDQVJXZ0F3SUJBZ0lVR2FpNFIydUdNb2lQOVdSMHpsT28wa1JmNmVvd0NnWUlLb1pJemowRUF3SXcKRERFS01BZ0dBMVVFQXd3QmVEQWdGdzB5TmpFeE1qVXhORFUwTUROYUdBOHlNVEkyTVRFd01URTBOVFF3TTFvdwpEREVLTUFnR0ExVUVBd3dCZURCWk1CTUdCeXFHU000OUFnRUdDQ3FHU000OUF3RUhBMElBQlAzdTZXTmZtTzBNCnAwVGowZXIrZTltMzNzMGFxcG15dXM2bVJTWktvV0hwUXV3N2NkRFI1c2JwRVJSSUVYbEYxcnZOK0ZnclpCTmcKRFhGMXVKbTNxSGVqVXpCUk1CMEdBMVVkRGdRV0JCUzBhVDRWSUlzOURnZ3o1ZWlEbzEzUWphajlLREFmQmdOVgpIU01FR0RBV2dCUzBhVDRWSUlzOURnZ3o1ZWlEbzEzUWphajlLREFQQmdOVkhSTUJBZjhFQlRBREFRSC9NQW9HCkNDcUdTTTQ5QkFNQ0EwZ0FNRVVDSUhJTmdlajZvOHljc2FxaHBGc1ptR2pWWEs5RmhnT1YvYTMxSHg2VlhnRXIKQWlFQXAzek9QY0I5YzZ5SmZHM1hsMG9zaW04MGR1UXhPSEJ6QzJKVC95ZEtoemM9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K",
+    ];
+
     async fn connect(flags: KubeFlags) -> Result<Cluster, ClusterError> {
         let file = kubeconfig(TWO);
         let kubeconfig = Some(file.path().to_owned());
@@ -145,6 +165,37 @@ contexts:
             ..KubeFlags::default()
         };
         assert_eq!(connect(flags).await.unwrap().namespace(), "mine");
+    }
+
+    #[tokio::test]
+    async fn two_api_servers_whose_contexts_have_one_name_are_told_apart() {
+        let with = async |text: &str| {
+            let file = kubeconfig(text);
+            let flags = KubeFlags {
+                kubeconfig: Some(file.path().to_owned()),
+                ..KubeFlags::default()
+            };
+            let cluster = Cluster::connect(&flags).await.unwrap();
+            assert_eq!(cluster.context(), "one");
+            cluster.fingerprint().to_owned()
+        };
+        let secure = |data: &str| {
+            let authority = format!("https://127.0.0.1:1\", certificate-authority-data: {data}");
+            TWO.replace("http://127.0.0.1:1\"", &authority)
+        };
+        // Two that signed themselves: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x
+        let all = [
+            TWO.to_owned(),
+            TWO.replace("127.0.0.1:1", "127.0.0.1:2"),
+            secure(AUTHORITIES[0]),
+            secure(AUTHORITIES[1]),
+        ];
+        let mut fingerprints = std::collections::BTreeSet::new();
+        for text in &all {
+            assert_eq!(with(text).await, with(text).await);
+            fingerprints.insert(with(text).await);
+        }
+        assert_eq!(fingerprints.len(), all.len(), "{fingerprints:?}");
     }
 
     #[tokio::test]

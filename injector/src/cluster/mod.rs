@@ -35,6 +35,7 @@ pub struct Cluster {
     default_namespace: String,
     context_name: String,
     server: String,
+    fingerprint: String,
     patience: Option<Arc<Patience>>,
 }
 
@@ -61,6 +62,11 @@ impl Cluster {
     /// The API server's URL, without a slash at the end.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Tells API servers apart whose contexts have one name, by their URLs and certificate authorities. Nobody is asked.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The same, and while it is just coming back it is asked again for a while; `told` says so to the user. For what must not be left half done.

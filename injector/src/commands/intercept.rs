@@ -120,7 +120,7 @@ async fn beside(
         });
     }
     if flags.detach {
-        beside.detach = Some(prepare(&backend.identity(), &plan.name)?);
+        beside.detach = Some(prepare(&backend.detached_in(None), &plan.name)?);
     }
     Ok(beside)
 }

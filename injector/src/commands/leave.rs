@@ -28,7 +28,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     // Somebody else's leftovers are no reason to fail.
     let _ = backend.sweep().await;
-    let here = Place::of(&backend.identity()).map(|place| place.running());
+    let here = Place::of(&backend.detached_in(None)).map(|place| place.running());
     let here = here.unwrap_or_default();
     let (me, all) = match look(&backend).await {
         Ok(seen) => seen,
@@ -96,7 +96,7 @@ async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failu
 
 /// Ends the process of this machine that keeps the intercept in the background, if there is one. Did it end by this?
 async fn end_process(backend: &Backend, found: &Found) -> bool {
-    let place = Place::of(&backend.identity_in(found.namespace.as_deref()));
+    let place = Place::of(&backend.detached_in(found.namespace.as_deref()));
     let process = place.and_then(|place| place.find(&found.name));
     let Some(process) = process.filter(|it| it.record.address == found.intercept.address) else {
         return false;

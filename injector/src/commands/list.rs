@@ -85,7 +85,7 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
             intercept,
             ..
         } = found;
-        let place = Place::of(&backend.identity_in(namespace.as_deref()));
+        let place = Place::of(&backend.detached_in(namespace.as_deref()));
         let detached = place.and_then(|place| detached(&place, &name, &intercept.address));
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
         one.namespace = namespace;

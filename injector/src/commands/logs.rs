@@ -10,7 +10,7 @@ use crate::hint::{Failure, OrHint, Result};
 
 /// Prints the log; with `--follow`, until that intercept ends.
 pub async fn run(global: &Global, flags: &Logs) -> Result<()> {
-    let place = Place::of(&backend::identity(global).await?);
+    let place = Place::of(&backend::detached(global).await?);
     let known = place.as_ref().map(Place::logs).unwrap_or_default();
     let log = place.as_ref().and_then(|place| place.log(&flags.name));
     let Some((place, path)) = place.as_ref().zip(log) else {
