@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 mod admission {
     pub mod api;
+    pub mod clockless;
     pub mod stage;
 }
 
 use admission::api::{ADMIN, Api, BOB};
+use admission::clockless::Clockless;
 use admission::stage::{
     ALICE, FOREIGN, HOUR, Stage, cluster, entry, now, objects, plugin, workload,
 };
@@ -625,4 +627,44 @@ fn the_roles_give_what_their_comments_say() {
             false,
         )
         .must_pass();
+}
+
+#[test]
+fn without_a_clock_other_peoples_plugins_and_filters_can_still_be_changed() {
+    let stage = Stage::new("clockless");
+    let filter = json!({
+        "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+        "metadata": {"name": "foreign", "namespace": stage.namespace},
+        "spec": {"workloadSelector": {"labels": {"app": "other"}}},
+    });
+    let plugin = json!({
+        "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin",
+        "metadata": {"name": "foreign", "namespace": stage.namespace},
+        "spec": {"url": "oci://x"},
+    });
+    for foreign in [&filter, &plugin] {
+        stage.api.apply(ADMIN, "somebody", foreign).must_pass();
+    }
+    let _clockless = Clockless::new(&stage);
+    let touch = json!({"metadata": {"annotations": {"touched": "yes"}}});
+    // Ours cannot be changed by anybody then, which is why `install` looks for the clock.
+    stage.api.until("the copies are in force", || {
+        stage
+            .patch(ADMIN, "merge", &touch, true)
+            .text()
+            .contains("no params found")
+    });
+    stage
+        .api
+        .patch(
+            ADMIN,
+            &stage.namespace,
+            "wasmplugin",
+            "foreign",
+            "merge",
+            &touch,
+            true,
+        )
+        .must_pass();
+    stage.delete(ADMIN, "foreign", true).must_pass();
 }

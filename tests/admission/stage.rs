@@ -133,11 +133,19 @@ impl Stage {
                     .try_apply(BOB, "foreign", &foreign)
                     .is_refused("a developer may write only EnvoyFilters `intercept-NAME`")
             });
+        self.api.until("the policy for deletions is in force", || {
+            self.delete(BOB, &plugin(), true)
+                .is_refused("a developer may delete only EnvoyFilters of intercepts")
+        });
+        let probe = cluster(&self.namespace, "alice-probe", &entry("alice-probe", ALICE));
+        self.api.apply(ADMIN, "alice-probe", &probe).must_pass();
         self.api
             .until("the policy for leftover clusters is in force", || {
-                self.delete(BOB, &plugin(), true)
-                    .is_refused("a developer may delete only EnvoyFilters of intercepts")
+                self.delete(BOB, "intercept-alice-probe", true)
+                    .is_refused("only your own EnvoyFilters may be deleted")
             });
+        self.delete(ADMIN, "intercept-alice-probe", false)
+            .must_pass();
         self.put("alice-probe", &entry("alice-probe", ALICE));
         self.api
             .until("the policy for leftover entries is in force", || {

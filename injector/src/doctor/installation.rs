@@ -12,7 +12,7 @@ use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;
 
 /// How many admission policies hold developers; fewer, and some of what RBAC cannot say is not held.
-const POLICIES: usize = 4;
+const POLICIES: usize = 5;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
     let mut checks = vec![match &seen.istio {

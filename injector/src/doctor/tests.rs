@@ -180,7 +180,7 @@ fn a_relay_that_is_down_or_of_another_version_is_found() {
     seen.policies.as_mut().unwrap().pop();
     assert_eq!(
         only_wrong(installation::checks(&seen, "x")).1,
-        "3 of 4 admission policies are in force"
+        "4 of 5 admission policies are in force"
     );
 }
 

@@ -38,7 +38,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// What the cluster part is rendered from. An image must come from somewhere.
+    /// What the cluster part is rendered from, for API servers as they usually are. An image must come from somewhere.
     pub fn install(
         &self,
         installed: Option<&Installed>,
@@ -86,6 +86,7 @@ impl Said {
             version: version
                 .filter(|version| !version.is_empty())
                 .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+            has_clock: true,
         })
     }
 }
@@ -110,7 +111,9 @@ pub async fn install(
         true => None,
         false => installed::cluster_domain(cluster, &root).await?,
     };
-    Ok((said.install(installed.as_ref(), root, domain)?, installed))
+    let mut install = said.install(installed.as_ref(), root, domain)?;
+    install.has_clock = installed::has_clock(cluster).await?;
+    Ok((install, installed))
 }
 
 /// The objects of the cluster part.

@@ -248,6 +248,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     if with_cluster_part {
         report.objects =
             apply_cluster_part(&cluster, &install, &objects, args, global.quiet).await?;
+        report.notes.extend(without_clock(&install));
     }
     if let Some(chosen) = &chosen {
         let module = filter.module(&cluster, &install).await?;
@@ -256,7 +257,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             .objects
             .extend(apply::apply(&cluster, &prepared.objects, args.how.force_conflicts).await?);
         report.workloads = prepared.workloads;
-        report.notes = prepared.notes;
+        report.notes.extend(prepared.notes);
         if !args.how.no_wait {
             let notes = rollout::wait_proxies(&cluster, &prepared.objects).await;
             report.notes.extend(notes);
@@ -270,6 +271,14 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         again(&cluster, &install, &filter, args, &mut report).await?;
     }
     print::print(global.output, &report)
+}
+
+/// What an operator should know where API servers keep no Lease.
+fn without_clock(install: &ClusterInstall) -> Option<String> {
+    (!install.has_clock).then(|| {
+        "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
+            .to_owned()
+    })
 }
 
 async fn apply_cluster_part(

@@ -30,6 +30,7 @@ pub fn install() -> ClusterInstall {
         image: concat!("registry.example.com/injector:", env!("CARGO_PKG_VERSION")).to_owned(),
         image_pull_secret: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        has_clock: true,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct ClusterInstall {
     pub image_pull_secret: Option<String>,
     /// This build's version; it stands on the relay, so that a command can tell whether it speaks the same language.
     pub version: String,
+    /// Do API servers keep a Lease that tells the time (feature gate `APIServerIdentity`)? Without one, only operators clear away what others left.
+    pub has_clock: bool,
 }
 
 impl ClusterInstall {
@@ -66,7 +68,7 @@ pub fn cluster_objects(install: &ClusterInstall) -> Result<Vec<Object>, InvalidF
         names::check_name("revision", revision)?;
     }
     let mut objects = vec![namespace(install)];
-    objects.extend(policy::objects(&install.mesh));
+    objects.extend(policy::objects(&install.mesh, install.has_clock));
     objects.extend(mesh_rules::objects(install));
     objects.extend(relay::objects(install));
     objects.extend(module::objects(install));

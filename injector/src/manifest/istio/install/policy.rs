@@ -23,12 +23,13 @@ pub const LEFTOVER_AFTER_SECONDS: u64 = 600;
 /// The name of an intercept, without anchors: a DNS label.
 const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
 
-pub(super) fn objects(mesh: &Mesh) -> Vec<Object> {
+pub(super) fn objects(mesh: &Mesh, has_clock: bool) -> Vec<Object> {
     [
         wasm_plugin::policy(),
         envoy_filter::policy(mesh),
-        leftover::entries(),
-        leftover::clusters(),
+        envoy_filter::deletions(),
+        leftover::entries(has_clock),
+        leftover::clusters(has_clock),
     ]
     .into_iter()
     .flat_map(|policy| {
@@ -90,6 +91,11 @@ impl Policy {
             "resources": [self.resource],
             "operations": self.operations,
         }]});
+        if self.clock {
+            // Looked at before the parameter, in the object before and after the change: without the label, no request is refused for want of a clock.
+            spec["matchConstraints"]["objectSelector"] =
+                json!({"matchLabels": {names::MANAGED_BY: names::MANAGER}});
+        }
         spec["matchConditions"] = self
             .conditions
             .iter()
@@ -124,7 +130,8 @@ impl Policy {
             .note("/spec/failurePolicy", "What cannot be judged is refused.")
             .note("/spec/matchConditions/0", "Whoever may `update` this object, or delete whole collections as the namespace controller does, may do all of this anyway.");
         if self.clock {
-            object = object.note("/spec/paramKind", "A clock, which the language lacks: every API server renews a Lease of its own every ten seconds. With several, the one that is furthest behind decides.");
+            object = object.note("/spec/paramKind", "A clock, which the language lacks: every API server renews a Lease of its own every ten seconds. With several, the one that is furthest behind decides.")
+                .note("/spec/matchConstraints/objectSelector", "Ours only. Where no Lease is found, the API server refuses every request that matches here, whoever asks, before it looks at the conditions below.");
         }
         for (index, (_, _, comment)) in self.variables.iter().enumerate() {
             if !comment.is_empty() {
@@ -147,7 +154,7 @@ impl Policy {
                 "selector": {"matchLabels": {"apiserver.kubernetes.io/identity": "kube-apiserver"}},
                 "parameterNotFoundAction": "Deny",
             });
-            object_comment.push_str(" Without a clock, nothing of anybody else's can be removed.");
+            object_comment.push_str(" Should the clock be missing, ours cannot be changed so by anybody: `injector install` looks for it, and leaves it out where there is none.");
         }
         Object::new(
             object_comment,

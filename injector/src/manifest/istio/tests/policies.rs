@@ -102,7 +102,7 @@ fn every_policy_is_in_force_and_spares_those_who_may_do_more() {
     let objects = installed(&example::install());
     let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
     let bindings = of_kind(&objects, "ValidatingAdmissionPolicyBinding");
-    assert_eq!(policies.len(), 4);
+    assert_eq!(policies.len(), 5);
     for (policy, binding) in policies.into_iter().zip(bindings) {
         assert_eq!(binding.value()["spec"]["policyName"], policy.name());
         assert_eq!(
@@ -122,6 +122,38 @@ fn every_policy_is_in_force_and_spares_those_who_may_do_more() {
             binding.value()["spec"]["paramRef"].is_object()
         );
     }
+}
+
+#[test]
+fn a_policy_with_a_clock_sees_objects_of_ours_alone_and_without_a_clock_no_policy_asks_for_one() {
+    let specs = |install: &ClusterInstall| -> Vec<Value> {
+        let objects = installed(install);
+        let policies = of_kind(&objects, "ValidatingAdmissionPolicy");
+        let specs = policies.into_iter().map(|policy| &policy.value()["spec"]);
+        specs.cloned().collect()
+    };
+    let ours = json!({"matchLabels": {names::MANAGED_BY: names::MANAGER}});
+    let (with, without): (Vec<Value>, Vec<Value>) = specs(&example::install())
+        .into_iter()
+        .partition(|spec| spec["paramKind"].is_object());
+    assert_eq!((with.len(), without.len()), (2, 3));
+    for spec in &with {
+        assert_eq!(spec["matchConstraints"]["objectSelector"], ours);
+    }
+    for spec in &without {
+        assert!(spec["matchConstraints"]["objectSelector"].is_null());
+    }
+    let clockless = ClusterInstall {
+        has_clock: false,
+        ..example::install()
+    };
+    let objects = installed(&clockless);
+    for object in &objects {
+        let text = object.value().to_string();
+        assert!(!text.contains("params"), "{}", object.name());
+        assert!(!text.contains("paramRef"), "{}", object.name());
+    }
+    assert_eq!(specs(&clockless).len(), 5);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub fn policy(mesh: &Mesh) -> Policy {
     Policy {
         name: "injector-clusters",
         comment: "Holds developers to EnvoyFilters of one shape: `intercept-NAME` with the cluster `intercept|NAME` and nothing else, under their own name.\n\
-                  Who may write an EnvoyFilter could otherwise change every route and run any Lua in the namespace's sidecars. Deleting somebody else's is the policy injector-leftover-clusters."
+                  Who may write an EnvoyFilter could otherwise change every route and run any Lua in the namespace's sidecars. Deleting is the policies injector-deletions and injector-leftover-clusters."
             .to_owned(),
         group: "networking.istio.io",
         version: "v1alpha3",
@@ -23,6 +23,37 @@ pub fn policy(mesh: &Mesh) -> Policy {
         validations: vec![name(), owner(), patch(), shape(), members(mesh), metadata()],
         clock: false,
     }
+}
+
+/// Which EnvoyFilters may be deleted at all; without a clock, so that it may look at everybody's.
+pub fn deletions() -> Policy {
+    Policy {
+        name: "injector-deletions",
+        comment: "Lets developers delete EnvoyFilters of intercepts and no others. Whose, and when, is the policy injector-leftover-clusters.".to_owned(),
+        group: "networking.istio.io",
+        version: "v1alpha3",
+        resource: "envoyfilters",
+        operations: &["DELETE"],
+        conditions: vec![Policy::held("networking.istio.io", "envoyfilters")],
+        variables: Vec::new(),
+        validations: vec![Validation {
+            comment: "An EnvoyFilter that no intercept made. Without the label of ours, the policy injector-leftover-clusters would not see it.",
+            expression: is_of_intercept("oldObject"),
+            message: "a developer may delete only EnvoyFilters of intercepts".to_owned(),
+        }],
+        clock: false,
+    }
+}
+
+/// Is this object the EnvoyFilter of an intercept?
+pub fn is_of_intercept(object: &str) -> String {
+    let intercept = metadata_text(object, "labels", names::INTERCEPT);
+    let manager = metadata_text(object, "labels", names::MANAGED_BY);
+    format!(
+        "{manager} == '{}' &&\n{intercept} != '' &&\n{object}.metadata.name == '{}' + {intercept}",
+        names::MANAGER,
+        names::INTERCEPT_PREFIX
+    )
 }
 
 fn variables() -> Vec<(&'static str, String, &'static str)> {
