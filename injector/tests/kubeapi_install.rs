@@ -493,6 +493,8 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
     for id in [
         "api-server",
         "clock",
+        "admission-policies",
+        "policy-clock",
         "relay-version",
         "relay-egress",
         "relay-export",

@@ -2,17 +2,14 @@
 
 use serde_json::Value;
 
-use super::Check;
 use super::seen::{Answer, Installation, Target, text};
+use super::{Check, admission};
 use crate::cluster::Cluster;
 use crate::curl::quote;
 use crate::install_line::Kept;
 use crate::manifest::istio::names;
 use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;
-
-/// How many admission policies hold developers; fewer, and some of what RBAC cannot say is not held.
-const POLICIES: usize = 5;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
     let mut checks = vec![match &seen.istio {
@@ -27,28 +24,7 @@ pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
         &seen.module,
         namespace,
     ));
-    checks.push(match &seen.policies {
-        Ok(bindings) if bindings.len() >= POLICIES => Check::good(
-            "admission-policies",
-            "developers are held to their own intercepts by admission policies",
-        ),
-        Ok(bindings) => Check::bad(
-            "admission-policies",
-            format!(
-                "{} of {POLICIES} admission policies are in force",
-                bindings.len()
-            ),
-            format!(
-                "an administrator applies them again: injector install{}",
-                Kept {
-                    relay_namespace: namespace.to_owned(),
-                    ..Kept::default()
-                }
-                .flags()
-            ),
-        ),
-        Err(error) => Check::unanswered("admission-policies", "admission policies", error),
-    });
+    checks.push(admission::policies(seen, namespace));
     checks
 }
 

@@ -44,7 +44,11 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
                     "{name}: its lease has been over for {} min",
                     (now - expires) / 60
                 ),
-                "whoever may clears it away with: injector list",
+                format!(
+                    "injector list clears it away; if it stays, an operator does: injector leave -n {} --force {}",
+                    quote(&seen.namespace),
+                    quote(name)
+                ),
             ));
         } else if expires > now && entry["cluster"] == own_cluster(name) && !has_cluster {
             checks.push(Check::bad(

@@ -1,5 +1,6 @@
 //! What could keep an intercept from working, looked at one by one. The checks are pure: objects in, findings out; `seen` and `proxies` bring what they look at.
 
+mod admission;
 mod clock;
 mod installation;
 mod leftovers;
@@ -138,6 +139,7 @@ pub async fn examine(
     let replicas = installation.replicas();
     let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
     checks.extend(relays::check(&pods, relay_namespace));
+    checks.push(admission::clock(&installation.clocks, &now));
     if let Some(target) = target {
         checks.extend(of_target(cluster, relay_namespace, target, &installation).await?);
     }

@@ -10,6 +10,7 @@ use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
 use crate::mesh::prepared::{self, Prepared};
+use crate::operator::{OURS, installed};
 use crate::prepare;
 
 pub use crate::lookup::name_of;
@@ -28,6 +29,10 @@ pub struct Installation {
     pub module: Answer<Option<Value>>,
     /// The admission policies of ours.
     pub policies: Answer<Vec<Value>>,
+    /// What puts them into force.
+    pub bindings: Answer<Vec<Value>>,
+    /// The Leases by which they know the time.
+    pub clocks: Answer<Vec<Value>>,
     /// Is there such a thing as a WasmPlugin?
     pub istio: Answer<Vec<Value>>,
     /// The namespace of the relays.
@@ -38,12 +43,14 @@ impl Installation {
     /// Asks.
     pub async fn read(cluster: &Cluster, namespace: &str) -> Self {
         let within = Some(namespace);
-        let ours = Some(crate::operator::OURS);
-        let (relay, services, module, policies, istio, around) = tokio::join!(
+        let ours = Some(OURS);
+        let (relay, services, module, policies, bindings, clocks, istio, around) = tokio::join!(
             cluster.get(&kind::STATEFUL_SET, within, names::RELAY),
             cluster.list(&kind::SERVICE, within, ours),
             cluster.get(&kind::DEPLOYMENT, within, names::MODULE),
+            cluster.list(&kind::ADMISSION_POLICY, None, ours),
             cluster.list(&kind::ADMISSION_POLICY_BINDING, None, ours),
+            installed::clocks(cluster),
             cluster.list(&kind::WASM_PLUGIN, Some(cluster.namespace()), ours),
             cluster.get(&kind::NAMESPACE, None, namespace),
         );
@@ -52,6 +59,8 @@ impl Installation {
             services,
             module,
             policies,
+            bindings,
+            clocks,
             istio,
             around,
         }
@@ -89,7 +98,7 @@ impl Intercepts {
     /// Asks.
     pub async fn read(cluster: &Cluster) -> Self {
         let within = Some(cluster.namespace());
-        let ours = Some(crate::operator::OURS);
+        let ours = Some(OURS);
         let (plugins, filters) = tokio::join!(
             cluster.list(&kind::WASM_PLUGIN, within, ours),
             cluster.list(&kind::ENVOY_FILTER, within, ours),

@@ -16,19 +16,18 @@ fn installed() -> Installation {
         object["status"] = json!({"readyReplicas": 2});
         object
     };
-    let bindings = objects
-        .iter()
-        .filter(|object| object.kind() == "ValidatingAdmissionPolicyBinding");
+    let all = |kind: &str| -> Vec<Value> {
+        let objects = objects.iter().filter(|object| object.kind() == kind);
+        objects.map(|object| object.value().clone()).collect()
+    };
     Installation {
         relay: Ok(Some(find("StatefulSet"))),
         module: Ok(Some(find("Deployment"))),
-        policies: Ok(bindings.map(|object| object.value().clone()).collect()),
+        policies: Ok(all("ValidatingAdmissionPolicy")),
+        bindings: Ok(all("ValidatingAdmissionPolicyBinding")),
+        clocks: Ok(vec![lease("1970-01-01T01:00:00.000000Z")]),
         istio: Ok(Vec::new()),
-        services: Ok(objects
-            .iter()
-            .filter(|object| object.kind() == "Service")
-            .map(|object| object.value().clone())
-            .collect()),
+        services: Ok(all("Service")),
         around: Ok(None),
     }
 }
@@ -55,6 +54,10 @@ fn relays_without_a_sidecar_are_no_good_to_anybody() {
     };
     let unknown = relays::check(&Err(forbidden), "injector-system").unwrap();
     assert_eq!(unknown.outcome, Outcome::Unknown);
+}
+
+fn lease(renewed: &str) -> Value {
+    json!({"spec": {"renewTime": renewed}})
 }
 
 /// The example's workload, prepared.
@@ -157,6 +160,7 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &Expected::of(&target()).unwrap(),
         "shop",
     ));
+    all_good(&[admission::clock(&installed().clocks, &Ok(3_660))]);
     all_good(&[clock::compared(1_000, 1_030), clock::compared(1_030, 1_000)]);
 }
 
@@ -176,12 +180,50 @@ fn a_relay_that_is_down_or_of_another_version_is_found() {
             .1
             .starts_with("the relays are of version `9.9.9`")
     );
-    let mut seen = installed();
-    seen.policies.as_mut().unwrap().pop();
-    assert_eq!(
-        only_wrong(installation::checks(&seen, "x")).1,
-        "4 of 5 admission policies are in force"
-    );
+}
+
+#[test]
+fn a_policy_that_is_not_in_force_everywhere_is_found() {
+    let without = |change: &dyn Fn(&mut Installation)| {
+        let mut seen = installed();
+        change(&mut seen);
+        let (outcome, found) = only_wrong(installation::checks(&seen, "x"));
+        assert_eq!(outcome, Outcome::Bad);
+        assert_eq!(found, "4 of 5 admission policies are in force");
+    };
+    let binding = |seen: &mut Installation, key: &str, value: Value| {
+        seen.bindings.as_mut().unwrap()[1]["spec"][key] = value;
+    };
+    without(&|seen| drop(seen.bindings.as_mut().unwrap().pop()));
+    without(&|seen| drop(seen.policies.as_mut().unwrap().pop()));
+    without(&|seen| seen.policies.as_mut().unwrap()[0]["spec"]["failurePolicy"] = json!("Ignore"));
+    without(&|seen| binding(seen, "validationActions", json!(["Audit", "Warn"])));
+    without(&|seen| {
+        let namespaces = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}});
+        binding(seen, "matchResources", namespaces);
+    });
+}
+
+#[test]
+fn a_policy_clock_that_is_missing_or_stands_still_is_found() {
+    let found = |leases: Vec<Value>, now| only_wrong(vec![admission::clock(&Ok(leases), &Ok(now))]);
+    let (fresh, old) = ("1970-01-01T01:00:00.000000Z", "1970-01-01T00:10:00.123456Z");
+    let checks = [
+        found(Vec::new(), 3_600),
+        found(vec![lease(fresh)], 3_661),
+        found(vec![lease(fresh), lease(old)], 3_600),
+        found(vec![lease(fresh), json!({"spec": {}})], 3_600),
+    ];
+    let texts = checks.map(|(outcome, found)| {
+        assert_eq!(outcome, Outcome::Perhaps);
+        found
+    });
+    insta::assert_snapshot!(texts.join("\n"), @"
+    no API server keeps a Lease in kube-system: only operators clear away what others left behind
+    the Lease of an API server was last renewed 1 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
+    the Lease of an API server was last renewed 50 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
+    the Lease of an API server has never been renewed: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
+    ");
 }
 
 #[test]
