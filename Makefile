@@ -38,10 +38,10 @@ programs:
 	@tests/cluster/build debian pause kubernetes istio dns
 
 # Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
-API_TESTS = --test kubeapi_install --test kubeapi_session --test kubeapi_environment
-ISTIO_TESTS = --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
+API_TESTS = --test kubeapi_session --test kubeapi_environment
+ISTIO_TESTS = --test istio_install --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
 
-# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what needs little more than its API server; then what waits for pods, more of it
+# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants a cluster without anything of ours, then what needs little more than its API server; then what waits for pods, more of it
 # at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
 test-istio: tools
 	@tests/cluster/build tools
@@ -51,7 +51,7 @@ test-istio: tools
 	@bash -euc 'trap "tests/cluster/down || exit 1" EXIT; trap "exit 130" INT TERM; \
 	  env=$$(tests/cluster/up); eval "$$env"; failed=0; \
 	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
-	  run $(API_TESTS); run --test istio_admission; run --test istio_latency; \
+	  run --test istio_install; run $(API_TESTS); run --test istio_admission; run --test istio_latency; \
 	  export RUST_TEST_THREADS=4; run --test istio_intercepts --test istio_fallback; unset RUST_TEST_THREADS; \
 	  run --test istio_faults; \
 	  exit $$failed'

@@ -6,7 +6,6 @@ use super::seen::{Answer, Installation, Target, text};
 use super::{Check, admission};
 use crate::cluster::Cluster;
 use crate::curl::quote;
-use crate::install_line::Kept;
 use crate::manifest::istio::names;
 use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;

@@ -41,15 +41,12 @@ impl Cluster {
 
     fn install() -> Self {
         let kubectl = Kubectl::new();
-        let relay = binaries::relay_image();
-        let index = std::fs::read(relay.join("index.json")).expect("an OCI layout");
-        let relay_name = format!("localhost/injector:{}", tag(&index));
+        let relay_name = load_relay(&kubectl);
         let program = binaries::standin();
         let bytes = std::fs::read(&program).expect("the stand-in");
         let standin = format!("localhost/standin:{}", tag(&bytes));
+        load(&kubectl, "image", &[&standin, path(&program)]);
         let cluster = Self { kubectl, standin };
-        cluster.load("load", &[path(&relay), &relay_name]);
-        cluster.load("image", &[&cluster.standin, path(&program)]);
         cluster.injector(&["install", "--relay-image", &relay_name]);
         let group =
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": DEVELOPERS});
@@ -62,17 +59,6 @@ impl Cluster {
     /// Runs one of the programs in `tests/cluster`; what it printed.
     pub fn script(&self, name: &str, arguments: &[&str]) -> String {
         self.kubectl.script(name, arguments)
-    }
-
-    /// Loads an image, unless this cluster has it.
-    fn load(&self, script: &str, arguments: &[&str]) {
-        let name = arguments.iter().find(|word| word.starts_with("localhost/"));
-        let name = name.expect("an image's name").replace(['/', ':'], "-");
-        let mark = self.kubectl.dir().join(format!("loaded-{name}"));
-        if !mark.exists() {
-            self.script(script, arguments);
-            std::fs::write(mark, "").expect("a writable directory");
-        }
     }
 
     /// Runs the release `injector` as an administrator; what it printed.
@@ -108,6 +94,26 @@ impl Cluster {
     /// The kubeconfig of a user in these groups.
     pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
         self.kubectl.user(name, groups)
+    }
+}
+
+/// Loads the relay's image, for who installs by themselves; its name.
+pub fn load_relay(kubectl: &Kubectl) -> String {
+    let relay = binaries::relay_image();
+    let index = std::fs::read(relay.join("index.json")).expect("an OCI layout");
+    let name = format!("localhost/injector:{}", tag(&index));
+    load(kubectl, "load", &[path(&relay), &name]);
+    name
+}
+
+/// Loads an image, unless this cluster has it.
+fn load(kubectl: &Kubectl, script: &str, arguments: &[&str]) {
+    let name = arguments.iter().find(|word| word.starts_with("localhost/"));
+    let name = name.expect("an image's name").replace(['/', ':'], "-");
+    let mark = kubectl.dir().join(format!("loaded-{name}"));
+    if !mark.exists() {
+        kubectl.script(script, arguments);
+        std::fs::write(mark, "").expect("a writable directory");
     }
 }
 
