@@ -517,6 +517,25 @@ fn kubeapi_whoever_sees_a_leftover_clears_it_away() {
 }
 
 #[test]
+fn kubeapi_a_leftover_that_may_not_go_keeps_no_other_one() {
+    let stage = Stage::new("kept");
+    let target = stage.target("alice");
+    // The first in the order of names. Its entry is over and its cluster, as far as can be told, is not: nobody else may remove that one.
+    let mut over = entry("a-alice", "alice", "Alice");
+    stage
+        .wait(target.add("a-alice", &over, 0, &anything))
+        .expect("added");
+    over.expires = now() - 700;
+    stage.put_entry("a-alice", &json!(over));
+    let mut own = entry("orders-bob", "bob", "Bob");
+    own.expires = now() - 700;
+    stage.put_entry("orders-bob", &json!(own));
+    stage.run("bob", &["list"]);
+    assert_eq!(stage.clusters(), ["intercept-a-alice"]);
+    assert_eq!(stage.entry("orders-bob"), None);
+}
+
+#[test]
 fn kubeapi_a_replica_that_refuses_the_configuration_is_told_at_once() {
     let stage = Stage::new("refused");
     let target = stage.target("bob");

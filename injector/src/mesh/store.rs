@@ -354,26 +354,44 @@ const FORCED: Apply = Apply {
     dry_run: false,
 };
 
-/// Clears away what nobody renewed for [`SWEEP_AFTER`] seconds, and returns the names.
+/// Clears away what nobody renewed for [`SWEEP_AFTER`] seconds, and returns the names. What this caller may not clear away keeps nothing that they may; an error only where it is all.
 pub async fn sweep(store: &Store, workload: (Kind, &str), now: u64) -> Result<Vec<String>> {
     let Some(plugin) = store.read().await? else {
         return Ok(Vec::new());
     };
-    let mut swept = Vec::new();
+    let (mut swept, mut first_failure) = (Vec::new(), None);
     for name in plugin.left_over(now, SWEEP_AFTER) {
         let Some(entry) = plugin.entry(&name) else {
             continue;
         };
-        let is_meant = |there: &Value| there == entry;
-        if let Some(intercept) = store.remove_entry(&name, &is_meant).await? {
-            store.clear_cluster(&name).await?;
-            store
-                .tell(workload, Happened::LeftOver, &name, &intercept)
-                .await;
-            swept.push(name);
+        match sweep_one(store, workload, &name, entry).await {
+            Ok(true) => swept.push(name),
+            Ok(false) => {}
+            Err(failure) => drop(first_failure.get_or_insert(failure)),
         }
     }
-    Ok(swept)
+    match first_failure {
+        Some(failure) if swept.is_empty() => Err(failure),
+        _ => Ok(swept),
+    }
+}
+
+/// `false`: it is another one by now, or gone.
+async fn sweep_one(
+    store: &Store,
+    workload: (Kind, &str),
+    name: &str,
+    entry: &Value,
+) -> Result<bool> {
+    let is_meant = |there: &Value| there == entry;
+    let Some(intercept) = store.remove_entry(name, &is_meant).await? else {
+        return Ok(false);
+    };
+    store.clear_cluster(name).await?;
+    store
+        .tell(workload, Happened::LeftOver, name, &intercept)
+        .await;
+    Ok(true)
 }
 
 /// All objects of a kind that this program made.
