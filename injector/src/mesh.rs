@@ -10,6 +10,7 @@ pub mod patch;
 pub mod plugin;
 pub mod pods;
 pub mod prepared;
+mod refusals;
 pub mod relay;
 mod rights;
 mod store;

@@ -567,6 +567,25 @@ fn kubeapi_a_replica_that_refuses_the_configuration_is_told_at_once() {
 }
 
 #[test]
+fn kubeapi_somebody_elses_refused_cluster_ends_no_waiting() {
+    let stage = Stage::new("others");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage.refusing.store(true, Ordering::SeqCst);
+    let live = stage.wait(target.wait(
+        "bob",
+        Some(&entry.address),
+        Some("intercept|bob"),
+        Duration::from_secs(20),
+        &|_| {},
+    ));
+    assert_eq!(live, Live::Verified);
+}
+
+#[test]
 fn kubeapi_a_developer_with_one_relay_of_two_uses_that_one() {
     let stage = Stage::new("onerelay");
     stage.bind("carol", "clusterrole", "injector-developer");

@@ -2,6 +2,7 @@
 //! waiting are asked too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::refusals::{REJECTED, Refusals, envoys_words};
 use super::{pods, store};
 use crate::ask::Asked;
 use crate::backend::{Live, Replicas};
@@ -29,12 +31,6 @@ pub const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The part of Envoy's configuration that comes by extension config discovery.
 pub const FILTERS: &str = "/config_dump?resource=ecds_filters";
-
-/// What Envoy refused since it started.
-const REJECTED: &str = "/stats?filter=update_rejected&format=json";
-
-/// How much of a sidecar's log is looked through for the reason of a refusal that was seen a moment ago, in lines.
-const LOG_LINES: u32 = 200;
 
 /// What the replicas of a workload should have.
 #[derive(Debug, Clone)]
@@ -292,18 +288,24 @@ async fn ask(
 ) -> Told {
     let mut refusals = Refusals::default();
     loop {
-        let reason = match missing(&cluster, &awaited, &pod.name).await {
+        let lacks = match missing(&cluster, &awaited, &pod.name).await {
             Ok(None) => return Told::Live(pod),
-            Ok(Some(reason)) => reason.to_owned(),
-            Err(error) => error.to_string(),
+            lacks => lacks.map(Option::unwrap_or_default),
         };
-        if let Some(what) = refusals.look(&cluster, &awaited.namespace, &pod.name).await {
+        let stats = get(&cluster, &awaited.namespace, &pod.name, REJECTED).await;
+        if let (Ok(lacks), Ok(stats)) = (&lacks, &stats)
+            && let Some(what) = refusals.look(stats, &awaited, *lacks)
+        {
             let words = envoys_words(&cluster, &awaited.namespace, &pod.name).await;
             return Told::Rejected(
                 pod,
                 format!("Envoy rejected the configuration ({what}): {words}"),
             );
         }
+        let reason = match lacks {
+            Ok(lacks) => lacks.to_string(),
+            Err(error) => error.to_string(),
+        };
         reasons
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -312,65 +314,32 @@ async fn ask(
     }
 }
 
-/// What an Envoy refused since the first look: its counters say how often since it started, which may have been somebody else's fault long ago.
-#[derive(Debug, Default)]
-struct Refusals(Option<BTreeMap<String, u64>>);
-
-impl Refusals {
-    /// Which counter went up; `None` as well where Envoy does not say.
-    async fn look(&mut self, cluster: &Cluster, namespace: &str, pod: &str) -> Option<String> {
-        let stats = get(cluster, namespace, pod, REJECTED).await.ok()?;
-        self.risen(&stats)
-    }
-
-    fn risen(&mut self, stats: &Value) -> Option<String> {
-        let now = counters(stats);
-        let before = self.0.get_or_insert_with(|| now.clone());
-        let mut risen = now
-            .iter()
-            .filter(|(name, count)| before.get(*name).unwrap_or(&0) < count);
-        risen.next().map(|(name, _)| name.clone())
-    }
-}
-
-/// Those of clusters and filters, the two that an intercept changes. Istio's default selection of statistics lets the first pass.
-fn counters(stats: &Value) -> BTreeMap<String, u64> {
-    let stats = stats["stats"].as_array().into_iter().flatten();
-    let counters = stats.filter_map(|stat| {
-        let name = stat["name"].as_str()?;
-        let is_meant = name == "cluster_manager.cds.update_rejected"
-            || (name.starts_with("extension_config_discovery.")
-                && name.ends_with(".update_rejected"));
-        is_meant.then_some((name.to_owned(), stat["value"].as_u64()?))
-    });
-    counters.collect()
-}
-
-/// Only the log has the reason: Envoy's dump of clusters and filters does not keep it (1.39).
-async fn envoys_words(cluster: &Cluster, namespace: &str, pod: &str) -> String {
-    let log = cluster
-        .pod_log(namespace, pod, "istio-proxy", LOG_LINES)
-        .await;
-    let log = log.unwrap_or_default();
-    let line = log
-        .lines()
-        .rev()
-        .find(|line| line.contains("rejected:") || line.contains("rejected ("));
-    line.map_or_else(
-        || format!("its words: kubectl -n {namespace} logs {pod} -c istio-proxy | grep rejected"),
-        |line| line.trim().to_owned(),
-    )
-}
-
 /// What a replica does not have yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Missing {
+    #[default]
+    Entry,
+    /// It has the entry.
+    Cluster,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entry => "Envoy has not taken the filter's configuration",
+            Self::Cluster => "Envoy has not taken the intercept's cluster",
+        })
+    }
+}
+
 async fn missing(
     cluster: &Cluster,
     awaited: &Awaited,
     pod: &str,
-) -> anyhow::Result<Option<&'static str>> {
+) -> anyhow::Result<Option<Missing>> {
     let filters = get(cluster, &awaited.namespace, pod, FILTERS).await?;
     if !has_entry(&filters, awaited) {
-        return Ok(Some("Envoy has not taken the filter's configuration"));
+        return Ok(Some(Missing::Entry));
     }
     let Some(name) = &awaited.cluster else {
         return Ok(None);
@@ -378,7 +347,7 @@ async fn missing(
     let path = crate::envoy::cluster_path(name);
     let clusters = get(cluster, &awaited.namespace, pod, &path).await?;
     let found = crate::envoy::names(&clusters, "/cluster/name").any(|known| known == name);
-    Ok((!found).then_some("Envoy has not taken the intercept's cluster"))
+    Ok((!found).then_some(Missing::Cluster))
 }
 
 /// The answer of a sidecar's Envoy, by way of its admin interface.
@@ -489,23 +458,6 @@ mod tests {
         ] {
             assert_eq!(plugin_of(name), "shop.injector-deployment-orders");
         }
-    }
-
-    #[test]
-    fn only_what_is_refused_after_the_first_look_is_a_refusal() {
-        let stats = |cds: u64, lds: u64| json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": cds}, {"name": "listener_manager.lds.update_rejected", "value": lds}]});
-        let mut refusals = Refusals::default();
-        assert_eq!(refusals.risen(&stats(3, 0)), None, "long ago");
-        assert_eq!(
-            refusals.risen(&stats(3, 1)),
-            None,
-            "an intercept changes no listener"
-        );
-        let risen = refusals.risen(&stats(4, 1));
-        assert_eq!(
-            risen.as_deref(),
-            Some("cluster_manager.cds.update_rejected")
-        );
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub struct Stage {
     pub stuck: Arc<AtomicBool>,
     /// The workload's container, besides its name, image and port.
     app: Value,
-    /// While it is set, replicas say at every look that they refused one more update of clusters.
+    /// While it is set, replicas say at every look that they refused one more update of clusters; those that are stuck as well take the filter and no cluster, and the others nothing
+    /// until their third look.
     pub refusing: Arc<AtomicBool>,
     home: tempfile::TempDir,
 }
@@ -299,14 +300,19 @@ async fn envoy(
             let mut head = vec![0; 4096];
             let length = stream.read(&mut head).await.unwrap_or(0);
             let head = String::from_utf8_lossy(&head[..length]).into_owned();
-            let body = match is_stuck.load(Ordering::SeqCst) {
+            let is_refusing = refusing.load(Ordering::SeqCst);
+            let takes_it = match (is_stuck.load(Ordering::SeqCst), is_refusing) {
+                (true, true) => head.contains("resource=ecds_filters"),
+                (false, true) => refused.load(Ordering::SeqCst) >= 3,
+                (is_stuck, false) => !is_stuck,
+            };
+            let body = match takes_it {
                 _ if head.contains("/stats?") => {
-                    let more = u64::from(refusing.load(Ordering::SeqCst));
-                    let value = refused.fetch_add(more, Ordering::SeqCst);
+                    let value = refused.fetch_add(u64::from(is_refusing), Ordering::SeqCst);
                     json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": value}]})
                 }
-                true => json!({}),
-                false => dump(&cluster, &namespace, &head).await,
+                true => dump(&cluster, &namespace, &head).await,
+                false => json!({}),
             };
             let body = body.to_string();
             let text = format!(
