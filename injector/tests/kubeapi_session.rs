@@ -454,6 +454,29 @@ fn kubeapi_a_replica_that_does_not_take_it_is_named_and_a_new_one_is_waited_for(
 }
 
 #[test]
+fn kubeapi_where_no_pod_is_nobody_is_waited_for_at_an_end() {
+    let stage = Stage::new("deserted");
+    let target = stage.target("bob");
+    let gone = |seconds| {
+        let time = Duration::from_secs(seconds);
+        let started = Instant::now();
+        let live = stage.wait(target.wait("bob", None, None, time, &|_| {}));
+        (live, started.elapsed())
+    };
+    stage.delete_replica("orders-1");
+    // One that was evicted stays, and runs nowhere.
+    let evicted = json!({"status": {"phase": "Failed", "containerStatuses": null}});
+    stage
+        .server
+        .status(Some("deserted"), "pod", "orders-2", &evicted);
+    assert_eq!(gone(20).0, Live::Verified);
+    stage.delete_replica("orders-2");
+    let (live, took) = gone(20);
+    assert_eq!(live, Live::Verified);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
 fn kubeapi_leave_removes_ones_own_and_somebody_elses_only_by_force_and_right() {
     let stage = Stage::new("leaving");
     for name in ["bob-one", "bob-two"] {

@@ -64,6 +64,7 @@ pub async fn wait(
         live: BTreeSet::new(),
         asking: JoinSet::new(),
         reasons: Arc::default(),
+        is_deserted: false,
     };
     match timeout_at(deadline, watch.all_live(progress)).await {
         Ok(Ok(())) => Live::Verified,
@@ -186,6 +187,8 @@ struct Watch {
     asking: JoinSet<Told>,
     /// What each replica lacks.
     reasons: Arc<Mutex<BTreeMap<Replica, String>>>,
+    /// Is there no pod that runs, not even one that is going?
+    is_deserted: bool,
 }
 
 impl Watch {
@@ -197,7 +200,9 @@ impl Watch {
             let relist = Instant::now() + RELIST;
             loop {
                 progress(self.replicas());
-                if !self.asked.is_empty() && self.live.len() == self.asked.len() {
+                // What nobody should have, nobody has where there is nobody.
+                let is_gone = self.is_deserted && self.awaited.address.is_none();
+                if is_gone || (!self.asked.is_empty() && self.live.len() == self.asked.len()) {
                     return Ok(());
                 }
                 match timeout_at(relist, self.asking.join_next()).await {
@@ -235,6 +240,7 @@ impl Watch {
             .cluster
             .list(&kind::POD, Some(namespace), Some(selector))
             .await?;
+        self.is_deserted = pods.iter().all(pods::has_ended);
         let there = pods.iter().filter(|pod| pods::can_be_asked(pod));
         let there: BTreeSet<Replica> = there.map(Replica::of).collect();
         self.asked.retain(|pod, task| {

@@ -118,6 +118,14 @@ pub fn can_be_asked(pod: &Value) -> bool {
     !is_leaving(pod) && has_running_sidecar(pod)
 }
 
+/// Have all of its containers ended for good? Such a pod may stay for long, an evicted one for instance.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(
+        pod["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    )
+}
+
 fn has_running_sidecar(pod: &Value) -> bool {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let mut statuses = lists

@@ -166,7 +166,7 @@ impl Server {
         self.status(Some(namespace), "pod", name, &status);
     }
 
-    fn status(&self, namespace: Option<&str>, kind: &str, name: &str, status: &Value) {
+    pub fn status(&self, namespace: Option<&str>, kind: &str, name: &str, status: &Value) {
         let status = status.to_string();
         let mut arguments = vec![
             "patch",

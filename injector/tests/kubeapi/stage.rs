@@ -160,6 +160,12 @@ impl Stage {
         );
     }
 
+    pub fn delete_replica(&self, name: &str) {
+        let now = ["--force", "--grace-period=0"];
+        let delete = ["-n", &self.namespace, "delete", "pod", name];
+        self.server.must(&[&delete[..], &now].concat(), None);
+    }
+
     pub fn cluster(&self, user: &str) -> Cluster {
         let flags = KubeFlags {
             kubeconfig: Some(self.kubeconfig(user)),
