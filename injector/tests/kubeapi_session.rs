@@ -11,7 +11,8 @@ mod kubeapi {
     pub(super) use super::support;
 }
 
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use injector::backend::{Live, NotRenewed};
@@ -217,6 +218,50 @@ fn kubeapi_a_cluster_without_an_entry_is_cleared_away_with_its_lease() {
     stage.server.must(&arguments, None);
     stage.run("bob", &["list"]);
     assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn kubeapi_a_cluster_that_is_cleared_away_before_its_entry_is_there_comes_back() {
+    let stage = Stage::new("held");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let asked = AtomicUsize::new(0);
+    // Asked a second time, it has its cluster, and its entry is about to be written.
+    let check = |_: &Document| {
+        if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            let delete = ["-n", "held", "delete", "envoyfilter", "intercept-bob"];
+            stage.server.must(&delete, None);
+        }
+        Ok(())
+    };
+    stage
+        .wait(target.add("bob", &entry, 0, &check))
+        .expect("added");
+    assert_eq!(stage.clusters(), ["intercept-bob"]);
+}
+
+#[test]
+fn kubeapi_a_cluster_that_somebody_is_about_to_clear_away_is_another_version_by_then() {
+    let stage = Stage::new("version");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let seen = Mutex::new(Value::Null);
+    let check = |_: &Document| {
+        let filter = stage
+            .server
+            .object("version", "envoyfilter", "intercept-bob");
+        *seen.lock().expect("whole") = filter.unwrap_or_default();
+        Ok(())
+    };
+    stage
+        .wait(target.add("bob", &entry, 0, &check))
+        .expect("added");
+    let before = seen.into_inner().expect("whole");
+    let after = stage.server.get("version", "envoyfilter", "intercept-bob");
+    assert!(before["spec"].is_object());
+    assert_eq!(after["spec"], before["spec"]);
+    let version = |filter: &Value| filter["metadata"]["resourceVersion"].clone();
+    assert_ne!(version(&after), version(&before));
 }
 
 #[test]

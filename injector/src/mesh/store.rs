@@ -119,6 +119,24 @@ impl Store {
         applied.map(drop).map_err(refused)
     }
 
+    /// Keeps the cluster of an entry that was just written. Whoever clears away an earlier one of the name may have looked before the entry was there: they delete the version that they
+    /// read, so another version stops them, and where they were faster it is applied anew. The end that it states is a second late: an equal one would be no other version.
+    pub async fn hold_cluster(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        object: &Value,
+    ) -> Result<()> {
+        let expires = intercept.expires.saturating_add(1);
+        let patch = patch::renew_cluster(&intercept.owner, expires);
+        let filter = names::of_intercept(name);
+        match self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await {
+            Ok(None) => self.apply_cluster(name, object).await,
+            // Held; or nobody says, and the intercept works with what is there.
+            _ => Ok(()),
+        }
+    }
+
     /// Applies the entry for exactly the version of the plugin that `check` saw, as often as somebody else was faster.
     pub async fn add_entry(
         &self,
@@ -252,7 +270,7 @@ impl Store {
             let Some(object) = object.filter(|object| self.is_of_this_workload(object)) else {
                 return Ok(());
             };
-            // Read after the object: a command that takes the name anew applies its cluster first, which makes another version of it.
+            // Read after the object: a command that takes the name anew applies its cluster first, and holds it, see [`Self::hold_cluster`].
             let plugin = self.read().await?;
             if plugin.is_some_and(|plugin| plugin.entry(name).is_some()) {
                 return Ok(());

@@ -270,10 +270,18 @@ impl Target {
             let _ = self.store.clear_cluster(name).await;
         }
         added?;
-        self.store
-            .tell(self.regarding(), Happened::Created, name, intercept)
-            .await;
-        Ok(())
+        let hold = async {
+            match clusters {
+                [cluster] => self.store.hold_cluster(name, intercept, cluster).await,
+                _ => Ok(()),
+            }
+        };
+        let tell = self
+            .store
+            .tell(self.regarding(), Happened::Created, name, intercept);
+        // Beside each other, so that nobody waits longer.
+        let (held, ()) = tokio::join!(hold, tell);
+        held
     }
 
     /// Moves the end of a lease, in seconds since the epoch.

@@ -143,6 +143,13 @@ impl Server {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// `None` where there is none.
+    pub fn object(&self, namespace: &str, kind: &str, name: &str) -> Option<Value> {
+        let arguments = ["-n", namespace, "get", kind, name, "-o", "json"];
+        let (is_there, text) = self.kubectl(&arguments, None);
+        is_there.then(|| serde_json::from_str(&text).expect("JSON"))
+    }
+
     /// Pods as somebody would have started them, on our node.
     pub fn pod(&self, namespace: &str, name: &str, labels: &Value, containers: &Value) {
         let pod = json!({
