@@ -1,6 +1,7 @@
 //! Where intercepts are kept, as the commands see it: one question or change per method, whatever is behind it: a plain Envoy's directory, or a mesh.
 //! Knows no flags but the ones that choose the backend, and of tunnels only where they end.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -336,6 +337,20 @@ impl Target<'_> {
                 replica: 0,
             }),
             Self::Mesh(target) => target.place(name, port, address).await,
+        }
+    }
+
+    /// The same besides the relays of these numbers, which are full; `None` where there is no other one.
+    pub async fn place_beside(
+        &self,
+        name: &str,
+        port: u16,
+        address: &str,
+        full: &BTreeSet<u16>,
+    ) -> Option<Placement> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Mesh(target) => target.place_beside(name, port, address, full).await.ok(),
         }
     }
 

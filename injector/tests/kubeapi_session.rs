@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 
 use injector::backend::{Live, NotRenewed};
 use injector::hint::Failure;
+use injector::manifest::istio::install::cluster_objects;
+use injector::manifest::istio::{example, workload_objects};
+use injector::tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
+use injector::tunnel::{Secret, relay};
 use intercept_core::{Document, Intercept, MatchHeader};
 use kubeapi::stage::Stage;
 use kubeapi::wire::Wire;
@@ -690,6 +694,58 @@ fn kubeapi_a_developer_with_one_relay_of_two_uses_that_one() {
         assert!(filter.to_string().contains("injector-relay-1."), "{filter}");
         carol.signal(Signal::INT);
         assert_eq!(carol.end().code, Some(0));
+    }
+}
+
+#[test]
+fn kubeapi_a_tunnel_for_which_one_relay_has_no_room_goes_to_the_other() {
+    let stage = Stage::new("crowded");
+    // Relays of its own; only an administrator may have clusters that lead to others than everybody's.
+    let mut install = example::install();
+    install.mesh.namespace = "crowded-system".to_owned();
+    stage.server.namespace("crowded-system");
+    let mut objects = cluster_objects(&install).expect("rendered");
+    objects.retain(|object| object.kind() == "StatefulSet");
+    objects.extend(
+        workload_objects(&install.mesh, &stage.workload(), &example::plugin()).expect("rendered"),
+    );
+    for object in &objects {
+        stage.server.apply(object.value());
+    }
+    let options = relay::Options {
+        memory: 64 << 10,
+        ..relay::Options::default()
+    };
+    let full = stage.server.relay("crowded-system", 0, options);
+    stage
+        .server
+        .relay("crowded-system", 1, relay::Options::default());
+    let (events_tx, mut events) = tokio::sync::mpsc::channel(16);
+    stage.wait(async {
+        let local = Local {
+            port: 1,
+            protocol: LocalProtocol::Auto,
+        };
+        let only = Developer::new("only", Secret::random(), local);
+        tokio::spawn(run(only, Tcp(full), events_tx, std::future::pending()));
+        let up = events.recv().await;
+        assert!(matches!(up, Some(Event::Up { .. })), "{up:?}");
+    });
+    // Several, so that the address of some chooses the full one.
+    let names = ["one", "two", "three", "four", "five"];
+    let running = names.map(|name| {
+        let header = format!("--http-header=Coder={name}");
+        let arguments = ["intercept", "orders", "--port=1", "--name", name, &header];
+        stage.start("admin", &arguments)
+    });
+    for (name, running) in names.iter().zip(running) {
+        running.is_live();
+        let name = format!("intercept-{name}");
+        let filter = stage.server.get("crowded", "envoyfilter", &name);
+        let text = filter.to_string();
+        assert!(text.contains("injector-relay-1.crowded-system"), "{text}");
+        running.signal(Signal::INT);
+        assert_eq!(running.end().code, Some(0));
     }
 }
 

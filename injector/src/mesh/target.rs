@@ -1,5 +1,6 @@
 //! One workload of a mesh as a developer intercepts it: found, checked, and its entries written, renewed and removed. Every change holds only for what was read before it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
@@ -187,7 +188,20 @@ impl Target {
 
     /// Where the tunnel of this address ends, and the cluster that leads there.
     pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
-        let replica = self.relays.choose(address, &self.rights.relays).await?;
+        self.place_beside(name, port, address, &BTreeSet::new())
+            .await
+    }
+
+    /// The same besides the relays of these numbers.
+    pub async fn place_beside(
+        &self,
+        name: &str,
+        port: u16,
+        address: &str,
+        full: &BTreeSet<u16>,
+    ) -> Result<Placement> {
+        let allowed = self.rights.relays.difference(full).copied().collect();
+        let replica = self.relays.choose(address, &allowed).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: match self.rights.clusters {

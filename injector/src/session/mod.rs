@@ -15,6 +15,7 @@ mod signals;
 mod tunnel;
 mod undo;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
@@ -32,7 +33,7 @@ use self::plan::Plan;
 use self::presence::Presence;
 use self::report::{LiveShown, Report};
 use self::signals::Signals;
-use self::tunnel::Tunnel;
+use self::tunnel::{NotUp, Tunnel};
 use crate::backend::{Live, Target};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
@@ -130,6 +131,7 @@ struct Session<'a> {
     report: Report,
     /// The tunnel's public name; the entry that has it is ours.
     address: String,
+    secret: Secret,
     tunnel: Tunnel,
     is_away: bool,
     /// Nobody knows whether the proxies have the entry.
@@ -152,7 +154,8 @@ impl<'a> Session<'a> {
             target,
             report: Report::new(global),
             address: secret.address().as_str().to_owned(),
-            tunnel: Tunnel::open(&plan, secret),
+            tunnel: Tunnel::open(&plan, secret.clone()),
+            secret,
             is_away: false,
             is_unseen: false,
             is_live: false,
@@ -168,10 +171,7 @@ impl<'a> Session<'a> {
     /// Tunnel, then entry, then the word that it lives.
     async fn start(&mut self, beside: &mut Beside) -> Result<()> {
         let listens = listens(self.plan.developer_port);
-        let (up, listens) = tokio::join!(
-            self.tunnel.first_up(&self.plan.place.relay, TUNNEL_TIMEOUT),
-            listens
-        );
+        let (up, listens) = tokio::join!(self.reach_relay(), listens);
         up?;
         self.created = self.target.now().await?;
         self.add().await?;
@@ -207,6 +207,35 @@ impl<'a> Session<'a> {
         match beside.detach.take() {
             Some(prepared) => self.go_to_background(prepared),
             None => Ok(()),
+        }
+    }
+
+    /// Opens the tunnel: at another relay where the first one is full, and where all are, at the one that has room first.
+    async fn reach_relay(&mut self) -> Result<()> {
+        let until = Instant::now() + TUNNEL_TIMEOUT;
+        let (mut full, mut was_full) = (BTreeSet::new(), None);
+        loop {
+            let Plan {
+                name, port, place, ..
+            } = &self.plan;
+            let left = until.saturating_duration_since(Instant::now());
+            let failure = match self.tunnel.first_up(&place.relay, left).await {
+                Ok(()) => return Ok(()),
+                Err(NotUp::Failed(failure)) => return Err(was_full.unwrap_or(failure)),
+                Err(NotUp::Full(failure)) => failure,
+            };
+            full.insert(place.replica);
+            let beside = self.target.place_beside(name, *port, &self.address, &full);
+            was_full = match beside.await {
+                None => Some(failure),
+                Some(place) => {
+                    self.report.detail(failure.error());
+                    self.tunnel.close().await;
+                    self.plan.place = place;
+                    self.tunnel = Tunnel::open(&self.plan, self.secret.clone());
+                    None
+                }
+            };
         }
     }
 
@@ -363,7 +392,7 @@ impl<'a> Session<'a> {
                 ));
             }
             Ok(Event::Request(line)) => self.report.request(&line),
-            Ok(Event::Replaced) => {}
+            Ok(Event::Replaced | Event::Full) => {}
             Err(why) => {
                 return Err(Failure::failed(
                     format!("{}: {why}", self.plan.name),

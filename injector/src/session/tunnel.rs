@@ -30,6 +30,15 @@ pub struct Tunnel {
     keeper: JoinHandle<Result<(), TunnelError>>,
 }
 
+/// Why there is no tunnel.
+#[derive(Debug)]
+pub enum NotUp {
+    /// This relay has no room at the moment; another one may have some. The attempts go on.
+    Full(Failure),
+    /// Whatever else.
+    Failed(Failure),
+}
+
 impl Tunnel {
     /// Begins to open it. Needs a runtime.
     pub fn open(plan: &Plan, secret: Secret) -> Self {
@@ -61,28 +70,33 @@ impl Tunnel {
     }
 
     /// Waits until requests come through for the first time.
-    pub async fn first_up(&mut self, relay: &RelayEnd, patience: Duration) -> Result<()> {
-        let mut why = "no answer".to_owned();
+    pub async fn first_up(&mut self, relay: &RelayEnd, patience: Duration) -> Result<(), NotUp> {
+        let (mut why, mut is_full) = ("no answer".to_owned(), false);
         let up = async {
             loop {
                 match self.next().await {
                     Ok(Event::Up { .. }) => return Ok(()),
+                    Ok(Event::Full) => is_full = true,
+                    Ok(Event::Away { reason, .. }) if is_full => return Err(reason),
                     Ok(Event::Away { reason, .. }) => why = reason,
                     Ok(Event::Request(_) | Event::Replaced) => {}
                     Err(error) => return Err(error),
                 }
             }
         };
-        let outcome = timeout(patience, up).await;
-        let reason = match outcome {
+        let reason = match timeout(patience, up).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(reason)) => reason,
             Err(_) => why,
         };
-        Err(Failure::failed(
+        let failure = Failure::failed(
             format!("relay {relay}: no tunnel could be opened: {reason}"),
             relay.hint(),
-        ))
+        );
+        Err(match is_full {
+            true => NotUp::Full(failure),
+            false => NotUp::Failed(failure),
+        })
     }
 
     /// The next event; an error when no attempt is made any more.

@@ -211,6 +211,18 @@ impl Refusal {
         }
     }
 
+    /// There is no room for one more tunnel; another relay may have some.
+    pub(super) fn full(reason: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::INSUFFICIENT_STORAGE,
+            ..Self::for_now(reason)
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.status == StatusCode::INSUFFICIENT_STORAGE && self.retry
+    }
+
     pub(super) fn response(&self) -> Response<Body> {
         let mut response = Response::new(text_body(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
@@ -348,7 +360,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_arrives_with_its_reason_and_whether_to_retry() {
         for refusal in [
-            Refusal::for_now("full"),
+            Refusal::for_now("leaving"),
+            Refusal::full("full"),
             Refusal::fatal(StatusCode::CONFLICT, "taken"),
         ] {
             let answer = refusal.clone();

@@ -101,7 +101,10 @@ impl Server {
         let file = self.folder.path().join(format!("{user}-{namespace}"));
         let context = format!("{{cluster: c, user: u, namespace: {namespace}}}");
         let text = text.replace("{cluster: c, user: u}", &context);
-        fs::write(&file, text).expect("written");
+        // In one go: a command that was started before reads it meanwhile.
+        let whole = tempfile::NamedTempFile::new_in(self.folder.path()).expect("a file");
+        fs::write(whole.path(), text).expect("written");
+        whole.persist(&file).expect("in its place");
         file
     }
 
@@ -253,17 +256,19 @@ impl Server {
         }});
         self.status(None, "node", "here", &status);
         for replica in 0..example::install().mesh.relay_replicas {
-            let name = format!("injector-relay-{replica}");
-            let control = self.runtime.block_on(start_relay());
-            self.pods.put("injector-system", &name, 7070, control);
-            let containers = json!([{"name": "relay", "image": "x"}]);
-            self.pod(
-                "injector-system",
-                &name,
-                &json!({"app.kubernetes.io/name": "injector-relay"}),
-                &containers,
-            );
+            self.relay("injector-system", replica, relay::Options::default());
         }
+    }
+
+    /// A relay in this process, and its pod. Returns the address of its control port.
+    pub fn relay(&self, namespace: &str, replica: u16, options: relay::Options) -> SocketAddr {
+        let name = format!("injector-relay-{replica}");
+        let control = self.runtime.block_on(start_relay(options));
+        self.pods.put(namespace, &name, 7070, control);
+        let containers = json!([{"name": "relay", "image": "x"}]);
+        let labels = json!({"app.kubernetes.io/name": "injector-relay"});
+        self.pod(namespace, &name, &labels, &containers);
+        control
     }
 }
 
@@ -277,7 +282,7 @@ impl Drop for Server {
 }
 
 /// The address of its control port.
-async fn start_relay() -> SocketAddr {
+async fn start_relay(options: relay::Options) -> SocketAddr {
     let data = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("bound");
@@ -285,7 +290,6 @@ async fn start_relay() -> SocketAddr {
         .await
         .expect("bound");
     let address = control.local_addr().expect("bound");
-    let options = relay::Options::default();
     tokio::spawn(relay::serve(
         vec![data],
         control,

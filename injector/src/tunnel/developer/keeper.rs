@@ -33,6 +33,7 @@ pub(super) struct Keeper {
 
 enum Failed {
     ForNow(String),
+    Full(String),
     ForGood(TunnelError),
 }
 
@@ -98,6 +99,11 @@ impl Keeper {
                     self.wait(reason).await;
                     continue;
                 }
+                Err(Failed::Full(reason)) => {
+                    self.tell(Event::Full).await;
+                    self.wait(reason).await;
+                    continue;
+                }
             }
             let opened = Instant::now();
             let ended = self.watch().await;
@@ -106,7 +112,7 @@ impl Keeper {
             }
             match ended {
                 Ok(()) => {}
-                Err(Failed::ForNow(reason)) => self.wait(reason).await,
+                Err(Failed::ForNow(reason) | Failed::Full(reason)) => self.wait(reason).await,
                 Err(Failed::ForGood(error)) => return error,
             }
         }
@@ -181,6 +187,7 @@ impl From<OpenError> for Failed {
                 status: refusal.status.as_u16(),
                 reason: refusal.reason,
             }),
+            OpenError::Refused(ref refusal) if refusal.is_full() => Self::Full(error.to_string()),
             other => Self::ForNow(other.to_string()),
         }
     }

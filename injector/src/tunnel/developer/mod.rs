@@ -68,6 +68,8 @@ pub enum Event {
         /// When the next attempt begins.
         retry_in: Duration,
     },
+    /// This relay has no room for one more tunnel, another one may; [`Event::Away`] follows, and another attempt.
+    Full,
     /// A request was answered, or will not be.
     Request(RequestLine),
     /// Another program took the address over; [`run`] ends once running requests have.

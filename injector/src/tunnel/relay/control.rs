@@ -65,7 +65,7 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
     }
     shared.registry.admit(&hello)?;
     let share = shared.memory.take().ok_or_else(|| {
-        Refusal::for_now("the relay's memory is spoken for by the tunnels that are open")
+        Refusal::full("the relay's memory is spoken for by the tunnels that are open")
     })?;
     let welcome = Welcome {
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
