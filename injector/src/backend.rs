@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use intercept_core::{Document, Intercept};
 
 use crate::cli::Global;
@@ -250,6 +251,17 @@ impl Backend {
             Self::Mesh(mesh) => (mesh.wait_gone(found, timeout).await, USUAL_MESH),
         };
         settled(live, usual).await
+    }
+
+    /// Is a request under way through the tunnel of this intercept? Then its command lives, and clears the cluster away when that has ended.
+    pub async fn is_busy(&self, found: &Found) -> bool {
+        let ends = match self {
+            Self::Envoy(dir) => vec![RelayEnd::tcp(dir.workload().relay.control)],
+            Self::Mesh(mesh) => mesh.relay_ends().await,
+        };
+        let address = &found.intercept.address;
+        let asked = ends.iter().map(|end| presence::is_busy(end, address));
+        join_all(asked).await.contains(&true)
     }
 
     /// Removes the cluster of an intercept whose entry is gone.

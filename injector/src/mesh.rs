@@ -34,6 +34,7 @@ use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{Kind, names};
 use crate::session::presence::{self, Presence};
+use crate::session::relay::RelayEnd;
 
 /// The prepared workloads of one namespace, or of all.
 #[derive(Debug)]
@@ -157,6 +158,12 @@ impl Mesh {
         }
         let relays = self.relays().await.unwrap_or_default();
         ask_relays(&relays, &addresses).await
+    }
+
+    /// The ways to all relays that intercepts may use.
+    pub async fn relay_ends(&self) -> Vec<RelayEnd> {
+        let relays = self.relays().await.unwrap_or_default();
+        relays.iter().flat_map(Relays::ends).collect()
     }
 
     /// Removes an intercept's entry if it still is the one that was found.

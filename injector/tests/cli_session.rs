@@ -321,6 +321,33 @@ fn a_request_under_way_ends_before_the_command_does() {
 }
 
 #[test]
+fn leave_takes_no_cluster_from_a_request_that_is_under_way() {
+    let place = Place::new();
+    let (server, arrived, release) = patient_server();
+    let server = port(server);
+    let session = place.start("bob", &["intercept", "orders", &server]);
+    session.is_live();
+    let address = place.intercepts()["orders-bob"].address.clone();
+    let has_cluster = || {
+        let clusters = std::fs::read_to_string(place.envoy().join("clusters.json"));
+        clusters.expect("there").contains("intercept|orders-bob")
+    };
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| place.request(&address, "/slow"));
+        arrived.recv().expect("the request arrives");
+        let left = place.run(&["leave", "orders-bob"]);
+        assert_eq!(left.stdout, "orders-bob removed\n", "{left:?}");
+        assert!(has_cluster(), "{left:?}");
+        release.send(()).expect("the server waits");
+        let answer = request.join().expect("answered");
+        assert!(answer.ends_with("at last"), "{answer}");
+    });
+    // It notices that it was left, and clears away.
+    assert_eq!(session.end().code, Some(1));
+    assert!(!has_cluster());
+}
+
+#[test]
 fn after_a_lapse_it_comes_back_under_the_same_name_and_header() {
     let place = Place::new();
     let session = place.start("bob", &["intercept", "orders", "--port=1"]);

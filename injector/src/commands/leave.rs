@@ -50,7 +50,8 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
-    for found in chosen {
+    let busy = join_all(chosen.iter().map(|found| backend.is_busy(found))).await;
+    for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
         if let Err(failure) = backend.clear(found).await {
             first_failure.get_or_insert(failure);
         }

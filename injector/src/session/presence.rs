@@ -51,6 +51,18 @@ pub async fn ask(relay: &RelayEnd, address: &str) -> Presence {
     answers.first().copied().unwrap_or(Presence::Unknown)
 }
 
+/// Is a request under way through the tunnel of this address? A relay of an older version does not say.
+pub async fn is_busy(relay: &RelayEnd, address: &str) -> bool {
+    let asking = async {
+        let mut asked = Asked::over(relay.connect().await?).await?;
+        asked.get(&format!("/tunnels/{address}")).await
+    };
+    match tokio::time::timeout(TIMEOUT, asking).await {
+        Ok(Ok(answer)) => answer["under_way"].as_u64() > Some(0),
+        _ => false,
+    }
+}
+
 /// Asks about several addresses on one connection; an answer each, in the same order.
 pub async fn ask_all(relay: &RelayEnd, addresses: &[&str]) -> Vec<Presence> {
     let mut answers = Vec::new();

@@ -52,7 +52,7 @@ fn describe(shared: &Shared, address: &Address) -> String {
         None => serde_json::json!({"up": false}),
         Some(tunnel) => {
             let since = tunnel.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            serde_json::json!({"up": true, "since": since, "name": tunnel.name, "requests": tunnel.requests()})
+            serde_json::json!({"up": true, "since": since, "name": tunnel.name, "requests": tunnel.requests(), "under_way": tunnel.under_way()})
         }
     }
     .to_string()

@@ -85,6 +85,11 @@ impl Tunnel {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Requests on it at the moment.
+    pub(super) fn under_way(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
     /// Tells the developer's end; a pulse too full to take it belongs to a peer that does not listen.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = self.signals.try_send(signal);
