@@ -85,18 +85,23 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
-                // As `curl -H` takes it, or a name alone.
-                let (name, value) = match flag.split_once(':') {
-                    Some((name, value)) if !name.is_empty() => (name.trim(), value.trim()),
-                    _ => (if flag.is_empty() { "Coder" } else { flag }, "VALUE"),
-                };
-                let pair = format!("--http-header={name}={value}");
-                let hint = format!("injector intercept … {}", quote(&pair));
+                let hint = format!("injector intercept … {}", quote(&corrected_header(flag)));
                 return Err(Failure::usage(error, hint));
             }
         }
     }
     Ok(all)
+}
+
+/// `--http-header=NAME=VALUE` for a flag without `=`, which may be a line as it is typed for curl: `Coder: Bob`.
+fn corrected_header(flag: &str) -> String {
+    let (name, value) = match flag.split_once(':') {
+        Some((name, value)) if !name.is_empty() => (name.trim(), value.trim()),
+        _ => (flag, ""),
+    };
+    let name = if name.is_empty() { "Coder" } else { name };
+    let value = if value.is_empty() { "VALUE" } else { value };
+    format!("--http-header={name}={value}")
 }
 
 /// The first `=` splits; everything behind it, commas and further `=` included, is the regex.

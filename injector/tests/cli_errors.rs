@@ -44,6 +44,9 @@ fn wrong_conditions_are_refused_in_words() {
     let place = Place::new();
     let flags: &[&[&str]] = &[
         &["--http-header=Coder"],
+        &["--http-header=Coder: Bob"],
+        &["--http-header=Coder:"],
+        &["--http-header=:authority"],
         &["--http-header="],
         &["--http-header==Bob"],
         &["--http-header=Co der=Bob"],
