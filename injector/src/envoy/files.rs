@@ -31,7 +31,8 @@ impl State {
     /// The document with all of its entries.
     fn whole(&self) -> serde_json::Result<Value> {
         let mut whole = serde_json::to_value(&self.document)?;
-        if let Some(entries) = whole["intercepts"].as_object_mut() {
+        let entries = whole.get_mut("intercepts");
+        if let Some(entries) = entries.and_then(Value::as_object_mut) {
             entries.extend(self.unread.clone());
         }
         Ok(whole)
@@ -174,7 +175,8 @@ pub fn read_filter(dir: &Path) -> Result<(String, u64), EnvoyDirError> {
 /// Each entry by itself, as the filter reads them.
 fn take_unread(document: &mut Value) -> Map<String, Value> {
     let mut unread = Map::new();
-    if let Some(entries) = document["intercepts"].as_object_mut() {
+    let entries = document.get_mut("intercepts");
+    if let Some(entries) = entries.and_then(Value::as_object_mut) {
         entries.retain(|name, entry| {
             let is_read = Intercept::deserialize(&*entry).is_ok();
             if !is_read {

@@ -351,12 +351,34 @@ fn files_of_another_version_are_left_alone() {
 }
 
 #[test]
+fn a_document_without_intercepts_has_none() {
+    let (_scratch, dir) = installed();
+    let path = dir.path().join("filter.json");
+    let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    file["resources"][0]["typed_config"]["config"]["configuration"]["value"] =
+        r#"{"version": 1}"#.into();
+    fs::write(&path, file.to_string()).unwrap();
+    assert!(entries(&dir).is_empty());
+    add(&dir, "bob");
+    assert_eq!(entries(&dir), ["bob"]);
+}
+
+#[test]
 fn a_file_that_is_not_ours_is_named() {
     let (_scratch, dir) = installed();
     let path = dir.path().join("filter.json");
+    let with = |document: &str| {
+        let file = fs::read(&path).unwrap();
+        let mut file: Value = serde_json::from_slice(&file).unwrap();
+        file["resources"][0]["typed_config"]["config"]["configuration"]["value"] = document.into();
+        file.to_string()
+    };
+    let (list, no_map) = (with("[]"), with(r#"{"version": 1, "intercepts": []}"#));
     for (text, expected) in [
         ("{", "EOF while parsing"),
         ("{}", "expected the filter's configuration"),
+        (list.as_str(), "expected"),
+        (no_map.as_str(), "expected a map"),
     ] {
         fs::write(&path, text).unwrap();
         let error = dir.document().unwrap_err().to_string();
