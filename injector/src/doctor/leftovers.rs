@@ -1,4 +1,4 @@
-//! What is left over of intercepts in a namespace: entries whose lease is over, clusters without an entry, entries without their cluster.
+//! What is left over of intercepts in a namespace: entries whose lease is over, entries that the filter leaves out, clusters without an entry, entries without their cluster.
 
 use serde_json::Value;
 
@@ -33,8 +33,13 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
             ))
         })
         .collect();
-    let mut checks = Vec::new();
-    for (name, entry) in &entries {
+    let left_out: Vec<LeftOut> = plugins.iter().flat_map(left_out).collect();
+    let mut checks: Vec<Check> = left_out
+        .iter()
+        .map(|one| one.check(&seen.namespace))
+        .collect();
+    let is_taken = |name: &str| left_out.iter().all(|one| one.name != name);
+    for (name, entry) in entries.iter().filter(|(name, _)| is_taken(name)) {
         let expires = entry["expires"].as_u64().unwrap_or(0);
         let has_cluster = filters.iter().any(|(known, _)| known == name);
         if expires.saturating_add(SWEEP_AFTER) < now {
@@ -81,6 +86,40 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
         ));
     }
     checks
+}
+
+/// An entry that the filter of this plugin leaves out.
+struct LeftOut<'p> {
+    plugin: &'p str,
+    name: String,
+    reason: String,
+}
+
+impl LeftOut<'_> {
+    fn check(&self, namespace: &str) -> Check {
+        let (plugin, namespace) = (quote(self.plugin), quote(namespace));
+        Check::bad(
+            ID,
+            format!("WasmPlugin {plugin}: the filter leaves out {}", self.reason),
+            format!(
+                "its developer starts it again, or whoever may mends it: kubectl -n {namespace} edit wasmplugin {plugin}"
+            ),
+        )
+    }
+}
+
+/// By the code that the filter runs.
+fn left_out(plugin: &Value) -> impl Iterator<Item = LeftOut<'_>> {
+    let text = plugin.pointer("/spec/pluginConfig").map(Value::to_string);
+    let (config, unread) = intercept_core::parse(text.unwrap_or_default().as_bytes());
+    let (_, refused) = intercept_core::Matcher::compile(config);
+    unread.into_iter().chain(refused).filter_map(|rejected| {
+        Some(LeftOut {
+            plugin: name_of(plugin),
+            name: rejected.intercept?,
+            reason: rejected.reason,
+        })
+    })
 }
 
 fn entries(plugin: &Value) -> impl Iterator<Item = (&String, &Value)> {

@@ -518,6 +518,19 @@ fn what_is_left_over_of_intercepts_is_found() {
             "orders-bob: its lease has been over for 11 min"
         )
     );
+    let entry = "/spec/pluginConfig/intercepts/orders-bob";
+    let entry = |seen: &mut Intercepts, written: Value| {
+        let plugin = &mut seen.plugins.as_mut().unwrap()[0];
+        std::mem::replace(plugin.pointer_mut(entry).unwrap(), written)
+    };
+    let good = entry(&mut seen, json!({"port": "x"}));
+    let (outcome, found) = wrong(&seen, expires + 660);
+    assert_eq!(outcome, Outcome::Bad);
+    assert!(
+        found.starts_with("WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob: invalid type"),
+        "{found}"
+    );
+    entry(&mut seen, good);
     let cluster = seen.filters.as_mut().unwrap().pop().unwrap();
     let (outcome, found) = wrong(&seen, 1);
     assert_eq!(outcome, Outcome::Bad);
