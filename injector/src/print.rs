@@ -25,15 +25,24 @@ pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
         Format::Name => shown
             .names()
             .iter()
-            .map(|name| format!("{name}\n"))
+            .map(|name| one_line(name) + "\n")
             .collect(),
     };
     stdout(&text)
 }
 
-/// What others wrote must not move the cursor of somebody's terminal: control characters but the end of a line are spelled out.
+/// What others wrote must not move the cursor of somebody's terminal: control characters are spelled out, but for the end of a line.
 pub fn printable(text: &str) -> String {
-    let shown = |char: char| match char.is_control() && char != '\n' {
+    spell_out(text, |char| char.is_control() && char != '\n')
+}
+
+/// The same for what must stay on its line.
+pub fn one_line(text: &str) -> String {
+    spell_out(text, char::is_control)
+}
+
+fn spell_out(text: &str, is_spelled_out: impl Fn(char) -> bool) -> String {
+    let shown = |char: char| match is_spelled_out(char) {
         true => char.escape_default().to_string(),
         false => char.to_string(),
     };
@@ -66,8 +75,12 @@ fn yaml(value: &impl Serialize) -> Result<String> {
     Ok(text.trim_end().to_owned() + "\n")
 }
 
-/// Columns, each as wide as its widest cell, two blanks apart.
+/// Columns, each as wide as its widest cell, two blanks apart. A cell is one line whatever is in it.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
         let cells = rows.iter().filter_map(|row| row.get::<usize>(column));
@@ -83,4 +96,17 @@ pub fn table(rows: &[Vec<String>]) -> String {
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_stays_in_its_row_and_its_column_whatever_others_wrote() {
+        let rows = [["x\u{1b}[2K\ny", "1"], ["z", "2"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        let expected = "x\\u{1b}[2K\\ny  1\nz              2\n";
+        assert_eq!(table(&rows), expected);
+    }
 }

@@ -38,7 +38,7 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
     let request = Asked::new(flags, path, now)?;
     let (answer, notes) = explain(&document, &request);
     for note in notes {
-        eprintln!("warning: {note}");
+        eprintln!("warning: {}", print::one_line(&note));
     }
     print::print(global.output, &answer)
 }
@@ -65,6 +65,7 @@ struct Asked {
 }
 
 impl Asked {
+    /// `now` in seconds since the epoch, by the clock that leases are counted by.
     fn new(flags: &Explain, path: &str, now: u64) -> Result<Self> {
         if !path.starts_with('/') {
             return Err(Failure::usage(

@@ -111,7 +111,7 @@ async fn beside(
         beside.env_file = Some(file);
     }
     for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {note}");
+        eprintln!("note: {}", print::printable(note));
     }
     if !flags.command.is_empty() {
         beside.command = Some(ChildCommand {
@@ -212,7 +212,7 @@ fn dry_run(
     notes: &[String],
 ) -> Result<u8> {
     for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {note}");
+        eprintln!("note: {}", print::printable(note));
     }
     let objects = target.objects(&plan.name, &intercept, plan.place.replica)?;
     let format = match global.output {

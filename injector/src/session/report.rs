@@ -13,7 +13,7 @@ use crate::backend::{Live, Replicas};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
-use crate::print::{Shown, printable};
+use crate::print::{Shown, one_line, printable};
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
@@ -54,20 +54,22 @@ impl Report {
     /// Something that may surprise.
     pub fn warn(self, text: &str) {
         self.say(&format!(
-            "{}{WARNING}warning:{WARNING:#} {text}",
-            self.stamp()
+            "{}{WARNING}warning:{WARNING:#} {}",
+            self.stamp(),
+            printable(text)
         ));
     }
 
     /// Something worth knowing.
     pub fn note(self, text: &str) {
-        self.say(&format!("{}{BOLD}note:{BOLD:#} {text}", self.stamp()));
+        let (stamp, text) = (self.stamp(), printable(text));
+        self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
     }
 
     /// Something that a log must tell, and that somebody before a terminal knows.
     pub fn record(self, text: &str) {
         match self.is_log {
-            true => self.say(&format!("{}{text}", self.stamp())),
+            true => self.say(&format!("{}{}", self.stamp(), printable(text))),
             false => self.detail(text),
         }
     }
@@ -75,7 +77,8 @@ impl Report {
     /// Something that only a curious person wants to know.
     pub fn detail(self, text: &str) {
         if self.verbose {
-            self.say(&format!("{DIM}{} {text}{DIM:#}", self.time()));
+            let (time, text) = (self.time(), printable(text));
+            self.say(&format!("{DIM}{time} {text}{DIM:#}"));
         }
     }
 
@@ -217,7 +220,7 @@ fn request_line(time: &str, line: &RequestLine) -> String {
     format!(
         "{DIM}{time}{DIM:#} {} {} {status} {DIM}{}{DIM:#} {}",
         line.method,
-        printable(&line.path),
+        one_line(&line.path),
         millis(line.duration),
         outcome(&line.outcome)
     )
@@ -227,7 +230,7 @@ fn outcome(outcome: &RequestOutcome) -> String {
     match outcome {
         RequestOutcome::Answered => "answered here".to_owned(),
         RequestOutcome::Unavailable(why) => format!("left to the cluster ({})", why.as_str()),
-        RequestOutcome::Lost(why) => format!("lost ({})", printable(why)),
+        RequestOutcome::Lost(why) => format!("lost ({})", one_line(why)),
         RequestOutcome::Cancelled => "cancelled by the client".to_owned(),
     }
 }
