@@ -210,3 +210,27 @@ impl Shown for Answer {
         self.intercept.iter().map(String::as_str).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn a_lease_ends_by_the_clock_that_is_asked() {
+        let line = "injector explain orders / -H Coder:Bob";
+        let Command::Explain(flags) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("{line}");
+        };
+        let document = r#"{"version": 1, "intercepts": {"bob": {"port": 8080, "cluster": "intercept|bob",
+            "address": "00000000000000000000000000000000", "owner": "bob", "created": 0, "expires": 1001,
+            "headers": [{"name": "Coder", "value": "Bob"}]}}}"#;
+        for (now, verdict) in [(1_000, "wins"), (1_001, "expired")] {
+            let asked = Asked::new(&flags, "/", now).unwrap();
+            let (answer, _) = explain(document.as_bytes(), &asked);
+            assert_eq!(answer.considered[0].verdict, verdict, "{now}");
+        }
+    }
+}
