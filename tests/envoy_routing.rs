@@ -1,6 +1,6 @@
 //! Who answers which request: the release `injector`, relay and filter in a real Envoy, and the flags as a user types them.
 
-use harness::app::App;
+use harness::app::{App, Do};
 use harness::client::{Answer, Ask};
 use harness::intercept::{Developer, Intercept};
 use harness::mesh::{Mesh, Plan};
@@ -8,6 +8,7 @@ use harness::plugin::{document, entry};
 use harness::wait;
 use injector::manifest::facts::Protocol;
 use intercept_core::Limits;
+use serde_json::json;
 
 /// The app, the developer's server, and the mesh.
 async fn stage() -> (App, App, Mesh) {
@@ -363,6 +364,61 @@ async fn routing_headers_from_a_client_never_leave_the_cluster() {
     );
     // One answer each: none of them made Envoy repeat a request.
     assert_eq!(app.total(), 2 * (forged.len() + 1));
+}
+
+/// A caller whom Envoy takes for an internal one, and whose retry headers it heeds elsewhere.
+const INTERNAL: (&str, &str) = ("x-forwarded-for", "10.1.2.3");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_client_changes_neither_retries_nor_fallback() {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::of(&app)
+        .edit(|bootstrap| {
+            let filter = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+            let connections = bootstrap.pointer_mut(filter).expect("HTTP connections");
+            connections["internal_address_config"] =
+                json!({"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]});
+        })
+        .start()
+        .await;
+    let mut bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    let ask = || {
+        let ask = Ask::get("/").header("coder", "Bob");
+        ask.header(INTERNAL.0, INTERNAL.1)
+    };
+    // Its twin: this client is internal.
+    assert_eq!(mesh.h1().must(ask()).await.by(), "server");
+    let seen = server.seen().pop().expect("a request").headers;
+    assert_eq!(seen["x-envoy-internal"], "true");
+
+    let retried = [
+        (
+            "x-envoy-retry-on",
+            "5xx,retriable-4xx,retriable-status-codes,retriable-headers",
+        ),
+        ("x-envoy-retriable-status-codes", "500"),
+        ("x-envoy-retriable-header-names", "answered-by"),
+        ("x-envoy-max-retries", "3"),
+    ];
+    for status in [500, 409] {
+        let ask = retried
+            .iter()
+            .fold(ask(), |ask, (name, value)| ask.header(name, value));
+        let answer = mesh.h1().must(ask.to(Do::Status(status)).id(status)).await;
+        assert_eq!((answer.status.as_u16(), answer.by()), (status, "server"));
+        let executed = |app: &App| app.executed_id(&status.to_string());
+        assert_eq!((executed(&server), executed(&app)), (1, 0), "{status}");
+    }
+
+    bob.process.kill();
+    let answer = mesh
+        .h1()
+        .must(ask().header("x-envoy-max-retries", "0"))
+        .await;
+    assert_eq!(
+        (answer.by(), answer.header("x-intercept")),
+        ("app", Some("orders-bob"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
