@@ -1,12 +1,13 @@
 //! Every protocol through Envoy, relay and tunnel to the developer's server, beside the same through Envoy to the app.
 
 use bytes::Bytes;
-use harness::app::{App, Do};
+use harness::app::{App, Do, TEST_DO};
 use harness::client::{Ask, collect};
 use harness::grpc::Grpc;
 use harness::mesh::{Mesh, Plan};
 use harness::wait;
 use harness::websocket::Socket;
+use http::Version;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use injector::manifest::facts::Protocol;
@@ -50,6 +51,46 @@ async fn http_1_and_http_2_clients_are_served_on_every_kind_of_port() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_app_is_spoken_to_as_ever_when_it_answers_in_the_developers_place() {
+    for (protocol, version) in [
+        (Protocol::Http, Version::HTTP_11),
+        (Protocol::Http2, Version::HTTP_2),
+    ] {
+        let (app, server, mesh, _bob) = stage(protocol).await;
+        for client in [mesh.h1(), mesh.h2c()] {
+            assert_eq!(client.get("/", &[]).await.by(), "app");
+            let version_seen = app.seen().pop().expect("a request").version;
+            assert_eq!(version_seen, version, "unmatched, {protocol:?}");
+        }
+        server.kill();
+        for client in [mesh.h1(), mesh.h2c()] {
+            let answer = client.get("/", &[MATCHES]).await;
+            assert_eq!(
+                (answer.by(), answer.header("x-intercept")),
+                ("app", Some("orders-bob"))
+            );
+            let version_seen = app.seen().pop().expect("a request").version;
+            assert_eq!(version_seen, version, "in its place, {protocol:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_held_ends_when_its_caller_said_it_would() {
+    let (app, server, mesh, _bob) = stage(Protocol::Grpc).await;
+    let hold = Do::HoldAt("server").to_string();
+    // Not by tonic's own clock, which would end the call at this end.
+    let call = Grpc::new(
+        mesh.addr(),
+        &[MATCHES, (TEST_DO, &hold), ("grpc-timeout", "300m")],
+    );
+    let ended = tokio::time::timeout(wait::DEADLINE, call.unary()).await;
+    let status = ended.expect("it ends").expect_err("nobody answers it");
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{status:?}");
+    assert_eq!((server.total(), app.total()), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
