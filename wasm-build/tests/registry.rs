@@ -4,17 +4,17 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use oci_spec::image::{ImageIndex, ImageManifest};
 use tempfile::TempDir;
-use wasm_encoder::{
-    CodeSection, CustomSection, ExportKind, ExportSection, Function, FunctionSection,
-    MemorySection, MemoryType, Module, TypeSection,
-};
+
+mod support;
+
+use support::{COMMIT, module, wasm_build};
 
 /// How long the registry may take to listen.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -83,61 +83,6 @@ fn wait_for_address(log: &Path, process: &mut Child) -> String {
     }
 }
 
-/// The smallest module that `wasm-build build` could have written.
-fn module() -> Vec<u8> {
-    let mut types = TypeSection::new();
-    types.ty().function([], []);
-    let mut functions = FunctionSection::new();
-    functions.function(0);
-    let mut memories = MemorySection::new();
-    memories.memory(MemoryType {
-        minimum: 1,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    });
-    let mut exports = ExportSection::new();
-    exports.export("memory", ExportKind::Memory, 0);
-    for name in ["_initialize", "malloc", "proxy_abi_version_0_2_1"] {
-        exports.export(name, ExportKind::Func, 0);
-    }
-    for callback in [
-        "configure",
-        "context_create",
-        "delete",
-        "request_headers",
-        "vm_start",
-    ] {
-        exports.export(&format!("proxy_on_{callback}"), ExportKind::Func, 0);
-    }
-    let mut body = Function::new([]);
-    body.instructions().end();
-    let mut code = CodeSection::new();
-    code.function(&body);
-    let provenance = br#"{"version":"1.2.3","commit":"0123456789ab"}"#;
-    let mut module = Module::new();
-    module
-        .section(&types)
-        .section(&functions)
-        .section(&memories)
-        .section(&exports)
-        .section(&code);
-    module.section(&CustomSection {
-        name: "injector.provenance".into(),
-        data: provenance.into(),
-    });
-    module.finish()
-}
-
-fn wasm_build(args: &[&str]) -> Output {
-    assert_cmd::Command::cargo_bin("wasm-build")
-        .unwrap()
-        .args(args)
-        .output()
-        .unwrap()
-}
-
 fn skopeo(args: &[&str]) {
     let output = Command::new("skopeo")
         .args(args)
@@ -153,7 +98,7 @@ fn skopeo(args: &[&str]) {
 /// A module and its image in a directory of their own.
 fn built_image(dir: &Path) -> Vec<u8> {
     let (wasm, layout) = (dir.join("filter.wasm"), dir.join("image"));
-    let module = module();
+    let module = module(COMMIT);
     fs::write(&wasm, &module).unwrap();
     let output = wasm_build(&[
         "image",

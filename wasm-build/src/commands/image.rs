@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use super::build::MODULE;
 use crate::cli::ImageArgs;
@@ -18,6 +18,12 @@ const LAYOUT: &str = "target/filter-image";
 /// Where the layout of relay and module server goes, inside the checkout.
 const RELAY_LAYOUT: &str = "target/relay-image";
 
+/// How to get a module of the checkout's commit.
+const REBUILD: &str = "cargo run -p wasm-build -- build";
+
+/// Behind a commit to which something was changed.
+const DIRTY: &[u8] = b"+dirty";
+
 /// Checks the module, and replaces the layout.
 pub fn run(args: &ImageArgs) -> Result<(), Failure> {
     let in_checkout = |path: &str| source::find_checkout().map(|checkout| checkout.join(path));
@@ -27,13 +33,12 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
         .map_or_else(|| in_checkout(MODULE), Ok)?;
     let layout = if args.relay { RELAY_LAYOUT } else { LAYOUT };
     let out = args.out.clone().map_or_else(|| in_checkout(layout), Ok)?;
-    let rebuild = "cargo run -p wasm-build -- build";
     let module = fs::read(&path)
         .with_context(|| format!("read {}", path.display()))
-        .or_hint(rebuild)?;
+        .or_hint(REBUILD)?;
     let provenance = module::inspect(&module)
         .with_context(|| path.display().to_string())
-        .or_hint(rebuild)?;
+        .or_hint(REBUILD)?;
     let tag = args
         .tag
         .clone()
@@ -63,6 +68,7 @@ fn relay(args: &ImageArgs, module: &[u8], provenance: &Provenance) -> Result<Ima
         None => {
             let checkout = source::find_checkout()?;
             let commit = source::commit(&checkout);
+            same_commit(provenance, &commit)?;
             program::build_static(&checkout, &commit, args.also_build.as_deref())
                 .or_hint("cargo's own message is above")?
         }
@@ -70,7 +76,70 @@ fn relay(args: &ImageArgs, module: &[u8], provenance: &Provenance) -> Result<Ima
     let bytes = fs::read(&built)
         .with_context(|| format!("read {}", built.display()))
         .or_hint("leave --program out to have it built")?;
-    image::relay::image(&bytes, module, provenance)
+    let image = image::relay::image(&bytes, module, provenance)
         .with_context(|| built.display().to_string())
-        .or_hint("RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p injector --target x86_64-unknown-linux-gnu")
+        .or_hint(build_program(&provenance.commit))?;
+    if names_commit(&bytes, &provenance.commit) {
+        return Ok(image);
+    }
+    Err(anyhow!(
+        "{}: filter.wasm is of commit {}, which this program does not name as its own",
+        built.display(),
+        provenance.commit
+    ))
+    .or_hint(build_program(&provenance.commit))
+}
+
+/// How to build a program that goes with a filter of this commit.
+fn build_program(commit: &str) -> String {
+    format!(
+        "INJECTOR_COMMIT={commit} RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p injector --target {}-unknown-linux-gnu",
+        std::env::consts::ARCH
+    )
+}
+
+/// A filter and a relay that do not fit are told by their versions, which are the same for all commits between two releases: so an image holds both of one commit.
+fn same_commit(module: &Provenance, commit: &str) -> Result<(), Failure> {
+    if module.commit == commit {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "filter.wasm is of commit {}, the program would be of {commit}",
+        module.commit
+    ))
+    .or_hint(REBUILD)
+}
+
+/// Is that the commit which `injector --version` tells? Read, not run: the program may be for another machine.
+fn names_commit(program: &[u8], commit: &str) -> bool {
+    let commit = commit.as_bytes();
+    program
+        .windows(commit.len())
+        .enumerate()
+        .any(|(at, text)| text == commit && !program[at + text.len()..].starts_with(DIRTY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_names_its_commit() {
+        for (program, commit, expected) in [
+            ("0123456789ab", "0123456789ab", true),
+            ("x0123456789aby", "0123456789ab", true),
+            ("0123456789ac", "0123456789ab", false),
+            ("0123456789ab+dirty", "0123456789ab", false),
+            ("0123456789ab+dirty", "0123456789ab+dirty", true),
+            ("0123456789ab", "0123456789ab+dirty", false),
+            ("0123456789ab+dirty 0123456789ab", "0123456789ab", true),
+            ("", "0123456789ab", false),
+        ] {
+            assert_eq!(
+                names_commit(program.as_bytes(), commit),
+                expected,
+                "{program} {commit}"
+            );
+        }
+    }
 }
