@@ -290,8 +290,12 @@ fn what_somebody_left_behind_may_be_removed_ten_minutes_after_its_lease() {
             outcome.text()
         );
     }
-    stage.remove(BOB, "alice-old", false).must_pass();
-    stage.delete(BOB, "intercept-alice-old", false).must_pass();
+    for outcome in [
+        stage.remove(BOB, "alice-old", false),
+        stage.delete(BOB, "intercept-alice-old", false),
+    ] {
+        assert!(outcome.passed(), "{}{}", outcome.text(), stage.api.clock());
+    }
     let names: Vec<String> = stage
         .intercepts()
         .as_object()

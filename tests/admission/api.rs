@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::binaries;
 use harness::cluster::kubectl::Kubectl;
+use injector::operator::installed::CLOCK;
 use serde_json::Value;
 
 /// Whoever `$KUBECONFIG` says.
@@ -142,6 +143,16 @@ impl Api {
         );
         assert!(outcome.is_done, "{}", outcome.text);
         serde_json::from_str(&outcome.text).expect("kubectl prints JSON")
+    }
+
+    /// When the Leases that are the policies' clock were renewed, and what time it is.
+    pub fn clock(&self) -> String {
+        const COLUMNS: &str = "custom-columns=LEASE:.metadata.name,RENEWED:.spec.renewTime";
+        let leases = ["-n", "kube-system", "get", "leases", "-l", CLOCK];
+        let leases = self.run(ADMIN, &[&leases[..], &["-o", COLUMNS]].concat(), None);
+        let now = Command::new("date").args(["-u", "+%FT%TZ"]).output();
+        let now = now.expect("date is there").stdout;
+        format!("{}now: {}", leases.text, String::from_utf8_lossy(&now))
     }
 
     pub fn can(
