@@ -201,8 +201,14 @@ fn a_developer_changes_their_own_entries_and_nothing_else_of_a_plugin() {
         ),
         (
             cluster,
-            other(&|entry| entry.cluster = own_cluster("orders-alice")),
+            other(&|entry| entry.cluster = own_cluster("orders-alice", 8080)),
         ),
+        // The cluster of an EnvoyFilter of one's own that falls back to another port than is intercepted.
+        (
+            cluster,
+            other(&|entry| entry.cluster = own_cluster("bob-2", 9090)),
+        ),
+        (cluster, other(&|entry| entry.port = 9090)),
         (
             cluster,
             other(&|entry| entry.cluster = shared_cluster(0, 9090)),
@@ -307,6 +313,39 @@ fn what_somebody_left_behind_may_be_removed_ten_minutes_after_its_lease() {
 }
 
 #[test]
+fn an_intercept_whose_cluster_is_called_as_before_may_be_left_and_not_renewed() {
+    let stage = Stage::new("before");
+    let left_by = |name: &str, owner: &str, expires: u64| {
+        let mut entry = entry(name, owner);
+        entry.expires = expires;
+        let mut filter = cluster(&stage.namespace, name, &entry);
+        entry.cluster = format!("intercept|{name}");
+        filter["spec"]["configPatches"][0]["patch"]["value"]["name"] = json!(entry.cluster);
+        stage.put(name, &entry);
+        stage
+            .api
+            .apply(ADMIN, &field_manager(name), &filter)
+            .must_pass();
+    };
+    left_by("orders-bob", BOB, now() + HOUR);
+    left_by("alice-old", ALICE, now() - 700);
+    let renewed = json!({"spec": {"pluginConfig": {"intercepts": {"orders-bob": {"expires": now() + 2 * HOUR}}}}});
+    let outcome = stage.patch(BOB, "merge", &renewed, true);
+    assert!(
+        outcome.is_refused("is your `injector` of another version than the installation?"),
+        "{}",
+        outcome.text()
+    );
+    for name in ["orders-bob", "alice-old"] {
+        stage.remove(BOB, name, false).must_pass();
+        stage
+            .delete(BOB, &names::of_intercept(name), false)
+            .must_pass();
+    }
+    assert_eq!(stage.intercepts(), json!({}));
+}
+
+#[test]
 fn a_developer_writes_one_shape_of_envoy_filter_under_their_own_name() {
     let stage = Stage::new("clusters");
     let namespace = &stage.namespace;
@@ -375,7 +414,18 @@ fn a_developer_writes_one_shape_of_envoy_filter_under_their_own_name() {
         (
             shape,
             format!("{value}/name"),
-            json!("intercept|orders-alice"),
+            json!(own_cluster("orders-alice", 8080)),
+        ),
+        // Of the port that the entry is held to, but another one as the fallback, and the other way round.
+        (
+            shape,
+            format!("{value}/cluster_type/typed_config/clusters/1"),
+            json!("intercept-app|9090"),
+        ),
+        (
+            shape,
+            format!("{value}/name"),
+            json!(own_cluster("bob-3", 9090)),
         ),
         (shape, format!("{value}/name"), json!("inbound|8080||")),
         (shape, format!("{value}/connect_timeout"), json!("90s")),

@@ -31,7 +31,7 @@ use support::{developer_server, now, wait_until};
 fn entry(name: &str, owner: &str, coder: &str) -> Intercept {
     Intercept {
         port: 8080,
-        cluster: format!("intercept|{name}"),
+        cluster: format!("intercept|8080|{name}"),
         address: "0123456789abcdef".repeat(2),
         owner: owner.to_owned(),
         created: now(),
@@ -94,7 +94,7 @@ fn kubeapi_an_intercept_lives_on_every_replica_and_leaves_nothing_behind() {
     let entry = stage.entry("orders-bob").expect("written");
     assert_eq!(
         (&entry["owner"], &entry["cluster"]),
-        (&json!("bob"), &json!("intercept|orders-bob"))
+        (&json!("bob"), &json!("intercept|8080|orders-bob"))
     );
     assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
 
@@ -479,7 +479,7 @@ fn kubeapi_a_replica_that_does_not_take_it_is_named_and_a_new_one_is_waited_for(
         .wait(target.add("bob", &entry, 0, &anything))
         .expect("added");
     let wait = |seconds| {
-        let cluster = Some("intercept|bob");
+        let cluster = Some("intercept|8080|bob");
         stage.wait(target.wait(
             "bob",
             Some(&entry.address),
@@ -622,7 +622,7 @@ fn kubeapi_a_replica_that_refuses_the_configuration_is_told_at_once() {
     let live = stage.wait(target.wait(
         "bob",
         Some(&entry.address),
-        Some("intercept|bob"),
+        Some("intercept|8080|bob"),
         Duration::from_secs(60),
         &|_| {},
     ));

@@ -33,7 +33,7 @@ pub fn workload(namespace: &str) -> Workload {
 
 pub fn entry(name: &str, owner: &str) -> Intercept {
     Intercept {
-        cluster: own_cluster(name),
+        cluster: own_cluster(name, example::entry().port),
         owner: owner.to_owned(),
         created: now() - HOUR,
         expires: now() + HOUR,

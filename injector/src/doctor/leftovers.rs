@@ -6,7 +6,7 @@ use super::Check;
 use super::seen::{Intercepts, name_of};
 use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
-use crate::manifest::istio::intercept::own_cluster;
+use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::names;
 
 const ID: &str = "leftovers";
@@ -55,7 +55,7 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
                     quote(name)
                 ),
             ));
-        } else if expires > now && entry["cluster"] == own_cluster(name) && !has_cluster {
+        } else if expires > now && is_own_cluster(name, entry) && !has_cluster {
             checks.push(Check::bad(
                 ID,
                 format!(

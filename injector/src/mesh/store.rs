@@ -17,7 +17,7 @@ use crate::cluster::{Apply, Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::intercept::own_cluster;
+use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::{Kind, field_manager, names};
 
 /// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.
@@ -196,9 +196,10 @@ impl Store {
             Err(error) if error.is_conflict() => return Err(self.why(name, address, error).await),
             Err(error) => return Err(NotRenewed::Failed(error.to_string())),
         };
-        let text = |key: &str| Some(entry.as_ref()?.get(key)?.as_str()?.to_owned());
-        if text("cluster") == Some(own_cluster(name)) {
-            let patch = patch::renew_cluster(&text("owner").unwrap_or_default(), expires);
+        let entry = entry.unwrap_or_default();
+        if is_own_cluster(name, &entry) {
+            let owner = entry["owner"].as_str().unwrap_or_default();
+            let patch = patch::renew_cluster(owner, expires);
             let filter = names::of_intercept(name);
             // Only whoever clears away leftovers reads it; the next renewal tries again.
             let _ = self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await;

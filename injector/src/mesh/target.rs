@@ -205,7 +205,7 @@ impl Target {
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: match self.rights.clusters {
-                true => own_cluster(name),
+                true => own_cluster(name, port),
                 false => shared_cluster(replica, port),
             },
             identity: Some(pods::identity(

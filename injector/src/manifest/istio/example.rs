@@ -68,7 +68,7 @@ pub fn plugin() -> Plugin {
 pub fn entry() -> Intercept {
     Intercept {
         port: 8080,
-        cluster: own_cluster(INTERCEPT),
+        cluster: own_cluster(INTERCEPT, 8080),
         address: "9f2c7be80d41a3650bcd7c5f6e1f2a34".to_owned(),
         owner: "bob@example.com".to_owned(),
         created: 1_795_347_600,

@@ -1,7 +1,7 @@
 //! What one intercept adds to a prepared workload: its cluster and its entry.
 
 use intercept_core::{Intercept, validate};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::facts::{Mesh, Port, Workload};
 use super::invalid::InvalidFacts;
@@ -20,9 +20,17 @@ pub struct NewIntercept<'a> {
     pub relay: u16,
 }
 
-/// The cluster that an intercept has for itself: it bears the developer's name in access logs and in `istioctl proxy-config cluster`. Needs the right to write EnvoyFilters.
-pub fn own_cluster(name: &str) -> String {
-    cluster::intercept_name(name)
+/// The cluster that an intercept of this port has for itself: it bears the developer's name in access logs and in `istioctl proxy-config cluster`. Needs the right to write EnvoyFilters.
+///
+/// The port is in it for the admission policies, which see one object at a time: they hold the entry, and the fallback in the EnvoyFilter, to this one port.
+pub fn own_cluster(name: &str, port: u16) -> String {
+    cluster::intercept_name(&format!("{port}|{name}"))
+}
+
+/// Does this entry, as it stands in a WasmPlugin, name the cluster that it has for itself?
+pub fn is_own_cluster(name: &str, entry: &Value) -> bool {
+    let port = entry["port"].as_u64().and_then(|port| port.try_into().ok());
+    port.is_some_and(|port| entry["cluster"] == own_cluster(name, port))
 }
 
 /// The cluster that all intercepts share that end at this relay and take this port.
@@ -42,7 +50,7 @@ pub fn intercept_objects(
     workload.check()?;
     let port = checked_port(mesh, workload, new)?;
     let mut objects = Vec::new();
-    if new.entry.cluster == own_cluster(new.name) {
+    if new.entry.cluster == own_cluster(new.name, new.entry.port) {
         objects.push(envoy_filter(mesh, workload, port, new));
     }
     objects.push(entry(workload, new));
@@ -69,7 +77,7 @@ fn checked_port<'a>(
             replicas: mesh.relay_replicas,
         });
     }
-    let own = own_cluster(new.name);
+    let own = own_cluster(new.name, entry.port);
     let shared = shared_cluster(new.relay, entry.port);
     if entry.cluster != own && entry.cluster != shared {
         return Err(InvalidFacts::Cluster {
@@ -99,7 +107,7 @@ fn envoy_filter(mesh: &Mesh, workload: &Workload, port: &Port, new: NewIntercept
     let cluster = gate::aggregate(
         mesh,
         &workload.namespace,
-        &own_cluster(new.name),
+        &own_cluster(new.name, port.number),
         port,
         new.relay,
     );

@@ -391,7 +391,7 @@ fn an_intercept_writes_its_cluster_and_nothing_of_the_plugin_but_its_entry() {
     assert_eq!(objects[0].name(), "intercept-orders-bob");
     assert_eq!(
         clusters(&objects[0]).into_keys().collect::<Vec<_>>(),
-        ["intercept|orders-bob"]
+        ["intercept|8080|orders-bob"]
     );
     assert_eq!(
         objects[1].value(),

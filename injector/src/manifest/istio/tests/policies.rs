@@ -163,11 +163,11 @@ fn the_policy_for_clusters_asks_for_what_is_rendered() {
         .iter()
         .find(|object| object.name() == "injector-clusters")
         .unwrap();
-    let expected = policy.value()["spec"]["variables"][3]["expression"]
+    let expected = policy.value()["spec"]["variables"][4]["expression"]
         .as_str()
         .unwrap();
     for piece in [
-        "'intercept|' + variables.name",
+        "'intercept|' + variables.port + '|' + variables.name",
         "variables.members[0]",
         "'max_retries': dyn(4294967295)",
         "envoy.clusters.aggregate",

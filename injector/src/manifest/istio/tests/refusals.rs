@@ -73,7 +73,7 @@ fn the_cluster_part_never_goes_into_the_root_namespace() {
 
 fn intercept_error(name: &str, relay: u16, change: impl FnOnce(&mut Intercept)) -> String {
     let mut entry = example::entry();
-    entry.cluster = own_cluster(name);
+    entry.cluster = own_cluster(name, 8080);
     change(&mut entry);
     let new = NewIntercept {
         name,
@@ -88,9 +88,11 @@ fn intercept_error(name: &str, relay: u16, change: impl FnOnce(&mut Intercept)) 
 #[test]
 fn an_intercept_that_would_not_work_is_refused_with_its_reason() {
     let errors = [
-        intercept_error("orders-bob", 0, |entry| entry.port = 81),
         intercept_error("orders-bob", 0, |entry| {
-            entry.cluster = own_cluster("orders-alice")
+            (entry.port, entry.cluster) = (81, own_cluster("orders-bob", 81));
+        }),
+        intercept_error("orders-bob", 0, |entry| {
+            entry.cluster = own_cluster("orders-alice", 8080)
         }),
         intercept_error("orders-bob", 0, |entry| {
             entry.cluster = shared_cluster(1, 8080)
@@ -101,8 +103,8 @@ fn an_intercept_that_would_not_work_is_refused_with_its_reason() {
     ];
     insta::assert_snapshot!(errors.join("\n"), @"
     intercept `orders-bob`: port 81: Deployment/orders has no such port
-    intercept `orders-bob`: cluster: expected `intercept|orders-bob` or `intercept|relay-0|8080`, found `intercept|orders-alice`
-    intercept `orders-bob`: cluster: expected `intercept|orders-bob` or `intercept|relay-0|8080`, found `intercept|relay-1|8080`
+    intercept `orders-bob`: cluster: expected `intercept|8080|orders-bob` or `intercept|relay-0|8080`, found `intercept|8080|orders-alice`
+    intercept `orders-bob`: cluster: expected `intercept|8080|orders-bob` or `intercept|relay-0|8080`, found `intercept|relay-1|8080`
     intercept `orders-bob`: relay 2: there are 2, counted from 0
     intercepts.Bob: expected a DNS label (lower-case letters, digits and `-`, at most 63) as name
     intercepts.orders-bob.address: expected 32 lower-case hexadecimal digits

@@ -11,7 +11,7 @@ use crate::manifest::istio::{gate, names};
 pub fn policy(mesh: &Mesh) -> Policy {
     Policy {
         name: "injector-clusters",
-        comment: "Holds developers to EnvoyFilters of one shape: `intercept-NAME` with the cluster `intercept|NAME` and nothing else, under their own name.\n\
+        comment: "Holds developers to EnvoyFilters of one shape: `intercept-NAME` with the cluster `intercept|PORT|NAME` and nothing else, under their own name.\n\
                   Who may write an EnvoyFilter could otherwise change every route and run any Lua in the namespace's sidecars. Deleting is the policies injector-deletions and injector-leftover-clusters."
             .to_owned(),
         group: "networking.istio.io",
@@ -20,7 +20,7 @@ pub fn policy(mesh: &Mesh) -> Policy {
         operations: &["CREATE", "UPDATE"],
         conditions: vec![Policy::held("networking.istio.io", "envoyfilters")],
         variables: variables(),
-        validations: vec![name(), owner(), patch(), shape(), members(mesh), metadata()],
+        validations: vec![name(), owner(), patch(), members(mesh), shape(), metadata()],
         clock: false,
     }
 }
@@ -71,6 +71,11 @@ fn variables() -> Vec<(&'static str, String, &'static str)> {
         ),
         ("members", clusters.to_owned(), ""),
         (
+            "port",
+            "string(variables.members[1]).split('|')[1]".to_owned(),
+            "That of the fallback `intercept-app|PORT`. Being in the cluster's name, it is the entry's as well: the policy injector-entries sees to that.",
+        ),
+        (
             "expected",
             expected(),
             "The cluster that `injector intercept` writes; its members are looked at below.",
@@ -82,7 +87,7 @@ fn variables() -> Vec<(&'static str, String, &'static str)> {
 fn expected() -> String {
     let cluster = cluster::aggregate("NAME", "RELAY", "APP");
     cel::with_expressions(&cluster, &|text| match text {
-        "NAME" => Some("'intercept|' + variables.name".to_owned()),
+        "NAME" => Some("'intercept|' + variables.port + '|' + variables.name".to_owned()),
         "RELAY" => Some("variables.members[0]".to_owned()),
         "APP" => Some("variables.members[1]".to_owned()),
         _ => None,

@@ -105,8 +105,8 @@ fn name() -> Validation {
 
 fn cluster() -> Validation {
     Validation {
-        comment: "Its own cluster, or the shared one of a relay for its own port. Otherwise an entry could send requests to another developer's relay or port.",
-        expression: "variables.changed.all(k,\n  variables.after[k].cluster == 'intercept|' + k ||\n  variables.after[k].cluster.matches('^intercept[|]relay-[0-9]+[|]' + string(variables.after[k].port) + '$')\n)".to_owned(),
-        message: "spec.pluginConfig.intercepts: an entry's cluster must be `intercept|NAME` or `intercept|relay-N|PORT` with its own name or port".to_owned(),
+        comment: "Its own cluster, or the shared one of a relay, each of its own port. Otherwise an entry could send requests to another developer's relay, or to a port that whoever asks may not reach.",
+        expression: "variables.changed.all(k,\n  variables.after[k].cluster == 'intercept|' + string(variables.after[k].port) + '|' + k ||\n  variables.after[k].cluster.matches('^intercept[|]relay-[0-9]+[|]' + string(variables.after[k].port) + '$')\n)".to_owned(),
+        message: "spec.pluginConfig.intercepts: an entry's cluster must be `intercept|PORT|NAME` or `intercept|relay-N|PORT`, with its own port and name; is your `injector` of another version than the installation?".to_owned(),
     }
 }
