@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use injector::manifest::istio::{example, install};
+
 /// A command in an empty directory, with a kubeconfig whose API server is away.
 fn told(dir: &Path, words: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_injector"))
@@ -102,4 +104,29 @@ fn the_cluster_part_is_rendered_without_a_cluster() {
     insta::assert_snapshot!(all(&[
         "render istio --relay-image registry.example.com/injector:0.1.0 --replicas 1 -o name"
     ]));
+}
+
+#[test]
+fn the_directory_istio_is_what_the_command_prints() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio");
+    let cluster_part = install::cluster_objects(&example::install()).unwrap().len();
+    let mut files: Vec<_> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let texts: Vec<String> = files[..cluster_part]
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let words = format!("render istio --relay-image {}", example::install().image);
+    let printed = told(place().path(), &words);
+    let expected = format!("$ injector {words}\n{}exit 0\n\n", texts.join("---\n"));
+    if printed != expected {
+        let mut lines = printed.lines().zip(expected.lines());
+        panic!(
+            "{:?}",
+            lines.find(|(printed, expected)| printed != expected)
+        );
+    }
 }
