@@ -19,9 +19,22 @@ use admission::stage::{
     ALICE, FOREIGN, HOUR, Stage, cluster, entry, now, objects, plugin, workload,
 };
 
+/// An operator.
+const OLGA: &str = "olga@example.com";
+const WASM_PLUGINS: &str = "wasmplugins.extensions.istio.io";
+const ENVOY_FILTERS: &str = "envoyfilters.networking.istio.io";
+const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
+
 /// What istiod, where there is one, says of an EnvoyFilter as such. Any other warning would be about ours.
 const EVERY_ENVOY_FILTER: &str =
     "Warning: EnvoyFilter exposes internal implementation details that may change at any time.";
+
+/// Those of the example.
+fn make_namespaces(api: &Api) {
+    let namespaces = ["shop", "injector-system"]
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    api.apply_all(ADMIN, INSTALLER, &namespaces).must_pass();
+}
 
 #[test]
 fn the_api_server_takes_every_object_that_is_rendered() {
@@ -30,14 +43,7 @@ fn the_api_server_takes_every_object_that_is_rendered() {
     let mut all = cluster_objects(&install).unwrap();
     all.extend(workload_objects(&install.mesh, &example::workload(), &example::plugin()).unwrap());
     all.extend(objects("shop", example::INTERCEPT, &example::entry()));
-    for namespace in ["shop", "injector-system"] {
-        api.apply(
-            ADMIN,
-            INSTALLER,
-            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
-        )
-        .must_pass();
-    }
+    make_namespaces(&api);
     assert!(all.len() > 30);
     for object in &all {
         let spec = &object.value()["spec"];
@@ -60,6 +66,36 @@ fn the_api_server_takes_every_object_that_is_rendered() {
     }
     api.delete(ADMIN, "shop", "wasmplugin", &plugin(), false)
         .must_pass();
+}
+
+#[test]
+fn the_api_server_takes_the_directory_istio_as_a_reader_is_told_to_apply_it() {
+    let api = Api::new();
+    make_namespaces(&api);
+    let install = example::install();
+    let of_workload =
+        workload_objects(&install.mesh, &example::workload(), &example::plugin()).unwrap();
+    let outcome = api.run(
+        ADMIN,
+        &[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--field-manager",
+            INSTALLER,
+            "-k",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../istio"),
+        ],
+        None,
+    );
+    let applied = outcome.text().matches("serverside-applied").count();
+    assert_eq!(
+        applied,
+        cluster_objects(&install).unwrap().len() + of_workload.len(),
+        "{}",
+        outcome.text()
+    );
+    outcome.must_pass();
 }
 
 #[test]
@@ -521,7 +557,7 @@ fn somebody_elses_envoy_filter_is_not_a_developers_to_change() {
 #[test]
 fn who_may_update_is_not_held() {
     let stage = Stage::new("operators");
-    let operator = "olga@example.com";
+    let operator = OLGA;
     stage.bind("injector-operator", operator);
     stage.put("orders-alice", &entry("orders-alice", ALICE));
     stage.api.until("the operator's role is bound", || {
@@ -580,107 +616,85 @@ fn a_thousand_entries_are_judged_within_the_budget() {
 #[test]
 fn the_roles_give_what_their_comments_say() {
     let stage = Stage::new("roles");
-    let system = &example::install().mesh.namespace;
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": format!("bob-{}", stage.namespace), "namespace": system},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "injector-developer"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": BOB}],
-    });
-    stage.api.apply(ADMIN, INSTALLER, &binding).must_pass();
+    let relays = example::install().mesh.namespace;
+    let _bound = stage.bind_beside_the_relays("injector-developer", BOB);
     stage.api.until("the role is bound", || {
         stage.api.can(
             BOB,
-            system,
+            &relays,
             "get",
             "pods/injector-relay-0",
             Some("portforward"),
         )
     });
-    let own = stage.namespace.as_str();
-    let cases = [
-        (
-            system.as_str(),
-            "create",
-            "pods/injector-relay-1",
-            Some("portforward"),
-            true,
-        ),
-        (
-            system.as_str(),
-            "create",
-            "pods/injector-module-x",
-            Some("portforward"),
-            false,
-        ),
-        (system.as_str(), "list", "pods", None, false),
-        (own, "create", "pods/orders-x", Some("portforward"), false),
-        (own, "get", "pods/orders-x", Some("portforward"), false),
-        (own, "patch", "wasmplugins.extensions.istio.io", None, true),
-        (
-            own,
-            "update",
-            "wasmplugins.extensions.istio.io",
-            None,
-            false,
-        ),
-        (
-            own,
-            "create",
-            "wasmplugins.extensions.istio.io",
-            None,
-            false,
-        ),
-        (
-            own,
-            "delete",
-            "wasmplugins.extensions.istio.io",
-            None,
-            false,
-        ),
-        (
-            own,
-            "create",
-            "envoyfilters.networking.istio.io",
-            None,
-            true,
-        ),
-        (
-            own,
-            "update",
-            "envoyfilters.networking.istio.io",
-            None,
-            false,
-        ),
-        (own, "create", "events", None, true),
-        (own, "patch", "events", None, false),
-        (own, "get", "secrets", None, false),
-        (own, "create", "pods/orders-x", Some("exec"), false),
-        (
-            "default",
-            "patch",
-            "wasmplugins.extensions.istio.io",
-            None,
-            false,
-        ),
+    let (relays, own) = (relays.as_str(), stage.namespace.as_str());
+    stage.check_rights(
+        BOB,
+        &[
+            (relays, "create", "pods/injector-relay-1", "portforward"),
+            (own, "patch", WASM_PLUGINS, ""),
+            (own, "create", ENVOY_FILTERS, ""),
+            (own, "create", "events", ""),
+        ],
+        &[
+            (relays, "create", "pods/injector-module-x", "portforward"),
+            (relays, "list", "pods", ""),
+            (own, "create", "pods/orders-x", "portforward"),
+            (own, "get", "pods/orders-x", "portforward"),
+            (own, "update", WASM_PLUGINS, ""),
+            (own, "create", WASM_PLUGINS, ""),
+            (own, "delete", WASM_PLUGINS, ""),
+            (own, "update", ENVOY_FILTERS, ""),
+            (own, "patch", "events", ""),
+            (own, "get", "secrets", ""),
+            (own, "create", "pods/orders-x", "exec"),
+            ("default", "patch", WASM_PLUGINS, ""),
+        ],
+    );
+}
+
+#[test]
+fn an_operator_prepares_workloads_and_reaches_no_secret_pod_or_role() {
+    let stage = Stage::new("operator");
+    let relays = example::install().mesh.namespace;
+    stage.bind("injector-operator", OLGA);
+    let _bound = stage.bind_beside_the_relays("injector-operator", OLGA);
+    let may = |namespace, verb, resource| stage.api.can(OLGA, namespace, verb, resource, None);
+    stage.api.until("both roles are bound", || {
+        may(&relays, "list", "pods") && may(&stage.namespace, "update", WASM_PLUGINS)
+    });
+    let (relays, own) = (relays.as_str(), stage.namespace.as_str());
+    let nobodys = [
+        ("get", "secrets", ""),
+        ("get", "configmaps", ""),
+        ("create", "pods/orders-x", "exec"),
+        ("patch", "deployments.apps", ""),
+        ("create", "rolebindings.rbac.authorization.k8s.io", ""),
+        ("create", "clusterroles.rbac.authorization.k8s.io", ""),
+        ("bind", "clusterroles.rbac.authorization.k8s.io", ""),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io", ""),
+        ("patch", POLICIES, ""),
     ];
-    for (namespace, verb, resource, subresource, is_allowed) in cases {
-        assert_eq!(
-            stage.api.can(BOB, namespace, verb, resource, subresource),
-            is_allowed,
-            "{verb} {resource} {subresource:?} in {namespace}"
-        );
-    }
-    stage
-        .api
-        .delete(
-            ADMIN,
-            system,
-            "rolebinding",
-            &format!("bob-{}", stage.namespace),
-            false,
-        )
-        .must_pass();
+    let mut refused: Vec<_> = [own, relays]
+        .into_iter()
+        .flat_map(|namespace| nobodys.map(|(verb, what, part)| (namespace, verb, what, part)))
+        .collect();
+    refused.extend([
+        (own, "get", "pods/orders-x", "portforward"),
+        (own, "create", "pods/orders-x", "portforward"),
+        (relays, "patch", "statefulsets.apps/injector-relay", ""),
+        ("default", "update", WASM_PLUGINS, ""),
+    ]);
+    stage.check_rights(
+        OLGA,
+        &[
+            (own, "update", WASM_PLUGINS, ""),
+            (own, "update", ENVOY_FILTERS, ""),
+            (relays, "create", "pods/injector-module-x", "portforward"),
+            (relays, "get", "statefulsets.apps/injector-relay", ""),
+        ],
+        &refused,
+    );
 }
 
 #[test]

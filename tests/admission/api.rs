@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::binaries;
 use harness::cluster::kubectl::Kubectl;
 use injector::operator::installed::CLOCK;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whoever `$KUBECONFIG` says.
 pub const ADMIN: &str = "";
@@ -75,6 +75,12 @@ impl Api {
             ],
             Some(object),
         )
+    }
+
+    /// Several at once.
+    pub fn apply_all(&self, user: &str, manager: &str, objects: &[Value]) -> Outcome {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.apply(user, manager, &list)
     }
 
     /// The same, but nothing is stored.
@@ -181,7 +187,8 @@ impl Api {
         }
     }
 
-    fn run(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> Outcome {
+    /// Runs `kubectl` as this user, with `input` on its standard input.
+    pub fn run(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> Outcome {
         let mut command = Command::new(&self.kubectl);
         if user.starts_with("system:serviceaccount:") {
             // It has a token, no certificate; what it may do is the same.

@@ -1,6 +1,7 @@
 //! A namespace with a prepared workload, and what is written there. Knows who bob and alice are, not what they may do.
 
 use std::process::Command;
+use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use injector::manifest::istio::install::cluster_objects;
@@ -60,6 +61,9 @@ pub fn plugin() -> String {
     names::of_workload(&example::workload())
 }
 
+/// Namespace, verb, resource, subresource.
+type Right<'a> = (&'a str, &'a str, &'a str, &'a str);
+
 /// A namespace with a prepared workload, in which bob is a developer.
 pub struct Stage {
     pub api: Api,
@@ -68,53 +72,79 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(name: &str) -> Self {
-        let api = Api::new();
-        let install = example::install();
-        for object in cluster_objects(&install).unwrap() {
-            let kind = object.kind();
-            if ["Namespace", "ClusterRole", "Role"].contains(&kind)
-                || kind.starts_with("Validating")
-            {
-                api.apply(ADMIN, INSTALLER, object.value()).must_pass();
-            }
-        }
-        let namespace = format!("{name}-{}", std::process::id());
-        api.apply(
-            ADMIN,
-            INSTALLER,
-            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
-        )
-        .must_pass();
-        let stage = Self { api, namespace };
-        stage.bind("injector-developer", BOB);
-        for object in workload_objects(
-            &install.mesh,
-            &workload(&stage.namespace),
-            &example::plugin(),
-        )
-        .unwrap()
-        {
-            stage
-                .api
-                .apply(ADMIN, INSTALLER, object.value())
-                .must_pass();
-        }
-        stage.wait_for_policies();
+        static CLUSTER_PART: Once = Once::new();
+        static POLICIES: Once = Once::new();
+        let stage = Self {
+            api: Api::new(),
+            namespace: format!("{name}-{}", std::process::id()),
+        };
+        CLUSTER_PART.call_once(|| stage.apply_cluster_part());
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": stage.namespace}});
+        let workload = workload(&stage.namespace);
+        let objects =
+            workload_objects(&example::install().mesh, &workload, &example::plugin()).unwrap();
+        let mut all = vec![namespace, stage.binding("injector-developer", BOB)];
+        all.extend(objects.iter().map(|object| object.value().clone()));
+        stage.apply_all(&all);
+        stage.wait_for_role();
+        POLICIES.call_once(|| stage.wait_for_policies());
         stage
     }
 
-    pub fn bind(&self, role: &str, user: &str) {
-        let name = format!("{role}-{}", user.split('@').next().unwrap());
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": self.namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    /// Once a process: the tests share it.
+    fn apply_cluster_part(&self) {
+        let objects = cluster_objects(&example::install()).unwrap();
+        let about_rights = objects.iter().filter(|object| {
+            let kind = object.kind();
+            ["Namespace", "ClusterRole", "Role"].contains(&kind) || kind.starts_with("Validating")
         });
-        self.api.apply(ADMIN, INSTALLER, &binding).must_pass();
+        let objects: Vec<Value> = about_rights.map(|object| object.value().clone()).collect();
+        self.apply_all(&objects);
     }
 
-    /// The API server takes a moment to know its policies, and a binding.
+    fn apply_all(&self, objects: &[Value]) {
+        self.api.apply_all(ADMIN, INSTALLER, objects).must_pass();
+    }
+
+    pub fn bind(&self, role: &str, user: &str) {
+        self.apply_all(&[self.binding(role, user)]);
+    }
+
+    fn binding(&self, role: &str, user: &str) -> Value {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": format!("{role}-{}", first_name(user)), "namespace": self.namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        })
+    }
+
+    /// Binds this user to the Role of this name in the relays' namespace, for as long as the guard lives.
+    pub fn bind_beside_the_relays(&self, role: &str, user: &str) -> Bound<'_> {
+        let mut binding = self.binding(role, user);
+        let name = format!("{}-{}", first_name(user), self.namespace);
+        let namespace = example::install().mesh.namespace;
+        binding["metadata"] = json!({"name": name, "namespace": namespace});
+        binding["roleRef"]["kind"] = json!("Role");
+        self.apply_all(&[binding]);
+        Bound {
+            api: &self.api,
+            namespace,
+            name,
+        }
+    }
+
+    /// The API server takes a moment to know a binding.
+    fn wait_for_role(&self) {
+        let may = |verb, resource| self.api.can(BOB, &self.namespace, verb, resource, None);
+        self.api.until("bob is a developer", || {
+            may("patch", "wasmplugins.extensions.istio.io")
+                && may("delete", "envoyfilters.networking.istio.io")
+        });
+    }
+
+    /// And to know its policies.
     fn wait_for_policies(&self) {
         self.api.until("the policies for entries are in force", || {
             self.patch(
@@ -152,6 +182,21 @@ impl Stage {
                 self.remove(BOB, "alice-probe", true).is_refused(FOREIGN)
             });
         self.remove(ADMIN, "alice-probe", false).must_pass();
+    }
+
+    /// Asks the API server for each: namespace, verb, resource, subresource or nothing.
+    #[track_caller]
+    pub fn check_rights(&self, user: &str, given: &[Right<'_>], refused: &[Right<'_>]) {
+        let may = |(namespace, verb, resource, part): &Right<'_>| {
+            let part = Some(*part).filter(|part| !part.is_empty());
+            self.api.can(user, namespace, verb, resource, part)
+        };
+        let missing: Vec<_> = given.iter().filter(|right| !may(right)).collect();
+        let too_much: Vec<_> = refused.iter().filter(|right| may(right)).collect();
+        assert!(
+            missing.is_empty() && too_much.is_empty(),
+            "{user}: missing: {missing:?}, too much: {too_much:?}"
+        );
     }
 
     /// An entry that is simply there.
@@ -204,6 +249,26 @@ impl Stage {
         self.api.get(&self.namespace, "wasmplugin", &plugin())["spec"]["pluginConfig"]["intercepts"]
             .clone()
     }
+}
+
+/// A binding in the relays' namespace, which is everybody's.
+pub struct Bound<'a> {
+    api: &'a Api,
+    namespace: String,
+    name: String,
+}
+
+impl Drop for Bound<'_> {
+    fn drop(&mut self) {
+        let (namespace, name) = (&self.namespace, &self.name);
+        let _ = self
+            .api
+            .delete(ADMIN, namespace, "rolebinding", name, false);
+    }
+}
+
+fn first_name(user: &str) -> &str {
+    user.split('@').next().unwrap_or(user)
 }
 
 impl Drop for Stage {
