@@ -2,6 +2,7 @@
 
 pub mod kubectl;
 mod objects;
+mod proxy;
 pub mod stage;
 
 use std::net::{IpAddr, SocketAddr};

@@ -208,7 +208,7 @@ impl Stage {
         self.cluster
     }
 
-    fn kubectl(&self) -> &Kubectl {
+    pub(super) fn kubectl(&self) -> &Kubectl {
         &self.cluster.kubectl
     }
 
@@ -230,12 +230,12 @@ impl Stage {
         self.kubectl().apply(&[object]);
     }
 
-    /// Prints its pods, for whoever reads why a test failed.
-    pub fn tell(&self) {
-        eprintln!("--- {}", self.namespace);
-        let pods = ["-n", &self.namespace, "get", "pods", "-o", "wide"];
-        let pods = self.kubectl().run(&pods);
-        eprintln!("{}", pods.unwrap_or_else(|error| error));
+    /// Applies objects in this namespace, all at once.
+    pub fn apply_all<const N: usize>(&self, mut objects: [Value; N]) {
+        for object in &mut objects {
+            object["metadata"]["namespace"] = self.namespace.clone().into();
+        }
+        self.kubectl().apply(&objects);
     }
 
     fn wait_ready(&self, plan: &Plan) {
