@@ -1,7 +1,7 @@
 //! What a real mesh adds to the ways in which a request can fail to reach the developer's machine: its limits, its users' own rules, and its kubelet.
 
 use harness::app::{App, Do};
-use harness::client::{Ask, Client};
+use harness::client::{Answer, Ask, Client};
 use harness::cluster::stage::BOB;
 use harness::cluster::{Plan, Stage};
 use harness::ports::Port;
@@ -39,10 +39,12 @@ async fn many_at_once_fall_back_to_a_slow_app() {
     }
 }
 
+/// What the users of a mesh write about their own Services, all in one place.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
+async fn users_rules_for_their_own_services_take_the_relay_from_nobody() {
+    // In the place of one for all Services: by that one the callers' sidecars would eject the app as well, and for good reason.
     let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "all"},
-        "spec": {"host": "*.svc.cluster.local", "trafficPolicy": {
+        "spec": {"host": "*.injector-system.svc.cluster.local", "trafficPolicy": {
             "connectionPool": {"tcp": {"connectTimeout": "7s"}},
             "outlierDetection": {"consecutive5xxErrors": 3, "consecutiveGatewayErrors": 3, "interval": "1s", "baseEjectionTime": "60s", "maxEjectionPercent": 100}}}});
     let (stage, server) = (
@@ -55,7 +57,6 @@ async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
         let answer = client
             .must(Ask::get("/").header(BOB.0, BOB.1).to(Do::Status(500)))
             .await;
-        // The app's own sidecar and the caller's know nothing of ejection either.
         assert_eq!(
             (answer.status.as_u16(), answer.by()),
             (500, "server"),
@@ -70,9 +71,64 @@ async fn a_users_outlier_detection_takes_the_relay_from_nobody() {
             "{round}"
         );
     }
+    assert_a_users_route_stays_behind_ours(&stage).await;
+    assert_a_mirror_goes_to_the_app(&stage, &server).await;
+
+    // The control: without our rules the user's takes the relay away.
+    stage.run(&[
+        "delete",
+        "destinationrule",
+        "injector-relay-0",
+        "injector-relay-1",
+    ]);
+    wait::until("the relay is taken away", async || {
+        let ask = Ask::get("/").header(BOB.0, BOB.1).to(Do::Status(500));
+        client.must(ask).await.by() == "app"
+    })
+    .await;
 }
 
-/// Whatever the app gets unmatched, somebody gets matched.
+/// A user's route for everything, put first after ours was.
+async fn assert_a_users_route_stays_behind_ours(stage: &Stage) {
+    let route = json!({"name": "users", "match": {"prefix": "/"}, "route": {"cluster": "inbound|8080||"},
+        "response_headers_to_add": [{"header": {"key": "x-users-route", "value": "taken"}}]});
+    stage.apply(json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": "users"},
+        "spec": {"workloadSelector": {"labels": {"app": "orders"}}, "configPatches": [{"applyTo": "HTTP_ROUTE",
+            "match": {"context": "SIDECAR_INBOUND", "routeConfiguration": {"portNumber": 8080}},
+            "patch": {"operation": "INSERT_FIRST", "value": route}}]}}));
+    let is_taken = |answer: &Answer| answer.header("x-users-route").is_some();
+    stage
+        .wait_answered("the user's route is there", "/", &[], is_taken)
+        .await;
+    for _ in 0..20 {
+        let answer = Client::h1(stage.door(80)).get("/", &[BOB]).await;
+        assert_eq!((answer.by(), is_taken(&answer)), ("server", false));
+    }
+}
+
+/// Callers send a copy of each request to the same Service.
+async fn assert_a_mirror_goes_to_the_app(stage: &Stage, server: &App) {
+    stage.apply(json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "orders"},
+        "spec": {"hosts": ["orders"], "http": [{"route": [{"destination": {"host": "orders"}}], "mirror": {"host": "orders"}, "retries": {"attempts": 0}}]}}));
+    let client = stage.h1();
+    let post = |id: &str| Ask::post("/", 1_000).header(BOB.0, BOB.1).id(id);
+    wait::until("requests are mirrored", async || {
+        client.must(post("mirrored")).await;
+        stage.executed().contains_key("mirrored")
+    })
+    .await;
+    for id in ["one", "two", "three"] {
+        assert_eq!(client.must(post(id)).await.by(), "server");
+        wait::until("its copy was run", async || {
+            stage.executed().contains_key(id)
+        })
+        .await;
+        assert_eq!(stage.executed()[id], 1, "{id}: at the app");
+        assert_eq!(server.executed_id(id), 1, "{id}: at the developer's");
+    }
+}
+
+/// Whatever the app gets unmatched, the developer gets matched.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_near_the_header_limits_reach_the_developer_too() {
     let (stage, server) = (Stage::new("limits").await, App::start("server").await);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::kubectl::Kubectl;
 use super::{Cluster, DEVELOPERS, objects};
 use crate::app::App;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::door::Door;
 use crate::intercept::{Developer, Intercept};
 use crate::load::Executed;
@@ -224,10 +224,9 @@ impl Stage {
             .get(&[&["-n", &self.namespace], arguments].concat())
     }
 
-    /// Applies objects in this namespace.
-    pub fn apply(&self, mut object: Value) {
-        object["metadata"]["namespace"] = self.namespace.clone().into();
-        self.kubectl().apply(&[object]);
+    /// Applies an object in this namespace.
+    pub fn apply(&self, object: Value) {
+        self.apply_all([object]);
     }
 
     /// Applies objects in this namespace, all at once.
@@ -325,20 +324,33 @@ impl Stage {
         executed
     }
 
-    /// Waits until a request with the header is answered by that name, on 20 connections in a row: every replica has it.
+    /// Waits until a request with the header is answered by that name: every replica has it.
     pub async fn wait_answered_by(&self, header: (&str, &str), name: &str) {
+        let what = format!("{header:?} is answered by {name}");
+        self.wait_answered(&what, "/", &[header], |answer| answer.by() == name)
+            .await;
+    }
+
+    /// Waits until the answer is right on 20 new connections in a row: every replica gives it.
+    pub async fn wait_answered(
+        &self,
+        what: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        is_right: impl Fn(&Answer) -> bool,
+    ) {
         let door = self.door(80);
         let (mut seen, started) = (String::new(), Instant::now());
         let mut row = 0;
         while row < 20 {
-            let answer = Client::h1(door.clone()).get("/", &[header]).await;
-            row = if answer.by() == name { row + 1 } else { 0 };
+            let answer = Client::h1(door.clone()).get(path, headers).await;
+            row = if is_right(&answer) { row + 1 } else { 0 };
             if row == 0 {
                 seen = format!("{answer:?}");
             }
             assert!(
                 started.elapsed() < wait::DEADLINE,
-                "waited in vain until {header:?} is answered by {name}; last by {seen}"
+                "waited in vain until {what}; last {seen}"
             );
         }
     }
