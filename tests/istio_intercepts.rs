@@ -386,7 +386,7 @@ async fn who_may_not_intercept_is_told_what_is_missing() {
             .run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("all"), "{text}");
+    assert!(text.contains("limits.allow_all"), "{text}");
 }
 
 /// bob's port-forward to a relay's data port.
