@@ -203,6 +203,7 @@ async fn a_developer_without_envoy_filters_shares_the_relays_cluster() {
 async fn ports_are_told_apart_and_grpc_and_websocket_work() {
     let plan = Plan::new("ports")
         .port("http-admin", 81, 8081, "admin")
+        .port("http-too", 82, 8080, "app")
         .port("grpc", 9000, 9000, "app");
     let stage = plan.start().await;
     let (server, calls) = (App::start("server").await, App::start("calls").await);
@@ -228,9 +229,12 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
         )
         .await;
 
-    let (web, admin) = (Client::h1(stage.door(80)), Client::h1(stage.door(81)));
+    let [web, admin, too] = [80, 81, 82].map(|port| Client::h1(stage.door(port)));
     for _ in 0..10 {
         assert_served(&web.get("/", &[BOB]).await, "orders-bob", "http");
+        // Two ports of the Service, one of the pods.
+        assert_served(&too.get("/", &[BOB]).await, "orders-bob", "http-too");
+        assert_untouched(&too.get("/", &[]).await, "http-too");
         assert_eq!(admin.get("/", &[BOB]).await.by(), "admin");
         let door = stage.door(9000);
         let (mine, others) = (Grpc::new(door.clone(), &[BOB]), Grpc::new(door, &[]));

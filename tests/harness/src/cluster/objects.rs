@@ -1,8 +1,10 @@
 //! The Kubernetes objects of a test: the app, its caller, and what every namespace has. Knows nothing of intercepts.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::stage::{Kind, Plan};
+use super::stage::{Kind, Plan, Port};
 use super::{DEVELOPERS, SYSTEM};
 use crate::passage::PORT as PASSAGE;
 
@@ -72,14 +74,19 @@ fn service(plan: &Plan, namespace: &str) -> Value {
 }
 
 fn workload(plan: &Plan, namespace: &str, image: &str, counts: &str) -> Value {
-    let open = plan.ports.iter().map(|port| (port.container, &port.app));
+    let mut containers = BTreeSet::new();
+    let own: Vec<&Port> = plan
+        .ports
+        .iter()
+        .filter(|port| containers.insert(port.container))
+        .collect();
+    let open = own.iter().map(|port| (port.container, &port.app));
     let hidden = plan.hidden.iter().map(|(port, app)| (*port, app));
     let words = open
         .chain(hidden)
         .map(|(port, app)| format!("{app}={port}"));
     let arguments: Vec<String> = std::iter::once("serve".to_owned()).chain(words).collect();
-    let ports: Vec<Value> = plan
-        .ports
+    let ports: Vec<Value> = own
         .iter()
         .map(|port| json!({"name": port.name, "containerPort": port.container}))
         .collect();

@@ -85,7 +85,7 @@ impl Plan {
         .port("http", 80, 8080, "app")
     }
 
-    /// With one more port, at which the app answers under that name.
+    /// With one more port of the Service, at which the app answers under that name. Several may lead to one port of the container.
     pub fn port(mut self, name: &str, service: u16, container: u16, app: &str) -> Self {
         let (name, app) = (name.to_owned(), app.to_owned());
         self.ports.push(Port {
