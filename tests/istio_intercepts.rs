@@ -304,6 +304,55 @@ async fn what_is_open_survives_the_intercepts_of_others() {
     );
 }
 
+/// A policy of a user for `orders`.
+fn policy(name: &str, action: &str, operation: &Value) -> Value {
+    json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": "orders"}}, "action": action, "rules": [{"to": [{"operation": operation}]}]}})
+}
+
+fn deny(path: &str) -> Value {
+    policy("deny", "DENY", &json!({"paths": [path]}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_denies_never_reaches_a_developer() {
+    let (stage, server) = (Stage::new("denied").await, App::start("server").await);
+    let _bob = stage.bob_intercepts(&server).await;
+    // Each of the three is another filter of Envoy's.
+    let jwks = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+    stage.apply_all([
+        deny("/denied"),
+        policy("allow", "ALLOW", &json!({"notPaths": ["/not-allowed"]})),
+        json!({"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": {"name": "tokens"},
+            "spec": {"selector": {"matchLabels": {"app": "orders"}}, "jwtRules": [{"issuer": "somebody", "jwks": jwks}]}}),
+    ]);
+    let (none, door) = ([], stage.door(80));
+    let forged = [("authorization", "Bearer forged")];
+    let cases = [
+        ("/denied", &none[..], 403),
+        ("/not-allowed", &none, 403),
+        ("/", &forged, 401),
+    ];
+    for (path, headers, status) in cases {
+        let what = format!("{path} is denied");
+        stage
+            .wait_answered(&what, path, headers, |answer| answer.status == status)
+            .await;
+    }
+    let before = server.total();
+    for (path, headers, status) in cases {
+        let headers = [headers, &[BOB]].concat();
+        for _ in 0..20 {
+            let answer = Client::h1(door.clone()).get(path, &headers).await;
+            let seen = (answer.status.as_u16(), answer.header("x-intercept"));
+            assert_eq!(seen, (status, None), "{path}");
+        }
+    }
+    assert_eq!(server.total(), before, "none was let through");
+    let allowed = Client::h1(door).get("/", &[BOB]).await;
+    assert_served(&allowed, "orders-bob", "what is allowed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_of_other_namespaces_are_intercepted_too() {
     let (stage, other) = tokio::join!(Stage::new("shop"), Plan::new("web").bare().start());
