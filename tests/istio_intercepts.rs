@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use harness::app::App;
 use harness::binaries;
@@ -270,10 +273,16 @@ async fn what_is_open_survives_the_intercepts_of_others() {
             .await,
         App::start("server").await,
     );
-    let port = format!("{}:http", server.port());
-    let _bob = stage
-        .developer("bob")
+    let calls = App::start("calls").await;
+    let (bob, port) = (stage.developer("bob"), format!("{}:http", server.port()));
+    let _bob = bob
         .intercept_port(&port, &["--http-header=Coder=Bob"])
+        .await;
+    let _calls = bob
+        .intercept_port(
+            &format!("{}:grpc", calls.port()),
+            &["--http-header=Coder=Bob", "--name=calls-bob"],
+        )
         .await;
     let mut sockets = Vec::new();
     for headers in [&[BOB][..], &[]] {
@@ -281,11 +290,15 @@ async fn what_is_open_survives_the_intercepts_of_others() {
         socket.ask("first").await.expect("an echo");
         sockets.push(socket);
     }
-    let grpc = Grpc::new(stage.door(9000), &[]);
-    let stream = tokio::spawn(async move {
-        grpc.slow_ping_pong(40, std::time::Duration::from_millis(250))
-            .await
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let streams = [(&[BOB][..], "calls"), (&[], "app")].map(|(headers, by)| {
+        let (grpc, goes_on) = (Grpc::new(stage.door(9000), headers), Arc::clone(&goes_on));
+        let pause = Duration::from_millis(50);
+        let stream = tokio::spawn(async move { grpc.ping_pong_while(pause, &goes_on).await });
+        (stream, by)
     });
+    // What a changed listener would cut is cut after a drain of 45 seconds; that it has changed is seen at once.
+    let listeners = stage.inbound_listeners();
     for round in 0..3 {
         let other = stage
             .developer("alice")
@@ -298,10 +311,24 @@ async fn what_is_open_survives_the_intercepts_of_others() {
             assert_eq!(socket.ask(&text).await.expect("still open"), text);
         }
     }
-    assert_eq!(
-        stream.await.expect("no panic").expect("open to its end"),
-        "app"
-    );
+    assert_eq!(stage.inbound_listeners(), listeners, "none was changed");
+    for (stream, by) in &streams {
+        assert!(!stream.is_finished(), "of {by}: open all the while");
+    }
+    goes_on.store(false, Ordering::SeqCst);
+    for (stream, by) in streams {
+        let ended = stream.await.expect("no panic").expect("open to its end");
+        assert_eq!(ended, by);
+    }
+    // The control: a change of the listener is seen.
+    stage.apply(deny("/denied"));
+    wait::until("listeners change", async || {
+        let now = stage.inbound_listeners();
+        listeners
+            .iter()
+            .all(|(pod, since)| now.get(pod) != Some(since))
+    })
+    .await;
 }
 
 /// A policy of a user for `orders`.

@@ -1,6 +1,7 @@
 //! gRPC without a compiler for it: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -126,11 +127,17 @@ impl Grpc {
 
     /// Asks `count` questions on one stream, each only after the answer to the one before: bytes flow both ways while it is open.
     pub async fn ping_pong(&self, count: usize) -> Called {
-        self.slow_ping_pong(count, Duration::ZERO).await
+        self.converse(Duration::ZERO, |asked| asked < count).await
     }
 
-    /// The same with a pause after each answer.
-    pub async fn slow_ping_pong(&self, count: usize, pause: Duration) -> Called {
+    /// The same with a pause after each answer, for as long as it is told to go on.
+    pub async fn ping_pong_while(&self, pause: Duration, goes_on: &AtomicBool) -> Called {
+        self.converse(pause, |_| goes_on.load(Ordering::SeqCst))
+            .await
+    }
+
+    /// `has_more` is asked after each answer, with the number of questions so far.
+    async fn converse(&self, pause: Duration, has_more: impl Fn(usize) -> bool) -> Called {
         let mut reflection =
             ServerReflectionClient::with_origin(self.client.clone(), self.origin.clone());
         let (questions_tx, questions_rx) = tokio::sync::mpsc::channel(1); // test → stream: one question at a time
@@ -147,15 +154,16 @@ impl Grpc {
             .await?;
         let by = answered_by(response.metadata());
         let mut answers = response.into_inner();
-        for asked in 1..=count {
+        for asked in 1.. {
             let answer = answers.next().await;
             answer.ok_or_else(|| tonic::Status::unknown(format!("ended after {asked}")))??;
-            if asked < count {
-                tokio::time::sleep(pause).await;
-                questions_tx
-                    .try_send(question.clone())
-                    .expect("room for one");
+            if !has_more(asked) {
+                break;
             }
+            tokio::time::sleep(pause).await;
+            questions_tx
+                .try_send(question.clone())
+                .expect("room for one");
         }
         drop(questions_tx);
         match answers.next().await {

@@ -1,4 +1,8 @@
-//! What the sidecars say in their logs, to who reads why a test failed.
+//! What the sidecars say: of themselves to who asks, and in their logs to who reads why a test failed.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 
 use super::{SYSTEM, Stage};
 
@@ -6,6 +10,30 @@ use super::{SYSTEM, Stage};
 const LINES: &str = "--tail=20";
 
 impl Stage {
+    /// Asks the Envoy beside each replica, by the replica's name.
+    pub fn ask_proxies(&self, path: &str) -> BTreeMap<String, String> {
+        let ask = |pod: &str| {
+            let sidecar = ["exec", pod, "-c", "istio-proxy", "--"];
+            self.run(&[&sidecar[..], &["pilot-agent", "request", "GET", path]].concat())
+        };
+        let replicas = self.replicas().into_iter();
+        replicas.map(|(pod, _)| (pod.clone(), ask(&pod))).collect()
+    }
+
+    /// Since when each replica's Envoy has had the listener for what comes in. Whoever changes it cuts, after a while, what is open.
+    pub fn inbound_listeners(&self) -> BTreeMap<String, String> {
+        let dumps = self.ask_proxies("config_dump?resource=dynamic_listeners");
+        let since = |dump: &str| {
+            let dump: Value = serde_json::from_str(dump).expect("JSON");
+            let mut listeners = dump["configs"].as_array().expect("a list").iter();
+            let inbound = listeners.find(|listener| listener["name"] == "virtualInbound");
+            let since = &inbound.expect("one for what comes in")["active_state"]["last_updated"];
+            since.as_str().expect("a time").to_owned()
+        };
+        let since = dumps.into_iter().map(|(pod, dump)| (pod, since(&dump)));
+        since.collect()
+    }
+
     /// Prints its pods and the ends of the logs of the Envoys beside the replicas and the relays, for whoever reads why a test failed.
     pub fn tell(&self) {
         let orders = ["-n", &self.namespace, "-l", "app=orders"];
