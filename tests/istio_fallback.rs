@@ -1,5 +1,7 @@
 //! What a real mesh adds to the ways in which a request can fail to reach the developer's machine: its limits, its users' own rules, and its kubelet.
 
+use std::time::Duration;
+
 use harness::app::{App, Do};
 use harness::client::{Answer, Ask, Client};
 use harness::cluster::stage::BOB;
@@ -100,8 +102,9 @@ async fn assert_a_users_route_stays_behind_ours(stage: &Stage) {
     stage
         .wait_answered("the user's route is there", "/", &[], is_taken)
         .await;
+    let door = stage.door(80);
     for _ in 0..20 {
-        let answer = Client::h1(stage.door(80)).get("/", &[BOB]).await;
+        let answer = Client::h1(door.clone()).get("/", &[BOB]).await;
         assert_eq!((answer.by(), is_taken(&answer)), ("server", false));
     }
 }
@@ -224,7 +227,12 @@ async fn the_kubelets_probe_never_leaves_the_cluster() {
     ]);
     stage.wait_answered_by(("any", "body"), "server").await;
     let (came, before) = (here(), probes(&stage));
-    wait::until("five more probes", async || probes(&stage) >= before + 5).await;
+    wait::until("five more probes", async || {
+        // Each look is a program that starts, and the kubelet probes once a second.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        probes(&stage) >= before + 5
+    })
+    .await;
     assert_eq!(here(), came, "none of them left the cluster");
     assert_eq!(stage.replicas().len(), 1, "ready");
 }

@@ -233,14 +233,14 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
         .await;
 
     let [web, admin, too] = [80, 81, 82].map(|port| Client::h1(stage.door(port)));
+    let door = stage.door(9000);
     for _ in 0..10 {
         assert_served(&web.get("/", &[BOB]).await, "orders-bob", "http");
         // Two ports of the Service, one of the pods.
         assert_served(&too.get("/", &[BOB]).await, "orders-bob", "http-too");
         assert_untouched(&too.get("/", &[]).await, "http-too");
         assert_eq!(admin.get("/", &[BOB]).await.by(), "admin");
-        let door = stage.door(9000);
-        let (mine, others) = (Grpc::new(door.clone(), &[BOB]), Grpc::new(door, &[]));
+        let [mine, others] = [&[BOB][..], &[]].map(|headers| Grpc::new(door.clone(), headers));
         assert_eq!(mine.unary().await.expect("an answer"), "calls");
         assert_eq!(mine.server_stream().await.expect("an answer"), "calls");
         assert_eq!(mine.ping_pong(20).await.expect("answers"), "calls");
@@ -254,13 +254,8 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
         socket.close().await.expect("closes");
     }
     assert!(http.leave().await.success());
-    assert_eq!(
-        Grpc::new(stage.door(9000), &[BOB])
-            .unary()
-            .await
-            .expect("an answer"),
-        "calls"
-    );
+    let mine = Grpc::new(door, &[BOB]);
+    assert_eq!(mine.unary().await.expect("an answer"), "calls");
     assert!(grpc.leave().await.success());
 }
 
