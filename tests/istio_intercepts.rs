@@ -1,6 +1,6 @@
 //! Intercepts on a real mesh: who answers which request, who may intercept, and what is left afterwards. Strict mTLS, callers with a sidecar.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -488,6 +488,35 @@ impl Forward {
     }
 }
 
+/// bob's requests, in the figures that an operator collects: at Istio's ports of the replicas, and of the relays.
+async fn assert_counted(stage: &Stage, relays: &[(String, IpAddr)]) {
+    let figures = stage.ask_proxies("stats?filter=intercept_");
+    let matched: Vec<u64> = figures
+        .values()
+        .map(|text| figure(text, "intercept_matched_total: "))
+        .collect();
+    assert!(matched.iter().sum::<u64>() >= 20, "{figures:?}");
+    let (mut tunnels, mut requests) = (0, 0);
+    for (_, relay) in relays {
+        let metrics = Client::h1(SocketAddr::from((*relay, 15_020)));
+        let answer = metrics.get("/stats/prometheus", &[]).await;
+        let text = String::from_utf8(answer.body.to_vec()).expect("UTF-8");
+        tunnels += figure(&text, "injector_relay_tunnels ");
+        requests += figure(&text, "injector_relay_requests_total");
+    }
+    assert!(tunnels >= 1 && requests >= 20, "{tunnels}, {requests}");
+}
+
+/// The sum of the counts of that name.
+fn figure(text: &str, name: &str) -> u64 {
+    let lines = text
+        .lines()
+        .filter(|line| line.contains(name) && !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_takes_requests_from_the_workload_only() {
     let (stage, server) = (Stage::new("direct").await, App::start("server").await);
@@ -498,6 +527,7 @@ async fn the_relay_takes_requests_from_the_workload_only() {
     let before = server.total();
     let relays = stage.cluster().relays();
     assert_eq!(relays.len(), 2);
+    assert_counted(&stage, &relays).await;
     for (name, relay) in relays {
         // As another pod of the mesh: its identity is not the workload's.
         let host = format!("{name}.injector-system");
