@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use harness::app::App;
+use harness::app::{App, Do};
 use harness::binaries;
-use harness::client::{Answer, Client};
+use harness::client::{Answer, Ask, Client};
 use harness::cluster::stage::{BOB, Kind};
 use harness::cluster::{Plan, SYSTEM, Stage};
 use harness::command::Process;
 use harness::examples::EXAMPLES;
 use harness::grpc::Grpc;
-use harness::wait;
 use harness::websocket::Socket;
+use harness::{load, wait};
 use serde_json::{Value, json};
 
 const ALICE: (&str, &str) = ("coder", "Alice");
@@ -543,7 +543,7 @@ async fn the_relay_takes_requests_from_the_workload_only() {
         );
         // From outside of the mesh: not even a connection that speaks HTTP.
         let plain = Client::h1(SocketAddr::from((relay, 8080)));
-        let ask = harness::client::Ask::get("/").header("x-intercept-address", &address);
+        let ask = Ask::get("/").header("x-intercept-address", &address);
         assert!(plain.ask(ask).await.is_err());
     }
     // Past the sidecar, as whoever may open tunnels can, with an identity of one's own making.
@@ -626,7 +626,7 @@ async fn a_command_runs_in_the_workloads_environment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_finds_nothing_wrong_until_something_is() {
     let stage = Stage::new("doctor").await;
-    let bob = stage.developer("bob");
+    let (bob, server) = (stage.developer("bob"), App::start("server").await);
     let failed = |what: &str| -> Vec<String> {
         let output = bob.run(&["doctor", "orders", "-o", "json"]);
         let checks: Value = serde_json::from_slice(&output.stdout)
@@ -648,10 +648,48 @@ async fn the_doctor_finds_nothing_wrong_until_something_is() {
         failed
     };
     assert_eq!(failed("as installed"), [""; 0]);
+    let _bob = stage.bob_intercepts(&server).await;
     stage.apply(json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default"},
         "spec": {"egress": [{"hosts": ["./*", "istio-system/*"]}]}}));
     assert!(failed("hidden relays").contains(&"relay-egress".to_owned()));
+    stage.wait_answered_by(BOB, "app").await;
+    assert_each_runs_once(&stage).await;
     stage.run(&["delete", "sidecar", "default"]);
+    assert_another_module_costs_nothing(&stage, || {
+        failed("another module").contains(&"module-fetched".to_owned())
+    })
+    .await;
     stage.run(&["delete", "envoyfilter", "injector-deployment-orders"]);
     assert!(failed("without the gate").contains(&"gate".to_owned()));
+}
+
+/// Prepares for another module than the one that is served: no agent takes it, the doctor sees so, and nobody's requests suffer.
+async fn assert_another_module_costs_nothing(stage: &Stage, is_seen: impl Fn() -> bool) {
+    stage.wait_answered_by(BOB, "server").await;
+    let others = load::Load::start(&stage.h1(), 2, usize::MAX, |_| {
+        Ask::get("/").to(Do::Sleep(20))
+    });
+    let other = stage.dir().join("other.wasm");
+    std::fs::write(&other, b"\0asm\x01\0\0\0").expect("a writable directory");
+    let other = other.to_str().expect("a path in UTF-8");
+    stage.prepare(&["--allow-all", "--module", other, "--no-wait"]);
+    wait::until("the doctor sees it", async || is_seen()).await;
+    stage.wait_answered_by(BOB, "app").await;
+    let others = others.stop().await;
+    others.assert_no_errors();
+    assert_eq!(others.answered_by("app"), others.answers.len());
+}
+
+/// bob's requests, whose developer cannot be reached: an app that ran them twice would tell.
+async fn assert_each_runs_once(stage: &Stage) {
+    let ids = || (0..20).map(|number| format!("hidden-{number}"));
+    let client = stage.h1();
+    for id in ids() {
+        let ask = Ask::get("/").header(BOB.0, BOB.1).id(&id);
+        assert_eq!(client.must(ask).await.by(), "app", "{id}");
+    }
+    let executed = stage.executed();
+    for id in ids() {
+        assert_eq!(executed.get(&id), Some(&1), "{id}");
+    }
 }
