@@ -38,7 +38,7 @@ programs:
 	@tests/cluster/build debian pause kubernetes istio dns
 
 # Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
-API_TESTS = --test kubeapi_session --test kubeapi_environment
+API_TESTS = --test kubeapi
 ISTIO_TESTS = --test istio_install --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
 
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants a cluster without anything of ours, then what needs little more than its API server; then what waits for pods, more of it

@@ -2,8 +2,8 @@
 //! with two relays in this process. One for all tests that run at the same time; it ends with the last of them.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -13,13 +13,12 @@ use injector::tunnel::relay;
 use serde_json::{Value, json};
 
 use super::kubelet::{self, Pods};
+use super::programs::{
+    ADMIN, api_command, binary, etcd_command, free_port, write_keys, write_users,
+};
 
 /// How long starting may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// The users that the API server knows by their tokens, besides the administrator.
-const USERS: [&str; 5] = ["bob", "alice", "eve", "mallory", "carol"];
-const ADMIN: &str = "admin";
 
 pub struct Server {
     folder: tempfile::TempDir,
@@ -136,8 +135,15 @@ impl Server {
 
     #[track_caller]
     pub fn apply(&self, object: &Value) {
+        self.apply_all(std::slice::from_ref(object));
+    }
+
+    /// In this order, by one kubectl.
+    #[track_caller]
+    pub fn apply_all(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let arguments = ["apply", "--server-side", "--field-manager", INSTALLER];
-        self.must(&arguments, Some(object));
+        self.must(&arguments, Some(&list));
     }
 
     #[track_caller]
@@ -153,16 +159,19 @@ impl Server {
         is_there.then(|| serde_json::from_str(&text).expect("JSON"))
     }
 
-    /// Pods as somebody would have started them, on our node.
-    pub fn pod(&self, namespace: &str, name: &str, labels: &Value, containers: &Value) {
-        let pod = json!({
+    /// A pod as somebody would have made it, on our node.
+    pub fn pod(namespace: &str, name: &str, labels: &Value, containers: &Value) -> Value {
+        json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": {"nodeName": "here", "containers": containers, "automountServiceAccountToken": false},
-        });
-        self.apply(&pod);
+        })
+    }
+
+    /// Starts them; all have the same containers.
+    pub fn run_pods(&self, pods: &[Value]) {
+        let containers = pods[0]["spec"]["containers"].as_array();
         let running: Vec<Value> = containers
-            .as_array()
             .into_iter()
             .flatten()
             .map(|container| {
@@ -172,8 +181,17 @@ impl Server {
             .collect();
         let status = json!({"status": {
             "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": running,
-        }});
-        self.status(Some(namespace), "pod", name, &status);
+        }})
+        .to_string();
+        let arguments = [
+            "patch",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &status,
+        ];
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
+        self.must(&arguments, Some(&list));
     }
 
     pub fn status(&self, namespace: Option<&str>, kind: &str, name: &str, status: &Value) {
@@ -193,10 +211,11 @@ impl Server {
     }
 
     /// The namespace, with the account without which no pod starts.
-    pub fn namespace(&self, name: &str) {
-        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}});
-        self.apply(&account);
+    pub fn namespace_objects(name: &str) -> [Value; 2] {
+        [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}),
+        ]
     }
 
     fn install(&self) {
@@ -228,13 +247,15 @@ impl Server {
             ],
             None,
         );
+        let mut objects = Vec::new();
         for object in install::cluster_objects(&example::install()).expect("rendered") {
-            self.apply(object.value());
+            objects.push(object.value().clone());
             if object.kind() == "Namespace" {
-                self.namespace(object.name());
-                self.apply(object.value());
+                let [_, account] = Self::namespace_objects(object.name());
+                objects.push(account);
             }
         }
+        self.apply_all(&objects);
     }
 
     /// Two relays in this process, and the node on which the API server believes them.
@@ -267,7 +288,9 @@ impl Server {
         self.pods.put(namespace, &name, 7070, control);
         let containers = json!([{"name": "relay", "image": "x"}]);
         let labels = json!({"app.kubernetes.io/name": "injector-relay"});
-        self.pod(namespace, &name, &labels, &containers);
+        let pods = [Self::pod(namespace, &name, &labels, &containers)];
+        self.apply_all(&pods);
+        self.run_pods(&pods);
         control
     }
 }
@@ -299,7 +322,7 @@ async fn start_relay(options: relay::Options) -> SocketAddr {
     address
 }
 
-fn told(output: &std::process::Output) -> (bool, String) {
+pub fn told(output: &std::process::Output) -> (bool, String) {
     let text = match output.status.success() {
         true => &output.stdout,
         false => &output.stderr,
@@ -308,120 +331,4 @@ fn told(output: &std::process::Output) -> (bool, String) {
         output.status.success(),
         String::from_utf8_lossy(text).into_owned(),
     )
-}
-
-/// A program of the test cluster's cache. Its folder bears a version: `kubernetes-*/kubectl`.
-pub fn binary(place: &str) -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".cache"));
-    let (folder, program) = place.split_once('/').expect("a folder and a program");
-    let prefix = folder.trim_end_matches('*');
-    let folders = fs::read_dir(cache.join("injector/cluster"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let found = folders
-        .filter(|folder| folder.file_name().to_string_lossy().starts_with(prefix))
-        .map(|folder| folder.path().join(program))
-        .find(|program| program.is_file());
-    found.unwrap_or_else(|| {
-        panic!(
-            "{place} is not below {}/injector/cluster; run: tests/cluster/build",
-            cache.display()
-        )
-    })
-}
-
-fn etcd_command(place: &Path, port: u16, peer: u16) -> Command {
-    let mut command = Command::new(binary("debian-*/usr/bin/etcd"));
-    command
-        .arg("--data-dir")
-        .arg(place.join("etcd"))
-        .args(["--unsafe-no-fsync", "--log-level=warn"])
-        .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"))
-        .arg(format!("--advertise-client-urls=http://127.0.0.1:{port}"))
-        .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer}"));
-    command
-}
-
-fn api_command(place: &Path, etcd: u16, secure: u16) -> Command {
-    let file = |flag: &str, name: &str| format!("--{flag}={}", place.join(name).display());
-    let mut command = Command::new(binary("kubernetes-*/kube-apiserver"));
-    command.args([
-        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
-        format!("--secure-port={secure}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--advertise-address=127.0.0.1".to_owned(),
-        "--service-cluster-ip-range=10.99.0.0/24".to_owned(),
-        "--service-account-issuer=https://x".to_owned(),
-        "--authorization-mode=RBAC".to_owned(),
-        "--allow-privileged=true".to_owned(),
-        file("cert-dir", "certs"),
-        file("service-account-key-file", "sa.pub"),
-        file("service-account-signing-key-file", "sa.key"),
-        file("token-auth-file", "tokens"),
-    ]);
-    command
-}
-
-fn write_keys(place: &Path) {
-    let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl")
-            .current_dir(place)
-            .args(arguments)
-            .output();
-        let output = output.expect("openssl is missing; run: apt-get install openssl");
-        assert!(output.status.success(), "{}", told(&output).1);
-    };
-    openssl(&[
-        "ecparam",
-        "-name",
-        "prime256v1",
-        "-genkey",
-        "-noout",
-        "-out",
-        "sa.key",
-    ]);
-    openssl(&["ec", "-in", "sa.key", "-pubout", "-out", "sa.pub"]);
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-subj",
-        "/CN=kubelet",
-        "-days",
-        "1",
-        "-keyout",
-        "kubelet.key",
-        "-out",
-        "kubelet.crt",
-    ]);
-}
-
-/// Tokens and a kubeconfig each.
-fn write_users(place: &Path, secure: u16) {
-    let mut tokens = format!("token-{ADMIN},{ADMIN},0,\"system:masters\"\n");
-    for (number, user) in USERS.into_iter().enumerate() {
-        tokens.push_str(&format!("token-{user},{user},{},\n", number + 1));
-    }
-    fs::write(place.join("tokens"), tokens).expect("written");
-    for user in USERS.into_iter().chain([ADMIN]) {
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{secure}\", insecure-skip-tls-verify: true}}}}]\n\
-             users: [{{name: u, user: {{token: token-{user}}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
-        );
-        fs::write(place.join(user), text).expect("written");
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }

@@ -1,35 +1,36 @@
-//! A namespace with a prepared workload of two replicas, and developers. The replicas' Envoys are here: they take what the API server has at once, as if istiod pushed it, unless they are stuck.
-
-#![allow(dead_code, reason = "each test file uses a part")]
+//! A namespace with a prepared workload of two replicas, and developers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use injector::cluster::{Cluster, KubeFlags, kind};
-use injector::manifest::facts::Protocol;
+use injector::cluster::{Cluster, KubeFlags};
+use injector::hint::Failure;
 use injector::manifest::istio::{Workload, example, workload_objects};
 use injector::mesh::Target;
+use intercept_core::{Document, Intercept, MatchHeader};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
+use super::envoy::Envoy;
+use super::rbac;
 use super::server::{Server, server};
-use super::support::{BINARY, Ran, Running};
+use super::support::{BINARY, Ran, Running, now};
 
 /// The plugin and the gate of the workload.
 pub const PREPARED: &str = "injector-deployment-orders";
 
+/// The usual one.
+pub const INTERCEPT: &[&str] = &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"];
+
 pub struct Stage {
     pub server: Arc<Server>,
     pub namespace: String,
-    /// While it is set, new replicas do not take anything.
+    /// While it is set, new replicas are stuck, see [`Envoy`].
     pub stuck: Arc<AtomicBool>,
     /// The workload's container, besides its name, image and port.
     app: Value,
-    /// While it is set, replicas say at every look that they refused one more update of clusters; those that are stuck as well take the filter and no cluster, and the others nothing
-    /// until their third look.
+    /// While it is set, all replicas are refusing.
     pub refusing: Arc<AtomicBool>,
     home: tempfile::TempDir,
 }
@@ -50,23 +51,29 @@ impl Stage {
             refusing: Arc::default(),
             home: tempfile::tempdir().expect("a home"),
         };
-        stage.server.namespace(namespace);
-        stage.start_workload();
-        let mesh = example::install().mesh;
-        for object in
-            workload_objects(&mesh, &stage.workload(), &example::plugin()).expect("rendered")
-        {
-            stage.server.apply(object.value());
-        }
+        let replicas = ["orders-1", "orders-2"].map(|name| stage.replica(name));
+        let mut objects = Server::namespace_objects(namespace).to_vec();
+        objects.extend(stage.workload_objects());
+        objects.extend(replicas.iter().cloned());
+        let rendered = workload_objects(
+            &example::install().mesh,
+            &stage.workload(),
+            &example::plugin(),
+        );
+        objects.extend(
+            rendered
+                .expect("rendered")
+                .iter()
+                .map(|object| object.value().clone()),
+        );
         for user in ["bob", "alice"] {
-            stage.bind(user, "clusterrole", "injector-developer");
-            stage.bind_tunnel(user);
+            objects.extend(stage.developer(user));
         }
-        let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": "look", "namespace": namespace},
-            "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]});
-        stage.server.apply(&look);
-        stage.bind("bob", "role", "look");
+        let look = json!([{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]);
+        objects.push(rbac::role(namespace, "look", look));
+        objects.push(rbac::binding(namespace, "bob", "Role", "look"));
+        stage.server.apply_all(&objects);
+        stage.server.run_pods(&replicas);
         stage
     }
 
@@ -77,52 +84,38 @@ impl Stage {
         }
     }
 
+    /// `kind`: `Role` or `ClusterRole`.
     pub fn bind(&self, user: &str, kind: &str, role: &str) {
-        let name = format!("{user}-{role}");
-        let (role, user) = (format!("--{kind}={role}"), format!("--user={user}"));
-        let arguments = [
-            "-n",
-            &self.namespace,
-            "create",
-            "rolebinding",
-            &name,
-            &role,
-            &user,
-        ];
-        self.server.must(&arguments, None);
+        let binding = rbac::binding(&self.namespace, user, kind, role);
+        self.server.apply_all(&[binding]);
     }
 
+    /// The role beside the relays.
     pub fn bind_tunnel(&self, user: &str) {
-        let name = format!("{user}-{}", self.namespace);
-        let user = format!("--user={user}");
-        let arguments = [
-            "-n",
-            "injector-system",
-            "create",
-            "rolebinding",
-            &name,
-            "--role=injector-developer",
-            &user,
-        ];
-        self.server.must(&arguments, None);
+        self.server.apply_all(&[tunnel_binding(user)]);
     }
 
-    fn start_workload(&self) {
+    /// Both roles of a developer.
+    pub fn developer(&self, user: &str) -> [Value; 2] {
+        let role = "injector-developer";
+        [
+            rbac::binding(&self.namespace, user, "ClusterRole", role),
+            tunnel_binding(user),
+        ]
+    }
+
+    fn workload_objects(&self) -> [Value; 2] {
         let labels = json!({"app": "orders"});
-        let containers = json!([self.container()]);
-        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": containers}});
+        let template =
+            json!({"metadata": {"labels": labels}, "spec": {"containers": [self.container()]}});
         let metadata = json!({"name": "orders", "namespace": self.namespace});
-        self.server.apply(
-            &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-            "spec": {"selector": {"matchLabels": labels}, "template": template}}),
-        );
         let ports = json!([{"name": "http", "port": 80, "targetPort": "web"}]);
-        self.server.apply(
-            &json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {"selector": labels, "ports": ports}}),
-        );
-        self.add_replica("orders-1");
-        self.add_replica("orders-2");
+        [
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+                "spec": {"selector": {"matchLabels": labels}, "template": template}}),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+                "spec": {"selector": labels, "ports": ports}}),
+        ]
     }
 
     fn container(&self) -> Value {
@@ -135,29 +128,34 @@ impl Stage {
 
     /// One more pod with a sidecar; stuck if others are at the moment.
     pub fn add_replica(&self, name: &str) {
-        let is_stuck = Arc::new(AtomicBool::new(false));
-        let is_stuck = match self.stuck.load(Ordering::SeqCst) {
+        let pods = [self.replica(name)];
+        self.server.apply_all(&pods);
+        self.server.run_pods(&pods);
+    }
+
+    /// The pod, whose Envoy is here already.
+    fn replica(&self, name: &str) -> Value {
+        let stuck = match self.stuck.load(Ordering::SeqCst) {
             true => Arc::clone(&self.stuck),
-            false => is_stuck,
+            false => Arc::default(),
         };
-        let cluster = self.cluster("admin");
-        let namespace = self.namespace.clone();
-        let admin = self.server.runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-            let address = listener.local_addr().expect("bound");
-            let refusing = Arc::clone(&self.refusing);
-            tokio::spawn(envoy(listener, cluster, namespace, is_stuck, refusing));
-            address
-        });
+        let envoy = Envoy {
+            cluster: self.cluster("admin"),
+            namespace: self.namespace.clone(),
+            stuck,
+            refusing: Arc::clone(&self.refusing),
+            refused: Arc::default(),
+        };
+        let admin = self.wait(envoy.start());
         self.server.pods.put(&self.namespace, name, 15000, admin);
-        let containers =
-            json!([self.container(), {"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"}]);
-        self.server.pod(
+        let sidecar = json!({"name": "istio-proxy", "image": "istio/proxyv2:1.31.0"});
+        let containers = json!([self.container(), sidecar]);
+        Server::pod(
             &self.namespace,
             name,
             &json!({"app": "orders"}),
             &containers,
-        );
+        )
     }
 
     pub fn delete_replica(&self, name: &str) {
@@ -207,6 +205,13 @@ impl Stage {
 
     pub fn run(&self, user: &str, arguments: &[&str]) -> Ran {
         self.start(user, arguments).end()
+    }
+
+    /// An intercept of this developer's, which lives.
+    pub fn live(&self, user: &str) -> Running {
+        let running = self.start(user, INTERCEPT);
+        running.is_live();
+        running
     }
 
     pub fn start(&self, user: &str, arguments: &[&str]) -> Running {
@@ -288,80 +293,29 @@ impl Stage {
     }
 }
 
-/// An Envoy's admin interface.
-async fn envoy(
-    listener: TcpListener,
-    cluster: Cluster,
-    namespace: String,
-    is_stuck: Arc<AtomicBool>,
-    refusing: Arc<AtomicBool>,
-) {
-    let refused = Arc::new(AtomicU64::new(0));
-    loop {
-        let (mut stream, _) = listener.accept().await.expect("accepted");
-        let (cluster, namespace, is_stuck) =
-            (cluster.clone(), namespace.clone(), Arc::clone(&is_stuck));
-        let (refusing, refused) = (Arc::clone(&refusing), Arc::clone(&refused));
-        tokio::spawn(async move {
-            let mut head = vec![0; 4096];
-            let length = stream.read(&mut head).await.unwrap_or(0);
-            let head = String::from_utf8_lossy(&head[..length]).into_owned();
-            let is_refusing = refusing.load(Ordering::SeqCst);
-            let takes_it = match (is_stuck.load(Ordering::SeqCst), is_refusing) {
-                (true, true) => head.contains("resource=ecds_filters"),
-                (false, true) => refused.load(Ordering::SeqCst) >= 3,
-                (is_stuck, false) => !is_stuck,
-            };
-            let body = match takes_it {
-                _ if head.contains("/stats?") => {
-                    let value = refused.fetch_add(u64::from(is_refusing), Ordering::SeqCst);
-                    json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": value}]})
-                }
-                true => dump(&cluster, &namespace, &head).await,
-                false => json!({}),
-            };
-            let body = body.to_string();
-            let text = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = stream.write_all(text.as_bytes()).await;
-        });
+/// An intercept that no command keeps.
+pub fn entry(name: &str, owner: &str, coder: &str) -> Intercept {
+    Intercept {
+        port: 8080,
+        cluster: format!("intercept|8080|{name}"),
+        address: "0123456789abcdef".repeat(2),
+        owner: owner.to_owned(),
+        created: now(),
+        headers: vec![MatchHeader {
+            name: "Coder".to_owned(),
+            value: coder.to_owned(),
+        }],
+        baggage: Vec::new(),
+        path: None,
+        expires: now() + 3_600,
     }
 }
 
-async fn dump(cluster: &Cluster, namespace: &str, head: &str) -> Value {
-    if head.contains("resource=ecds_filters") {
-        let plugin = cluster
-            .get(&kind::WASM_PLUGIN, Some(namespace), PREPARED)
-            .await;
-        let plugin = plugin.expect("reachable").unwrap_or_default();
-        let text = plugin["spec"]["pluginConfig"].to_string();
-        let name = format!(
-            "extensions.istio.io/trafficextension/{namespace}.{PREPARED}~istio-translated-wasmplugin"
-        );
-        return json!({"configs": [{"ecds_filter": {"name": name, "typed_config": {"config": {"configuration": {"value": text}}}}}]});
-    }
-    let filters = cluster
-        .list(&kind::ENVOY_FILTER, Some(namespace), None)
-        .await
-        .expect("reachable");
-    let patches = filters
-        .iter()
-        .filter_map(|filter| filter["spec"]["configPatches"].as_array())
-        .flatten();
-    if head.contains("resource=dynamic_listeners") {
-        let routes = patches.filter(|patch| patch["applyTo"] == "HTTP_ROUTE");
-        let routes: Vec<&Value> = routes.map(|patch| &patch["patch"]["value"]).collect();
-        let routes = json!({"name": "inbound|8080||", "virtual_hosts": [{"routes": routes}]});
-        return json!({"configs": [{"active_state": {"listener": {"route_config": routes}}}]});
-    }
-    let clusters =
-        patches.map(|patch| json!({"cluster": {"name": patch["patch"]["value"]["name"]}}));
-    let mesh = example::install().mesh;
-    let relays = (0..mesh.relay_replicas).map(|relay| {
-        let name = mesh.relay_cluster(relay, Protocol::Http);
-        json!({"cluster": {"name": name}})
-    });
-    json!({"configs": clusters.chain(relays).collect::<Vec<_>>()})
+/// What is there does not matter.
+pub fn anything(_: &Document) -> Result<(), Failure> {
+    Ok(())
+}
+
+fn tunnel_binding(user: &str) -> Value {
+    rbac::binding("injector-system", user, "Role", "injector-developer")
 }

@@ -1,8 +1,6 @@
 //! A wire between one command and the API server, on which single requests can be held up, let go and answered by the test: `kubectl proxy` in the user's name, which speaks HTTP
 //! without TLS, and before it a forwarder that reads the heads of requests.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::server::binary;
+use super::programs::binary;
 use super::stage::Stage;
 use super::support::{Running, wait_until};
 

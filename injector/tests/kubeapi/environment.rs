@@ -1,22 +1,14 @@
 //! The environment of a workload on the developer's machine, read with the developer's own rights, and intercepts of a mesh that go on in the background: against a real API
-//! server, as `kubeapi_session` has it.
-
-mod support;
-
-mod kubeapi {
-    pub mod kubelet;
-    pub mod server;
-    pub mod stage;
-    pub(super) use super::support;
-}
+//! server.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use kubeapi::stage::Stage;
+use super::rbac;
+use super::stage::{INTERCEPT, Stage};
+use super::support::{EndedOnFailure, Ran, wait_until};
 use rustix::process::Pid;
 use serde_json::{Value, json};
-use support::{EndedOnFailure, Ran, wait_until};
 
 /// A workload with every kind of source, and what it refers to.
 fn stage(namespace: &str) -> Stage {
@@ -40,32 +32,28 @@ fn stage(namespace: &str) -> Stage {
     });
     let stage = Stage::with_app(namespace, app);
     let metadata = |name: &str| json!({"name": name, "namespace": namespace});
-    stage.server.apply(
-        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("settings"),
-        "data": {"LEVEL": "info", "pool": "5", "CERT": "two\nlines"}}),
-    );
-    stage.server.apply(
-        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("db"),
-        "data": {"PASSWORD": "czNjcmV0"}}),
-    );
+    stage.server.apply_all(&[
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("settings"),
+            "data": {"LEVEL": "info", "pool": "5", "CERT": "two\nlines"}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("db"),
+            "data": {"PASSWORD": "czNjcmV0"}}),
+    ]);
     stage
 }
 
 /// bob may read these.
 fn allow(stage: &Stage, role: &str, resources: &[&str]) {
-    stage.server.apply(
-        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": role, "namespace": stage.namespace},
-        "rules": [{"apiGroups": [""], "resources": resources, "verbs": ["get"]}]}),
-    );
-    stage.bind("bob", "role", role);
+    let rules = json!([{"apiGroups": [""], "resources": resources, "verbs": ["get"]}]);
+    let namespace = &stage.namespace;
+    stage.server.apply_all(&[
+        rbac::role(namespace, role, rules),
+        rbac::binding(namespace, "bob", "Role", role),
+    ]);
 }
 
 fn file(stage: &Stage) -> PathBuf {
     stage.home().join("orders.env")
 }
-
-const INTERCEPT: &[&str] = &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"];
 
 fn nothing_is_left(stage: &Stage, ran: &Ran) {
     assert_eq!(stage.entry("orders-bob"), None, "{ran:?}");
@@ -74,7 +62,7 @@ fn nothing_is_left(stage: &Stage, ran: &Ran) {
 }
 
 #[test]
-fn kubeapi_the_containers_environment_is_in_the_file_and_in_the_command() {
+fn the_containers_environment_is_in_the_file_and_in_the_command() {
     let stage = stage("environment");
     allow(&stage, "everything", &["configmaps", "secrets"]);
     let path = file(&stage);
@@ -117,7 +105,7 @@ fn kubeapi_the_containers_environment_is_in_the_file_and_in_the_command() {
 }
 
 #[test]
-fn kubeapi_whoever_may_not_read_it_is_told_of_every_right_before_anything_is_made() {
+fn whoever_may_not_read_it_is_told_of_every_right_before_anything_is_made() {
     let stage = stage("no-rights");
     let path = file(&stage).to_string_lossy().into_owned();
     // The developer's role alone reads neither.
@@ -156,7 +144,7 @@ fn kubeapi_whoever_may_not_read_it_is_told_of_every_right_before_anything_is_mad
 }
 
 #[test]
-fn kubeapi_what_is_not_there_is_left_out_with_a_note() {
+fn what_is_not_there_is_left_out_with_a_note() {
     let stage = stage("gone");
     allow(&stage, "everything", &["configmaps", "secrets"]);
     stage
@@ -179,7 +167,7 @@ fn kubeapi_what_is_not_there_is_left_out_with_a_note() {
 }
 
 #[test]
-fn kubeapi_leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() {
+fn leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() {
     let stage = stage("away");
     let ran = stage.run("bob", &[INTERCEPT, &["--detach"]].concat());
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -222,7 +210,7 @@ fn pid(listed: &Value) -> Pid {
 }
 
 #[test]
-fn kubeapi_an_intercept_goes_on_in_the_background_until_it_is_left() {
+fn an_intercept_goes_on_in_the_background_until_it_is_left() {
     let stage = stage("background");
     allow(&stage, "everything", &["configmaps", "secrets"]);
     let path = file(&stage).to_string_lossy().into_owned();

@@ -1,0 +1,171 @@
+//! The end of intercepts: one's own, somebody else's, and what is left over.
+
+use std::time::{Duration, Instant};
+
+use injector::backend::Live;
+use serde_json::json;
+
+use super::stage::{Stage, anything, entry};
+use super::support::{now, wait_until};
+
+#[test]
+fn leave_removes_ones_own_and_somebody_elses_only_by_force_and_right() {
+    let stage = Stage::new("leaving");
+    for name in ["bob-one", "bob-two"] {
+        stage
+            .wait(
+                stage
+                    .target("bob")
+                    .add(name, &entry(name, "bob", name), 0, &anything),
+            )
+            .expect("added");
+    }
+    let refused = stage.run("alice", &["leave", "bob-one"]);
+    assert!(
+        refused
+            .stderr
+            .contains("bob-one: claimed by bob, not by alice"),
+        "{refused:?}"
+    );
+    // The admission policies hold a developer who says --force.
+    let forced = stage.run("alice", &["leave", "--force", "bob-one"]);
+    assert_eq!(forced.code, Some(1), "{forced:?}");
+    assert!(
+        forced
+            .stderr
+            .contains("only your own entries may be removed"),
+        "{forced:?}"
+    );
+    let operator = stage.run("admin", &["leave", "--force", "bob-one"]);
+    assert_eq!(operator.stdout, "bob-one removed\n", "{operator:?}");
+    let mine = stage.run("bob", &["leave", "--all"]);
+    assert_eq!(mine.stdout, "bob-two removed\n", "{mine:?}");
+    assert_eq!(stage.clusters(), [""; 0]);
+    assert_eq!(
+        stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
+        None
+    );
+}
+
+#[test]
+fn whoever_sees_a_leftover_clears_it_away() {
+    let stage = Stage::new("leftover");
+    let mut over = entry("old", "bob", "Old");
+    over.expires = now() - 590;
+    stage.put_entry("old", &json!(over));
+    stage.run("alice", &["list"]);
+    assert!(stage.entry("old").is_some(), "ten minutes are not over");
+    over.expires = now() - 700;
+    stage.put_entry("old", &json!(over));
+    wait_until(
+        || {
+            // The policies' clock is a Lease that the API server renews every ten seconds, and writes only after its start.
+            stage.run("alice", &["list"]);
+            stage.entry("old").is_none()
+        },
+        || "the leftover is still there".to_owned(),
+    );
+    assert_eq!(
+        stage.events(),
+        ["alice cleared away the intercept old of bob, whose lease is over"]
+    );
+}
+
+#[test]
+fn a_leftover_that_may_not_go_keeps_no_other_one() {
+    let stage = Stage::new("kept");
+    let target = stage.target("alice");
+    // The first in the order of names. Its entry is over and its cluster, as far as can be told, is not: nobody else may remove that one.
+    let mut over = entry("a-alice", "alice", "Alice");
+    stage
+        .wait(target.add("a-alice", &over, 0, &anything))
+        .expect("added");
+    over.expires = now() - 700;
+    stage.put_entry("a-alice", &json!(over));
+    let mut own = entry("orders-bob", "bob", "Bob");
+    own.expires = now() - 700;
+    stage.put_entry("orders-bob", &json!(own));
+    stage.run("bob", &["list"]);
+    assert_eq!(stage.clusters(), ["intercept-a-alice"]);
+    assert_eq!(stage.entry("orders-bob"), None);
+}
+
+#[test]
+fn a_cluster_without_an_entry_is_cleared_away_with_its_lease() {
+    let stage = Stage::new("orphan");
+    let target = stage.target("bob");
+    let mut entry = entry("bob", "bob", "Bob");
+    entry.expires = now() + 600;
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage.remove_entry("bob");
+    stage.run("bob", &["list"]);
+    assert_eq!(stage.clusters(), ["intercept-bob"], "its lease is not over");
+    let over = format!("injector.dev/expires={}", now() - 700);
+    let arguments = [
+        "-n",
+        "orphan",
+        "annotate",
+        "--overwrite",
+        "envoyfilter",
+        "intercept-bob",
+        &over,
+    ];
+    stage.server.must(&arguments, None);
+    stage.run("bob", &["list"]);
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn where_no_pod_is_nobody_is_waited_for_at_an_end() {
+    let stage = Stage::new("deserted");
+    let target = stage.target("bob");
+    let gone = |seconds| {
+        let time = Duration::from_secs(seconds);
+        let started = Instant::now();
+        let live = stage.wait(target.wait("bob", None, None, time, &|_| {}));
+        (live, started.elapsed())
+    };
+    stage.delete_replica("orders-1");
+    // One that was evicted stays, and runs nowhere.
+    let evicted = json!({"status": {"phase": "Failed", "containerStatuses": null}});
+    stage
+        .server
+        .status(Some("deserted"), "pod", "orders-2", &evicted);
+    assert_eq!(gone(20).0, Live::Verified);
+    stage.delete_replica("orders-2");
+    let (live, took) = gone(20);
+    assert_eq!(live, Live::Verified);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn whoever_loses_an_intercept_is_told_who_removed_it() {
+    let stage = Stage::new("told");
+    let bob = stage.live("bob");
+    let left = stage.run("admin", &["leave", "--force", "orders-bob"]);
+    assert_eq!(left.code, Some(0), "{left:?}");
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(
+        end.stderr
+            .contains("orders-bob: admin removed this intercept; it is not brought back"),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn an_entry_that_was_removed_does_not_come_back() {
+    let stage = Stage::new("removed");
+    let bob = stage.live("bob");
+    stage.remove_entry("orders-bob");
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(
+        end.stderr.contains("somebody removed this intercept"),
+        "{end:?}"
+    );
+    assert_eq!(stage.entry("orders-bob"), None);
+    assert_eq!(stage.clusters(), [""; 0]);
+}

@@ -1,0 +1,92 @@
+//! Which relay takes a tunnel.
+
+use injector::manifest::istio::install::cluster_objects;
+use injector::manifest::istio::{example, workload_objects};
+use injector::tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
+use injector::tunnel::{Secret, relay};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::rbac;
+use super::server::Server;
+use super::stage::Stage;
+
+#[test]
+fn a_developer_with_one_relay_of_two_uses_that_one() {
+    let stage = Stage::new("onerelay");
+    let rules = json!([
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods", "pods/portforward"], "resourceNames": ["injector-relay-1"], "verbs": ["get", "create"]},
+    ]);
+    stage.server.apply_all(&[
+        rbac::binding("onerelay", "carol", "ClusterRole", "injector-developer"),
+        rbac::role("injector-system", "one-relay", rules),
+        rbac::binding("injector-system", "carol", "Role", "one-relay"),
+    ]);
+    // Several names, so that the address of some would choose the other relay.
+    for name in ["one", "two", "three", "four"] {
+        let header = format!("--http-header=Coder={name}");
+        let carol = stage.start(
+            "carol",
+            &["intercept", "orders", "--port=1", "--name", name, &header],
+        );
+        carol.is_live();
+        let filter = stage
+            .server
+            .get("onerelay", "envoyfilter", &format!("intercept-{name}"));
+        assert!(filter.to_string().contains("injector-relay-1."), "{filter}");
+        carol.signal(Signal::INT);
+        assert_eq!(carol.end().code, Some(0));
+    }
+}
+
+#[test]
+fn a_tunnel_for_which_one_relay_has_no_room_goes_to_the_other() {
+    let stage = Stage::new("crowded");
+    // Relays of its own; only an administrator may have clusters that lead to others than everybody's.
+    let mut install = example::install();
+    install.mesh.namespace = "crowded-system".to_owned();
+    let mut rendered = cluster_objects(&install).expect("rendered");
+    rendered.retain(|object| object.kind() == "StatefulSet");
+    let workload = stage.workload();
+    rendered
+        .extend(workload_objects(&install.mesh, &workload, &example::plugin()).expect("rendered"));
+    let mut objects = Server::namespace_objects("crowded-system").to_vec();
+    objects.extend(rendered.iter().map(|object| object.value().clone()));
+    stage.server.apply_all(&objects);
+    let options = relay::Options {
+        memory: 64 << 10,
+        ..relay::Options::default()
+    };
+    let full = stage.server.relay("crowded-system", 0, options);
+    stage
+        .server
+        .relay("crowded-system", 1, relay::Options::default());
+    let (events_tx, mut events) = tokio::sync::mpsc::channel(16);
+    stage.wait(async {
+        let local = Local {
+            port: 1,
+            protocol: LocalProtocol::Auto,
+        };
+        let only = Developer::new("only", Secret::random(), local);
+        tokio::spawn(run(only, Tcp(full), events_tx, std::future::pending()));
+        let up = events.recv().await;
+        assert!(matches!(up, Some(Event::Up { .. })), "{up:?}");
+    });
+    // Several, so that the address of some chooses the full one.
+    let names = ["one", "two", "three", "four", "five"];
+    let running = names.map(|name| {
+        let header = format!("--http-header=Coder={name}");
+        let arguments = ["intercept", "orders", "--port=1", "--name", name, &header];
+        stage.start("admin", &arguments)
+    });
+    for (name, running) in names.iter().zip(running) {
+        running.is_live();
+        let name = format!("intercept-{name}");
+        let filter = stage.server.get("crowded", "envoyfilter", &name);
+        let text = filter.to_string();
+        assert!(text.contains("injector-relay-1.crowded-system"), "{text}");
+        running.signal(Signal::INT);
+        assert_eq!(running.end().code, Some(0));
+    }
+}

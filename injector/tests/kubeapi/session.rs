@@ -1,0 +1,274 @@
+//! The life of intercepts, and what two who want the same get.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use injector::backend::NotRenewed;
+use injector::hint::Failure;
+use intercept_core::{Document, Intercept};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::stage::{PREPARED, Stage, anything, entry};
+use super::support::{developer_server, now};
+
+/// What must be the same before and after; the rest counts changes.
+fn lasting(object: &Value) -> Value {
+    let mut object = object.clone();
+    let managers: Vec<Value> = object["metadata"]["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| json!([entry["manager"], entry["fieldsV1"]]))
+        .collect();
+    object["metadata"] = json!({"labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"], "managers": managers});
+    object
+}
+
+#[test]
+fn an_intercept_lives_on_every_replica_and_leaves_nothing_behind() {
+    let stage = Stage::new("whole-life");
+    let before = lasting(&stage.plugin());
+    let port = developer_server("bob's");
+    let port = port.to_string();
+    let running = stage.start(
+        "bob",
+        &[
+            "intercept",
+            "orders",
+            "--port",
+            &port,
+            "--http-header=Coder=Bob",
+        ],
+    );
+    running.is_live();
+    assert!(
+        running.stderr().contains("orders-bob live"),
+        "{}",
+        running.stderr()
+    );
+    assert!(
+        running
+            .stderr()
+            .contains("-H 'Coder: Bob' http://orders.whole-life/"),
+        "{}",
+        running.stderr()
+    );
+    let entry = stage.entry("orders-bob").expect("written");
+    assert_eq!(
+        (&entry["owner"], &entry["cluster"]),
+        (&json!("bob"), &json!("intercept|8080|orders-bob"))
+    );
+    assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
+
+    let listed = stage.run("alice", &["list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(listed[0]["tunnel"], "up", "{listed}");
+    assert_eq!(listed[0]["namespace"], "whole-life");
+
+    let seen = stage.run("bob", &["status", "orders-bob", "-o", "json"]);
+    let seen: Value = serde_json::from_str(&seen.stdout).expect("JSON");
+    assert_eq!(seen["replicas"], json!({"live": 2, "all": 2}), "{seen}");
+
+    running.signal(Signal::INT);
+    let end = running.end();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(lasting(&stage.plugin()), before);
+    assert_eq!(stage.clusters(), [""; 0]);
+    let mut events = stage.events();
+    events.sort();
+    assert_eq!(
+        events,
+        [
+            "bob intercepts port 8080: header Coder is Bob (orders-bob)",
+            "bob removed the intercept orders-bob of bob, port 8080",
+        ]
+    );
+}
+
+#[test]
+fn two_developers_intercept_at_the_same_time_and_a_conflict_is_refused() {
+    let stage = Stage::new("two");
+    let bob = stage.live("bob");
+    let refused = stage.run(
+        "alice",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=B.*"],
+    );
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains(
+            "orders-bob of bob matches the same requests, for example GET / with Coder: Bob"
+        ),
+        "{refused:?}"
+    );
+    let alice = stage.start(
+        "alice",
+        &[
+            "intercept",
+            "deploy/orders",
+            "--port=1:80",
+            "--http-header=Coder=Alice",
+        ],
+    );
+    alice.is_live();
+    bob.signal(Signal::TERM);
+    assert_eq!(bob.end().code, Some(0));
+    assert!(stage.entry("orders-alice").is_some() && stage.entry("orders-bob").is_none());
+    alice.signal(Signal::TERM);
+    assert_eq!(alice.end().code, Some(0));
+}
+
+#[test]
+fn a_cluster_that_is_cleared_away_before_its_entry_is_there_comes_back() {
+    let stage = Stage::new("held");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let asked = AtomicUsize::new(0);
+    // Asked a second time, it has its cluster, and its entry is about to be written.
+    let check = |_: &Document| {
+        if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            let delete = ["-n", "held", "delete", "envoyfilter", "intercept-bob"];
+            stage.server.must(&delete, None);
+        }
+        Ok(())
+    };
+    stage
+        .wait(target.add("bob", &entry, 0, &check))
+        .expect("added");
+    assert_eq!(stage.clusters(), ["intercept-bob"]);
+}
+
+#[test]
+fn a_cluster_that_somebody_is_about_to_clear_away_is_another_version_by_then() {
+    let stage = Stage::new("version");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let seen = Mutex::new(Value::Null);
+    let check = |_: &Document| {
+        let filter = stage
+            .server
+            .object("version", "envoyfilter", "intercept-bob");
+        *seen.lock().expect("whole") = filter.unwrap_or_default();
+        Ok(())
+    };
+    stage
+        .wait(target.add("bob", &entry, 0, &check))
+        .expect("added");
+    let before = seen.into_inner().expect("whole");
+    let after = stage.server.get("version", "envoyfilter", "intercept-bob");
+    assert!(before["spec"].is_object());
+    assert_eq!(after["spec"], before["spec"]);
+    let version = |filter: &Value| filter["metadata"]["resourceVersion"].clone();
+    assert_ne!(version(&after), version(&before));
+}
+
+#[test]
+fn a_lease_is_renewed_for_its_own_tunnel_only_and_never_brings_an_entry_back() {
+    let stage = Stage::new("renewed");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let later = entry.expires + 60;
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    stage
+        .wait(target.renew("bob", &entry.address, later))
+        .expect("renewed");
+    assert_eq!(stage.entry("bob").expect("there")["expires"], later);
+    let filter = stage.server.get("renewed", "envoyfilter", "intercept-bob");
+    assert_eq!(
+        filter["metadata"]["annotations"]["injector.dev/expires"],
+        later.to_string()
+    );
+
+    let other = "f".repeat(32);
+    assert_eq!(
+        stage.wait(target.renew("bob", &other, later)),
+        Err(NotRenewed::Taken("bob".to_owned()))
+    );
+    assert!(
+        stage
+            .wait(target.remove("bob", &other))
+            .expect("asked")
+            .is_none()
+    );
+    assert_eq!(stage.clusters(), ["intercept-bob"]);
+
+    stage.remove_entry("bob");
+    assert_eq!(
+        stage.wait(target.renew("bob", &entry.address, later)),
+        Err(NotRenewed::Removed)
+    );
+    assert_eq!(stage.entry("bob"), None);
+    assert!(
+        stage
+            .wait(target.remove("bob", &entry.address))
+            .expect("asked")
+            .is_none()
+    );
+    stage.wait(target.clear("bob")).expect("cleared");
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn of_many_who_ask_at_the_same_moment_each_is_checked_against_those_before() {
+    let stage = Stage::new("race");
+    let target = stage.target("bob");
+    // Five of them want the same requests; only the first may have them.
+    let wanted: Vec<(String, Intercept)> = (0..10)
+        .map(|number| {
+            let name = format!("bob-{number}");
+            let entry = entry(&name, "bob", if number < 5 { "same" } else { &name });
+            (name, entry)
+        })
+        .collect();
+    let outcomes = stage.wait(async {
+        let adding = wanted.iter().map(|(name, entry)| {
+            let target = &target;
+            async move {
+                let check = |document: &Document| match injector::conflict::check(
+                    document,
+                    name,
+                    entry,
+                    now(),
+                )
+                .as_slice()
+                {
+                    [] => Ok(()),
+                    _ => Err(Failure::failed("conflict", "")),
+                };
+                target.add(name, entry, 0, &check).await.is_ok()
+            }
+        });
+        futures_util::future::join_all(adding).await
+    });
+    assert_eq!(
+        outcomes[..5].iter().filter(|added| **added).count(),
+        1,
+        "{outcomes:?}"
+    );
+    assert!(outcomes[5..].iter().all(|added| *added), "{outcomes:?}");
+    assert_eq!(stage.clusters().len(), 6);
+    let entries = stage.plugin()["spec"]["pluginConfig"]["intercepts"]
+        .as_object()
+        .expect("a map")
+        .len();
+    assert_eq!(entries, 6);
+}
+
+#[test]
+fn a_workload_that_nobody_prepared_is_not_prepared_on_the_quiet() {
+    let stage = Stage::new("unprepared");
+    stage.server.must(
+        &["-n", "unprepared", "delete", "wasmplugin", PREPARED],
+        None,
+    );
+    let refused = stage.run("bob", &["intercept", "orders", "--port=1"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("injector install -n unprepared --workload deployment/orders"),
+        "{refused:?}"
+    );
+}
