@@ -99,6 +99,62 @@ mod tests {
     use super::*;
     use crate::manifest::istio::Kind;
 
+    fn offered() -> [SelectPort; 2] {
+        let port = |number, name: Option<&str>| SelectPort {
+            number,
+            name: name.map(str::to_owned),
+        };
+        [port(8080, Some("http")), port(9090, None)]
+    }
+
+    #[test]
+    fn of_several_ports_one_is_to_be_chosen() {
+        let failure = several_ports("orders", &offered());
+        assert_eq!(
+            failure.to_string(),
+            "error: orders has several ports: http (8080), 9090\n\nhint: injector intercept orders --port 3000:http"
+        );
+        let of_numbers = several_ports("orders", &offered()[1..]);
+        assert!(of_numbers.hint().ends_with(":9090"), "{of_numbers}");
+    }
+
+    #[test]
+    fn a_port_that_is_not_prepared_is_named_with_those_that_are() {
+        let found = Found {
+            kind: Kind::Deployment,
+            name: "orders".to_owned(),
+            object: Value::Null,
+            services: Vec::new(),
+        };
+        let refused = |word: &str, meant, offered: &[SelectPort]| {
+            let failure = no_such_port("shop", &found, &Kept::default(), word, meant, offered);
+            failure.error().to_owned()
+        };
+        for (word, meant, expected) in [
+            (
+                "admin",
+                Some(7070),
+                "port admin: no operator has prepared port 7070 of orders, only http (8080), 9090",
+            ),
+            (
+                "7070",
+                Some(7070),
+                "port 7070: orders has no such port that is prepared, it has http (8080), 9090",
+            ),
+            (
+                "admin",
+                None,
+                "port admin: orders has no such port that is prepared, it has http (8080), 9090",
+            ),
+        ] {
+            assert_eq!(refused(word, meant, &offered()), expected);
+        }
+        assert_eq!(
+            refused("7070", Some(7070), &[]),
+            "port 7070: no operator has prepared port 7070 of orders, only none"
+        );
+    }
+
     #[test]
     fn a_port_is_prepared_beside_those_that_are() {
         let found = Found {

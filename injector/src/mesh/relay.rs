@@ -79,22 +79,26 @@ impl Relays {
             }
         }
         let others = usize::from(self.replicas).saturating_sub(allowed.len());
-        choice(address, &ready).ok_or_else(|| {
-            Failure::failed(
-                match others {
-                    0 => format!("no relay of {} is ready", self.namespace),
-                    _ => format!(
-                        "no relay of {} to whose pod you may forward ports is ready; to {others} of {} you may not",
-                        self.namespace, self.replicas
-                    ),
-                },
-                format!(
-                    "kubectl -n {} get pods -l app.kubernetes.io/name={}",
-                    quote(&self.namespace),
-                    names::RELAY
+        choice(address, &ready).ok_or_else(|| self.none_ready(others))
+    }
+
+    /// `others`: to how many the caller may not forward ports.
+    fn none_ready(&self, others: usize) -> Failure {
+        let namespace = &self.namespace;
+        Failure::failed(
+            match others {
+                0 => format!("no relay of {namespace} is ready"),
+                _ => format!(
+                    "no relay of {namespace} to whose pod you may forward ports is ready; to {others} of {} you may not",
+                    self.replicas
                 ),
-            )
-        })
+            },
+            format!(
+                "kubectl -n {} get pods -l app.kubernetes.io/name={}",
+                quote(namespace),
+                names::RELAY
+            ),
+        )
     }
 
     async fn pod(&self, replica: u16) -> Result<Option<Value>, ClusterError> {
@@ -109,23 +113,25 @@ impl Relays {
             .cluster
             .get(&kind::STATEFUL_SET, Some(&self.namespace), names::RELAY)
             .await?;
-        let Some(set) = set else {
-            return Err(Failure::failed(
-                format!("there are no relays in {}", self.namespace),
-                "an operator installs them: injector install",
-            ));
-        };
-        let version = set["metadata"]["labels"]["app.kubernetes.io/version"].as_str();
-        match version {
-            Some(version) if !is_compatible(version, VERSION) => Err(Failure::failed(
-                format!(
-                    "the relays of {} are version {version}, this is {VERSION}",
-                    self.namespace
-                ),
-                "use the version of the relays, or an operator upgrades them: injector install",
-            )),
-            _ => Ok(()),
-        }
+        check_version(&self.namespace, set.as_ref())
+    }
+}
+
+/// Refuses relays that this build cannot talk to. Those of an installation that does not say are tried.
+fn check_version(namespace: &str, set: Option<&Value>) -> Result<()> {
+    let Some(set) = set else {
+        return Err(Failure::failed(
+            format!("there are no relays in {namespace}"),
+            "an operator installs them: injector install",
+        ));
+    };
+    let version = set["metadata"]["labels"]["app.kubernetes.io/version"].as_str();
+    match version {
+        Some(version) if !is_compatible(version, VERSION) => Err(Failure::failed(
+            format!("the relays of {namespace} are version {version}, this is {VERSION}"),
+            "use the version of the relays, or an operator upgrades them: injector install",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -171,6 +177,8 @@ impl Connect for Forward {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -179,6 +187,28 @@ mod tests {
         assert_eq!(choice("00000004aa", &[0, 1, 2]), Some(1));
         assert_eq!(choice("00000004aa", &[2]), Some(2));
         assert_eq!(choice("00000004aa", &[]), None);
+    }
+
+    #[test]
+    fn relays_that_are_not_there_or_speak_another_version_are_refused() {
+        let set =
+            |version: &str| json!({"metadata": {"labels": {"app.kubernetes.io/version": version}}});
+        let other = format!("the relays of relays are version 99.0.0, this is {VERSION}");
+        for (set, expected) in [
+            (Some(set(VERSION)), None),
+            (Some(json!({})), None),
+            (Some(set("99.0.0")), Some(other.as_str())),
+            (None, Some("there are no relays in relays")),
+        ] {
+            let refused = check_version("relays", set.as_ref()).err();
+            assert_eq!(refused.as_ref().map(Failure::error), expected, "{set:?}");
+            let is_for_an_operator =
+                |failure: &Failure| failure.hint().ends_with("injector install");
+            assert!(
+                refused.as_ref().is_none_or(is_for_an_operator),
+                "{refused:?}"
+            );
+        }
     }
 
     #[test]

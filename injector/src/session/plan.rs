@@ -199,3 +199,91 @@ fn in_words(example: &ExampleRequest) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use intercept_core::Limits;
+
+    use super::*;
+    use crate::session::relay::RelayEnd;
+
+    fn plan(name: &str, owner: &str) -> Plan {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Plan {
+            name: name.to_owned(),
+            workload: "orders".to_owned(),
+            port: 8080,
+            url: "http://orders.shop".to_owned(),
+            protocol: LocalProtocol::Auto,
+            developer_port: 3000,
+            place: Placement {
+                relay: RelayEnd::tcp(nowhere),
+                cluster: format!("intercept|{name}"),
+                identity: None,
+                replica: 0,
+            },
+            owner: owner.to_owned(),
+            headers: vec![MatchHeader {
+                name: "Coder".to_owned(),
+                value: name.to_owned(),
+            }],
+            baggage: Vec::new(),
+            path: None,
+            lease: Duration::from_secs(3_600),
+            allow_overlap: false,
+            replaces: None,
+        }
+    }
+
+    /// Of bob's, as many as that.
+    fn document(count: usize) -> Document {
+        let intercepts = (0..count).map(|number| {
+            let name = format!("bob-{number}");
+            let address = format!("{number:032x}");
+            let entry = plan(&name, "bob").intercept(&address, 0, 0);
+            (name, entry)
+        });
+        Document {
+            version: intercept_core::SCHEMA_VERSION,
+            limits: Limits::default(),
+            intercepts: intercepts.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn checked(plan: &Plan, document: &Document) -> Result<Vec<String>> {
+        plan.check(document, &plan.intercept(&"f".repeat(32), 0, 0), 0)
+    }
+
+    #[test]
+    fn the_1001st_intercept_is_refused_and_one_that_takes_a_place_is_not() {
+        let alice = plan("alice", "alice");
+        let (full, room) = (document(1_000), document(999));
+        assert!(checked(&alice, &room).is_ok());
+        let refused = checked(&alice, &full).expect_err("no room");
+        assert_eq!(
+            refused.error(),
+            "orders: has 1000 intercepts already, which is the most"
+        );
+        assert_eq!(refused.hint(), "injector list");
+        let mut again = plan("bob-7", "bob");
+        again.replaces = Some(full.intercepts["bob-7"].address.clone());
+        assert!(checked(&again, &full).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_taken_over_from_oneself_only_and_from_the_tunnel_that_was_meant() {
+        let one = document(1);
+        let by_alice = checked(&plan("bob-0", "alice"), &one).expect_err("bob's");
+        assert_eq!(by_alice.error(), "bob-0: bob has an intercept of this name");
+        let mut by_bob = plan("bob-0", "bob");
+        by_bob.replaces = Some("e".repeat(32));
+        let refused = checked(&by_bob, &one).expect_err("another tunnel");
+        assert_eq!(
+            refused.error(),
+            "bob-0: an intercept of yours has this name, and its tunnel is up"
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use injector::backend::Live;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stage::{Stage, anything, entry};
 use super::support::{now, wait_until};
@@ -168,4 +168,74 @@ fn an_entry_that_was_removed_does_not_come_back() {
     );
     assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(stage.clusters(), [""; 0]);
+}
+
+/// May read everywhere what intercepts consist of, and intercept in these two.
+fn in_two_namespaces(user: &str, stages: [&Stage; 2]) {
+    let name = format!("{user}-everywhere");
+    let (group, read) = ("rbac.authorization.k8s.io", ["get", "list"]);
+    let rules = json!([
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": read},
+        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters"], "verbs": read},
+    ]);
+    let mut objects = vec![
+        json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
+        json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": [{"apiGroup": group, "kind": "User", "name": user}]}),
+    ];
+    objects.extend(stages.iter().flat_map(|stage| stage.developer(user)));
+    stages[0].server.apply_all(&objects);
+}
+
+#[test]
+fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
+    let stages = [Stage::new("here"), Stage::new("there")];
+    let [here, there] = &stages;
+    in_two_namespaces("dave", [here, there]);
+    for (stage, name) in [(here, "dave-here"), (there, "dave-there")] {
+        let target = stage.target("dave");
+        let entry = entry(name, "dave", name);
+        // Nobody keeps it: its tunnel is away.
+        stage
+            .wait(target.add(name, &entry, 0, &anything))
+            .expect("added");
+    }
+    let shown = |words: &[&str]| -> Value {
+        let ran = here.run("dave", &[words, &["-A", "-o", "json"]].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        serde_json::from_str(&ran.stdout).expect("JSON")
+    };
+    // Others are intercepting as well.
+    let all = shown(&["list"]);
+    let mine = all.as_array().expect("a list").iter();
+    let mine = mine.filter(|shown| shown["developer"] == "dave");
+    let mine: Vec<Value> = mine
+        .map(|shown| json!([shown["name"], shown["namespace"], shown["tunnel"]]))
+        .collect();
+    let expected = [
+        json!(["dave-here", "here", "away"]),
+        json!(["dave-there", "there", "away"]),
+    ];
+    assert_eq!(mine, expected);
+    assert_eq!(shown(&["status", "dave-there"])["namespace"], "there");
+    let text = here.run("dave", &["status", "-A", "dave-there"]).stdout;
+    assert!(text.contains("\n  tunnel       away\n"), "{text}");
+
+    // bob may read two namespaces, and not all.
+    let refused = here.run("bob", &["list", "-A"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in ["wasmplugins.extensions.istio.io is forbidden", "\n\nhint: "] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+
+    let left = here.run("dave", &["leave", "--all", "-A"]);
+    assert_eq!(
+        (left.code, left.stdout.as_str()),
+        (Some(0), "dave-here removed\ndave-there removed\n"),
+        "{left:?}"
+    );
+    for (stage, name) in [(here, "dave-here"), (there, "dave-there")] {
+        assert_eq!(stage.entry(name), None);
+        assert_eq!(stage.clusters(), [""; 0]);
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::rbac;
 use super::server::Server;
-use super::stage::Stage;
+use super::stage::{INTERCEPT, Stage};
 
 #[test]
 fn a_developer_with_one_relay_of_two_uses_that_one() {
@@ -40,20 +40,47 @@ fn a_developer_with_one_relay_of_two_uses_that_one() {
     }
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The workload's gate leads to relays of this version in another namespace, which have no pods yet. Only an administrator may have clusters that lead to others than everybody's.
+fn own_relays(stage: &Stage, namespace: &str, version: &str) {
+    let mut install = example::install();
+    install.mesh.namespace = namespace.to_owned();
+    install.version = version.to_owned();
+    let mut rendered = cluster_objects(&install).expect("rendered");
+    rendered.retain(|object| object.kind() == "StatefulSet");
+    let gate = workload_objects(&install.mesh, &stage.workload(), &example::plugin());
+    rendered.extend(gate.expect("rendered"));
+    let mut objects = Server::namespace_objects(namespace).to_vec();
+    objects.extend(rendered.iter().map(|object| object.value().clone()));
+    stage.server.apply_all(&objects);
+}
+
+#[test]
+fn relays_that_are_not_ready_or_of_another_version_are_refused() {
+    let stage = Stage::new("unready");
+    own_relays(&stage, "unready-system", VERSION);
+    let refused = |expected: &str| {
+        let ran = stage.run("admin", INTERCEPT);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(
+            ran.stderr.starts_with(&format!("error: {expected}\n")),
+            "{ran:?}"
+        );
+        assert_eq!(stage.entry("orders-admin"), None);
+        assert_eq!(stage.clusters(), [""; 0]);
+    };
+    refused("no relay of unready-system is ready");
+    own_relays(&stage, "unready-system", "99.0.0");
+    refused(&format!(
+        "the relays of unready-system are version 99.0.0, this is {VERSION}"
+    ));
+}
+
 #[test]
 fn a_tunnel_for_which_one_relay_has_no_room_goes_to_the_other() {
     let stage = Stage::new("crowded");
-    // Relays of its own; only an administrator may have clusters that lead to others than everybody's.
-    let mut install = example::install();
-    install.mesh.namespace = "crowded-system".to_owned();
-    let mut rendered = cluster_objects(&install).expect("rendered");
-    rendered.retain(|object| object.kind() == "StatefulSet");
-    let workload = stage.workload();
-    rendered
-        .extend(workload_objects(&install.mesh, &workload, &example::plugin()).expect("rendered"));
-    let mut objects = Server::namespace_objects("crowded-system").to_vec();
-    objects.extend(rendered.iter().map(|object| object.value().clone()));
-    stage.server.apply_all(&objects);
+    own_relays(&stage, "crowded-system", VERSION);
     let options = relay::Options {
         memory: 64 << 10,
         ..relay::Options::default()
