@@ -475,9 +475,9 @@ async fn a_rolling_restart_and_a_scale_up_of_the_workload_cost_nothing() {
     }
 }
 
-/// Intercepts and leaves so many times, each time only after a request was answered.
-async fn come_and_go(stage: &Stage, name: &str, rounds: usize) {
-    let (developer, server) = (stage.developer(name), App::start("theirs").await);
+/// Intercepts and leaves so many times, each time only after a request was answered. What was executed there.
+async fn come_and_go(stage: &Stage, name: &str, rounds: usize) -> Executed {
+    let (developer, server) = (stage.developer(name), App::start("server").await);
     let port = format!("{}:http", server.port());
     let header = format!("--http-header=Coder={name}");
     for round in 0..rounds {
@@ -489,6 +489,7 @@ async fn come_and_go(stage: &Stage, name: &str, rounds: usize) {
         .await;
         assert!(live.leave().await.success());
     }
+    server.executed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -499,11 +500,16 @@ async fn a_hundred_intercepts_that_come_and_go_cost_nothing() {
         Ask::get("/").header("coder", coder).to(Do::Sleep(20))
     });
     let rounds = 100 / OTHERS.len();
-    join_all(OTHERS.map(|name| come_and_go(&siege.stage, name, rounds))).await;
+    let rounds = OTHERS.map(|name| come_and_go(&siege.stage, name, rounds));
+    let mut theirs = Executed::new();
+    for (id, count) in join_all(rounds).await.into_iter().flatten() {
+        *theirs.entry(id).or_default() += count;
+    }
     let others = others.stop().await;
     eprintln!("theirs: answered by {:?}", others.by());
     others.assert_no_errors();
-    assert!(others.answered_by("theirs") > 100 && others.answered_by("app") > 100);
+    others.assert_exact(&siege.stage.executed(), &theirs, false);
+    assert!(others.answered_by("server") > 100 && others.answered_by("app") > 100);
     let result = siege.end().await;
     result.assert_exact(0);
     for (kind, outcome) in &result.outcomes {
