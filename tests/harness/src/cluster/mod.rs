@@ -51,9 +51,10 @@ impl Cluster {
         cluster.injector(&["install", "--relay-image", &relay_name]);
         let group =
             json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": DEVELOPERS});
-        cluster
-            .kubectl
-            .apply(&[objects::binding(SYSTEM, "Role", &group)]);
+        cluster.kubectl.apply(&[
+            objects::binding(SYSTEM, "Role", &group),
+            objects::strict_mesh(),
+        ]);
         cluster
     }
 

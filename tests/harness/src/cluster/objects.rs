@@ -20,6 +20,12 @@ pub fn binding(namespace: &str, kind: &str, subject: &Value) -> Value {
         "subjects": [subject]})
 }
 
+/// Plain text is refused in the whole mesh, wherever a namespace says nothing else: between our own parts, too.
+pub fn strict_mesh() -> Value {
+    json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default", "namespace": "istio-system"},
+        "spec": {"mtls": {"mode": "STRICT"}}})
+}
+
 /// The namespace, before anything in it.
 pub fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"istio-injection": "enabled"}}})
