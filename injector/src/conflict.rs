@@ -12,11 +12,12 @@ mod automaton;
 mod example;
 mod rule;
 mod shortest;
+mod syntax;
 mod words;
 
 use std::collections::BTreeMap;
 
-use intercept_core::{Config, Document, Intercept, Limits, Matcher, validate};
+use intercept_core::{Config, Document, Intercept, Limits, MatchPath, Matcher, validate};
 
 use self::automaton::{Common, Work};
 pub use self::example::ExampleRequest;
@@ -137,7 +138,7 @@ fn precedence<'i>(
     let (matcher, _) = Matcher::compile(Config {
         limits: unlimited(),
         intercepts: intercepts
-            .map(|(name, intercept)| (name.to_owned(), intercept.clone()))
+            .map(|(name, intercept)| (name.to_owned(), without_patterns(intercept)))
             .collect(),
     });
     let names = matcher
@@ -145,6 +146,19 @@ fn precedence<'i>(
         .iter()
         .map(|compiled| compiled.name().to_owned());
     names.zip(0..).collect()
+}
+
+/// In the same place of the order, which does not look into patterns: nothing has to be compiled for it.
+fn without_patterns(intercept: &Intercept) -> Intercept {
+    let mut bare = intercept.clone();
+    let values = bare.headers.iter_mut().map(|header| &mut header.value);
+    values
+        .chain(bare.baggage.iter_mut().map(|member| &mut member.value))
+        .for_each(String::clear);
+    if let Some(MatchPath::Regex(pattern)) = &mut bare.path {
+        pattern.clear();
+    }
+    bare
 }
 
 /// `None`: no request matches both. `Some(None)`: they may meet, or meet in a request that cannot be written down.

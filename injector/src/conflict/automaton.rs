@@ -10,9 +10,7 @@ use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
-use regex_syntax::hir::translate::TranslatorBuilder;
-
-use crate::regex_position::parse_ascii;
+use regex_syntax::hir::Hir;
 
 /// How many states one search may visit before it gives up. Two patterns as people write them need a few hundred at most.
 pub(super) const STATES_PER_SEARCH: usize = 20_000;
@@ -72,15 +70,8 @@ enum GaveUp {
 }
 
 impl Automaton {
-    /// `pattern` must be anchored at both ends. `None` where it means something else in bytes than in characters, or cannot be built within bounds.
-    pub(super) fn new(pattern: &str) -> Option<Self> {
-        let ast = parse_ascii(pattern)?;
-        let hir = TranslatorBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .build()
-            .translate(pattern, &ast)
-            .ok()?;
+    /// `pattern` must be anchored at both ends. `None` where it cannot be built within bounds.
+    pub(super) fn new(pattern: &Hir) -> Option<Self> {
         let nfa = thompson::Compiler::new()
             .configure(
                 thompson::Config::new()
@@ -88,7 +79,7 @@ impl Automaton {
                     .which_captures(WhichCaptures::None)
                     .nfa_size_limit(Some(1 << 20)),
             )
-            .build_from_hir(&hir)
+            .build_from_hir(pattern)
             .ok()?;
         let dfa = DFA::builder()
             .configure(

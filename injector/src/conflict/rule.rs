@@ -4,10 +4,12 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use intercept_core::pattern::{self, Pattern, anchored, anchored_path, literal};
+use intercept_core::pattern::{self, Pattern, literal};
 use intercept_core::{Intercept, MatchPath};
+use regex_syntax::hir::Hir;
 
 use super::automaton::{Automaton, Common};
+use super::syntax::{self, Marks};
 
 /// What a condition names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +26,8 @@ pub(super) struct Condition<'i> {
     is_path: bool,
     exact: Option<String>,
     pattern: OnceCell<Option<Pattern>>,
+    syntax: OnceCell<Option<Hir>>,
+    marks: OnceCell<Option<Marks>>,
     automaton: OnceCell<Option<Automaton>>,
 }
 
@@ -102,13 +106,10 @@ impl<'i> Condition<'i> {
             is_path,
             exact,
             pattern: OnceCell::new(),
+            syntax: OnceCell::new(),
+            marks: OnceCell::new(),
             automaton: OnceCell::new(),
         }
-    }
-
-    /// As it was written.
-    pub(super) fn written(&self) -> &'i str {
-        self.written
     }
 
     /// The one text that it matches, where it is plain text.
@@ -133,17 +134,29 @@ impl<'i> Condition<'i> {
             .is_some_and(|pattern| pattern.matches(word.as_bytes()))
     }
 
-    /// `None` where its words cannot be told letter by letter.
+    /// As it was written, without what anchors it. `None` where its words cannot be told letter by letter, and so for the next two.
+    pub(super) fn syntax(&self) -> Option<&Hir> {
+        self.syntax
+            .get_or_init(|| syntax::read(self.written))
+            .as_ref()
+    }
+
+    /// What tells it from others at a glance.
+    pub(super) fn marks(&self) -> Option<&Marks> {
+        self.marks
+            .get_or_init(|| {
+                let written = self.syntax()?.clone();
+                Some(Marks::new(match self.is_path {
+                    true => syntax::path(written),
+                    false => written,
+                }))
+            })
+            .as_ref()
+    }
+
     pub(super) fn automaton(&self) -> Option<&Automaton> {
         self.automaton
-            .get_or_init(|| {
-                let wrapped = if self.is_path {
-                    anchored_path
-                } else {
-                    anchored
-                };
-                Automaton::new(&wrapped(self.written))
-            })
+            .get_or_init(|| Automaton::new(&syntax::anchored(self.marks()?.pattern().clone())))
             .as_ref()
     }
 }

@@ -2,10 +2,7 @@
 //! Where the tree alone does not tell (assertions, blanks at an end, letters that cannot be shown), it says so, and the search decides.
 
 use intercept_core::pattern::TEXT_LIMIT;
-use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Class, ClassBytes, Hir, HirKind};
-
-use crate::regex_position::parse_ascii;
 
 /// The best words of a part of a pattern: the shortest, and of those the one whose letters are preferred.
 #[derive(Clone)]
@@ -16,11 +13,8 @@ struct Best {
 }
 
 /// The shortest word that `pattern` matches entirely, of letters in this order of preference; the empty one only where there is no other. `None`: the tree does not tell.
-pub(super) fn shortest_word(pattern: &str, letters: &[u8]) -> Option<String> {
-    let ast = parse_ascii(pattern)?;
-    let translator = TranslatorBuilder::new().unicode(false).utf8(false).build();
-    let hir = { translator }.translate(pattern, &ast).ok()?;
-    let Best { any, longer } = best(&hir, letters)?;
+pub(super) fn shortest_word(pattern: &Hir, letters: &[u8]) -> Option<String> {
+    let Best { any, longer } = best(pattern, letters)?;
     let word = longer.unwrap_or(any);
     let is_blank = |letter: Option<&u8>| matches!(letter, Some(b' ' | b'\t'));
     if is_blank(word.first()) || is_blank(word.last()) || word.len() > TEXT_LIMIT {

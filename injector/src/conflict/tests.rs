@@ -1,11 +1,11 @@
 //! Tables and properties of the conflict check. What matches is always asked of the core, never of the check itself.
 
-use intercept_core::pattern::anchored;
 use intercept_core::{MatchBaggage, MatchHeader, MatchPath, Request, SCHEMA_VERSION, Verdict};
 use proptest::prelude::*;
 
 use super::automaton::{Automaton, STATES_PER_SEARCH, Space, common_word};
 use super::shortest::shortest_word;
+use super::syntax::Marks;
 use super::*;
 
 const NOW: u64 = 1_000;
@@ -702,7 +702,7 @@ fn a_search_that_reaches_its_bounds_may_meet() {
     let mut work = Work::new(10);
     let (one, two) = (
         intercept(&["C=[ab]*a[ab]{9}"]),
-        intercept(&["C=[ab]*b[ab]{9}c"]),
+        intercept(&["C=[ab]*b[ab]{9}"]),
     );
     let document = document([("other".to_owned(), one)]);
     let meetings = check_within(&mut work, &document, "mine", &two, NOW);
@@ -721,7 +721,7 @@ fn a_search_that_reached_its_bounds_is_not_repeated() {
     let mut work = Work::new(STATES_PER_CHECK);
     let (one, two) = (
         intercept(&["C=[ab]*a[ab]{14}"]),
-        intercept(&["C=[ab]*b[ab]{14}c"]),
+        intercept(&["C=[ab]*b[ab]{14}"]),
     );
     let document = document([("other".to_owned(), one)]);
     let meetings = check_within(&mut work, &document, "mine", &two, NOW);
@@ -807,6 +807,32 @@ fn meeting_a_thousand_regexes_that_all_meet_costs_no_search() {
         assert_eq!(meetings.len(), 1_000, "{mine:?}");
         assert!(meetings.iter().all(|meeting| meeting.example.is_some()));
         assert_eq!(work.visited, 0, "{mine:?}");
+    }
+}
+
+#[test]
+fn most_of_what_has_nothing_in_common_is_told_apart_at_a_glance() {
+    let theirs = "(user|dev)-17-[a-z]+(@example\\.com)?";
+    for (mine, expected) in [
+        // By how they begin, end, and of which letters they are.
+        ("nobody-[0-9]+", true),
+        ("(user|dev)-18-[a-f]+", true),
+        ("(user|dev)-17", true),
+        ("[a-z]+-[0-9]+", true),
+        (".*[a-z]!", true),
+        (".*!x.*", true),
+        ("[a-z]{9}", true),
+        ("(user|dev)-17-[a-f]+", false),
+        ("(user|dev)-.*", false),
+        (".*com", false),
+        (".*", false),
+        // Told by a search only.
+        (".*-71-.*", false),
+    ] {
+        let [mine_marks, their_marks] =
+            [mine, theirs].map(|pattern| Marks::new(syntax::read(pattern).unwrap()));
+        assert_eq!(mine_marks.are_apart(&their_marks), expected, "{mine}");
+        assert_eq!(their_marks.are_apart(&mine_marks), expected, "{mine}");
     }
 }
 
@@ -954,11 +980,28 @@ proptest! {
     #[test]
     fn what_the_syntax_tells_is_what_a_search_finds(pattern in pattern()) {
         const LETTERS: &[u8] = b"cba -";
-        if let Some(word) = shortest_word(&pattern, LETTERS) {
-            let automaton = Automaton::new(&anchored(&pattern)).expect("small");
+        let read = syntax::read(&pattern).expect("valid");
+        if let Some(word) = shortest_word(&read, LETTERS) {
+            let automaton = Automaton::new(&syntax::anchored(read)).expect("small");
             let space = Space { from: b"", letters: LETTERS, outer_blanks: false };
             let found = common_word(&[&automaton], &space, &mut Work::new(STATES_PER_CHECK));
             prop_assert_eq!(found, Common::Word(word));
+        }
+    }
+
+    #[test]
+    fn what_is_told_apart_at_a_glance_has_no_common_word(patterns in [pattern(), pattern()], is_path in any::<bool>()) {
+        let read = patterns.map(|pattern| {
+            let read = syntax::read(&pattern).expect("valid");
+            if is_path { syntax::path(read) } else { read }
+        });
+        let [one, two] = read.each_ref().map(|read| Marks::new(read.clone()));
+        if one.are_apart(&two) {
+            let automata = read.map(|read| Automaton::new(&syntax::anchored(read)).expect("small"));
+            let letters: Vec<u8> = (0..=automaton::BEYOND_ASCII).collect();
+            let space = Space { from: b"", letters: &letters, outer_blanks: true };
+            let found = common_word(&automata.each_ref(), &space, &mut Work::new(STATES_PER_CHECK));
+            prop_assert_eq!(found, Common::Nothing);
         }
     }
 

@@ -41,10 +41,14 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
     // are compiled once for all thousand of them.
     if let Some((last, rest)) = conditions.split_last()
         && !method
-        && let Some(word) =
-            shortest_word(last.written(), READABLE).filter(|word| all_match(rest, word))
+        && let Some(word) = (last.syntax())
+            .and_then(|syntax| shortest_word(syntax, READABLE))
+            .filter(|word| all_match(rest, word))
     {
         return Common::Word(word);
+    }
+    if are_apart(conditions) {
+        return Common::Nothing;
     }
     let Some(automata) = automata(conditions) else {
         return Common::Unknown;
@@ -151,14 +155,24 @@ fn common_path(
     if !agree || !can_be_path(from) {
         return Common::Nothing;
     }
-    let Some(automata) = automata(&regexes).filter(|_| from.is_ascii()) else {
-        return Common::Unknown;
-    };
     let letters: Vec<u8> = READABLE
         .iter()
         .copied()
         .filter(|letter| !b" ?#".contains(letter))
         .collect();
+    // As with values. A word with its leading slash left out does not fit, and one that has it is among the shortest.
+    if let Some(word) = (regexes.last())
+        .and_then(|last| shortest_word(last.syntax()?, &letters))
+        .filter(|word| fits(word))
+    {
+        return Common::Word(word);
+    }
+    if are_apart(&regexes) {
+        return Common::Nothing;
+    }
+    let Some(automata) = automata(&regexes).filter(|_| from.is_ascii()) else {
+        return Common::Unknown;
+    };
     let more = [&letters[..], &[BEYOND_ASCII]].concat();
     let within = |letters| Space {
         from: from.as_bytes(),
@@ -198,6 +212,19 @@ fn space(letters: &[u8], outer_blanks: bool) -> Space<'_> {
         letters,
         outer_blanks,
     }
+}
+
+/// Are two of them told apart at a glance?
+fn are_apart(conditions: &[&Condition]) -> bool {
+    let marks: Vec<_> = conditions.iter().filter_map(|one| one.marks()).collect();
+    let mut rest = marks.as_slice();
+    while let Some((one, others)) = rest.split_first() {
+        if others.iter().any(|other| one.are_apart(other)) {
+            return true;
+        }
+        rest = others;
+    }
+    false
 }
 
 fn automata<'a>(conditions: &[&'a Condition]) -> Option<Vec<&'a Automaton>> {
