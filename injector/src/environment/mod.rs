@@ -1,11 +1,12 @@
-//! The environment of a workload's container, as the kubelet would make it: `envFrom` in order, then `env` in order over it, `$(VAR)` expanded. Pure: objects in, variables out.
+//! The environment of a workload's container, as the kubelet would make it: variables of Services, `envFrom` in order over them, then `env` in order, `$(VAR)` expanded. Pure: objects in, variables out.
 //! Knows neither where the objects come from nor who may read them. Values never get into a text: no note, no error and no `Debug` has one.
 //!
-//! What only the node or the image knows is left out: variables of the image, and those that Kubernetes makes of every Service (`ORDERS_SERVICE_HOST`).
+//! What only the node or the image knows is left out: variables of the image.
 
 mod expand;
 mod fields;
 mod file;
+mod links;
 mod quantity;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
 use serde_json::Value;
 
 pub use file::EnvFile;
+pub use links::{Links, links};
 
 /// Variables of which a program on the developer machine keeps the developer's own: who and where one is, and what finds and links programs there.
 const ONES_OWN: &[&str] = &[
@@ -110,7 +112,12 @@ fn is_by_reference(variable: &EnvVar) -> bool {
 }
 
 /// The container's environment. `pod` is one of the workload's: it is the one whose fields are seen.
-pub fn resolve(container: &Container, pod: Option<&Value>, objects: &Objects) -> Environment {
+pub fn resolve(
+    container: &Container,
+    pod: Option<&Value>,
+    objects: &Objects,
+    links: &Links,
+) -> Environment {
     let mut made = Environment::default();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -135,13 +142,18 @@ pub fn resolve(container: &Container, pod: Option<&Value>, objects: &Objects) ->
     }
     for variable in container.env.iter().flatten() {
         match (&variable.value, &variable.value_from) {
-            (Some(text), _) if !text.is_empty() => made.add_expanded(&variable.name, text),
+            (Some(text), _) if !text.is_empty() => made.add_expanded(&variable.name, text, links),
             (_, Some(source)) => {
                 let value = of_source(source, container, pod, objects);
                 made.add_found(&variable.name, value);
             }
             // The kubelet makes an empty variable of it.
             _ => made.add(&variable.name, String::new()),
+        }
+    }
+    for (name, value) in links {
+        if !made.variables.contains_key(name) {
+            made.add(name, value.clone());
         }
     }
     made
@@ -261,10 +273,11 @@ impl Environment {
         }
     }
 
-    fn add_expanded(&mut self, name: &str, text: &str) {
+    fn add_expanded(&mut self, name: &str, text: &str, links: &Links) {
         let mut unknown = Vec::new();
         let value = expand::expand(text, |wanted| {
-            let value = self.variables.get(wanted).cloned();
+            let known = self.variables.get(wanted).or_else(|| links.get(wanted));
+            let value = known.cloned();
             if value.is_none() {
                 unknown.push(wanted.to_owned());
             }

@@ -32,7 +32,12 @@ fn pod() -> Value {
 }
 
 fn made(env_from: Value, env: Value) -> Environment {
-    resolve(&container(env_from, env), Some(&pod()), &objects())
+    resolve(
+        &container(env_from, env),
+        Some(&pod()),
+        &objects(),
+        &Links::new(),
+    )
 }
 
 fn value<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
@@ -87,6 +92,28 @@ fn a_reference_sees_only_what_stands_before_it() {
 }
 
 #[test]
+fn variables_of_services_stand_below_all_others() {
+    let links = Links::from([
+        ("DB_SERVICE_HOST".to_owned(), "10.0.0.1".to_owned()),
+        ("DB_SERVICE_PORT".to_owned(), "5432".to_owned()),
+    ]);
+    let env = json!([
+        {"name": "URL", "value": "$(DB_SERVICE_HOST):$(DB_SERVICE_PORT)"},
+        {"name": "DB_SERVICE_HOST", "value": "own"},
+        {"name": "LATER", "value": "$(DB_SERVICE_HOST)"},
+    ]);
+    let made = resolve(&container(json!([]), env), None, &objects(), &links);
+    let expected = [
+        ("DB_SERVICE_HOST", "own"),
+        ("DB_SERVICE_PORT", "5432"),
+        ("LATER", "own"),
+        ("URL", "10.0.0.1:5432"),
+    ];
+    assert!(made.variables().eq(expected), "{made:?}");
+    assert_eq!(made.notes, [""; 0]);
+}
+
+#[test]
 fn what_is_referred_to_is_not_expanded() {
     let mut objects = objects();
     objects.insert(
@@ -97,7 +124,7 @@ fn what_is_referred_to_is_not_expanded() {
         {"name": "LEVEL", "value": "info"},
         {"name": "T", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "TEMPLATE"}}},
     ]);
-    let made = resolve(&container(json!([]), env), None, &objects);
+    let made = resolve(&container(json!([]), env), None, &objects, &Links::new());
     assert_eq!(value(&made, "T"), Some("$(LEVEL)"));
 }
 
@@ -172,7 +199,7 @@ fn fields_are_those_of_the_pod() {
             usize::from(expected.is_none()),
             "{path}"
         );
-        let without = resolve(&container(json!([]), env), None, &objects());
+        let without = resolve(&container(json!([]), env), None, &objects(), &Links::new());
         assert_eq!(value(&without, "F"), None);
     }
 }

@@ -35,8 +35,12 @@ pub async fn read(
         "the workload's container cannot be read",
         "injector --version; or go without the workload's environment: --no-env",
     )?;
-    let objects = objects(cluster, namespace, environment::references(&container)).await?;
-    let mut environment = environment::resolve(&container, pod, &objects);
+    let (objects, services) = tokio::try_join!(
+        objects(cluster, namespace, environment::references(&container)),
+        services(cluster, namespace),
+    )?;
+    let links = environment::links(pod.unwrap_or(template), &services);
+    let mut environment = environment::resolve(&container, pod, &objects, &links);
     if !is_certain {
         environment.note(format!(
             "no container says that it serves port {port}; the environment is that of {}",
@@ -44,6 +48,14 @@ pub async fn read(
         ));
     }
     Ok(environment)
+}
+
+/// Those of the namespace; none where the caller may not list them.
+async fn services(cluster: &Cluster, namespace: &str) -> Result<Vec<Value>> {
+    match cluster.list(&kind::SERVICE, Some(namespace), None).await {
+        Err(error) if error.is_forbidden() => Ok(Vec::new()),
+        answer => Ok(answer?),
+    }
 }
 
 /// The one with the newest template, most likely.

@@ -1,0 +1,144 @@
+//! The variables that the kubelet makes of the Services of a namespace: its own names, and those of Docker's links (`k8s.io/kubernetes/pkg/kubelet/envvars`). They stand below
+//! everything that the container names itself. Pure.
+//!
+//! Without those of the API server (`KUBERNETES_SERVICE_HOST`): a program that sees them takes itself for one in the cluster, and looks for a token that is not here.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// By name.
+pub type Links = BTreeMap<String, String>;
+
+/// Those that a pod was started with: `enableServiceLinks` is on unless it is switched off, and Services that came later are in no environment. `services` are those of its namespace.
+pub fn links(pod: &Value, services: &[Value]) -> Links {
+    if pod["spec"]["enableServiceLinks"] == Value::Bool(false) {
+        return Links::new();
+    }
+    // RFC 3339 in UTC, as the API server writes it: texts in the order of time.
+    let created = |object: &Value| {
+        let created = object["metadata"]["creationTimestamp"].as_str();
+        created.map(str::to_owned)
+    };
+    let started = created(pod);
+    let earlier = services
+        .iter()
+        .filter(|service| started.is_none() || created(service) <= started);
+    earlier.flat_map(of_service).collect()
+}
+
+fn of_service(service: &Value) -> Vec<(String, String)> {
+    let metadata = &service["metadata"];
+    let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+    let is_api_server = metadata["name"] == "kubernetes" && metadata["namespace"] == "default";
+    if ip.is_empty() || ip == "None" || is_api_server {
+        return Vec::new();
+    }
+    let name = variable(metadata["name"].as_str().unwrap_or_default());
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let mut made = vec![(format!("{name}_SERVICE_HOST"), ip.to_owned())];
+    for (index, port) in ports.enumerate() {
+        let number = port["port"].as_u64().unwrap_or_default();
+        let protocol = port["protocol"].as_str().unwrap_or("TCP");
+        let scheme = protocol.to_lowercase();
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let url = format!("{scheme}://{host}:{number}");
+        if index == 0 {
+            made.push((format!("{name}_SERVICE_PORT"), number.to_string()));
+            made.push((format!("{name}_PORT"), url.clone()));
+        }
+        if let Some(own) = port["name"].as_str().filter(|own| !own.is_empty()) {
+            let own = variable(own);
+            made.push((format!("{name}_SERVICE_PORT_{own}"), number.to_string()));
+        }
+        let link = format!("{name}_PORT_{number}_{}", protocol.to_uppercase());
+        made.push((format!("{link}_PROTO"), scheme));
+        made.push((format!("{link}_PORT"), number.to_string()));
+        made.push((format!("{link}_ADDR"), ip.to_owned()));
+        made.push((link, url));
+    }
+    made
+}
+
+fn variable(name: &str) -> String {
+    name.replace('-', "_").to_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(name: &str, ip: &str, ports: Value) -> Value {
+        let metadata = json!({"name": name, "namespace": "default", "creationTimestamp": "2026-01-02T00:00:00Z"});
+        json!({"metadata": metadata, "spec": {"clusterIP": ip, "ports": ports}})
+    }
+
+    fn pod(created: &str) -> Value {
+        json!({"metadata": {"creationTimestamp": created}, "spec": {}})
+    }
+
+    const LATER: &str = "2026-01-03T00:00:00Z";
+
+    /// The table of Kubernetes' own test (`envvars_test.go`), shortened to what differs.
+    #[test]
+    fn a_services_variables_are_named_as_the_kubelet_does() {
+        let services = [
+            service(
+                "foo-bar",
+                "1.2.3.4",
+                json!([{"port": 8080, "protocol": "TCP"}]),
+            ),
+            service(
+                "v6",
+                "fd00::1",
+                json!([{"name": "u-d-p", "port": 8081, "protocol": "UDP"}, {"name": "t", "port": 8082}]),
+            ),
+            service("headless", "None", json!([{"port": 1}])),
+            service("external", "", json!([{"port": 1}])),
+            service("kubernetes", "10.96.0.1", json!([{"port": 443}])),
+        ];
+        let made = links(&pod(LATER), &services);
+        let lines: Vec<String> = made
+            .iter()
+            .map(|(name, it)| format!("{name}={it}"))
+            .collect();
+        let expected = "\
+FOO_BAR_PORT=tcp://1.2.3.4:8080
+FOO_BAR_PORT_8080_TCP=tcp://1.2.3.4:8080
+FOO_BAR_PORT_8080_TCP_ADDR=1.2.3.4
+FOO_BAR_PORT_8080_TCP_PORT=8080
+FOO_BAR_PORT_8080_TCP_PROTO=tcp
+FOO_BAR_SERVICE_HOST=1.2.3.4
+FOO_BAR_SERVICE_PORT=8080
+V6_PORT=udp://[fd00::1]:8081
+V6_PORT_8081_UDP=udp://[fd00::1]:8081
+V6_PORT_8081_UDP_ADDR=fd00::1
+V6_PORT_8081_UDP_PORT=8081
+V6_PORT_8081_UDP_PROTO=udp
+V6_PORT_8082_TCP=tcp://[fd00::1]:8082
+V6_PORT_8082_TCP_ADDR=fd00::1
+V6_PORT_8082_TCP_PORT=8082
+V6_PORT_8082_TCP_PROTO=tcp
+V6_SERVICE_HOST=fd00::1
+V6_SERVICE_PORT=8081
+V6_SERVICE_PORT_T=8082
+V6_SERVICE_PORT_U_D_P=8081";
+        assert_eq!(lines.join("\n"), expected);
+    }
+
+    #[test]
+    fn a_pod_knows_the_services_that_were_there_before_it() {
+        let services = [service("db", "1.2.3.4", json!([{"port": 5432}]))];
+        assert!(!links(&pod(LATER), &services).is_empty());
+        assert!(links(&pod("2026-01-01T00:00:00Z"), &services).is_empty());
+        let mut without = pod(LATER);
+        without["spec"]["enableServiceLinks"] = json!(false);
+        assert!(links(&without, &services).is_empty());
+    }
+}
