@@ -71,14 +71,15 @@ fn is_called(port: &Value, number: &Value, word: &str) -> bool {
         || as_port(number).is_some_and(|number| word.parse() == Ok(number))
 }
 
-/// Where a Service port leads to: a number, or a container port's name; its own number where nothing is said.
+/// Where a Service port leads to: a number, or a container port's name; its own number where nothing, or 0, is said.
 fn target_port(found: &Found, port: &Value) -> Option<u16> {
     match &port["targetPort"] {
         Value::String(name) => container_ports(found.template())
             .find(|port| port["name"].as_str() == Some(name))
             .and_then(|port| as_port(&port["containerPort"])),
-        Value::Null => as_port(&port["port"]),
-        number => as_port(number),
+        number => as_port(number)
+            .filter(|number| *number != 0)
+            .or_else(|| as_port(&port["port"])),
     }
 }
 

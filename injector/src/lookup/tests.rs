@@ -111,6 +111,10 @@ fn a_word_of_port_means_a_service_port_before_a_container_port() {
     let headless = find(Wanted::Named("headless"), &shop()).unwrap();
     assert_eq!(meant(&headless, "8080"), Some(8080));
     assert_eq!(meant(&headless, "http"), None);
+    // As Kubernetes has it: 0 is the port's own number.
+    let mut zero = headless;
+    zero.services[0]["spec"]["ports"][0]["targetPort"] = json!(0);
+    assert_eq!(meant(&zero, "8080"), Some(8080));
 }
 
 #[test]
