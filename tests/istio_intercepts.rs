@@ -400,24 +400,33 @@ async fn callers_of_other_namespaces_are_intercepted_too() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stateful_and_daemon_sets_and_plain_text_callers_are_intercepted() {
-    for (name, kind) in [("stateful", Kind::StatefulSet), ("daemon", Kind::DaemonSet)] {
-        let (stage, server) = (
-            Plan::new(name).kind(kind).permissive().start().await,
-            App::start("server").await,
-        );
-        let bob = stage
-            .developer("bob")
-            .intercept(&server, &["--http-header=Coder=Bob"])
-            .await;
-        for (pod, address) in stage.replicas() {
-            let direct = Client::h1(SocketAddr::from((address, 8080)));
-            assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
-            assert_untouched(&direct.get("/", &[]).await, &pod);
-        }
-        assert!(bob.leave().await.success());
+/// Callers outside of the mesh, who know the pods' addresses.
+async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
+    let plan = plan.permissive().listening(7070, "hidden");
+    let (stage, server) = (plan.start().await, App::start("server").await);
+    let bob = stage.developer("bob");
+    let live = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    for (pod, address) in stage.replicas() {
+        let direct = Client::h1(SocketAddr::from((address, 8080)));
+        assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
+        assert_untouched(&direct.get("/", &[]).await, &pod);
+        // No Service knows this port; Envoy lets it pass, by way of the filter.
+        let hidden = Client::h1(SocketAddr::from((address, 7070)));
+        assert_eq!(hidden.get("/", &[BOB]).await.by(), "hidden", "{pod}");
     }
+    assert!(live.leave().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_callers_of_a_stateful_set_are_intercepted() {
+    let plan = Plan::new("stateful").kind(Kind::StatefulSet);
+    assert_plain_text_callers_are_intercepted(plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_callers_of_a_daemon_set_are_intercepted() {
+    let plan = Plan::new("daemon").kind(Kind::DaemonSet);
+    assert_plain_text_callers_are_intercepted(plan).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
