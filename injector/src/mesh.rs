@@ -13,6 +13,7 @@ pub mod prepared;
 mod refusals;
 pub mod relay;
 mod rights;
+pub mod sidecar;
 mod store;
 mod target;
 
@@ -24,9 +25,9 @@ use serde_json::Value;
 
 use self::clock::Clock;
 use self::events::Happened;
-use self::live::Awaited;
 use self::plugin::Plugin;
 use self::relay::Relays;
+use self::sidecar::Awaited;
 use self::store::{Store, list_ours};
 pub use self::target::Target;
 use crate::backend::{Found, Live, Replicas};
@@ -215,7 +216,7 @@ impl Mesh {
             }
             let documents = documents.get(&workload).and_then(Option::as_ref);
             let has_it = |document: &&Value| {
-                live::address(document, &found.name) == Some(&found.intercept.address)
+                sidecar::address(document, &found.name) == Some(&found.intercept.address)
             };
             replicas.push(documents.map(|documents| Replicas {
                 live: documents.iter().filter(has_it).count(),
@@ -235,7 +236,7 @@ impl Mesh {
             plugin,
             ..
         } = &awaited;
-        live::documents(&self.cluster, namespace, selector, plugin)
+        sidecar::documents(&self.cluster, namespace, selector, plugin)
             .await
             .map(Some)
     }

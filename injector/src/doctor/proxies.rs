@@ -11,7 +11,7 @@ use super::seen::{Target, is_ours, text};
 use crate::cluster::Cluster;
 use crate::manifest::istio::names;
 use crate::mesh::prepared::workload_of;
-use crate::mesh::{live, pods};
+use crate::mesh::{pods, sidecar};
 
 /// The listener through which everything comes in.
 const LISTENER: &str = "/config_dump?resource=dynamic_listeners&name_regex=%5EvirtualInbound%24";
@@ -43,7 +43,7 @@ pub async fn examine(cluster: &Cluster, target: &Target) -> Vec<Check> {
         let (cluster, namespace) = (cluster.clone(), target.namespace.clone());
         asking.spawn(async move {
             let told =
-                tokio::time::timeout(live::LOOK_TIMEOUT, ask(&cluster, &namespace, &pod)).await;
+                tokio::time::timeout(sidecar::LOOK_TIMEOUT, ask(&cluster, &namespace, &pod)).await;
             told.unwrap_or_else(|late| Err(late.into()))
                 .map_err(|error| (pod, error))
         });
@@ -68,9 +68,9 @@ pub async fn examine(cluster: &Cluster, target: &Target) -> Vec<Check> {
 }
 
 async fn ask(cluster: &Cluster, namespace: &str, pod: &str) -> anyhow::Result<Proxy> {
-    let get = |path| live::get(cluster, namespace, pod, path);
+    let get = |path| sidecar::get(cluster, namespace, pod, path);
     let (filters, listeners, clusters, rejected) = tokio::try_join!(
-        get(live::FILTERS),
+        get(sidecar::FILTERS),
         get(LISTENER),
         get(CLUSTERS),
         get(REJECTED)

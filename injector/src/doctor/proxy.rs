@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Check;
 use super::seen::text;
 use crate::curl::quote;
-use crate::mesh::live;
+use crate::mesh::sidecar;
 
 /// What one Envoy said.
 #[derive(Debug, Clone, Default)]
@@ -152,7 +152,7 @@ impl Proxy {
         let configs = self.filters["configs"].as_array()?;
         let ours = configs
             .iter()
-            .find(|config| live::plugin_of(text(config, "/ecds_filter/name")) == plugin)?;
+            .find(|config| sidecar::plugin_of(text(config, "/ecds_filter/name")) == plugin)?;
         ours.pointer("/ecds_filter/typed_config")
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::live::{Awaited, Missing, plugin_of};
+use super::sidecar::{Awaited, Missing, plugin_of};
 use crate::cluster::Cluster;
 
 /// What Envoy refused since it started.

@@ -1,18 +1,19 @@
 //! The conversations with the API server by which the entries of one WasmPlugin, and the clusters beside them, come and go. Whoever was faster wins, and whoever was slower reads again:
 //! nothing is written over what was not read, and nothing that somebody removed comes back.
 
+mod clusters;
+mod told;
+
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 use serde_json::{Value, json};
 
 use super::clock::Clock;
-use super::events::{self, Happened, Regarding};
+use super::events::Happened;
 use super::plugin::Plugin;
 use super::{failure, patch, prepared};
 use crate::backend::NotRenewed;
-use crate::cluster::guarded::resource_version;
 use crate::cluster::{Apply, Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
@@ -22,9 +23,6 @@ use crate::manifest::istio::{Kind, field_manager, names};
 
 /// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.
 const ATTEMPTS: usize = 30;
-
-/// How long an Event may take to be written: nothing hangs on it, and somebody may be waiting.
-const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A workload's WasmPlugin and what belongs to its entries.
 #[derive(Debug)]
@@ -108,33 +106,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Applies an intercept's own EnvoyFilter.
-    pub async fn apply_cluster(&self, name: &str, object: &Value) -> Result<()> {
-        let applied = self
-            .cluster
-            .apply(object, &field_manager(name), FORCED)
-            .await;
-        applied.map(drop).map_err(refused)
-    }
-
-    /// Keeps the cluster of an entry that was just written. Whoever clears away an earlier one of the name may have looked before the entry was there: they delete the version that they
-    /// read, so another version stops them, and where they were faster it is applied anew. The end that it states is a second late: an equal one would be no other version.
-    pub async fn hold_cluster(
-        &self,
-        name: &str,
-        intercept: &Intercept,
-        object: &Value,
-    ) -> Result<()> {
-        let expires = intercept.expires.saturating_add(1);
-        let patch = patch::renew_cluster(&intercept.owner, expires);
-        let filter = names::of_intercept(name);
-        match self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await {
-            Ok(None) => self.apply_cluster(name, object).await,
-            // Held; or nobody says, and the intercept works with what is there.
-            _ => Ok(()),
-        }
     }
 
     /// Applies the entry for exactly the version of the plugin that `check` saw, as often as somebody else was faster.
@@ -253,88 +224,6 @@ impl Store {
             }
         }
         Err(self.busy())
-    }
-
-    /// Removes an intercept's own EnvoyFilter, if there is one and no entry of the name is there any more.
-    pub async fn clear_cluster(&self, name: &str) -> Result<()> {
-        let filter = names::of_intercept(name);
-        for _ in 0..ATTEMPTS {
-            let object = self
-                .cluster
-                .get(&kind::ENVOY_FILTER, Some(&self.namespace), &filter)
-                .await;
-            let object = match object {
-                // Whoever may not even read them has not made one.
-                Err(error) if error.is_forbidden() => return Ok(()),
-                other => other?,
-            };
-            let Some(object) = object.filter(|object| self.is_of_this_workload(object)) else {
-                return Ok(());
-            };
-            // Read after the object: a command that takes the name anew applies its cluster first, and holds it, see [`Self::hold_cluster`].
-            let plugin = self.read().await?;
-            if plugin.is_some_and(|plugin| plugin.entry(name).is_some()) {
-                return Ok(());
-            }
-            let deleted = self
-                .cluster
-                .delete_unchanged(
-                    &kind::ENVOY_FILTER,
-                    Some(&self.namespace),
-                    &filter,
-                    resource_version(&object),
-                )
-                .await;
-            match deleted {
-                Ok(_) => return Ok(()),
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(refused(error)),
-            }
-        }
-        Err(self.busy())
-    }
-
-    /// Its plugin bears the workload's name, and so does the annotation.
-    fn is_of_this_workload(&self, filter: &Value) -> bool {
-        prepared::workload_of(filter)
-            .is_some_and(|(kind, name)| names::of_workload_named(kind, name) == self.plugin)
-    }
-
-    /// Writes an Event. That nobody may write any, or that the API server takes its time, is no reason to fail.
-    pub async fn tell(
-        &self,
-        workload: (Kind, &str),
-        happened: Happened,
-        name: &str,
-        intercept: &Intercept,
-    ) {
-        let written = self.write_event(workload, happened, name, intercept);
-        let _ = tokio::time::timeout(TELL_TIMEOUT, written).await;
-    }
-
-    async fn write_event(
-        &self,
-        (kind, workload): (Kind, &str),
-        happened: Happened,
-        name: &str,
-        intercept: &Intercept,
-    ) {
-        let kind = object_kind(kind);
-        let found = self.cluster.get(kind, Some(&self.namespace), workload);
-        let (found, who, now) = tokio::join!(found, self.cluster.whoami(), self.now());
-        let found = found.ok().flatten();
-        let regarding = Regarding {
-            kind,
-            namespace: &self.namespace,
-            name: workload,
-            uid: found
-                .as_ref()
-                .and_then(|object| object["metadata"]["uid"].as_str()),
-        };
-        let who = who.map_or_else(|_| intercept.owner.clone(), |who| who.name);
-        let now = now.unwrap_or(intercept.created);
-        let event = events::event(regarding, happened, name, intercept, &who, now);
-        let _ = self.cluster.create(&event, &field_manager(name)).await;
     }
 
     async fn patch(

@@ -12,48 +12,33 @@ mod keep;
 mod lease;
 mod report;
 mod signals;
+mod start;
 mod tunnel;
 mod undo;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
 use self::plan::Plan;
-use self::presence::Presence;
-use self::report::{LiveShown, Report};
+use self::report::Report;
 use self::signals::Signals;
-use self::tunnel::{NotUp, Tunnel};
-use crate::backend::{Live, Target};
+use self::tunnel::Tunnel;
+use crate::backend::Target;
 use crate::cli::Global;
-use crate::commands::list::InterceptShown;
-use crate::curl::quote;
-use crate::detached::{Kept, Prepared, Record};
+use crate::detached::{Kept, Prepared};
 use crate::environment::EnvFile;
-use crate::hint::{Failure, OrHint, Result};
-use crate::print;
+use crate::hint::{Failure, Result};
 use crate::tunnel::Secret;
 use crate::tunnel::developer::Event;
-use crate::words;
-
-/// How long the first connection to the relay may take.
-const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// After how long without an effect an intercept is written once more: the usual is half a second.
-const NUDGE_AFTER: Duration = Duration::from_secs(3);
 
 /// How long somebody who wants out at once waits for the API server and the proxies.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(3);
@@ -168,160 +153,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tunnel, then entry, then the word that it lives.
-    async fn start(&mut self, beside: &mut Beside) -> Result<()> {
-        let listens = listens(self.plan.developer_port);
-        let (up, listens) = tokio::join!(self.reach_relay(), listens);
-        up?;
-        self.created = self.target.now().await?;
-        self.add().await?;
-        let live = self.wait_live().await?;
-        if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
-            self.report.warn(&format!(
-                "this takes EVERYBODY's requests to {} ({}), not only yours",
-                self.plan.workload,
-                words::conditions(&self.entry())
-            ));
-        }
-        if beside.command.is_none() && !listens {
-            self.report.warn(&format!(
-                "nothing listens on port {} of this machine yet; until then the cluster answers",
-                self.plan.developer_port
-            ));
-        }
-        self.report.live(&self.plan, &live);
-        let shown = InterceptShown::new(
-            self.plan.name.clone(),
-            &self.plan.workload,
-            self.entry(),
-            Presence::Up,
-            self.created,
-        );
-        if let Some(file) = beside.env_file.take() {
-            file.keep()?;
-        }
-        print::print(
-            self.global.output,
-            &LiveShown::new(&self.plan, shown, &live),
-        )?;
-        match beside.detach.take() {
-            Some(prepared) => self.go_to_background(prepared),
-            None => Ok(()),
-        }
-    }
-
-    /// Opens the tunnel: at another relay where the first one is full, and where all are, at the one that has room first.
-    async fn reach_relay(&mut self) -> Result<()> {
-        let until = Instant::now() + TUNNEL_TIMEOUT;
-        let (mut full, mut was_full) = (BTreeSet::new(), None);
-        loop {
-            let Plan {
-                name, port, place, ..
-            } = &self.plan;
-            let left = until.saturating_duration_since(Instant::now());
-            let failure = match self.tunnel.first_up(&place.relay, left).await {
-                Ok(()) => return Ok(()),
-                Err(NotUp::Failed(failure)) => return Err(was_full.unwrap_or(failure)),
-                Err(NotUp::Full(failure)) => failure,
-            };
-            full.insert(place.replica);
-            let beside = self.target.place_beside(name, *port, &self.address, &full);
-            was_full = match beside.await {
-                None => Some(failure),
-                Some(place) => {
-                    self.report.detail(failure.error());
-                    self.tunnel.close().await;
-                    self.plan.place = place;
-                    self.tunnel = Tunnel::open(&self.plan, self.secret.clone());
-                    None
-                }
-            };
-        }
-    }
-
-    fn go_to_background(&mut self, prepared: Prepared) -> Result<()> {
-        let requests = words::conditions(&self.entry());
-        let record = Record {
-            pid: std::process::id(),
-            host: crate::detached::here(),
-            address: self.address.clone(),
-            workload: self.plan.workload.clone(),
-            requests: requests.clone(),
-            created: self.created,
-            log: prepared.log_path(),
-        };
-        let kept = prepared.keep(&record).or_hint(
-            "--detach",
-            format!("ls -ld {}", quote(&record.log.to_string_lossy())),
-        )?;
-        self.report
-            .detached(&self.plan.name, &record.log, &self.global.place_flags());
-        let kept = self.kept.insert(kept);
-        background::leave_terminal(&kept.log)?;
-        self.report = self.report.into_log();
-        self.report.record(&format!(
-            "{} intercepts port {} of {}: {requests} (process {})",
-            self.plan.name, self.plan.port, self.plan.workload, record.pid
-        ));
-        background::tell(&kept.log)
-    }
-
-    /// Istio's agent hands on two updates of a filter in any order when they come close together (`deltaRewriteAndForward` of its xDS proxy runs in the
-    /// background), and a proxy may be left with the older one. One more update puts that right: here if nothing is seen, else at the first look.
-    async fn wait_live(&mut self) -> Result<Live> {
-        let started = Instant::now();
-        let mut live = self.live_within(NUDGE_AFTER).await;
-        if !matches!(live, Live::Verified) && started.elapsed() >= NUDGE_AFTER {
-            let now = self.target.now().await?;
-            self.renew(now).await?;
-            live = self.live_within(ENVOY_TIMEOUT).await;
-        }
-        self.is_unseen = !matches!(live, Live::Verified);
-        Ok(live)
-    }
-
-    async fn live_within(&self, time: Duration) -> Live {
-        let progress = self.report.progress();
-        let entry = self.entry();
-        self.target
-            .wait_live(&self.plan.name, &entry, time, &|replicas| {
-                progress.show(replicas)
-            })
-            .await
-    }
-
-    /// Writes the entry with a fresh lease, if it may be there.
-    async fn add(&mut self) -> Result<()> {
-        let now = self.target.now().await?;
-        let intercept = self.plan.intercept(&self.address, self.created, now);
-        let plan = &self.plan;
-        // Asked again whenever somebody else was faster; only the last answer counts.
-        let notes = Mutex::new(Vec::new());
-        let check = |document: &Document| {
-            *notes.lock().unwrap_or_else(PoisonError::into_inner) =
-                plan.check(document, &intercept, now)?;
-            Ok(())
-        };
-        self.is_adding = true;
-        let added = self
-            .target
-            .add(&plan.name, &intercept, plan.place.replica, &check)
-            .await;
-        // What was refused will not come; what broke off may.
-        self.is_adding = added.as_ref().is_err_and(Failure::may_pass);
-        added?;
-        let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        notes.iter().for_each(|note| self.report.note(note));
-        self.lease.until(intercept.expires);
-        Ok(())
-    }
-
-    fn entry(&self) -> Intercept {
-        let mut entry = self.plan.intercept(&self.address, self.created, 0);
-        entry.expires = self.lease.expires();
-        entry
-    }
-
     /// Until a signal, the child's end, or the loss of the intercept.
     async fn stay(&mut self, signals: &mut Signals, command: Option<ChildCommand>) -> End {
         self.is_live = true;
@@ -410,24 +241,6 @@ async fn wait_for(child: &mut Option<Child>) -> u8 {
         Some(child) => child.wait().await.unwrap_or(1),
         None => std::future::pending().await,
     }
-}
-
-/// Does anything take connections on this port, on either of the addresses that are tried?
-async fn listens(port: u16) -> bool {
-    for address in [
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::LOCALHOST),
-    ] {
-        let connected = timeout(
-            Duration::from_millis(200),
-            TcpStream::connect((address, port)),
-        )
-        .await;
-        if matches!(connected, Ok(Ok(_))) {
-            return true;
-        }
-    }
-    false
 }
 
 fn killed_by(signal: Signal) -> u8 {

@@ -1,0 +1,87 @@
+//! What a backend says: what was found, where a tunnel ends, and what is known of a change.
+
+use intercept_core::Intercept;
+
+use crate::manifest::facts::Protocol;
+use crate::manifest::istio::Kind;
+use crate::session::relay::RelayEnd;
+
+/// An intercept, and where it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The workload's namespace, in a mesh.
+    pub namespace: Option<String>,
+    /// The workload's kind, in a mesh.
+    pub kind: Option<Kind>,
+    /// The workload's name.
+    pub workload: String,
+    /// The intercept's name.
+    pub name: String,
+    /// Its entry.
+    pub intercept: Intercept,
+}
+
+/// The port that an intercept is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetPort {
+    /// The workload's own port.
+    pub number: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The URL by which people reach it, without a path.
+    pub url: String,
+}
+
+/// A port that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectPort {
+    /// The workload's own port.
+    pub number: u16,
+    /// A name for it, where it has one.
+    pub name: Option<String>,
+}
+
+/// Where a tunnel ends, and how requests get there.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The relay.
+    pub relay: RelayEnd,
+    /// The Envoy cluster that leads to it.
+    pub cluster: String,
+    /// The mesh's identity of the only workload that may use the tunnel (SPIFFE), where there are identities.
+    pub identity: Option<String>,
+    /// The relay's number; 0 where there is only one.
+    pub replica: u16,
+}
+
+/// What is known about a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// Every Envoy concerned has it.
+    Verified,
+    /// It is written; whether Envoy has it is not known.
+    NotVerified {
+        /// The reason, to be shown.
+        why: String,
+    },
+}
+
+/// How many replicas of a workload have a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Replicas {
+    /// Those that have it.
+    pub live: usize,
+    /// Those that there are.
+    pub all: usize,
+}
+
+/// Why a lease could not be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRenewed {
+    /// Somebody removed the entry.
+    Removed,
+    /// The name belongs to another tunnel now; who claims it.
+    Taken(String),
+    /// It may work the next time.
+    Failed(String),
+}

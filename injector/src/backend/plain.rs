@@ -1,0 +1,120 @@
+//! A plain Envoy's directory as a backend: what a word means there, and its errors with what to do.
+
+use std::time::Duration;
+
+use intercept_core::Intercept;
+
+use super::Live;
+use crate::curl::quote;
+use crate::envoy::{Dir, EnvoyDirError};
+use crate::hint::{Failure, Result};
+use crate::manifest::facts::{Port, Workload};
+
+/// A directory has one workload, and TARGET must mean it.
+pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
+    let workload = dir.workload();
+    let name = target.split_once('/').map_or(target, |(_, name)| name);
+    if name == workload.name {
+        return Ok(workload);
+    }
+    Err(Failure::failed(
+        format!(
+            "{target}: no such service, {} has only {}",
+            dir.path().display(),
+            workload.name
+        ),
+        format!(
+            "its name is {0}, as in: injector intercept {0}",
+            quote(&workload.name)
+        ),
+    ))
+}
+
+/// Where it cannot be seen, waits for as long as it usually takes.
+pub async fn settled(live: Live, usual: Duration) -> Live {
+    if let Live::NotVerified { .. } = live {
+        tokio::time::sleep(usual).await;
+    }
+    live
+}
+
+/// Removes the cluster of this intercept, if its entry is gone.
+pub fn clear(dir: &Dir, name: &str) -> Result<()> {
+    match dir.clear_clusters(&[name]) {
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Only containers have one.
+pub fn no_environment() -> Failure {
+    Failure::usage(
+        "--env-file: nothing is known of the environment of a program behind a plain Envoy, only of a workload of a cluster",
+        "leave it out; for a cluster: unset INJECTOR_ENVOY",
+    )
+}
+
+/// Removes the entry of this name and address.
+pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {
+    match dir.remove(name, Some(address)) {
+        // Uninstalled meanwhile: then it is gone as well.
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
+        removed => Ok(removed?),
+    }
+}
+
+/// The port that `--port` means: by name or number, else the only one.
+pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&'w Port> {
+    let list = || {
+        let ports = workload.ports.iter();
+        let ports: Vec<String> = ports
+            .map(|port| format!("{} ({})", port.name, port.number))
+            .collect();
+        ports.join(", ")
+    };
+    match (wanted, workload.ports.as_slice()) {
+        (Some(wanted), ports) => workload.port(wanted).ok_or_else(|| {
+            let example = ports.first().map_or("http", |port| port.name.as_str());
+            Failure::usage(
+                format!(
+                    "port {wanted}: {} has no such port, it has {}",
+                    workload.name,
+                    list()
+                ),
+                format!("injector intercept {} --port 3000:{example}", workload.name),
+            )
+        }),
+        (None, [only]) => Ok(only),
+        (None, []) => Err(Failure::failed(
+            format!("{}: no port speaks HTTP", workload.name),
+            "injector install --help",
+        )),
+        (None, [first, ..]) => Err(Failure::usage(
+            format!("{} has several ports: {}", workload.name, list()),
+            format!(
+                "injector intercept {} --port 3000:{}",
+                workload.name, first.name
+            ),
+        )),
+    }
+}
+
+impl From<EnvoyDirError> for Failure {
+    fn from(error: EnvoyDirError) -> Self {
+        let hint = match &error {
+            EnvoyDirError::NotInstalled(dir) => format!(
+                "injector sandbox prints the directory to use; an operator prepares one with: injector --envoy {} install --help",
+                quote(&dir.to_string_lossy())
+            ),
+            EnvoyDirError::Io { path, .. } => format!("ls -ld {}", quote(&path.to_string_lossy())),
+            EnvoyDirError::Unreadable { path, .. } => {
+                format!("cat {}", quote(&path.to_string_lossy()))
+            }
+            EnvoyDirError::UnknownPort { .. } => "injector intercept --help".to_owned(),
+            EnvoyDirError::PortInUse { .. } | EnvoyDirError::Live { .. } => {
+                "injector list, then: injector leave NAME".to_owned()
+            }
+        };
+        Self::failed(error, hint)
+    }
+}

@@ -1,0 +1,277 @@
+//! One workload that can be intercepted, as a session sees it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use intercept_core::{Document, Intercept};
+
+use super::plain::{choose_port, clear, no_environment, remove, settled};
+use super::{
+    Live, NotRenewed, Placement, Replicas, Target, TargetPort, USUAL_ENVOY, USUAL_MESH, now,
+};
+use crate::developer;
+use crate::environment::Environment;
+use crate::envoy::{EnvoyDirError, RenewError};
+use crate::hint::Result;
+use crate::manifest::{self, cluster};
+use crate::session::presence::{self, Presence};
+use crate::session::relay::RelayEnd;
+
+impl Target<'_> {
+    /// The workload's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Envoy(dir) => &dir.workload().name,
+            Self::Mesh(target) => target.name(),
+        }
+    }
+
+    /// Who the caller is.
+    pub fn owner(&self) -> String {
+        match self {
+            Self::Envoy(_) => developer::name(),
+            Self::Mesh(target) => target.owner().to_owned(),
+        }
+    }
+
+    /// The port that `--port` means: by name or number, else the only one.
+    pub fn port(&self, wanted: Option<&str>) -> Result<TargetPort> {
+        match self {
+            Self::Envoy(dir) => {
+                let workload = dir.workload();
+                let port = choose_port(workload, wanted)?;
+                let by_name = || format!("http://{}:{}", workload.name, port.number);
+                Ok(TargetPort {
+                    number: port.number,
+                    protocol: port.protocol,
+                    url: port.url.clone().unwrap_or_else(by_name),
+                })
+            }
+            Self::Mesh(target) => target.port(wanted),
+        }
+    }
+
+    /// Refuses what would not work here, before anything is opened or written. `all`: everybody's requests are asked for.
+    pub fn check(&self, port: u16, all: bool) -> Result<()> {
+        match self {
+            Self::Envoy(_) => Ok(()),
+            Self::Mesh(target) => target.check(port, all),
+        }
+    }
+
+    /// The environment of the container that serves this port.
+    pub async fn environment(&self, port: u16) -> Result<Environment> {
+        match self {
+            Self::Envoy(_) => Err(no_environment()),
+            Self::Mesh(target) => target.environment(port).await,
+        }
+    }
+
+    /// Where the tunnel of this address ends.
+    pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
+        match self {
+            Self::Envoy(dir) => Ok(Placement {
+                relay: RelayEnd::tcp(dir.workload().relay.control),
+                cluster: cluster::intercept_name(name),
+                identity: None,
+                replica: 0,
+            }),
+            Self::Mesh(target) => target.place(name, port, address).await,
+        }
+    }
+
+    /// The same besides the relays of these numbers, which are full; `None` where there is no other one.
+    pub async fn place_beside(
+        &self,
+        name: &str,
+        port: u16,
+        address: &str,
+        full: &BTreeSet<u16>,
+    ) -> Option<Placement> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Mesh(target) => target.place_beside(name, port, address, full).await.ok(),
+        }
+    }
+
+    /// Is the developer machine of this address connected?
+    pub async fn presence(&self, address: &str) -> Presence {
+        match self {
+            Self::Envoy(dir) => {
+                presence::ask(&RelayEnd::tcp(dir.workload().relay.control), address).await
+            }
+            Self::Mesh(target) => target.presence(address).await,
+        }
+    }
+
+    /// All intercepts of the workload, as they are this moment.
+    pub async fn document(&self) -> Result<Document> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.document()?),
+            Self::Mesh(target) => target.document().await,
+        }
+    }
+
+    /// What the filter is given, as it stands there: with what it leaves out.
+    pub async fn configuration(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.configuration()?.into_bytes()),
+            Self::Mesh(target) => target.configuration().await,
+        }
+    }
+
+    /// The intercept of this name, as it is this moment.
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let dir = match self {
+            Self::Envoy(dir) => dir,
+            Self::Mesh(target) => return target.find(name).await,
+        };
+        match dir.document() {
+            Ok(mut document) => Ok(document.intercepts.remove(name)),
+            Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What would be written besides the entry, to be shown.
+    pub fn objects(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        replica: u16,
+    ) -> Result<Vec<serde_json::Value>> {
+        match self {
+            Self::Envoy(dir) => {
+                let workload = dir.workload();
+                let port = workload.port_number(intercept.port);
+                let cluster = port.map(|port| manifest::envoy::cluster(workload, name, port));
+                Ok(cluster.into_iter().collect())
+            }
+            Self::Mesh(target) => target.objects(name, intercept, replica),
+        }
+    }
+
+    /// Adds an intercept if `check` allows it for what is there at that moment. Where somebody else writes at the same time, it is asked again.
+    pub async fn add(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        replica: u16,
+        check: &(dyn Fn(&Document) -> Result<()> + Sync),
+    ) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => dir.add(name, intercept, check),
+            Self::Mesh(target) => target.add(name, intercept, replica, check).await,
+        }
+    }
+
+    /// Moves the end of a lease, in seconds since the epoch.
+    pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
+        let dir = match self {
+            Self::Envoy(dir) => dir,
+            Self::Mesh(target) => return target.renew(name, address, expires).await,
+        };
+        dir.renew(name, address, expires)
+            .map_err(|error| match error {
+                RenewError::Gone => NotRenewed::Removed,
+                RenewError::Taken { owner } => NotRenewed::Taken(owner),
+                RenewError::Dir(EnvoyDirError::NotInstalled(_)) => NotRenewed::Removed,
+                RenewError::Dir(error) => NotRenewed::Failed(error.to_string()),
+            })
+    }
+
+    /// Who removed the intercept of this name, where that can be known.
+    pub async fn who_removed(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Envoy(_) => None,
+            Self::Mesh(target) => target.who_removed(name).await,
+        }
+    }
+
+    /// Removes the entry of an intercept if it still is that tunnel's. Its cluster goes after [`Target::wait_gone`], by [`Target::clear`].
+    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+        match self {
+            Self::Envoy(dir) => remove(dir, name, address),
+            Self::Mesh(target) => target.remove(name, address).await,
+        }
+    }
+
+    /// Removes what nobody renewed for a long time.
+    pub async fn sweep(&self) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => Ok(dir.sweep(now()).map(drop)?),
+            // Somebody else's leftovers are no reason to fail, nor is missing the right to clear them away.
+            Self::Mesh(target) => {
+                let _ = target.sweep().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until requests are decided by the entry of this address, and its cluster is there.
+    pub async fn wait_live(
+        &self,
+        name: &str,
+        intercept: &Intercept,
+        timeout: Duration,
+        progress: &(dyn Fn(Replicas) + Sync),
+    ) -> Live {
+        let Intercept {
+            address, cluster, ..
+        } = intercept;
+        match self {
+            Self::Envoy(dir) => dir.wait_live(name, address, timeout).await,
+            Self::Mesh(target) => {
+                target
+                    .wait(name, Some(address), Some(cluster), timeout, progress)
+                    .await
+            }
+        }
+    }
+
+    /// Waits until requests are no longer decided by an entry of this name; where that cannot be seen, for as long as it usually takes.
+    pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
+        let (live, usual) = match self {
+            Self::Envoy(dir) => (dir.wait_gone(name, timeout).await, USUAL_ENVOY),
+            Self::Mesh(target) => {
+                let live = target.wait(name, None, None, timeout, &|_| {}).await;
+                (live, USUAL_MESH)
+            }
+        };
+        settled(live, usual).await
+    }
+
+    /// Removes the cluster of an intercept whose entry is gone.
+    pub async fn clear(&self, name: &str) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => clear(dir, name),
+            Self::Mesh(target) => target.clear(name).await,
+        }
+    }
+
+    /// How long an intercept that ends may wait for somebody to take its removal.
+    pub fn undo_patience(&self) -> Duration {
+        match self {
+            Self::Envoy(_) => Duration::ZERO,
+            // An API server that comes back refuses everybody for some seconds, until it has read who may do what.
+            Self::Mesh(_) => Duration::from_secs(40),
+        }
+    }
+
+    /// How often a session should look whether its entry is still there.
+    pub fn look_every(&self) -> Duration {
+        match self {
+            Self::Envoy(_) => Duration::from_secs(2),
+            // Each look is a request to the API server, from every developer.
+            Self::Mesh(_) => Duration::from_secs(5),
+        }
+    }
+
+    /// Seconds since the epoch, by the clock that leases are counted by.
+    pub async fn now(&self) -> Result<u64> {
+        match self {
+            Self::Envoy(_) => Ok(now()),
+            Self::Mesh(target) => target.now().await,
+        }
+    }
+}
