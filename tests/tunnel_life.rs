@@ -461,6 +461,10 @@ async fn a_relay_whose_memory_is_spoken_for_takes_a_tunnel_when_another_ends() {
     );
     let first = Machine::up(relay.control, developer(server.port)).await;
     let mut second = Machine::start(relay.control, developer(server.port));
+    // Whoever knows another relay may go there.
+    second
+        .wait_for("full", |event| matches!(event, Event::Full))
+        .await;
     let Event::Away { reason, .. } = second
         .wait_for("away", |event| matches!(event, Event::Away { .. }))
         .await
