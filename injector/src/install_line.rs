@@ -120,17 +120,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::istio::{example, workload_objects};
+    use crate::manifest::istio::{Object, example, workload_objects};
 
     /// The example's WasmPlugin and gate.
     fn prepared(relay_namespace: &str) -> (Value, Value) {
         let mut mesh = example::install().mesh;
         mesh.namespace = relay_namespace.to_owned();
         let objects = workload_objects(&mesh, &example::workload(), &example::plugin()).unwrap();
-        let find = |kind: &str| {
-            let object = objects.iter().find(|object| object.kind() == kind);
-            object.unwrap().value().clone()
-        };
+        let find = |kind: &str| Object::of_kind(&objects, kind);
         (find("WasmPlugin"), find("EnvoyFilter"))
     }
 

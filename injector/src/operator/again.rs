@@ -191,14 +191,7 @@ mod tests {
             &example::plugin(),
         )
         .unwrap();
-        let find = |kind: &str| {
-            objects
-                .iter()
-                .find(|object| object.kind() == kind)
-                .unwrap()
-                .value()
-                .clone()
-        };
+        let find = |kind: &str| Object::of_kind(&objects, kind);
         (find("WasmPlugin"), find("EnvoyFilter"))
     }
 

@@ -141,7 +141,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::istio::{example, install};
+    use crate::manifest::istio::{Object, example, install};
 
     #[test]
     fn istiod_tells_how_names_of_services_end() {
@@ -164,13 +164,7 @@ mod tests {
         installed.revision = Some("canary".to_owned());
         installed.mesh.cluster_domain = "example.org".to_owned();
         let objects = install::cluster_objects(&installed).unwrap();
-        let find = |kind: &str| {
-            objects
-                .iter()
-                .find(|object| object.kind() == kind)
-                .unwrap()
-                .value()
-        };
+        let find = |kind: &str| Object::of_kind(&objects, kind);
         let expected = Installed {
             replicas: installed.mesh.relay_replicas,
             image: installed.image,
@@ -179,6 +173,6 @@ mod tests {
             revision: installed.revision,
             cluster_domain: Some(installed.mesh.cluster_domain),
         };
-        assert_eq!(of(find("StatefulSet"), find("Namespace")), expected);
+        assert_eq!(of(&find("StatefulSet"), &find("Namespace")), expected);
     }
 }

@@ -45,6 +45,14 @@ impl Object {
         &self.value
     }
 
+    /// The first of this kind, for tests of what is made of rendered objects.
+    #[cfg(test)]
+    pub(crate) fn of_kind(objects: &[Self], kind: &str) -> Value {
+        let found = objects.iter().find(|object| object.kind() == kind);
+        let found = found.unwrap_or_else(|| panic!("there is no {kind}"));
+        found.value().clone()
+    }
+
     /// `apiVersion`, for instance `apps/v1`.
     pub fn api_version(&self) -> &str {
         self.text("/apiVersion")
