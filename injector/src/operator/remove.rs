@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::OURS;
 use super::apply::{Changed, Done};
 use super::plan::live;
+use crate::backend::USUAL_MESH;
 use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
@@ -179,6 +180,7 @@ pub async fn workloads(
     within: Option<&str>,
     prepared: &[Prepared],
 ) -> Result<Vec<Changed>> {
+    end_intercepts(cluster, prepared).await?;
     let mut removed = Vec::new();
     for Prepared {
         namespace, plugin, ..
@@ -201,6 +203,28 @@ pub async fn workloads(
     }
     unused_rules(cluster, within, &mut removed).await?;
     Ok(removed)
+}
+
+/// Takes the entries of live intercepts out, and waits until the mesh knows: a request that was already decided still needs its cluster, and connections that are
+/// drained keep the filter, with what it was told last, for longer than the WasmPlugin is there.
+async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> {
+    let now = cluster.server_time().await?;
+    let none = json!([{"op": "replace", "path": "/spec/pluginConfig/intercepts", "value": {}}]);
+    let mut is_any = false;
+    for workload in prepared {
+        if let (Some(plugin), [_, ..]) = (&workload.plugin, workload.live(now).as_slice()) {
+            let namespace = Some(workload.namespace.as_str());
+            let name = name_of(plugin);
+            cluster
+                .patch_json(&kind::WASM_PLUGIN, namespace, name, &none, INSTALLER)
+                .await?;
+            is_any = true;
+        }
+    }
+    if is_any {
+        tokio::time::sleep(USUAL_MESH).await;
+    }
+    Ok(())
 }
 
 /// The gate of a workload, and the clusters of its intercepts.
