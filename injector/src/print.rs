@@ -42,11 +42,14 @@ pub fn one_line(text: &str) -> String {
 }
 
 fn spell_out(text: &str, is_spelled_out: impl Fn(char) -> bool) -> String {
-    let shown = |char: char| match is_spelled_out(char) {
-        true => char.escape_default().to_string(),
-        false => char.to_string(),
-    };
-    text.chars().map(shown).collect()
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match is_spelled_out(char) {
+            true => shown.extend(char.escape_default()),
+            false => shown.push(char),
+        }
+    }
+    shown
 }
 
 /// Writes to stdout. A reader that has gone away (`| head`) wanted no more: that is no failure.

@@ -110,9 +110,7 @@ async fn beside(
         notes.extend(left_out);
         beside.env_file = Some(file);
     }
-    for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::printable(note));
-    }
+    tell(global, &notes);
     if !flags.command.is_empty() {
         beside.command = Some(ChildCommand {
             words: flags.command.clone(),
@@ -204,6 +202,15 @@ fn developer_protocol(protocol: Protocol) -> LocalProtocol {
     }
 }
 
+/// In one go: there may be a thousand.
+fn tell(global: &Global, notes: &[String]) {
+    let told = notes.iter().filter(|_| !global.quiet);
+    let lines: String = told
+        .map(|note| format!("note: {}\n", print::printable(note)))
+        .collect();
+    eprint!("{lines}");
+}
+
 fn dry_run(
     global: &Global,
     target: &Target<'_>,
@@ -211,9 +218,7 @@ fn dry_run(
     intercept: Intercept,
     notes: &[String],
 ) -> Result<u8> {
-    for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::printable(note));
-    }
+    tell(global, notes);
     let objects = target.objects(&plan.name, &intercept, plan.place.replica)?;
     let format = match global.output {
         Format::Text => Format::Yaml,

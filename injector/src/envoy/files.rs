@@ -146,11 +146,16 @@ pub fn read_state(dir: &Path) -> Result<State, EnvoyDirError> {
     let path = dir.join(FILTER);
     let (text, version) = read_filter(dir)?;
     expect_version(&path, text.as_bytes(), SCHEMA_VERSION)?;
-    let mut written: Value =
-        serde_json::from_str(&text).map_err(|error| unreadable(&path, error))?;
-    let unread = take_unread(&mut written);
+    let read = serde_json::from_str(&text).map(|document| (document, Map::new()));
+    // Entry by entry only where that is needed: everything is read twice then.
+    let read = read.or_else(|_| {
+        let mut written: Value = serde_json::from_str(&text)?;
+        let unread = take_unread(&mut written);
+        Ok((serde_json::from_value(written)?, unread))
+    });
+    let (document, unread) = read.map_err(|error: serde_json::Error| unreadable(&path, error))?;
     Ok(State {
-        document: serde_json::from_value(written).map_err(|error| unreadable(&path, error))?,
+        document,
         unread,
         version,
     })
