@@ -402,10 +402,18 @@ async fn callers_of_other_namespaces_are_intercepted_too() {
 
 /// Callers outside of the mesh, who know the pods' addresses.
 async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
+    let plan = plan.port("grpc", 9000, 9000, "app");
     let plan = plan.permissive().listening(7070, "hidden");
-    let (stage, server) = (plan.start().await, App::start("server").await);
+    let stage = plan.start().await;
+    let (server, calls) = (App::start("server").await, App::start("calls").await);
     let bob = stage.developer("bob");
-    let live = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    let coder = "--http-header=Coder=Bob";
+    let http = format!("{}:http", server.port());
+    let http = bob.intercept_port(&http, &[coder]).await;
+    let grpc = format!("{}:grpc", calls.port());
+    let grpc = bob
+        .intercept_port(&grpc, &[coder, "--name=calls-bob"])
+        .await;
     for (pod, address) in stage.replicas() {
         let direct = Client::h1(SocketAddr::from((address, 8080)));
         assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
@@ -414,7 +422,26 @@ async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
         let hidden = Client::h1(SocketAddr::from((address, 7070)));
         assert_eq!(hidden.get("/", &[BOB]).await.by(), "hidden", "{pod}");
     }
-    assert!(live.leave().await.success());
+    let address = (stage.replicas().remove(0).1, 9000).into();
+    assert_deadline_is_heeded(address, &[], "app").await;
+    assert_eq!(calls.total(), 0);
+    assert_deadline_is_heeded(address, &[BOB], "calls").await;
+    assert_eq!(calls.total(), 1);
+    assert!(http.leave().await.success());
+    assert!(grpc.leave().await.success());
+}
+
+/// Of a call that is held there; no sidecar of the caller's would end it.
+async fn assert_deadline_is_heeded(
+    addr: SocketAddr,
+    headers: &[(&str, &str)],
+    held_by: &'static str,
+) {
+    let grpc = Grpc::new(addr, headers).with("grpc-timeout", "300m");
+    let held = grpc.with("test-do", &Do::HoldAt(held_by).to_string());
+    let ended = tokio::time::timeout(wait::DEADLINE, held.unary()).await;
+    let ended = ended.expect("ended in time").expect_err("it is held");
+    assert_eq!(ended.code(), tonic::Code::DeadlineExceeded, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
