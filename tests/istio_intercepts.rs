@@ -14,6 +14,7 @@ use harness::cluster::{Plan, SYSTEM, Stage};
 use harness::command::Process;
 use harness::examples::EXAMPLES;
 use harness::grpc::Grpc;
+use harness::intercept::Developer;
 use harness::websocket::Socket;
 use harness::{load, wait};
 use serde_json::{Value, json};
@@ -607,10 +608,22 @@ async fn the_relay_takes_requests_from_the_workload_only() {
     .await;
 }
 
+/// Ends what goes on in the background where a test does not come to it: it would outlive the cluster.
+struct Left<'d>(&'d Developer);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.run(&["leave", "orders-bob"]);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intercept_goes_on_in_the_background_until_it_is_left() {
     let (stage, server) = (Stage::new("background").await, App::start("server").await);
     let (bob, port) = (stage.developer("bob"), server.port().to_string());
+    let _left = Left(&bob);
     let begun = bob.run(&[
         "intercept",
         "orders",
