@@ -516,3 +516,25 @@ async fn a_hundred_intercepts_that_come_and_go_cost_nothing() {
         assert_eq!(outcome.answered_by("app"), 0, "{kind}: bob's stay bob's");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uninstall_by_force_costs_no_request_that_is_safe() {
+    let mut siege = Siege::begin("uninstall").await;
+    siege.go_on(100).await;
+    // From here on every request takes two attempts, with a pause between them.
+    for mut bob in siege.bobs.drain(..) {
+        bob.process.kill();
+    }
+    siege.wait_for("app").await;
+    siege.go_on(100).await;
+    let uninstall = ["uninstall", "-n", &siege.stage.namespace];
+    let orders = ["--workload", "orders", "--force"];
+    let cluster = siege.stage.cluster();
+    cluster.injector(&[&uninstall[..], &orders].concat());
+    siege.go_on(100).await;
+    // The next siege finds the stage as it was.
+    siege.stage.prepare(&[]);
+    let result = siege.end().await;
+    result.assert_exact(1);
+    result.assert_both_answered();
+}
