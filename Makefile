@@ -41,8 +41,8 @@ programs:
 API_TESTS = --test kubeapi
 ISTIO_TESTS = --test istio_install --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
 
-# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants a cluster without anything of ours, then what needs little more than its API server; then what waits for pods, more of it
-# at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
+# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants nothing of ours in it, then what needs little more than its API
+# server; then what waits for pods, more of it at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
 test-istio: tools
 	@tests/cluster/build tools
 	@$(MAKE) --no-print-directory -j2 images programs
