@@ -48,6 +48,7 @@ test-istio: tools
 	@$(MAKE) --no-print-directory -j2 images programs
 	@tests/cluster/build images
 	cargo test --locked --no-run $(API_TESTS) $(ISTIO_TESTS)
+	@tests/cluster/selftest-down short
 	@bash -euc 'trap "tests/cluster/down || exit 1" EXIT; trap "exit 130" INT TERM; \
 	  env=$$(tests/cluster/up); eval "$$env"; failed=0; \
 	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
