@@ -4,6 +4,8 @@ mod support;
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::Value;
@@ -102,6 +104,27 @@ fn it_lives_on_when_the_command_has_ended_and_logs_every_request() {
     let log = logged();
     assert!(log.stdout.contains("ends: it was told to"), "{log:?}");
     assert!(log.stdout.contains("orders-bob removed"), "{log:?}");
+}
+
+#[test]
+fn it_holds_nothing_open_that_the_shell_had_open() {
+    let place = Place::new();
+    let told = place.command("bob", DETACH);
+    let mut shell = Command::new("sh");
+    // Descriptor 9 is the pipe that is read below; who holds it holds the reader.
+    shell.args(["-c", r#""$@" 9>&1 >/dev/null 2>&1"#, "sh"]);
+    shell.arg(told.get_program()).args(told.get_args());
+    shell.envs(
+        told.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(shell.output()));
+    let output = is_done.recv_timeout(Duration::from_secs(10));
+    let _ended = EndedOnFailure(pid(&place));
+    assert!(output.expect("closed").expect("run").status.success());
+    assert!(is_alive(pid(&place)));
+    place.run(&["leave", "orders-bob"]);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub fn is_copy() -> bool {
 /// Starts the copy with the same arguments and waits until it runs in the background, or has ended. Returns the exit code; what there is to say the copy has said.
 pub async fn send() -> Result<u8> {
     let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
+    // Whatever a shell left open, a lock for instance, would be held for as long as the intercept lives.
+    close_fds::set_fds_cloexec(3, &[]);
     let mut copy = std::env::current_exe()
         .and_then(|program| {
             Command::new(program)
