@@ -102,9 +102,9 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
     };
     // With the first answer the peer's settings are here too: whether it takes extended CONNECT, and how many streams.
     let peer_streams = connection.current_max_send_streams();
-    let connection = tokio::spawn(connection);
     let address = hello.secret.address();
     let tunnel = Tunnel::new(hello, sender, peer_streams, signals);
+    let connection = tunnel.drive(connection);
     shared.registry.insert(address.clone(), Arc::clone(&tunnel));
     tunnel.signal(Signal::Registered);
     if shared.is_leaving() {

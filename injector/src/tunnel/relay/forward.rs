@@ -182,15 +182,21 @@ pub(super) async fn send(
     tunnel: &Tunnel,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Failure> {
-    let sent = tunnel.sender().try_send_request(request).await;
-    sent.map_err(|mut failed| match failed.take_message() {
-        Some(request) => Failure::NotSent(Box::new(request)),
-        None if marks::was_never_processed(failed.error()) => Failure::NeverProcessed,
-        None => Failure::Lost(format!(
-            "the tunnel to the developer machine broke: {}",
-            with_causes(failed.error())
-        )),
-    })
+    let Some(mut sender) = tunnel.sender() else {
+        return Err(Failure::NotSent(Box::new(request)));
+    };
+    let sent = sender.try_send_request(request);
+    // See [`Tunnel::drive`].
+    drop(sender);
+    sent.await
+        .map_err(|mut failed| match failed.take_message() {
+            Some(request) => Failure::NotSent(Box::new(request)),
+            None if marks::was_never_processed(failed.error()) => Failure::NeverProcessed,
+            None => Failure::Lost(format!(
+                "the tunnel to the developer machine broke: {}",
+                with_causes(failed.error())
+            )),
+        })
 }
 
 /// Asks the developer's end to open its local connection first. Only then is the body read, which makes hyper send the `100` that rules out a fallback.
@@ -255,15 +261,60 @@ mod tests {
             drop(far);
             let _ = connection.await;
         }
-        let (name, instance) = ("a".to_owned(), "1".to_owned());
-        let hello = Hello {
+        Tunnel::new(hello(secret), sender, 100, mpsc::channel(1).0)
+    }
+
+    fn hello(secret: &Secret) -> Hello {
+        Hello {
             secret: secret.clone(),
-            name,
+            name: "a".to_owned(),
             identity: None,
-            instance,
+            instance: "1".to_owned(),
             replace: false,
-        };
-        Tunnel::new(hello, sender, 100, mpsc::channel(1).0)
+        }
+    }
+
+    /// A request that arrives while the tunnel breaks, many times over.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_request_is_left_without_an_answer_when_its_tunnel_breaks() {
+        for round in 0..300 {
+            let (shared, secret) = (Arc::new(Shared::new(1 << 30)), Secret::random());
+            let (near, far) = duplex(64 * 1024);
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
+                    .await
+                    .unwrap();
+            let service =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(empty_body())) });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let server = tokio::spawn(server.serve_connection(TokioIo::new(far), service));
+            let tunnel = Tunnel::new(hello(&secret), sender, 100, mpsc::channel(1).0);
+            let address = secret.address();
+            let connection = tunnel.drive(connection);
+            let callers = (0..8).map(|_| {
+                let (shared, address) = (Arc::clone(&shared), address.clone());
+                let tunnel = Arc::clone(&tunnel);
+                tokio::spawn(async move {
+                    while exchange(&shared, &address, Arc::clone(&tunnel), request(), false)
+                        .await
+                        .status()
+                        == 200
+                    {}
+                })
+            });
+            let callers: Vec<_> = callers.collect();
+            drop(tunnel);
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            server.abort();
+            let _ = connection.await;
+            let all = async {
+                for caller in callers {
+                    caller.await.unwrap();
+                }
+            };
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(5), all).await;
+            assert!(ended.is_ok(), "a request of round {round} has no answer");
+        }
     }
 
     fn request() -> Request<Body> {

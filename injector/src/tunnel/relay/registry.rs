@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::metrics::Metrics;
 use crate::tunnel::protocol::{Hello, Refusal};
@@ -20,7 +21,8 @@ pub(super) struct Tunnel {
     pub(super) identity: Option<String>,
     pub(super) since: SystemTime,
     instance: String,
-    sender: SendRequest<Body>,
+    /// `None` once the connection has ended.
+    sender: Mutex<Option<SendRequest<Body>>>,
     signals: mpsc::Sender<Signal>,
     most_streams: usize,
     streams: AtomicUsize,
@@ -50,7 +52,7 @@ impl Tunnel {
             identity: hello.identity,
             since: SystemTime::now(),
             instance: hello.instance,
-            sender,
+            sender: Mutex::new(Some(sender)),
             signals,
             streams: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
@@ -61,9 +63,27 @@ impl Tunnel {
         self.id == other.id
     }
 
-    /// A handle to send on; each request uses its own.
-    pub(super) fn sender(&self) -> SendRequest<Body> {
-        self.sender.clone()
+    /// A handle to send on; each request uses its own, and lets go of it before it waits for an answer. `None` once the connection has ended.
+    pub(super) fn sender(&self) -> Option<SendRequest<Body>> {
+        lock(&self.sender).clone()
+    }
+
+    /// Runs the connection of the tunnel to its end, or until nobody has a handle to it any more.
+    ///
+    /// Then the tunnel lets go of its own handle: a request that comes in while the connection ends may stay in the queue before it, unseen (tokio empties a queue whose
+    /// reader goes, but not of what is being put there at that moment). It is handed back when the last handle goes, and the request itself holds on to the tunnel.
+    pub(super) fn drive(
+        self: &Arc<Self>,
+        connection: impl Future<Output: Send> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let tunnel = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let _ = connection.await;
+            if let Some(tunnel) = tunnel.upgrade() {
+                let handle = lock(&tunnel.sender).take();
+                drop(handle);
+            }
+        })
     }
 
     /// Takes a stream, at once or not at all: what waits inside hyper would neither be sent nor fall back.
@@ -238,8 +258,8 @@ impl Drop for Share {
     }
 }
 
-fn lock(left: &Mutex<Left>) -> MutexGuard<'_, Left> {
-    left.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
