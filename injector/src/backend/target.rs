@@ -67,8 +67,8 @@ impl Target<'_> {
         }
     }
 
-    /// Where the tunnel of this address ends.
-    pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
+    /// Where the tunnel of this intercept ends.
+    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
         match self {
             Self::Envoy(dir) => Ok(Placement {
                 relay: RelayEnd::tcp(dir.workload().relay.control),
@@ -76,7 +76,7 @@ impl Target<'_> {
                 identity: None,
                 replica: 0,
             }),
-            Self::Mesh(target) => target.place(name, port, address).await,
+            Self::Mesh(target) => target.place(name, port).await,
         }
     }
 
@@ -85,12 +85,11 @@ impl Target<'_> {
         &self,
         name: &str,
         port: u16,
-        address: &str,
         full: &BTreeSet<u16>,
     ) -> Option<Placement> {
         match self {
             Self::Envoy(_) => None,
-            Self::Mesh(target) => target.place_beside(name, port, address, full).await.ok(),
+            Self::Mesh(target) => target.place_beside(name, port, full).await.ok(),
         }
     }
 

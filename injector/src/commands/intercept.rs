@@ -54,7 +54,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         protocol: developer_protocol(port.protocol),
         url: port.url,
         developer_port: wanted.port.developer.unwrap_or(port.number),
-        place: target.place(&name, port.number, address.as_str()).await?,
+        place: target.place(&name, port.number).await?,
         owner,
         headers: wanted.conditions.headers,
         baggage: wanted.conditions.baggage,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::pods;
 use crate::cluster::{Cluster, ClusterError, kind};
@@ -61,8 +62,8 @@ impl Relays {
         (0..self.replicas).map(|replica| self.end(replica))
     }
 
-    /// The relay for a tunnel of this address, among those that are up, of a version that this build can talk to, and allowed to the caller.
-    pub async fn choose(&self, address: &str, allowed: &BTreeSet<u16>) -> Result<u16> {
+    /// The relay for the tunnel of an intercept of this name, among those that are up, of a version that this build can talk to, and allowed to the caller.
+    pub async fn choose(&self, name: &str, allowed: &BTreeSet<u16>) -> Result<u16> {
         self.check_version().await?;
         let mut ready = Vec::new();
         for replica in allowed
@@ -79,7 +80,7 @@ impl Relays {
             }
         }
         let others = usize::from(self.replicas).saturating_sub(allowed.len());
-        choice(address, &ready).ok_or_else(|| self.none_ready(others))
+        choice(name, &ready).ok_or_else(|| self.none_ready(others))
     }
 
     /// `others`: to how many the caller may not forward ports.
@@ -135,9 +136,11 @@ fn check_version(namespace: &str, set: Option<&Value>) -> Result<()> {
     }
 }
 
-/// Two machines with one address choose the same relay while the same ones are up; different addresses spread.
-fn choice(address: &str, ready: &[u16]) -> Option<u16> {
-    let hash = u32::from_str_radix(address.get(..8)?, 16).ok()?;
+/// Names spread, and one that is taken anew keeps its relay while the same ones are up: a cluster that changed to another relay between the two attempts of a request would send the
+/// second one there as well, since Envoy's `previous_priorities` excludes only what it finds in the cluster of the moment.
+fn choice(name: &str, ready: &[u16]) -> Option<u16> {
+    let hash = Sha256::digest(name);
+    let hash = u32::from_be_bytes(*hash.first_chunk()?);
     let count = u32::try_from(ready.len()).ok().filter(|count| *count > 0)?;
     ready.get(usize::try_from(hash % count).ok()?).copied()
 }
@@ -182,11 +185,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_relay_is_chosen_by_the_address_among_those_that_are_ready() {
-        assert_eq!(choice("00000000aa", &[0, 1, 2]), Some(0));
-        assert_eq!(choice("00000004aa", &[0, 1, 2]), Some(1));
-        assert_eq!(choice("00000004aa", &[2]), Some(2));
-        assert_eq!(choice("00000004aa", &[]), None);
+    fn a_name_keeps_its_relay_and_names_spread_over_those_that_are_ready() {
+        let chosen = |name: &str| choice(name, &[0, 1, 2]).expect("one");
+        assert_eq!(chosen("orders-bob"), chosen("orders-bob"));
+        let names = (0..100).map(|number| format!("orders-{number}"));
+        let mut counts = [0; 3];
+        for name in names {
+            counts[usize::from(chosen(&name))] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+        assert_eq!(choice("orders-bob", &[2]), Some(2));
+        assert_eq!(choice("orders-bob", &[]), None);
     }
 
     #[test]

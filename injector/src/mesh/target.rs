@@ -187,10 +187,9 @@ impl Target {
         environment::read(cluster, namespace, self.found.template(), &self.pods, port).await
     }
 
-    /// Where the tunnel of this address ends, and the cluster that leads there.
-    pub async fn place(&self, name: &str, port: u16, address: &str) -> Result<Placement> {
-        self.place_beside(name, port, address, &BTreeSet::new())
-            .await
+    /// Where the tunnel of this intercept ends, and the cluster that leads there.
+    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
+        self.place_beside(name, port, &BTreeSet::new()).await
     }
 
     /// The same besides the relays of these numbers.
@@ -198,11 +197,10 @@ impl Target {
         &self,
         name: &str,
         port: u16,
-        address: &str,
         full: &BTreeSet<u16>,
     ) -> Result<Placement> {
         let allowed = self.rights.relays.difference(full).copied().collect();
-        let replica = self.relays.choose(address, &allowed).await?;
+        let replica = self.relays.choose(name, &allowed).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: match self.rights.clusters {

@@ -86,7 +86,7 @@ impl Session<'_> {
                 Err(NotUp::Full(failure)) => failure,
             };
             full.insert(place.replica);
-            let beside = self.target.place_beside(name, *port, &self.address, &full);
+            let beside = self.target.place_beside(name, *port, &full);
             was_full = match beside.await {
                 None => Some(failure),
                 Some(place) => {
