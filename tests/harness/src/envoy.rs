@@ -109,6 +109,14 @@ impl Envoy {
             .collect()
     }
 
+    /// Bytes that its allocator has given out, at this moment (the gauges of that name are some seconds old).
+    pub async fn allocated(&self) -> u64 {
+        let answer = Client::h1(self.admin).get("/memory", &[]).await;
+        let memory: Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let bytes = memory["allocated"].as_str().expect("a number as text");
+        bytes.parse().expect("bytes")
+    }
+
     /// The sum of all counters whose name ends with that text. Panics where there is none: a sum over nothing proves nothing.
     pub async fn stat(&self, ends_with: &str) -> u64 {
         let stats = self.stats(ends_with).await;
