@@ -9,6 +9,7 @@ pub mod conflict;
 pub mod curl;
 pub mod detached;
 pub mod developer;
+pub mod digest;
 pub mod doctor;
 pub mod environment;
 pub mod envoy;

@@ -12,7 +12,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 /// Where the file is.
@@ -35,7 +34,7 @@ pub struct Served {
 impl Served {
     /// A file with these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        let sha256 = sha256(&bytes);
+        let sha256 = crate::digest::sha256(&bytes);
         let etag = HeaderValue::try_from(format!("\"sha256:{sha256}\""));
         Self {
             bytes: bytes.into(),
@@ -83,14 +82,6 @@ impl Served {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
         response
     }
-}
-
-/// The SHA-256 of some bytes in lower-case hexadecimal digits.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Serves until `stopped`, then lets running answers end.

@@ -5,8 +5,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 /// Where a target's value is kept.
 #[derive(Debug, Clone)]
 pub struct Remembered {
@@ -20,12 +18,7 @@ impl Remembered {
     }
 
     fn under(state_home: &Path, backend: &str, target: &str) -> Self {
-        let digest = Sha256::digest(format!("{backend}\0{target}"));
-        let hash: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = crate::digest::fingerprint(format!("{backend}\0{target}"));
         let readable = crate::flags::label(target);
         Self {
             file: state_home

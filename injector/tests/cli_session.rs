@@ -3,7 +3,7 @@
 mod support;
 
 use rustix::process::Signal;
-use support::{Place, developer_server, now, patient_server, wait_until};
+use support::{Place, Running, developer_server, now, patient_server, wait_until};
 
 fn port(port: u16) -> String {
     format!("--port={port}")
@@ -89,19 +89,25 @@ fn a_child_that_a_signal_kills_gives_128_and_its_number() {
     assert_eq!(ran.code, Some(137), "{ran:?}");
 }
 
+/// An intercept for as long as this shell script runs, which has said that it is ready.
+fn with_child(place: &Place, script: &str) -> Running {
+    let session = place.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
+    );
+    wait_until(
+        || session.stdout().contains("ready"),
+        || "no child".to_owned(),
+    );
+    session
+}
+
 #[test]
 fn signals_are_passed_to_the_child_and_its_exit_code_counts() {
     let place = Place::new();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let script = "trap 'exit 9' INT TERM HUP; echo ready; while :; do sleep 0.01; done";
-        let session = place.start(
-            "bob",
-            &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
-        );
-        wait_until(
-            || session.stdout().contains("ready"),
-            || "no child".to_owned(),
-        );
+        let session = with_child(&place, script);
         session.signal(signal);
         let ran = session.end();
         assert_eq!(ran.code, Some(9), "{signal:?} {ran:?}");
@@ -114,14 +120,7 @@ fn signals_are_passed_to_the_child_and_its_exit_code_counts() {
 fn a_terminal_may_hang_up_twice() {
     let place = Place::new();
     let script = "trap 'sleep 1; exit 9' HUP; echo ready; while :; do sleep 0.01; done";
-    let session = place.start(
-        "bob",
-        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
-    );
-    wait_until(
-        || session.stdout().contains("ready"),
-        || "no child".to_owned(),
-    );
+    let session = with_child(&place, script);
     session.signal(Signal::HUP);
     wait_until(|| place.intercepts().is_empty(), || "not undone".to_owned());
     session.signal(Signal::HUP);
@@ -133,14 +132,7 @@ fn a_terminal_may_hang_up_twice() {
 fn a_second_signal_ends_at_once() {
     let place = Place::new();
     let script = "trap '' INT; echo ready; sleep 2";
-    let session = place.start(
-        "bob",
-        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
-    );
-    wait_until(
-        || session.stdout().contains("ready"),
-        || "no child".to_owned(),
-    );
+    let session = with_child(&place, script);
     session.signal(Signal::INT);
     wait_until(|| place.intercepts().is_empty(), || "not undone".to_owned());
     session.signal(Signal::INT);
@@ -160,14 +152,7 @@ fn a_child_that_cannot_start_leaves_nothing_behind() {
 fn a_child_does_not_outlive_a_command_that_is_killed() {
     let place = Place::new();
     let script = "echo ready $$; exec sleep 600";
-    let session = place.start(
-        "bob",
-        &["intercept", "orders", "--port=1", "--", "sh", "-c", script],
-    );
-    wait_until(
-        || session.stdout().contains("ready"),
-        || "no child".to_owned(),
-    );
+    let session = with_child(&place, script);
     let said = session.stdout();
     let child = said.trim().strip_prefix("ready ").expect("its number");
     let stat = format!("/proc/{child}/stat");

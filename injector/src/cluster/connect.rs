@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use sha2::{Digest, Sha256};
 
 use super::{Cluster, ClusterError, error::with_causes};
+use crate::digest;
 
 /// An API server that does not even take the connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,14 +53,11 @@ impl Cluster {
 
 /// Of the URL and of the authorities that may vouch for it: all that are reached through a tunnel may have one URL, and all behind a proxy one authority.
 fn fingerprint(server: &str, authorities: &[Vec<u8>]) -> String {
-    let mut hash = Sha256::new_with_prefix(server);
-    for authority in authorities {
-        hash.update([0]);
-        hash.update(authority);
-    }
-    let digest = hash.finalize();
-    let digest = digest.iter().take(8);
-    digest.map(|byte| format!("{byte:02x}")).collect()
+    let authorities = authorities.iter().map(Vec::as_slice);
+    let all: Vec<&[u8]> = std::iter::once(server.as_bytes())
+        .chain(authorities)
+        .collect();
+    digest::fingerprint(all.join(&0))
 }
 
 async fn config(flags: &KubeFlags) -> Result<(Config, String), ClusterError> {

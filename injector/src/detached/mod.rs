@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
 pub use follow::print_log;
 pub use here::here;
 
+use crate::digest;
 use crate::flags;
 
 /// Between two looks whether a process has ended.
@@ -88,12 +88,7 @@ impl Place {
     }
 
     fn under(state_home: &Path, backend: &str) -> Self {
-        let digest = Sha256::digest(backend);
-        let hash: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = digest::fingerprint(backend);
         let readable = flags::label(backend);
         let folder = state_home.join("injector").join("detached");
         Self {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use intercept_core::Limits;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// The version of `workload.json` that this build reads and writes.
 pub const WORKLOAD_VERSION: u32 = 1;
@@ -87,10 +86,9 @@ pub struct Module {
 impl Module {
     /// A module with its bytes; `path` is absolute.
     pub fn new(path: PathBuf, bytes: &[u8]) -> Self {
-        let sha256 = Sha256::digest(bytes);
         Self {
             path,
-            sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: crate::digest::sha256(bytes),
         }
     }
 }

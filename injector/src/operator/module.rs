@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, kind};
 use crate::curl::quote;
+use crate::digest::sha256;
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::istio::install::MODULE_PORT;
 use crate::manifest::istio::names;
-use crate::module_server::{PATH, sha256};
+use crate::module_server::PATH;
 
 /// No module is larger, in bytes.
 const LARGEST: usize = 16 << 20;

@@ -4,9 +4,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use injector::backend::Live;
+use injector::mesh::Target;
+use intercept_core::Intercept;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, anything, entry};
+
+/// Waits until every replica has bob's intercept and its cluster.
+fn wait(stage: &Stage, target: &Target, entry: &Intercept, seconds: u64) -> Live {
+    stage.wait(target.wait(
+        "bob",
+        Some(&entry.address),
+        Some("intercept|8080|bob"),
+        Duration::from_secs(seconds),
+        &|_| {},
+    ))
+}
 
 #[test]
 fn a_replica_that_does_not_take_it_is_named_and_a_new_one_is_waited_for() {
@@ -16,16 +29,7 @@ fn a_replica_that_does_not_take_it_is_named_and_a_new_one_is_waited_for() {
     stage
         .wait(target.add("bob", &entry, 0, &anything))
         .expect("added");
-    let wait = |seconds| {
-        let cluster = Some("intercept|8080|bob");
-        stage.wait(target.wait(
-            "bob",
-            Some(&entry.address),
-            cluster,
-            Duration::from_secs(seconds),
-            &|_| {},
-        ))
-    };
+    let wait = |seconds| wait(&stage, &target, &entry, seconds);
     assert_eq!(wait(20), Live::Verified);
     stage.stuck.store(true, Ordering::SeqCst);
     stage.add_replica("orders-3");
@@ -52,13 +56,7 @@ fn a_replica_that_refuses_the_configuration_is_told_at_once() {
     stage.add_replica("orders-3");
     stage.refusing.store(true, Ordering::SeqCst);
     let started = Instant::now();
-    let live = stage.wait(target.wait(
-        "bob",
-        Some(&entry.address),
-        Some("intercept|8080|bob"),
-        Duration::from_secs(60),
-        &|_| {},
-    ));
+    let live = wait(&stage, &target, &entry, 60);
     let Live::NotVerified { why } = live else {
         panic!("verified")
     };
@@ -80,13 +78,7 @@ fn somebody_elses_refused_cluster_ends_no_waiting() {
         .wait(target.add("bob", &entry, 0, &anything))
         .expect("added");
     stage.refusing.store(true, Ordering::SeqCst);
-    let live = stage.wait(target.wait(
-        "bob",
-        Some(&entry.address),
-        Some("intercept|8080|bob"),
-        Duration::from_secs(20),
-        &|_| {},
-    ));
+    let live = wait(&stage, &target, &entry, 20);
     assert_eq!(live, Live::Verified);
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::digest::sha256;
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::istio::Module;
-use crate::module_server::sha256;
 use crate::operator::plan::Filter;
 
 /// Reads the file; asks nobody.
