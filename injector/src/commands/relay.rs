@@ -1,7 +1,9 @@
 //! `injector relay`: the in-cluster end of the tunnels, until it is told to stop.
 
+use std::io;
 use std::net::SocketAddr;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Global, Relay};
 use crate::hint::{OrHint, Result};
 use crate::tunnel::relay::{Options, serve};
+
+/// Where listeners are at most: the kernel's table of descriptors is as long as the highest one.
+const HIGHEST: u64 = 1 << 16;
+/// Room for them.
+const LISTENERS: u64 = 64;
 
 /// Serves until SIGTERM or Ctrl-C, then lets running requests end.
 pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
@@ -52,8 +59,18 @@ fn take_all_descriptors() {
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.or_hint(
+    let listener = TcpListener::bind(address).await;
+    listener.and_then(close_first).or_hint(
         format_args!("{flag} {address}"),
         format!("choose a free one: injector relay {flag} 127.0.0.1:0"),
     )
+}
+
+/// Moves a listener above the descriptors of all connections. What a killed program had open, Linux closes from the highest number down; a listener that goes last still
+/// takes connections for a moment, and a request on such a one is lost, where a refused connection is a fallback.
+fn close_first(listener: TcpListener) -> io::Result<TcpListener> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(HIGHEST);
+    let above = limit.min(HIGHEST).saturating_sub(LISTENERS);
+    let high = fcntl_dupfd_cloexec(&listener, i32::try_from(above).unwrap_or_default())?;
+    TcpListener::from_std(high.into())
 }
