@@ -39,7 +39,7 @@ programs:
 
 # Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
 API_TESTS = --test kubeapi
-ISTIO_TESTS = --test istio_install --test istio_admission --test istio_latency --test istio_intercepts --test istio_fallback --test istio_faults
+ISTIO_TESTS = --test istio_install --test istio_admission --test istio_latency --test istio_intercepts --test istio_commands --test istio_fallback --test istio_faults
 
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants nothing of ours in it, then what needs little more than its API
 # server; then what waits for pods, more of it at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
@@ -53,7 +53,7 @@ test-istio: tools
 	  env=$$(tests/cluster/up); eval "$$env"; failed=0; \
 	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
 	  run --test istio_install; run $(API_TESTS); run --test istio_admission; run --test istio_latency; \
-	  export RUST_TEST_THREADS=4; run --test istio_intercepts --test istio_fallback; unset RUST_TEST_THREADS; \
+	  export RUST_TEST_THREADS=4; run --test istio_intercepts --test istio_commands --test istio_fallback; unset RUST_TEST_THREADS; \
 	  run --test istio_faults; \
 	  exit $$failed'
 
@@ -67,6 +67,8 @@ cluster-down:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@# All targets are not all: those that need a cluster are run, and looked at, by name only.
+	cargo clippy --workspace --test '*' --locked -- -D warnings
 	"$$(scripts/install-tools deny)" check bans licenses sources
 
 fmt:

@@ -1,7 +1,7 @@
 //! Who answers which request: the release `injector`, relay and filter in a real Envoy, and the flags as a user types them.
 
 use harness::app::{App, Do};
-use harness::client::{Answer, Ask};
+use harness::client::{Ask, assert_no_marks, assert_served, assert_untouched};
 use harness::intercept::{Developer, Intercept};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::{document, entry};
@@ -33,35 +33,16 @@ async fn assert_routes(line: &str, matching: &[Request<'_>], others: &[Request<'
     let _intercept = type_in(&mesh.developer("bob"), line, &server).await;
     for (path, headers) in matching {
         let answer = mesh.h1().get(path, headers).await;
-        assert_served(&answer, "server", &format!("{line}: {path} {headers:?}"));
+        assert_served(
+            &answer,
+            "orders-bob",
+            &format!("{line}: {path} {headers:?}"),
+        );
     }
     for (path, headers) in others {
         let answer = mesh.h1().get(path, headers).await;
         assert_untouched(&answer, &format!("{line}: {path} {headers:?}"));
     }
-}
-
-fn assert_served(answer: &Answer, by: &str, what: &str) {
-    assert_eq!(answer.by(), by, "{what}");
-    assert_eq!(answer.header("x-intercept"), Some("orders-bob"), "{what}");
-    assert_eq!(
-        answer.header("x-intercept-served-by"),
-        Some("orders-bob"),
-        "{what}"
-    );
-}
-
-fn assert_untouched(answer: &Answer, what: &str) {
-    assert_eq!(answer.by(), "app", "{what}");
-    assert_no_marks(answer, what);
-}
-
-fn assert_no_marks(answer: &Answer, what: &str) {
-    let mut marks = answer
-        .headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-intercept"));
-    assert_eq!(marks.next(), None, "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +101,7 @@ async fn assert_automatic(line: &str) {
     let id = (name.as_str(), value.as_str());
     for path in ["/api/version", "/api/version?verbose=1"] {
         let answer = mesh.h1().get(path, &[id]).await;
-        assert_served(&answer, "server", &format!("{line}: {path}"));
+        assert_served(&answer, "orders-bob", &format!("{line}: {path}"));
     }
     let seen = server.seen().pop().expect("a request");
     assert_eq!(
@@ -158,7 +139,7 @@ async fn assert_path_regex(line: &str) {
     let id = (name.as_str(), value.as_str());
     for path in ["/api/x", "/staging-api/x", "/api/", "/api/x?y=/z"] {
         let answer = mesh.h1().get(path, &[id]).await;
-        assert_served(&answer, "server", &format!("{line}: {path}"));
+        assert_served(&answer, "orders-bob", &format!("{line}: {path}"));
     }
     for path in ["/v1/api/x", "/apix", "/api", "/"] {
         let answer = mesh.h1().get(path, &[id]).await;

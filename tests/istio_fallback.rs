@@ -6,8 +6,9 @@ use harness::app::{App, Do};
 use harness::client::{Answer, Ask, Client};
 use harness::cluster::stage::BOB;
 use harness::cluster::{Plan, Stage};
+use harness::load::Load;
 use harness::ports::Port;
-use harness::{load, raw, wait};
+use harness::{raw, wait};
 use serde_json::json;
 
 /// GETs and POSTs that wait for a slow app, all at once: the retries must not be rationed.
@@ -22,12 +23,8 @@ async fn many_at_once_fall_back_to_a_slow_app() {
     let client = stage.h1();
     for (kind, ask) in [("get", Ask::get("/")), ("post", Ask::post("/", 100_000))] {
         let ask = ask.header(BOB.0, BOB.1).to(Do::Sleep(300));
-        let client = client.clone();
-        let outcome = load::Load::of(64, 192, move |number| {
-            let (client, ask) = (client.clone(), ask.clone().id(format!("{kind}-{number}")));
-            async move { load::judge(client.ask(ask).await) }
-        });
-        let outcome = outcome.finish().await;
+        let load = Load::named(&format!("{kind}-"), &client, 64, 192, move |_| ask.clone());
+        let outcome = load.finish().await;
         outcome.assert_no_errors();
         assert_eq!(outcome.answered_by("app"), 192, "{kind}");
         let executed = stage.executed();

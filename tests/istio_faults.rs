@@ -120,12 +120,9 @@ impl Siege {
     fn start(&mut self) {
         let siege = self.name;
         for (kind, ask) in [("get", Ask::get("/")), ("post", Ask::post("/", 10_000))] {
-            let (http, sent) = (self.web.clone(), self.ask(ask).to(Do::Sleep(20)));
-            let load = Load::of(WORKERS, usize::MAX, move |number| {
-                let id = format!("{siege}-{kind}-{number}");
-                let (http, ask) = (http.clone(), sent.clone().id(id));
-                async move { harness::load::judge(http.ask(ask).await) }
-            });
+            let ask = self.ask(ask).to(Do::Sleep(20));
+            let name = format!("{siege}-{kind}-");
+            let load = Load::named(&name, &self.web, WORKERS, usize::MAX, move |_| ask.clone());
             self.loads.insert(kind, load);
         }
         let grpc = self.calls.clone();

@@ -1,4 +1,4 @@
-//! Intercepts on a real mesh: who answers which request, who may intercept, and what is left afterwards. Strict mTLS, callers with a sidecar.
+//! Intercepts on a real mesh: who answers which request. Strict mTLS, callers with a sidecar.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -8,40 +8,17 @@ use std::time::Duration;
 
 use harness::app::{App, Do};
 use harness::binaries;
-use harness::client::{Answer, Ask, Client};
+use harness::client::{Ask, Client, assert_served, assert_untouched};
 use harness::cluster::stage::{BOB, Kind};
 use harness::cluster::{Plan, SYSTEM, Stage};
 use harness::command::Process;
 use harness::examples::EXAMPLES;
 use harness::grpc::Grpc;
-use harness::intercept::Developer;
+use harness::wait;
 use harness::websocket::Socket;
-use harness::{load, wait};
 use serde_json::{Value, json};
 
 const ALICE: (&str, &str) = ("coder", "Alice");
-
-fn assert_served(answer: &Answer, name: &str, what: &str) {
-    assert_eq!(
-        (answer.status.as_u16(), answer.by()),
-        (200, "server"),
-        "{what}"
-    );
-    assert_eq!(answer.header("x-intercept"), Some(name), "{what}");
-    assert_eq!(answer.header("x-intercept-served-by"), Some(name), "{what}");
-}
-
-/// Answered by the cluster, without a trace of ours.
-fn assert_untouched(answer: &Answer, what: &str) {
-    assert_eq!(
-        (answer.status.as_u16(), answer.by()),
-        (200, "app"),
-        "{what}"
-    );
-    let marks = answer.headers.keys();
-    let mut marks = marks.filter(|name| name.as_str().starts_with("x-intercept"));
-    assert_eq!(marks.next(), None, "{what}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_works_on_two_replicas() {
@@ -67,62 +44,6 @@ async fn every_example_works_on_two_replicas() {
         }
         assert_eq!(intercept.leave().await.code(), Some(0), "{line}");
         assert_untouched(&client.get(path, &[header]).await, line);
-    }
-}
-
-/// The objects of a namespace that are ours or that ours change, without what every write changes.
-fn lasting(stage: &Stage) -> Value {
-    let kinds = "wasmplugins,envoyfilters,destinationrules,authorizationpolicies,peerauthentications,sidecars,virtualservices,deployments,services,serviceaccounts,configmaps,secrets,roles,rolebindings";
-    let mut objects = stage.get(&[kinds]);
-    for object in objects["items"].as_array_mut().expect("a list") {
-        let managers: Vec<Value> = object["metadata"]["managedFields"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|fields| json!([fields["manager"], fields["fieldsV1"]]))
-            .collect();
-        object["metadata"]["managedFields"] = managers.into();
-        let metadata = object["metadata"].as_object_mut().expect("metadata");
-        for counter in ["resourceVersion", "generation"] {
-            metadata.remove(counter);
-        }
-    }
-    objects
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn after_leave_every_object_is_as_before_and_events_tell_who_did_what() {
-    let (stage, server) = (Stage::new("before").await, App::start("server").await);
-    let before = lasting(&stage);
-    let bob = stage
-        .developer("bob")
-        .intercept(&server, &["--http-header=Coder=Bob"])
-        .await;
-    let alice = stage
-        .developer("alice")
-        .intercept(&server, &["--http-header=Coder=Alice"])
-        .await;
-    assert_ne!(lasting(&stage), before);
-    assert!(bob.leave().await.success());
-    assert!(alice.leave().await.success());
-    assert_eq!(lasting(&stage), before);
-    let events = stage.get(&["events", "--field-selector", "source=injector"]);
-    let events: Vec<&str> = events["items"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|event| event["message"].as_str().expect("a text"))
-        .collect();
-    for told in [
-        "bob intercepts port 8080",
-        "alice intercepts port 8080",
-        "bob removed",
-        "alice removed",
-    ] {
-        assert!(
-            events.iter().any(|event| event.starts_with(told)),
-            "{told}: {events:?}"
-        );
     }
 }
 
@@ -457,50 +378,6 @@ async fn plain_text_callers_of_a_daemon_set_are_intercepted() {
     assert_plain_text_callers_are_intercepted(plan).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_intercept_is_told_what_is_missing() {
-    let (stage, server) = (
-        Plan::new("rights").bare().start().await,
-        App::start("server").await,
-    );
-    let port = server.port().to_string();
-    let arguments = [
-        "intercept",
-        "orders",
-        "--port",
-        port.as_str(),
-        "--http-header=Coder=Bob",
-    ];
-    let refusal = |name: &str, groups: &[&str]| {
-        let output = stage.user(name, groups).run(&arguments);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    let text = refusal("bob", &[harness::cluster::DEVELOPERS]);
-    let line = format!("injector install -n {} --workload", stage.namespace);
-    assert!(
-        text.contains("no operator has prepared") && text.contains(&line),
-        "{text}"
-    );
-    stage.prepare(&[]);
-    let text = refusal("mallory", &[]);
-    assert!(
-        text.contains("User \"mallory\" cannot list resource")
-            && text.contains("--clusterrole=injector-developer"),
-        "{text}"
-    );
-    assert!(stage.h1().get("/", &[BOB]).await.by() == "app");
-
-    // The operator's limits hold for whoever has the role.
-    let output =
-        stage
-            .developer("bob")
-            .run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("limits.allow_all"), "{text}");
-}
-
 /// bob's port-forward to a relay's data port.
 struct Forward {
     addr: SocketAddr,
@@ -606,139 +483,4 @@ async fn the_relay_takes_requests_from_the_workload_only() {
         stage.h1().get("/", &[BOB]).await.by() == "server"
     })
     .await;
-}
-
-/// Ends what goes on in the background where a test does not come to it: it would outlive the cluster.
-struct Left<'d>(&'d Developer);
-
-impl Drop for Left<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.run(&["leave", "orders-bob"]);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_intercept_goes_on_in_the_background_until_it_is_left() {
-    let (stage, server) = (Stage::new("background").await, App::start("server").await);
-    let (bob, port) = (stage.developer("bob"), server.port().to_string());
-    let _left = Left(&bob);
-    let begun = bob.run(&[
-        "intercept",
-        "orders",
-        "--port",
-        &port,
-        "--http-header=Coder=Bob",
-        "--detach",
-    ]);
-    assert_eq!(begun.status.code(), Some(0), "{begun:?}");
-    stage.wait_answered_by(BOB, "server").await;
-    let log = bob.run(&["logs", "orders-bob"]);
-    let log = String::from_utf8_lossy(&log.stdout).into_owned();
-    assert!(log.contains("GET /"), "{log}");
-    let left = bob.run(&["leave", "orders-bob"]);
-    assert_eq!(left.status.code(), Some(0), "{left:?}");
-    assert_untouched(&stage.h1().get("/", &[BOB]).await, "after it");
-    let log = bob.run(&["logs", "orders-bob", "-f"]);
-    let log = String::from_utf8_lossy(&log.stdout).into_owned();
-    assert!(log.contains("orders-bob removed"), "{log}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_runs_in_the_workloads_environment() {
-    let (stage, server) = (Stage::new("environment").await, App::start("server").await);
-    let (bob, port) = (stage.developer("bob"), server.port().to_string());
-    let file = stage.dir().join("orders.env");
-    let path = file.to_str().expect("a path in UTF-8");
-    // The app's pods say where to count; nobody here does.
-    let ran = bob.run(&[
-        "intercept",
-        "orders",
-        "--port",
-        &port,
-        "--http-header=Coder=Bob",
-        "--env-file",
-        path,
-        "--",
-        "sh",
-        "-c",
-        "echo it is $COUNTS",
-    ]);
-    let output = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    assert!(output.contains("it is /counts"), "{output}");
-    let text = std::fs::read_to_string(file).expect("the file");
-    assert!(text.lines().any(|line| line == "COUNTS=/counts"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_doctor_finds_nothing_wrong_until_something_is() {
-    let stage = Stage::new("doctor").await;
-    let (bob, server) = (stage.developer("bob"), App::start("server").await);
-    let failed = |what: &str| -> Vec<String> {
-        let output = bob.run(&["doctor", "orders", "-o", "json"]);
-        let checks: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        let checks = checks["checks"]
-            .as_array()
-            .or(checks.as_array())
-            .expect("checks")
-            .iter();
-        let failed = checks.filter(|check| check["outcome"] == "bad");
-        let failed: Vec<String> = failed
-            .map(|check| check["id"].as_str().expect("an id").to_owned())
-            .collect();
-        assert_eq!(
-            output.status.code(),
-            Some(i32::from(!failed.is_empty())),
-            "{what}: {output:?}"
-        );
-        failed
-    };
-    assert_eq!(failed("as installed"), [""; 0]);
-    let _bob = stage.bob_intercepts(&server).await;
-    stage.apply(json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default"},
-        "spec": {"egress": [{"hosts": ["./*", "istio-system/*"]}]}}));
-    assert!(failed("hidden relays").contains(&"relay-egress".to_owned()));
-    stage.wait_answered_by(BOB, "app").await;
-    assert_each_runs_once(&stage).await;
-    stage.run(&["delete", "sidecar", "default"]);
-    assert_another_module_costs_nothing(&stage, || {
-        failed("another module").contains(&"module-fetched".to_owned())
-    })
-    .await;
-    stage.run(&["delete", "envoyfilter", "injector-deployment-orders"]);
-    assert!(failed("without the gate").contains(&"gate".to_owned()));
-}
-
-/// Prepares for another module than the one that is served: no agent takes it, the doctor sees so, and nobody's requests suffer.
-async fn assert_another_module_costs_nothing(stage: &Stage, is_seen: impl Fn() -> bool) {
-    stage.wait_answered_by(BOB, "server").await;
-    let others = load::Load::start(&stage.h1(), 2, usize::MAX, |_| {
-        Ask::get("/").to(Do::Sleep(20))
-    });
-    let other = stage.dir().join("other.wasm");
-    std::fs::write(&other, b"\0asm\x01\0\0\0").expect("a writable directory");
-    let other = other.to_str().expect("a path in UTF-8");
-    stage.prepare(&["--allow-all", "--module", other, "--no-wait"]);
-    wait::until("the doctor sees it", async || is_seen()).await;
-    stage.wait_answered_by(BOB, "app").await;
-    let others = others.stop().await;
-    others.assert_no_errors();
-    assert_eq!(others.answered_by("app"), others.answers.len());
-}
-
-/// bob's requests, whose developer cannot be reached: an app that ran them twice would tell.
-async fn assert_each_runs_once(stage: &Stage) {
-    let ids = || (0..20).map(|number| format!("hidden-{number}"));
-    let client = stage.h1();
-    for id in ids() {
-        let ask = Ask::get("/").header(BOB.0, BOB.1).id(&id);
-        assert_eq!(client.must(ask).await.by(), "app", "{id}");
-    }
-    let executed = stage.executed();
-    for id in ids() {
-        assert_eq!(executed.get(&id), Some(&1), "{id}");
-    }
 }

@@ -172,6 +172,35 @@ impl Client {
     }
 }
 
+/// Panics unless the developer's server made it, and it names that intercept.
+pub fn assert_served(answer: &Answer, intercept: &str, what: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.by()),
+        (200, "server"),
+        "{what}"
+    );
+    for mark in ["x-intercept", "x-intercept-served-by"] {
+        assert_eq!(answer.header(mark), Some(intercept), "{mark}: {what}");
+    }
+}
+
+/// Panics unless the app made it, and it bears no trace of ours.
+pub fn assert_untouched(answer: &Answer, what: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.by()),
+        (200, "app"),
+        "{what}"
+    );
+    assert_no_marks(answer, what);
+}
+
+/// Panics if it bears a trace of ours.
+pub fn assert_no_marks(answer: &Answer, what: &str) {
+    let marks = answer.headers.keys();
+    let mut marks = marks.filter(|name| name.as_str().starts_with("x-intercept"));
+    assert_eq!(marks.next(), None, "{what}");
+}
+
 /// Reads an answer to its end.
 pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
     let (parts, body) = response.into_parts();

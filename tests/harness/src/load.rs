@@ -101,9 +101,21 @@ impl Load {
         count: usize,
         ask: impl Fn(usize) -> Ask + Send + Sync + 'static,
     ) -> Self {
-        let client = client.clone();
+        Self::named("", client, workers, count, ask)
+    }
+
+    /// The same beside others on one stage: `name` stands before the number in each `test-id`.
+    pub fn named(
+        name: &str,
+        client: &Client,
+        workers: usize,
+        count: usize,
+        ask: impl Fn(usize) -> Ask + Send + Sync + 'static,
+    ) -> Self {
+        let (name, client) = (name.to_owned(), client.clone());
         Self::of(workers, count, move |number| {
-            let (client, ask) = (client.clone(), ask(number).id(number));
+            let client = client.clone();
+            let ask = ask(number).id(format!("{name}{number}"));
             async move { judge(client.ask(ask).await) }
         })
     }
