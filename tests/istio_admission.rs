@@ -691,6 +691,7 @@ fn an_operator_prepares_workloads_and_reaches_no_secret_pod_or_role() {
             (own, "update", WASM_PLUGINS, ""),
             (own, "update", ENVOY_FILTERS, ""),
             (relays, "create", "pods/injector-module-x", "portforward"),
+            (relays, "get", "pods/injector-relay-0", ""),
             (relays, "get", "statefulsets.apps/injector-relay", ""),
         ],
         &refused,

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::server::told;
 
 /// The users that the API server knows by their tokens, besides the administrator.
-const USERS: [&str; 6] = ["bob", "alice", "eve", "mallory", "carol", "dave"];
+const USERS: [&str; 7] = ["bob", "alice", "eve", "mallory", "carol", "dave", "olga"];
 pub const ADMIN: &str = "admin";
 
 /// A program of the test cluster's cache. Its folder bears a version: `kubernetes-*/kubectl`.

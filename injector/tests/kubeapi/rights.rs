@@ -1,4 +1,4 @@
-//! Developers who lack rights.
+//! Developers who lack rights, and operators who intercept.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -91,4 +91,19 @@ fn a_developer_who_may_not_read_envoy_filters_is_told_that_it_takes_that() {
         stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
         None
     );
+}
+
+#[test]
+fn an_operator_of_one_namespace_intercepts_there() {
+    let stage = Stage::new("olgas");
+    let role = "injector-operator";
+    stage.bind("olga", "ClusterRole", role);
+    let beside_relays = rbac::binding("injector-system", "olga", "Role", role);
+    stage.server.apply_all(&[beside_relays]);
+    let olga = stage.live("olga");
+    assert_eq!(stage.clusters(), ["intercept-orders-olga"]);
+    olga.signal(Signal::INT);
+    assert_eq!(olga.end().code, Some(0));
+    assert_eq!(stage.clusters(), [""; 0]);
+    assert_eq!(stage.entry("orders-olga"), None);
 }

@@ -47,7 +47,8 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
         ),
         role(
             &format!(
-                "For those who prepare workloads, beside the relays: what is installed there, and which filter is handed out. With `injector install --module filter.wasm` the last two rules are not needed.\n\
+                "For those who prepare workloads, beside the relays: what is installed there, which filter is handed out, and what a tunnel takes, since they may intercept as well. \
+                 Whoever does not, and says `injector install --module filter.wasm`, needs the first rule only.\n\
                  \n  kubectl -n {namespace} create rolebinding injector-operators --role={OPERATOR_ROLE} --group=GROUP"
             ),
             "Role",
@@ -174,14 +175,14 @@ fn beside_relays() -> Vec<Rule> {
             rule: json!({"apiGroups": ["apps"], "resources": ["statefulsets"], "resourceNames": [RELAY], "verbs": ["get"]}),
         },
         rule(
-            "Which pod of the module server is ready.",
+            "Which pod of the module server is ready, and which relay is up.",
             "",
             &["pods"],
-            &["list"],
+            READ,
         ),
         rule(
-            "Fetches the filter from the module server, whose digest a workload is prepared with. Names of these pods are not known beforehand, so the rule holds for all pods here: \
-             an operator may open tunnels as well. A port-forward is a GET up to Kubernetes 1.34; from 1.35 on it asks for `create` as well.",
+            "Fetches the filter from the module server, whose digest a workload is prepared with, and opens tunnels. Names of the module server's pods are not known beforehand, so the rule holds for all pods here. \
+             A port-forward is a GET up to Kubernetes 1.34; from 1.35 on it asks for `create` as well.",
             "",
             &["pods/portforward"],
             &["get", "create"],
