@@ -1,10 +1,12 @@
 //! Developers who lack rights, and operators who intercept.
 
+use injector::cluster::Apply;
+use injector::manifest::istio::{field_manager, names};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::rbac;
-use super::stage::Stage;
+use super::stage::{Stage, entry};
 
 /// eve may do this, and open tunnels.
 fn allow(stage: &Stage, rules: Value) {
@@ -106,4 +108,75 @@ fn an_operator_of_one_namespace_intercepts_there() {
     assert_eq!(olga.end().code, Some(0));
     assert_eq!(stage.clusters(), [""; 0]);
     assert_eq!(stage.entry("orders-olga"), None);
+}
+
+/// The EnvoyFilter of bob's intercept `mine`, as the command writes it.
+fn cluster_of_bob(stage: &Stage) -> Value {
+    let target = stage.target("bob");
+    let objects = target.objects("mine", &entry("mine", "bob", "Bob"), 0);
+    objects.expect("rendered").swap_remove(0)
+}
+
+/// What the API server says to bob, who applies this.
+fn applied_by_bob(stage: &Stage, object: &Value) -> Result<(), String> {
+    let bob = stage.cluster("bob");
+    let manager = field_manager("mine");
+    let applied = stage.wait(bob.apply(object, &manager, Apply::default()));
+    applied.map(drop).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_developers_cluster_is_one_that_can_be_found_again_and_deleted() {
+    let stage = Stage::new("found");
+    let object = cluster_of_bob(&stage);
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
+    let unbound = "may not change an EnvoyFilter's finalizers or owners";
+    let found = "expected the annotations injector.dev/workload=KIND/NAME";
+    let ours = "may write only EnvoyFilters `intercept-NAME` with the labels";
+    let cases = [
+        ("", "finalizers", json!(["a/b"]), unbound),
+        ("", "ownerReferences", owner, unbound),
+        ("/labels", names::PART_OF, Value::Null, ours),
+        ("/labels", names::PART_OF, json!("another"), ours),
+        ("/annotations", names::WORKLOAD, Value::Null, found),
+        ("/annotations", names::WORKLOAD, json!("orders"), found),
+        ("/annotations", names::WORKLOAD, json!("Job/orders"), found),
+        ("/annotations", names::WORKLOAD, json!("Deployment/"), found),
+        ("/annotations", names::EXPIRES, Value::Null, found),
+        ("/annotations", names::EXPIRES, json!("never"), found),
+    ];
+    // Before it is there, and as a change of it.
+    for _ in 0..2 {
+        for (map, key, value, reason) in &cases {
+            let mut changed = object.clone();
+            let map = changed.pointer_mut(&format!("/metadata{map}"));
+            let map = map.and_then(Value::as_object_mut).expect("a map");
+            match value {
+                Value::Null => drop(map.remove(*key)),
+                value => drop(map.insert((*key).to_owned(), value.clone())),
+            }
+            let refused = applied_by_bob(&stage, &changed).expect_err(key);
+            assert!(refused.contains(reason), "{key}: {value}: {refused}");
+        }
+        applied_by_bob(&stage, &object).expect("as the command writes it");
+    }
+}
+
+#[test]
+fn what_an_administrator_hangs_on_a_developers_cluster_stays_and_keeps_no_renewal() {
+    let stage = Stage::new("hung");
+    let mut object = cluster_of_bob(&stage);
+    applied_by_bob(&stage, &object).expect("as the command writes it");
+    let patch = |finalizers: &str| {
+        let of = ["-n", "hung", "patch", "envoyfilter", "intercept-mine"];
+        let patch = format!(r#"{{"metadata": {{"finalizers": {finalizers}}}}}"#);
+        let arguments = [&of[..], &["--type=merge", "-p", &patch]].concat();
+        stage.server.must(&arguments, None);
+    };
+    patch(r#"["a/b"]"#);
+    object["metadata"]["annotations"][names::EXPIRES] = json!("7");
+    applied_by_bob(&stage, &object).expect("renewed");
+    let there = stage.server.get("hung", "envoyfilter", "intercept-mine");
+    assert_eq!(there["metadata"]["finalizers"], json!(["a/b"]));
+    patch("[]");
 }

@@ -14,6 +14,9 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`].
 pub const MANAGER: &str = "injector";
 
+/// Label that every object of ours carries, with `injector` as its value: of what it is a part.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
+
 /// Label of what belongs to one intercept: its name.
 pub const INTERCEPT: &str = "injector.dev/intercept";
 
@@ -77,7 +80,7 @@ pub fn of_intercept(intercept: &str) -> String {
 pub(super) fn labels(component: &str) -> Value {
     json!({
         "app.kubernetes.io/name": component,
-        "app.kubernetes.io/part-of": "injector",
+        PART_OF: "injector",
         MANAGED_BY: MANAGER,
     })
 }

@@ -23,6 +23,12 @@ pub const LEFTOVER_AFTER_SECONDS: u64 = 600;
 /// The name of an intercept, without anchors: a DNS label.
 const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
 
+/// The name of a workload, without anchors: a DNS subdomain.
+const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?";
+
+/// Seconds since the epoch, without anchors.
+const SECONDS: &str = "[0-9]{1,12}";
+
 pub(super) fn objects(mesh: &Mesh, has_clock: bool) -> Vec<Object> {
     [
         wasm_plugin::policy(),

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::{LABEL, Policy, Validation, cel, metadata_text};
+use super::{LABEL, Policy, SECONDS, SUBDOMAIN, Validation, cel, metadata_text};
 use crate::manifest::cluster;
 use crate::manifest::istio::facts::Mesh;
 use crate::manifest::istio::install::{H2_PORT, HTTP_PORT};
-use crate::manifest::istio::{gate, names};
+use crate::manifest::istio::names::MANAGER;
+use crate::manifest::istio::{Kind, gate, names};
 
 pub fn policy(mesh: &Mesh) -> Policy {
     Policy {
@@ -20,7 +21,16 @@ pub fn policy(mesh: &Mesh) -> Policy {
         operations: &["CREATE", "UPDATE"],
         conditions: vec![Policy::held("networking.istio.io", "envoyfilters")],
         variables: variables(),
-        validations: vec![name(), owner(), patch(), members(mesh), shape(), metadata()],
+        validations: vec![
+            name(),
+            owner(),
+            found_again(),
+            bound(),
+            patch(),
+            members(mesh),
+            shape(),
+            metadata(),
+        ],
         clock: false,
     }
 }
@@ -50,8 +60,7 @@ pub fn is_of_intercept(object: &str) -> String {
     let intercept = metadata_text(object, "labels", names::INTERCEPT);
     let manager = metadata_text(object, "labels", names::MANAGED_BY);
     format!(
-        "{manager} == '{}' &&\n{intercept} != '' &&\n{object}.metadata.name == '{}' + {intercept}",
-        names::MANAGER,
+        "{manager} == '{MANAGER}' &&\n{intercept} != '' &&\n{object}.metadata.name == '{}' + {intercept}",
         names::INTERCEPT_PREFIX
     )
 }
@@ -97,17 +106,17 @@ fn expected() -> String {
 fn name() -> Validation {
     let prefix = names::INTERCEPT_PREFIX;
     Validation {
-        comment: "Any other EnvoyFilter is none of a developer's business. A label says which intercept it belongs to.",
+        comment: "Any other EnvoyFilter is none of a developer's business. Labels say which intercept it belongs to, and that it is ours to take away.",
         expression: format!(
-            "variables.name.matches('^{LABEL}$') &&\nobject.metadata.name == '{prefix}' + variables.name &&\n{} == '{}'",
+            "variables.name.matches('^{LABEL}$') &&\nobject.metadata.name == '{prefix}' + variables.name &&\n{} == '{MANAGER}' &&\n{} == 'injector'",
             metadata_text("object", "labels", names::MANAGED_BY),
-            names::MANAGER,
+            metadata_text("object", "labels", names::PART_OF),
         ),
         message: format!(
-            "a developer may write only EnvoyFilters `{prefix}NAME` with the labels {}=NAME and {}={}",
+            "a developer may write only EnvoyFilters `{prefix}NAME` with the labels {}=NAME, {}={MANAGER} and {}=injector",
             names::INTERCEPT,
             names::MANAGED_BY,
-            names::MANAGER
+            names::PART_OF,
         ),
     }
 }
@@ -130,6 +139,34 @@ fn owner() -> Validation {
             "the annotation {} must be you, before and after the change",
             names::OWNER
         ),
+    }
+}
+
+/// What clears it away goes by this, and sees no other object either.
+fn found_again() -> Validation {
+    let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet].map(Kind::name);
+    let annotation = |key| metadata_text("object", "annotations", key);
+    Validation {
+        comment: "`injector uninstall` finds it by its workload; whoever clears away leftovers, by the end of its lease.",
+        expression: format!(
+            "{}.matches('^({})/{SUBDOMAIN}$') &&\n{}.matches('^{SECONDS}$')",
+            annotation(names::WORKLOAD),
+            kinds.join("|"),
+            annotation(names::EXPIRES),
+        ),
+        message: format!(
+            "expected the annotations {}=KIND/NAME, of its workload, and {}=SECONDS, the end of its lease",
+            names::WORKLOAD,
+            names::EXPIRES
+        ),
+    }
+}
+
+fn bound() -> Validation {
+    Validation {
+        comment: "A finalizer would keep it, and its namespace, from ever going; an owner would bind its life to something else.",
+        expression: "['finalizers', 'ownerReferences'].all(k,\n  dyn(object).metadata[?k].orValue([]) == (oldObject == null ? dyn([]) : dyn(oldObject).metadata[?k].orValue([]))\n)".to_owned(),
+        message: "a developer may not change an EnvoyFilter's finalizers or owners".to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Who may clear away what somebody else left behind: anybody, ten minutes after the lease is over.
 
-use super::{LEFTOVER_AFTER_SECONDS, Policy, Validation, envoy_filter, metadata_text, wasm_plugin};
+use super::{
+    LEFTOVER_AFTER_SECONDS, Policy, SECONDS, Validation, envoy_filter, metadata_text, wasm_plugin,
+};
 use crate::manifest::istio::names;
 
 /// Now, in seconds since the epoch, at most ten seconds late. Without a clock it is never late enough: then only operators clear away what others left.
@@ -69,7 +71,7 @@ pub fn clusters(has_clock: bool) -> Policy {
         variables: Vec::new(),
         validations: vec![Validation {
                 comment: "The lease stands on the object, since a policy sees no other one.",
-                expression: format!("{expires}.matches('^[0-9]{{1,12}}$') &&\nint({expires}) + {LEFTOVER_AFTER_SECONDS} < {now}"),
+                expression: format!("{expires}.matches('^{SECONDS}$') &&\nint({expires}) + {LEFTOVER_AFTER_SECONDS} < {now}"),
                 message: "only your own EnvoyFilters may be deleted, and those whose lease has been over for ten minutes".to_owned(),
         }],
         clock: has_clock,
