@@ -11,6 +11,7 @@ use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
+use crate::mesh::list_ours;
 
 /// What stands in the relay's namespace, in the order in which it is removed: first what routes requests there.
 const CLUSTER_PART: &[&Kind] = &[
@@ -201,6 +202,9 @@ pub async fn workloads(
     for workload in prepared {
         filters(cluster, workload, &mut removed).await?;
     }
+    if within.is_none() {
+        stray_filters(cluster, &mut removed).await?;
+    }
     unused_rules(cluster, within, &mut removed).await?;
     Ok(removed)
 }
@@ -243,6 +247,19 @@ async fn filters(cluster: &Cluster, workload: &Prepared, removed: &mut Vec<Chang
                 removed,
             )
             .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Those of no workload that is known, whoever wrote them and whatever they lack, in all namespaces. The relays' own goes with the relays.
+async fn stray_filters(cluster: &Cluster, removed: &mut Vec<Changed>) -> Result<()> {
+    let kind = &kind::ENVOY_FILTER;
+    for filter in list_ours(cluster, kind, None).await? {
+        let name = name_of(&filter);
+        if name != names::RELAY {
+            let namespace = filter["metadata"]["namespace"].as_str();
+            remove(cluster, kind, namespace, name, removed).await?;
         }
     }
     Ok(())

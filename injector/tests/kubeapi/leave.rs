@@ -239,3 +239,21 @@ fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
         assert_eq!(stage.clusters(), [""; 0]);
     }
 }
+
+#[test]
+fn with_everything_goes_every_envoy_filter_of_ours_whatever_it_lacks() {
+    let stage = Stage::alone("everything");
+    let filter = |name: &str, manager: &str| {
+        let labels = json!({"app.kubernetes.io/managed-by": manager});
+        json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "spec": {"workloadSelector": {"labels": {"app": "orders"}}}})
+    };
+    let filters = [filter("stray", "injector"), filter("theirs", "them")];
+    stage.server.apply_all(&filters);
+    let removed = stage.run("admin", &["uninstall"]);
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    let arguments = ["get", "envoyfilters", "-A", "-o", "name"];
+    let left = stage.server.must(&arguments, None);
+    assert_eq!(left, "envoyfilter.networking.istio.io/theirs\n");
+}

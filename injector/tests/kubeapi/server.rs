@@ -42,7 +42,7 @@ pub fn server() -> Arc<Server> {
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().to_owned();
         let (etcd, peer, secure) = (free_port(), free_port(), free_port());

@@ -41,10 +41,19 @@ impl Stage {
         Self::with_app(namespace, json!({}))
     }
 
+    /// The same on a server that no other test uses.
+    pub fn alone(namespace: &str) -> Self {
+        Self::on(Arc::new(Server::start()), namespace, json!({}))
+    }
+
     /// With more said of the workload's container.
     pub fn with_app(namespace: &str, app: Value) -> Self {
+        Self::on(server(), namespace, app)
+    }
+
+    fn on(server: Arc<Server>, namespace: &str, app: Value) -> Self {
         let stage = Self {
-            server: server(),
+            server,
             namespace: namespace.to_owned(),
             stuck: Arc::default(),
             app,
