@@ -2,6 +2,7 @@
 
 use crate::config::{Intercept, Limits, MatchPath};
 use crate::pattern::{InvalidPattern, Pattern};
+use crate::request::header_key;
 
 /// The most conditions, headers and baggage keys together, that one intercept may have: part of what bounds the cost of a decision.
 pub const MAX_CONDITIONS: usize = 16;
@@ -142,7 +143,10 @@ fn allowed(intercept: &Intercept, limits: &Limits) -> Result<(), InvalidIntercep
     let Some(names) = &limits.header_names else {
         return Ok(());
     };
-    let is_allowed = |wanted: &str| names.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+    let is_allowed = |wanted: &str| {
+        let wanted = header_key(wanted);
+        names.iter().any(|name| header_key(name) == wanted)
+    };
     if let Some((index, header)) = intercept
         .headers
         .iter()

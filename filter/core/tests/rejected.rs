@@ -366,6 +366,17 @@ fn a_header_name_that_the_operator_does_not_allow_is_refused() {
 }
 
 #[test]
+fn host_and_authority_are_one_header_for_an_operator_too() {
+    for (allowed, named) in [("host", ":authority=1"), (":Authority", "Host=1")] {
+        let checked = validate("bob", &intercept(&[named]), &only(&[allowed]));
+        assert!(checked.is_ok(), "{allowed}, {named}: {checked:?}");
+    }
+    let reason = "intercepts.bob.headers[0].name: `host` is not among the header names allowed here (limits.header_names)";
+    let others = only(&["good", ":path"]);
+    refused_with(others, "bob", intercept(&["host=1"]), reason);
+}
+
+#[test]
 fn baggage_needs_its_header_to_be_allowed() {
     let reason = "intercepts.bob.baggage: the header `baggage` is not among the header names allowed here (limits.header_names)";
     refused_with(only(&["Good", "k"]), "bob", intercept(&["@k=1"]), reason);
