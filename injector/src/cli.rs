@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::cluster::KubeFlags;
 use crate::commands::{doctor, install, module_server, render, sandbox, uninstall};
+use crate::curl::quote;
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:
@@ -96,21 +98,33 @@ pub struct Global {
 impl Global {
     /// What chooses the place, with a blank before each word, to be repeated in a command that is shown.
     pub fn place_flags(&self) -> String {
-        let is_exported = std::env::var_os("INJECTOR_ENVOY").map(PathBuf::from) == self.envoy;
-        let envoy = self.envoy.as_ref().filter(|_| !is_exported);
-        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let words = [
-            ("--envoy", envoy.map(path)),
-            ("--context", self.context.clone()),
-            ("--kubeconfig", self.kubeconfig.as_ref().map(path)),
-            ("-n", self.namespace.clone()),
-        ];
-        let given = words
-            .into_iter()
-            .filter_map(|(flag, value)| Some((flag, value?)));
-        given
-            .map(|(flag, value)| format!(" {flag} {}", crate::curl::quote(&value)))
-            .collect()
+        match &self.envoy {
+            Some(dir) => envoy_flag(dir),
+            None => self.kube().words(),
+        }
+    }
+
+    /// The same for a command that looked at all namespaces, if it did.
+    pub fn place_flags_of(&self, all_namespaces: bool) -> String {
+        let all = if all_namespaces { " -A" } else { "" };
+        format!("{}{all}", self.place_flags())
+    }
+
+    /// What chooses a cluster.
+    pub fn kube(&self) -> KubeFlags {
+        KubeFlags {
+            context: self.context.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+}
+
+/// What chooses this directory, with a blank before it; nothing where it is exported.
+pub fn envoy_flag(dir: &Path) -> String {
+    match std::env::var_os("INJECTOR_ENVOY") {
+        Some(exported) if exported == dir => String::new(),
+        _ => format!(" --envoy {}", quote(&dir.to_string_lossy())),
     }
 }
 

@@ -136,6 +136,7 @@ mod tests {
             lease: Duration::from_secs(3_600),
             allow_overlap: false,
             replaces: None,
+            place_flags: String::new(),
         }
     }
 

@@ -146,6 +146,41 @@ fn other_commands_refuse_in_words() {
 }
 
 #[test]
+fn a_directory_that_is_not_exported_is_said_again_in_what_is_shown() {
+    let place = Place::new();
+    place.add("orders-alice", "alice", &[("Coder", "Alice")]);
+    let envoy = place.envoy().display().to_string();
+    for (words, expected) in [
+        (
+            &["leave", "orders-alice"][..],
+            "ask them, or: injector leave --envoy DIR --force orders-alice",
+        ),
+        (&["status", "orders-bob"], "injector list --envoy DIR"),
+        (
+            &["intercept", "orders", "--name=orders-alice"],
+            "injector intercept --envoy DIR orders --name=ANOTHER-NAME",
+        ),
+        (
+            &["intercept", "orders", "--port=3000:admin"],
+            "injector intercept --envoy DIR orders --port 3000:http",
+        ),
+        (
+            &["intercept", "carts"],
+            "its name is orders, as in: injector intercept --envoy DIR orders",
+        ),
+        (
+            &["uninstall"],
+            "injector --envoy DIR leave --force orders-alice, or: injector --envoy DIR uninstall --force",
+        ),
+    ] {
+        let words = [words, &["--envoy", &envoy]].concat();
+        let ran = ran(place.command("bob", &words).env_remove("INJECTOR_ENVOY"));
+        let hint = ran.stderr.split_once("hint: ").expect("a hint").1;
+        assert_eq!(hint.trim_end().replace(&envoy, "DIR"), expected);
+    }
+}
+
+#[test]
 fn what_the_operator_forbids_is_refused_in_words() {
     let place = Place::with(|workload| {
         workload.limits.allow_all = false;

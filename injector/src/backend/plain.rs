@@ -5,6 +5,7 @@ use std::time::Duration;
 use intercept_core::Intercept;
 
 use super::Live;
+use crate::cli::envoy_flag;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
@@ -24,8 +25,9 @@ pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
             workload.name
         ),
         format!(
-            "its name is {0}, as in: injector intercept {0}",
-            quote(&workload.name)
+            "its name is {0}, as in: injector intercept{1} {0}",
+            quote(&workload.name),
+            envoy_flag(dir.path())
         ),
     ))
 }
@@ -64,7 +66,12 @@ pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>>
 }
 
 /// The port that `--port` means: by name or number, else the only one.
-pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&'w Port> {
+pub fn choose_port<'d>(dir: &'d Dir, wanted: Option<&str>) -> Result<&'d Port> {
+    let workload = dir.workload();
+    let example = |port: &str| {
+        let (flag, name) = (envoy_flag(dir.path()), quote(&workload.name));
+        format!("injector intercept{flag} {name} --port 3000:{port}")
+    };
     let list = || {
         let ports = workload.ports.iter();
         let ports: Vec<String> = ports
@@ -74,14 +81,14 @@ pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&
     };
     match (wanted, workload.ports.as_slice()) {
         (Some(wanted), ports) => workload.port(wanted).ok_or_else(|| {
-            let example = ports.first().map_or("http", |port| port.name.as_str());
+            let port = ports.first().map_or("http", |port| port.name.as_str());
             Failure::usage(
                 format!(
                     "port {wanted}: {} has no such port, it has {}",
                     workload.name,
                     list()
                 ),
-                format!("injector intercept {} --port 3000:{example}", workload.name),
+                example(port),
             )
         }),
         (None, [only]) => Ok(only),
@@ -91,10 +98,7 @@ pub fn choose_port<'w>(workload: &'w Workload, wanted: Option<&str>) -> Result<&
         )),
         (None, [first, ..]) => Err(Failure::usage(
             format!("{} has several ports: {}", workload.name, list()),
-            format!(
-                "injector intercept {} --port 3000:{}",
-                workload.name, first.name
-            ),
+            example(&first.name),
         )),
     }
 }

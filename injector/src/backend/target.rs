@@ -39,7 +39,7 @@ impl Target<'_> {
         match self {
             Self::Envoy(dir) => {
                 let workload = dir.workload();
-                let port = choose_port(workload, wanted)?;
+                let port = choose_port(dir, wanted)?;
                 let by_name = || format!("http://{}:{}", workload.name, port.number);
                 Ok(TargetPort {
                     number: port.number,

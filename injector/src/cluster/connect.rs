@@ -7,6 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::{Cluster, ClusterError, error::with_causes};
+use crate::curl::quote;
 use crate::digest;
 
 /// An API server that does not even take the connection is not there.
@@ -23,11 +24,33 @@ pub struct KubeFlags {
     pub namespace: Option<String>,
 }
 
+impl KubeFlags {
+    /// As they were written, with a blank before each word.
+    pub fn words(&self) -> String {
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.to_string_lossy());
+        let words = [
+            ("--context", self.context.as_deref()),
+            ("--kubeconfig", kubeconfig.as_deref()),
+            ("-n", self.namespace.as_deref()),
+        ];
+        let given = words
+            .into_iter()
+            .filter_map(|(flag, value)| Some((flag, value?)));
+        given
+            .map(|(flag, value)| format!(" {flag} {}", quote(value)))
+            .collect()
+    }
+}
+
 impl Cluster {
     /// Reads the kubeconfig. Asks the API server nothing yet.
     pub async fn connect(flags: &KubeFlags) -> Result<Self, ClusterError> {
         let (mut config, context_name) = config(flags).await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
+        let chosen = KubeFlags {
+            namespace: Some(config.default_namespace.clone()),
+            ..flags.clone()
+        };
         if let Some(namespace) = &flags.namespace {
             config.default_namespace.clone_from(namespace);
         }
@@ -46,6 +69,7 @@ impl Cluster {
             context_name,
             server,
             fingerprint,
+            chosen,
             patience: None,
         })
     }
@@ -162,6 +186,24 @@ contexts:
             ..KubeFlags::default()
         };
         assert_eq!(connect(flags).await.unwrap().namespace(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_shown_says_of_its_place_what_is_not_the_contexts_own() {
+        let file = kubeconfig(TWO);
+        let path = file.path().display().to_string();
+        let chosen = KubeFlags {
+            context: Some("two".to_owned()),
+            kubeconfig: Some(file.path().to_owned()),
+            namespace: Some("mine".to_owned()),
+        };
+        let cluster = Cluster::connect(&chosen).await.unwrap();
+        for (namespace, expected) in [(Some("mine"), " -n mine"), (Some("shop"), ""), (None, "")] {
+            assert_eq!(
+                cluster.place_flags(namespace),
+                format!(" --context two --kubeconfig {path}{expected}")
+            );
+        }
     }
 
     #[tokio::test]

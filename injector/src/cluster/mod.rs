@@ -36,6 +36,8 @@ pub struct Cluster {
     context_name: String,
     server: String,
     fingerprint: String,
+    /// As the command line chose it, but the namespace is the context's own.
+    chosen: KubeFlags,
     patience: Option<Arc<Patience>>,
 }
 
@@ -52,6 +54,17 @@ impl Cluster {
     /// The namespace where nothing else is said.
     pub fn namespace(&self) -> &str {
         &self.default_namespace
+    }
+
+    /// What chooses this API server and this namespace of it, with a blank before each word: to be repeated in a command that is shown. The context's own namespace need not be said.
+    pub fn place_flags(&self, namespace: Option<&str>) -> String {
+        let own = self.chosen.namespace.as_deref();
+        let namespace = namespace.filter(|namespace| Some(*namespace) != own);
+        let chosen = KubeFlags {
+            namespace: namespace.map(str::to_owned),
+            ..self.chosen.clone()
+        };
+        chosen.words()
     }
 
     /// The name of the kubeconfig's context.

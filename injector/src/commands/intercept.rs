@@ -27,7 +27,7 @@ use crate::words;
 pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
     if flags.detach && !flags.dry_run && !background::is_copy() {
-        return background::send().await;
+        return background::send(global).await;
     }
     let backend = Backend::open(global).await?;
     let target = backend.target(&flags.target).await?;
@@ -62,6 +62,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
         replaces: replaces(flags, &target, mine).await,
+        place_flags: global.place_flags(),
         name,
     };
     let place = Remembered::of(&backend.identity(), &plan.workload);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use intercept_core::Intercept;
 use serde::Serialize;
 
 use crate::backend::{Backend, Found};
@@ -34,7 +33,11 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         Ok(seen) => seen,
         Err(failure) => return Err(end_unseen(flags, &here, failure).await),
     };
-    let chosen = choose(flags, &me, &all, &here)?;
+    let place = |namespace: Option<&str>| match (&backend, namespace) {
+        (Backend::Mesh(mesh), Some(_)) => mesh.cluster().place_flags(namespace),
+        _ => global.place_flags_of(flags.all_namespaces),
+    };
+    let chosen = choose(flags, (&me, &place), &all, &here)?;
     let mut removed = Vec::new();
     // What one of them meets must not leave the others half done.
     let mut first_failure = None;
@@ -120,9 +123,12 @@ fn without_entry<'h>(
     })
 }
 
+/// What chooses a namespace, or without one all that was looked at, in a command that is shown.
+type Placed<'p> = &'p dyn Fn(Option<&str>) -> String;
+
 fn choose<'f>(
     flags: &Leave,
-    me: &str,
+    (me, place): (&str, Placed<'_>),
     all: &'f [Found],
     here: &[Detached],
 ) -> Result<Vec<&'f Found>> {
@@ -135,9 +141,13 @@ fn choose<'f>(
         let named: Vec<&Found> = all.iter().filter(|found| found.name == *name).collect();
         match named.as_slice() {
             [] if here.iter().any(|process| process.name == *name) => {}
-            [] => return Err(unknown(name, all.iter().map(|found| &found.name))),
-            [only] => check_owner(name, &only.intercept, me, flags.force)?,
-            several => return Err(ambiguous(name, several)),
+            [] => {
+                let known = all.iter().map(|found| &found.name);
+                return Err(unknown(name, known, &place(None)));
+            }
+            [only] if flags.force || only.intercept.owner == me => {}
+            [only] => return Err(not_yours(only, me, place)),
+            several => return Err(ambiguous(name, several, place)),
         }
         chosen.extend(named);
     }
@@ -145,7 +155,7 @@ fn choose<'f>(
 }
 
 /// The same name in several namespaces, or written by hand on several workloads.
-fn ambiguous(name: &str, several: &[&Found]) -> Failure {
+fn ambiguous(name: &str, several: &[&Found], place: Placed<'_>) -> Failure {
     let places: Vec<String> = several
         .iter()
         .map(|found| {
@@ -153,33 +163,46 @@ fn ambiguous(name: &str, several: &[&Found]) -> Failure {
             format!("{namespace}/{}", found.workload)
         })
         .collect();
+    let mut namespaces: Vec<_> = several.iter().map(|found| &found.namespace).collect();
+    namespaces.dedup();
+    let leave = |namespace: &Option<String>| {
+        let flags = place(namespace.as_deref());
+        format!("injector leave{flags} {}", quote(name))
+    };
+    let lines: Vec<String> = namespaces.into_iter().map(leave).collect();
     Failure::usage(
         format!(
             "{name}: several intercepts have this name: {}",
             places.join(", ")
         ),
-        format!("injector leave -n NAMESPACE {}", quote(name)),
+        lines.join("; or: "),
     )
 }
 
-/// No intercept has this name.
-pub(super) fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Failure {
+/// No intercept has this name. `flags`: what chooses the place that was looked at.
+pub(super) fn unknown<'n>(
+    name: &str,
+    known: impl Iterator<Item = &'n String>,
+    flags: &str,
+) -> Failure {
     let known: Vec<&str> = known.map(String::as_str).collect();
     let error = match known.as_slice() {
         [] => format!("{name}: no such intercept, there is none"),
         known => format!("{name}: no such intercept, there is {}", known.join(", ")),
     };
-    Failure::failed(error, "injector list")
+    Failure::failed(error, format!("injector list{flags}"))
 }
 
-fn check_owner(name: &str, intercept: &Intercept, me: &str, force: bool) -> Result<()> {
-    if force || intercept.owner == me {
-        return Ok(());
-    }
-    Err(Failure::failed(
-        format!("{name}: claimed by {}, not by {me}", intercept.owner),
-        format!("ask them, or: injector leave --force {}", quote(name)),
-    ))
+fn not_yours(found: &Found, me: &str, place: Placed<'_>) -> Failure {
+    let (name, owner) = (&found.name, &found.intercept.owner);
+    Failure::failed(
+        format!("{name}: claimed by {owner}, not by {me}"),
+        format!(
+            "ask them, or: injector leave{} --force {}",
+            place(found.namespace.as_deref()),
+            quote(name)
+        ),
+    )
 }
 
 #[derive(Debug, Serialize)]
@@ -197,5 +220,34 @@ impl Shown for Removed {
 
     fn names(&self) -> Vec<&str> {
         self.removed.iter().map(String::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::istio::example;
+
+    #[test]
+    fn of_several_of_one_name_each_is_shown_with_its_namespace() {
+        let found = |namespace: &str, workload: &str| Found {
+            namespace: Some(namespace.to_owned()),
+            kind: None,
+            workload: workload.to_owned(),
+            name: "bob".to_owned(),
+            intercept: example::entry(),
+        };
+        let all = [
+            found("here", "orders"),
+            found("here", "other"),
+            found("there", "orders"),
+        ];
+        let place = |namespace: Option<&str>| format!(" -n {}", namespace.unwrap_or_default());
+        let failure = ambiguous("bob", &all.each_ref(), &place);
+        assert_eq!(
+            failure.to_string(),
+            "error: bob: several intercepts have this name: here/orders, here/other, there/orders\n\n\
+             hint: injector leave -n here bob; or: injector leave -n there bob"
+        );
     }
 }

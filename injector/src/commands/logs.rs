@@ -5,6 +5,7 @@ use std::io;
 
 use crate::backend;
 use crate::cli::{Global, Logs};
+use crate::curl::quote;
 use crate::detached::{Place, print_log};
 use crate::hint::{Failure, OrHint, Result};
 
@@ -14,18 +15,21 @@ pub async fn run(global: &Global, flags: &Logs) -> Result<()> {
     let known = place.as_ref().map(Place::logs).unwrap_or_default();
     let log = place.as_ref().and_then(|place| place.log(&flags.name));
     let Some((place, path)) = place.as_ref().zip(log) else {
-        return Err(unknown(&flags.name, &known));
+        return Err(unknown(&flags.name, &known, &global.place_flags()));
     };
     // Before its log: one that starts meanwhile under this name has another.
     let process = place.find(&flags.name);
     let log = match File::open(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(gone(&flags.name, process.is_some_and(|it| it.is_running()))
-                .unwrap_or_else(|| unknown(&flags.name, &known)));
+            let place = global.place_flags();
+            return Err(match process.is_some_and(|it| it.is_running()) {
+                true => gone(&flags.name, &place),
+                false => unknown(&flags.name, &known, &place),
+            });
         }
         Err(error) => {
-            let hint = format!("ls -l {}", crate::curl::quote(&path.to_string_lossy()));
+            let hint = format!("ls -l {}", quote(&path.to_string_lossy()));
             return Err(Failure::failed(
                 format_args!("{}: {error}", path.display()),
                 hint,
@@ -40,22 +44,26 @@ pub async fn run(global: &Global, flags: &Logs) -> Result<()> {
     }
 }
 
-fn gone(name: &str, is_running: bool) -> Option<Failure> {
-    is_running.then(|| {
-        Failure::failed(
-            format!("{name}: it runs, but somebody removed its log"),
-            format!("a new log takes a new start: injector leave {name}"),
-        )
-    })
+/// `place`: the flags that choose it.
+fn gone(name: &str, place: &str) -> Failure {
+    Failure::failed(
+        format!("{name}: it runs, but somebody removed its log"),
+        format!(
+            "a new log takes a new start: injector leave{place} {}",
+            quote(name)
+        ),
+    )
 }
 
-fn unknown(name: &str, known: &[String]) -> Failure {
+fn unknown(name: &str, known: &[String], place: &str) -> Failure {
     let there = match known {
         [] => "there is no log here of any".to_owned(),
         known => format!("there is a log of {}", known.join(", ")),
     };
     Failure::failed(
         format!("{name}: no intercept of this name was detached on this machine, {there}"),
-        "injector list; one in the foreground has its log on its own terminal, and -n or --context chooses another place",
+        format!(
+            "injector list{place}; one in the foreground has its log on its own terminal, and -n or --context chooses another place"
+        ),
     )
 }

@@ -19,7 +19,7 @@ pub mod uninstall;
 use std::io::Write;
 
 use crate::cli::{Cli, Command, Global};
-use crate::cluster::{Cluster, KubeFlags};
+use crate::cluster::Cluster;
 use crate::hint::{Failure, OrHint, Result};
 
 /// Runs a command to its end; its exit code.
@@ -65,12 +65,7 @@ fn one_place(global: &Global) -> Result<()> {
 
 /// The cluster that the flags choose.
 pub async fn connect(global: &Global) -> Result<Cluster> {
-    let flags = KubeFlags {
-        context: global.context.clone(),
-        kubeconfig: global.kubeconfig.clone(),
-        namespace: global.namespace.clone(),
-    };
-    Ok(Cluster::connect(&flags).await?)
+    Ok(Cluster::connect(&global.kube()).await?)
 }
 
 /// The same for what must not be left half done: an API server that is just coming back is asked again for a while.

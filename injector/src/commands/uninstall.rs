@@ -56,7 +56,7 @@ pub fn plain(args: &Args, dir: &Path) -> Result<String> {
         let hint = match &error {
             EnvoyDirError::NotInstalled(_) => "injector install --help".to_owned(),
             EnvoyDirError::Live { intercepts, .. } => format!(
-                "injector leave --force {}, or: injector --envoy {shown} uninstall --force",
+                "injector --envoy {shown} leave --force {}, or: injector --envoy {shown} uninstall --force",
                 intercepts.join(" ")
             ),
             _ => format!("injector --envoy {shown} uninstall --force, or: ls -la {shown}"),
@@ -113,8 +113,11 @@ async fn mesh(global: &Global, args: &Args) -> Result<()> {
     }
     if !args.force {
         let command = match is_everything {
-            true => "injector uninstall".to_owned(),
-            false => format!("injector uninstall -n {} …", quote(namespace)),
+            true => format!("injector uninstall{}", cluster.place_flags(None)),
+            false => format!(
+                "injector uninstall{} …",
+                cluster.place_flags(Some(namespace))
+            ),
         };
         remove::check_unused(&cluster, &prepared, &command).await?;
     }

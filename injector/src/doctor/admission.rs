@@ -68,8 +68,7 @@ pub fn clock(leases: &Answer<Vec<Value>>, now: &Answer<u64>) -> Check {
             return Check::unanswered(ID, "the clock of the admission policies", error);
         }
     };
-    let hint =
-        "what others left behind, an operator clears away meanwhile: injector leave --force NAME";
+    let hint = "what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME";
     let oldest = leases
         .iter()
         .map(|lease| age(lease, now).unwrap_or(u64::MAX))

@@ -50,8 +50,8 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
                     (now - expires) / 60
                 ),
                 format!(
-                    "injector list clears it away; if it stays, an operator does: injector leave -n {} --force {}",
-                    quote(&seen.namespace),
+                    "injector list{0} clears it away; if it stays, an operator does: injector leave{0} --force {1}",
+                    seen.place,
                     quote(name)
                 ),
             ));
@@ -62,7 +62,11 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
                     "{name}: its EnvoyFilter {} is gone, so the cluster answers all of its requests",
                     names::of_intercept(name)
                 ),
-                format!("its developer starts it again; or: injector leave {}", quote(name)),
+                format!(
+                    "its developer starts it again; or: injector leave{} {}",
+                    seen.place,
+                    quote(name)
+                ),
             ));
         }
     }

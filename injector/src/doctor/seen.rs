@@ -88,6 +88,8 @@ impl Installation {
 pub struct Intercepts {
     /// The namespace.
     pub namespace: String,
+    /// What chooses it in a command that is shown.
+    pub place: String,
     /// The WasmPlugins of ours.
     pub plugins: Answer<Vec<Value>>,
     /// The EnvoyFilters of ours.
@@ -105,6 +107,7 @@ impl Intercepts {
         );
         Self {
             namespace: cluster.namespace().to_owned(),
+            place: cluster.place_flags(within),
             plugins,
             filters,
         }

@@ -499,6 +499,7 @@ fn intercepts() -> Intercepts {
     filters.push(objects[0].value().clone());
     Intercepts {
         namespace: "shop".to_owned(),
+        place: " --context c -n shop".to_owned(),
         plugins: Ok(vec![plugin]),
         filters: Ok(filters),
     }
@@ -518,6 +519,12 @@ fn what_is_left_over_of_intercepts_is_found() {
             "orders-bob: its lease has been over for 11 min"
         )
     );
+    let line = "injector leave --context c -n shop";
+    let told = |seen: &Intercepts, now| {
+        let hint = leftovers::checks(seen, now).swap_remove(0).hint.unwrap();
+        assert!(hint.contains(line), "{hint}");
+    };
+    told(&seen, expires + 660);
     let entry = "/spec/pluginConfig/intercepts/orders-bob";
     let entry = |seen: &mut Intercepts, written: Value| {
         let plugin = &mut seen.plugins.as_mut().unwrap()[0];
@@ -538,6 +545,7 @@ fn what_is_left_over_of_intercepts_is_found() {
         found.starts_with("orders-bob: its EnvoyFilter intercept-orders-bob is gone"),
         "{found}"
     );
+    told(&seen, 1);
     seen.filters.as_mut().unwrap().push(cluster);
     seen.plugins = Ok(Vec::new());
     let (outcome, found) = wrong(&seen, 1);

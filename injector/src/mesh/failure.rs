@@ -27,9 +27,9 @@ pub fn of_gate(error: UnreadableGate) -> Failure {
     Failure::failed(error, "an operator prepares it anew: injector install")
 }
 
-/// `--port` names none of the prepared ports; `meant` is the container port that it does name.
+/// `--port` names none of the prepared ports; `meant` is the container port that it does name, `place` what chooses the namespace in a command that is shown.
 pub fn no_such_port(
-    namespace: &str,
+    (namespace, place): (&str, &str),
     found: &Found,
     kept: &Kept,
     word: &str,
@@ -57,25 +57,28 @@ pub fn no_such_port(
         }
         _ => Failure::usage(
             format!("port {word}: {name} has no such port that is prepared, it has {there}"),
-            example(name, offered),
+            example(place, name, offered),
         ),
     }
 }
 
 /// No `--port`, and several to choose from.
-pub fn several_ports(name: &str, offered: &[SelectPort]) -> Failure {
+pub fn several_ports(place: &str, name: &str, offered: &[SelectPort]) -> Failure {
     Failure::usage(
         format!("{name} has several ports: {}", shown(offered)),
-        example(name, offered),
+        example(place, name, offered),
     )
 }
 
-fn example(name: &str, offered: &[SelectPort]) -> String {
+fn example(place: &str, name: &str, offered: &[SelectPort]) -> String {
     let port = offered.first().map_or_else(
         || "http".to_owned(),
         |port| port.name.clone().unwrap_or(port.number.to_string()),
     );
-    format!("injector intercept {} --port 3000:{port}", quote(name))
+    format!(
+        "injector intercept{place} {} --port 3000:{port}",
+        quote(name)
+    )
 }
 
 fn shown(ports: &[SelectPort]) -> String {
@@ -109,12 +112,12 @@ mod tests {
 
     #[test]
     fn of_several_ports_one_is_to_be_chosen() {
-        let failure = several_ports("orders", &offered());
+        let failure = several_ports(" -n shop", "orders", &offered());
         assert_eq!(
             failure.to_string(),
-            "error: orders has several ports: http (8080), 9090\n\nhint: injector intercept orders --port 3000:http"
+            "error: orders has several ports: http (8080), 9090\n\nhint: injector intercept -n shop orders --port 3000:http"
         );
-        let of_numbers = several_ports("orders", &offered()[1..]);
+        let of_numbers = several_ports("", "orders", &offered()[1..]);
         assert!(of_numbers.hint().ends_with(":9090"), "{of_numbers}");
     }
 
@@ -127,7 +130,8 @@ mod tests {
             services: Vec::new(),
         };
         let refused = |word: &str, meant, offered: &[SelectPort]| {
-            let failure = no_such_port("shop", &found, &Kept::default(), word, meant, offered);
+            let failure =
+                no_such_port(("shop", ""), &found, &Kept::default(), word, meant, offered);
             failure.error().to_owned()
         };
         for (word, meant, expected) in [
@@ -168,7 +172,7 @@ mod tests {
             ..Kept::default()
         };
         kept.limits.allow_all = true;
-        let failure = no_such_port("shop", &found, &kept, "grpc", Some(9090), &[]);
+        let failure = no_such_port(("shop", ""), &found, &kept, "grpc", Some(9090), &[]);
         assert_eq!(
             failure.hint(),
             "is it HTTP? then an operator prepares it: \

@@ -99,7 +99,8 @@ impl Store {
                 return Err(Failure::failed(
                     format!("{name}: an intercept of {workload} has this name"),
                     format!(
-                        "choose another one with --name, or end it: injector leave {}",
+                        "choose another one with --name, or end it: injector leave{} {}",
+                        self.cluster.place_flags(Some(&self.namespace)),
                         quote(name)
                     ),
                 ));

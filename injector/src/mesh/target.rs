@@ -105,6 +105,7 @@ impl Target {
     /// The prepared port that a word of `--port` means; the only one without a word.
     pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
         let namespace = self.store.namespace();
+        let place = self.store.cluster().place_flags(Some(namespace));
         let meant = match word {
             Some(word) => match lookup::meant(&self.found, word) {
                 Some(number) => Some(number),
@@ -141,7 +142,7 @@ impl Target {
                 .find(|port| Some(port.number) == meant)
                 .ok_or_else(|| {
                     failure::no_such_port(
-                        namespace,
+                        (namespace, &place),
                         &self.found,
                         &self.kept,
                         word,
@@ -152,7 +153,7 @@ impl Target {
             (None, _, [only]) => only,
             (None, ..) => {
                 let offered: Vec<_> = offered.iter().map(|port| shown(port)).collect();
-                return Err(failure::several_ports(&self.found.name, &offered));
+                return Err(failure::several_ports(&place, &self.found.name, &offered));
             }
         };
         Ok(TargetPort {

@@ -197,7 +197,11 @@ pub async fn workloads(
                     "{}: {intercept} intercepts port {port}, which would no longer be prepared",
                     facts.workload.label()
                 ),
-                format!("injector leave --force {}", quote(&intercept)),
+                format!(
+                    "injector leave{} --force {}",
+                    cluster.place_flags(Some(namespace)),
+                    quote(&intercept)
+                ),
             ));
         }
     }

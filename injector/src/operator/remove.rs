@@ -7,7 +7,6 @@ use super::apply::{Changed, Done};
 use super::plan::live;
 use crate::backend::USUAL_MESH;
 use crate::cluster::{Apply, Cluster, Kind, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
@@ -165,8 +164,8 @@ pub async fn check_unused(cluster: &Cluster, prepared: &[Prepared], command: &st
                     names.join(", ")
                 ),
                 format!(
-                    "injector leave -n {} --force {}; or: {command} --force",
-                    quote(namespace),
+                    "injector leave{} --force {}; or: {command} --force",
+                    cluster.place_flags(Some(namespace)),
                     names.join(" ")
                 ),
             ));

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::signals::Signals;
+use crate::cli::Global;
 use crate::hint::{OrHint, Result};
 use crate::print;
 
@@ -28,7 +29,8 @@ pub fn is_copy() -> bool {
 }
 
 /// Starts the copy with the same arguments and waits until it runs in the background, or has ended. Returns the exit code; what there is to say the copy has said.
-pub async fn send() -> Result<u8> {
+pub async fn send(global: &Global) -> Result<u8> {
+    let list = format!("injector list{}", global.place_flags());
     let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
     // Whatever a shell left open, a lock for instance, would be held for as long as the intercept lives.
     close_fds::set_fds_cloexec(3, &[]);
@@ -51,7 +53,7 @@ pub async fn send() -> Result<u8> {
         tokio::pin!(listening);
         loop {
             tokio::select! {
-                heard = &mut listening => break heard.map(drop).or_hint("--detach", "injector list")?,
+                heard = &mut listening => break heard.map(drop).or_hint("--detach", &list)?,
                 signal = signals.next() => pass(signal),
             }
         }
@@ -63,7 +65,7 @@ pub async fn send() -> Result<u8> {
     }
     loop {
         tokio::select! {
-            status = copy.wait() => return Ok(super::child::code(status.or_hint("--detach", "injector list")?)),
+            status = copy.wait() => return Ok(super::child::code(status.or_hint("--detach", &list)?)),
             signal = signals.next() => pass(signal),
         }
     }

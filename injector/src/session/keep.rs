@@ -118,7 +118,10 @@ impl Session<'_> {
                 self.plan.name,
                 who.as_deref().unwrap_or("somebody")
             ),
-            "ask the others, then start it again; what there is: injector list",
+            format!(
+                "ask the others, then start it again; what there is: injector list{}",
+                self.plan.place_flags
+            ),
         )
     }
 
@@ -128,7 +131,7 @@ impl Session<'_> {
                 "{}: {owner} took this name for another intercept",
                 self.plan.name
             ),
-            "injector status",
+            format!("injector status{}", self.plan.place_flags),
         )
     }
 }

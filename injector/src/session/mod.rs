@@ -227,7 +227,7 @@ impl<'a> Session<'a> {
             Err(why) => {
                 return Err(Failure::failed(
                     format!("{}: {why}", self.plan.name),
-                    "injector status",
+                    format!("injector status{}", self.plan.place_flags),
                 ));
             }
         }

@@ -45,6 +45,8 @@ pub struct Plan {
     pub allow_overlap: bool,
     /// The address of the entry of this name that it may take the place of.
     pub replaces: Option<String>,
+    /// What chooses the place where it is kept, with a blank before each word, in a command that is shown.
+    pub place_flags: String,
 }
 
 impl Plan {
@@ -83,7 +85,7 @@ impl Plan {
                         "{}: has {MAX_INTERCEPTS} intercepts already, which is the most",
                         self.workload
                     ),
-                    "injector list",
+                    format!("injector list{}", self.place_flags),
                 ));
             }
             return Ok(());
@@ -95,7 +97,8 @@ impl Plan {
                     self.name, known.owner
                 ),
                 format!(
-                    "injector intercept {} --name=ANOTHER-NAME",
+                    "injector intercept{} {} --name=ANOTHER-NAME",
+                    self.place_flags,
                     quote(&self.workload)
                 ),
             ));
@@ -107,8 +110,9 @@ impl Plan {
                     self.name
                 ),
                 format!(
-                    "take its place with --replace, or end it: injector leave {}",
-                    self.name
+                    "take its place with --replace, or end it: injector leave{} {}",
+                    self.place_flags,
+                    quote(&self.name)
                 ),
             ));
         }
@@ -125,7 +129,8 @@ impl Plan {
                     words::span(longest)
                 ),
                 format!(
-                    "injector intercept {} --lease={}s",
+                    "injector intercept{} {} --lease={}s",
+                    self.place_flags,
                     quote(&self.workload),
                     longest.as_secs()
                 ),
@@ -235,6 +240,7 @@ mod tests {
             lease: Duration::from_secs(3_600),
             allow_overlap: false,
             replaces: None,
+            place_flags: " -n shop".to_owned(),
         }
     }
 
@@ -267,7 +273,7 @@ mod tests {
             refused.error(),
             "orders: has 1000 intercepts already, which is the most"
         );
-        assert_eq!(refused.hint(), "injector list");
+        assert_eq!(refused.hint(), "injector list -n shop");
         let mut again = plan("bob-7", "bob");
         again.replaces = Some(full.intercepts["bob-7"].address.clone());
         assert!(checked(&again, &full).is_ok());
@@ -284,6 +290,10 @@ mod tests {
         assert_eq!(
             refused.error(),
             "bob-0: an intercept of yours has this name, and its tunnel is up"
+        );
+        assert_eq!(
+            refused.hint(),
+            "take its place with --replace, or end it: injector leave -n shop bob-0"
         );
     }
 }

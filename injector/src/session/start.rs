@@ -116,7 +116,7 @@ impl Session<'_> {
             format!("ls -ld {}", quote(&record.log.to_string_lossy())),
         )?;
         self.report
-            .detached(&self.plan.name, &record.log, &self.global.place_flags());
+            .detached(&self.plan.name, &record.log, &self.plan.place_flags);
         let kept = self.kept.insert(kept);
         background::leave_terminal(&kept.log)?;
         self.report = self.report.into_log();

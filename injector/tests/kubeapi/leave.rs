@@ -257,3 +257,73 @@ fn with_everything_goes_every_envoy_filter_of_ours_whatever_it_lacks() {
     let left = stage.server.must(&arguments, None);
     assert_eq!(left, "envoyfilter.networking.istio.io/theirs\n");
 }
+
+/// Another workload's plugin, in which bob has an intercept of this name.
+fn of_another_workload(stage: &Stage, name: &str) -> Value {
+    let mut plugin = stage.plugin();
+    let annotations = json!({"injector.dev/workload": "Deployment/other"});
+    plugin["metadata"] = json!({"name": "injector-deployment-other", "namespace": stage.namespace,
+        "labels": plugin["metadata"]["labels"], "annotations": annotations});
+    plugin["spec"]["pluginConfig"]["intercepts"] = json!({name: entry(name, "bob", name)});
+    plugin
+}
+
+#[test]
+fn a_command_that_is_shown_says_where_as_the_one_before_it() {
+    let stage = Stage::new("elsewhere");
+    let bobs = entry("bobs", "bob", "Bob");
+    let target = stage.target("bob");
+    stage
+        .wait(target.add("bobs", &bobs, 0, &anything))
+        .expect("added");
+    stage.server.apply(&of_another_workload(&stage, "others"));
+    // Of a port that the next preparation would leave out.
+    let odd = json!({"port": 9090, "expires": now() + 3_600});
+    stage.put_entry("odd", &odd);
+    let hint_of = |user: &str, words: &[&str]| {
+        let file = stage.server.kubeconfig(user, "default");
+        let place = format!("--kubeconfig {} -n elsewhere", file.display());
+        let flags: Vec<&str> = place.split(' ').collect();
+        let refused = stage.run(user, &[words, &flags].concat());
+        assert_eq!(refused.code, Some(1), "{words:?}: {refused:?}");
+        let hint = refused.stderr.split_once("hint: ").expect("a hint").1;
+        hint.trim_end().replace(&place, "PLACE")
+    };
+    let named = ["intercept", "orders", "--port=1", "--name"];
+    for (user, words, expected) in [
+        (
+            "alice",
+            &["leave", "bobs"][..],
+            "ask them, or: injector leave PLACE --force bobs",
+        ),
+        ("alice", &["leave", "nobodys"], "injector list PLACE"),
+        ("alice", &["status", "nobodys"], "injector list PLACE"),
+        (
+            "alice",
+            &["logs", "nobodys"],
+            "injector list PLACE; one in the foreground has its log on its own terminal, and -n or --context chooses another place",
+        ),
+        (
+            "alice",
+            &[&named[..], &["bobs"]].concat(),
+            "injector intercept PLACE orders --name=ANOTHER-NAME",
+        ),
+        (
+            "alice",
+            &[&named[..], &["others"]].concat(),
+            "choose another one with --name, or end it: injector leave PLACE others",
+        ),
+        (
+            "admin",
+            &["uninstall", "--workload=orders"],
+            "injector leave PLACE --force bobs odd; or: injector uninstall PLACE … --force",
+        ),
+        (
+            "admin",
+            &["install", "--workload=orders"],
+            "injector leave PLACE --force odd",
+        ),
+    ] {
+        assert_eq!(hint_of(user, words), expected, "{words:?}");
+    }
+}

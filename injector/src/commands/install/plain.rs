@@ -58,7 +58,7 @@ impl Flags {
 /// Checks everything, then writes. Returns what to tell the operator.
 pub fn run(args: &Args, dir: &Path) -> Result<String> {
     let workload = workload(args)?;
-    let installed = Dir::install(dir, &workload).map_err(refused)?;
+    let installed = Dir::install(dir, &workload).map_err(|error| refused(dir, error))?;
     let shown = shown(installed.path());
     Ok(format!(
         "{} is ready for intercepts in {shown}; nothing is intercepted yet\n\n\
@@ -72,9 +72,11 @@ fn shown(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
-fn refused(error: EnvoyDirError) -> Failure {
+fn refused(dir: &Path, error: EnvoyDirError) -> Failure {
     let hint = match &error {
-        EnvoyDirError::PortInUse { intercept, .. } => format!("injector leave --force {intercept}"),
+        EnvoyDirError::PortInUse { intercept, .. } => {
+            format!("injector --envoy {} leave --force {intercept}", shown(dir))
+        }
         EnvoyDirError::Unreadable { path, .. } => format!("cat {}", shown(path)),
         EnvoyDirError::Io { path, .. } => {
             format!("ls -ld {}", shown(path.parent().unwrap_or(path)))
