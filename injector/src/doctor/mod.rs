@@ -139,7 +139,7 @@ pub async fn examine(
     let replicas = installation.replicas();
     let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
     checks.extend(relays::check(&pods, relay_namespace));
-    checks.push(admission::clock(&installation.clocks, &now));
+    checks.push(admission::clock(&installation, &now, relay_namespace));
     if let Some(target) = target {
         checks.extend(of_target(cluster, relay_namespace, target, &installation).await?);
     }
