@@ -12,7 +12,7 @@ pub mod pods;
 pub mod prepared;
 mod refusals;
 pub mod relay;
-mod rights;
+pub mod rights;
 pub mod sidecar;
 mod store;
 mod target;

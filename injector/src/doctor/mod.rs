@@ -19,7 +19,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError};
-use crate::hint::Result;
 use crate::operator::{self, installed};
 
 pub use seen::Target;
@@ -115,11 +114,7 @@ impl Check {
 }
 
 /// Everything that can be looked at; without a target, the cluster part and what is left over in the namespace.
-pub async fn examine(
-    cluster: &Cluster,
-    relay_namespace: &str,
-    target: Option<&str>,
-) -> Result<Vec<Check>> {
+pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&str>) -> Vec<Check> {
     let mut checks = Vec::new();
     match cluster.whoami().await {
         Ok(user) => checks.push(Check::good(
@@ -129,7 +124,7 @@ pub async fn examine(
         // Without an API server there is nothing else to look at.
         Err(error) => {
             checks.push(Check::unanswered("api-server", "API server", &error));
-            return Ok(checks);
+            return checks;
         }
     }
     let now = cluster.server_time().await;
@@ -140,26 +135,32 @@ pub async fn examine(
     let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
     checks.extend(relays::check(&pods, relay_namespace));
     checks.push(admission::clock(&installation, &now, relay_namespace));
-    if let Some(target) = target {
-        checks.extend(of_target(cluster, relay_namespace, target, &installation).await?);
+    let target = match target {
+        Some(target) => Some(Target::read(cluster, relay_namespace, target).await),
+        None => None,
+    };
+    match &target {
+        Some(Ok(target)) => checks.extend(of_target(cluster, target, &installation).await),
+        Some(Err(failure)) => checks.push(Check::bad("target", failure.error(), failure.hint())),
+        None => {}
     }
     let namespace = seen::Intercepts::read(cluster).await;
     checks.extend(leftovers::checks(&namespace, now.unwrap_or_default()));
-    checks.extend(rights::checks(cluster, (relay_namespace, replicas), target.is_some()).await);
-    Ok(checks)
+    if let Some(target) = &target {
+        let plugin = target.as_ref().ok().map(Target::plugin_name);
+        checks.extend(rights::of_intercept(cluster, plugin.as_deref(), relay_namespace).await);
+    }
+    checks.extend(rights::of_tunnels(cluster, (relay_namespace, replicas)).await);
+    checks
 }
 
 async fn of_target(
     cluster: &Cluster,
-    relay_namespace: &str,
-    target: &str,
+    target: &Target,
     installation: &seen::Installation,
-) -> Result<Vec<Check>> {
-    let target = match Target::read(cluster, relay_namespace, target).await {
-        Ok(target) => target,
-        Err(failure) => return Ok(vec![Check::bad("target", failure.error(), failure.hint())]),
-    };
-    let mut checks = workload::checks(&target);
+) -> Vec<Check> {
+    let relay_namespace = &target.relay_namespace;
+    let mut checks = workload::checks(target);
     let revision = installation.revision();
     let mesh = match installed::mesh_config(cluster, revision.as_deref()).await {
         Ok(mesh) => mesh,
@@ -170,17 +171,17 @@ async fn of_target(
     };
     let root = installed::root_of(&mesh);
     let around = seen::Surroundings::read(cluster, &root, relay_namespace).await;
-    checks.extend(surroundings::checks(&around, &target, relay_namespace));
+    checks.extend(surroundings::checks(&around, target, relay_namespace));
     checks.push(surroundings::export(
         installation,
         &mesh,
-        &target,
+        target,
         relay_namespace,
     ));
-    checks.extend(policies::checks(&around, &target, relay_namespace));
-    checks.push(installation::digest(cluster, relay_namespace, &target).await);
-    checks.extend(proxies::examine(cluster, &target).await);
-    Ok(checks)
+    checks.extend(policies::checks(&around, target, relay_namespace));
+    checks.push(installation::digest(cluster, relay_namespace, target).await);
+    checks.extend(proxies::examine(cluster, target).await);
+    checks
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::seen::Answer;
 use super::{Check, Outcome};
 use crate::cluster::{Cluster, Kind, Right, kind};
 use crate::manifest::istio::names;
+use crate::mesh::rights;
 
 /// A right that an intercept takes, and what is lost without it.
 struct Needed<'a> {
@@ -12,77 +13,80 @@ struct Needed<'a> {
     outcome: Outcome,
 }
 
-/// All of them, asked one by one.
-pub async fn checks(
+/// What an intercept takes where the workload is. `plugin` is the workload's WasmPlugin; `None`: it was not found.
+pub async fn of_intercept(
     cluster: &Cluster,
-    (relay_namespace, replicas): (&str, u16),
-    has_target: bool,
+    plugin: Option<&str>,
+    relay_namespace: &str,
 ) -> Vec<Check> {
-    let namespace = cluster.namespace();
+    let needed = intercept(cluster.namespace(), plugin);
+    ask(cluster, &needed, relay_namespace).await
+}
+
+/// What a tunnel takes beside the relays.
+pub async fn of_tunnels(cluster: &Cluster, (relay_namespace, replicas): (&str, u16)) -> Vec<Check> {
     let relays: Vec<String> = (0..replicas).map(names::relay_replica).collect();
-    let mut needed = tunnel(relay_namespace, &relays);
-    if has_target {
-        needed.splice(0..0, intercept(namespace));
-    }
+    let needed = tunnels(relay_namespace, &relays);
+    demand_one_relay(ask(cluster, &needed, relay_namespace).await)
+}
+
+/// One by one.
+async fn ask(cluster: &Cluster, needed: &[Needed<'_>], relay_namespace: &str) -> Vec<Check> {
     let mut checks = Vec::new();
-    for needed in &needed {
+    for needed in needed {
         let answer = cluster.can(&needed.right).await;
-        checks.push(needed.check(&answer, namespace, relay_namespace));
+        checks.push(needed.check(&answer, cluster.namespace(), relay_namespace));
     }
-    demand_one_relay(&mut checks);
     checks
 }
 
-/// What it takes where the workload is.
-fn intercept(namespace: &str) -> Vec<Needed<'_>> {
-    let needed = |verb, kind: &'static Kind, without, outcome| Needed {
-        right: Right::new(verb, kind, Some(namespace)),
-        without,
-        outcome,
-    };
-    let must = |verb, kind| needed(verb, kind, "nothing can be intercepted here", Outcome::Bad);
-    let may = |verb, kind, without| needed(verb, kind, without, Outcome::Perhaps);
-    vec![
-        must("list", &kind::SERVICE),
-        must("list", &kind::POD),
-        must("patch", &kind::WASM_PLUGIN),
+fn intercept<'a>(namespace: &'a str, plugin: Option<&'a str>) -> Vec<Needed<'a>> {
+    const NOTHING: &str = "nothing can be intercepted here";
+    let right = |verb, kind: &'static Kind| Right::new(verb, kind, Some(namespace));
+    let must = |right| Needed::new(right, NOTHING, Outcome::Bad);
+    let may = |right, without| Needed::new(right, without, Outcome::Perhaps);
+    let mut needed = vec![
+        must(right("list", &kind::SERVICE)),
+        must(right("list", &kind::POD)),
+        match plugin {
+            Some(plugin) => must(rights::entry(namespace, plugin)),
+            // A role may name the plugin, and then it is no answer that not all of them may be written.
+            None => may(right("patch", &kind::WASM_PLUGIN), NOTHING),
+        },
+    ];
+    let shared = "intercepts share the cluster of their relay";
+    needed.extend(rights::own_cluster(namespace).map(|right| may(right, shared)));
+    needed.extend([
         may(
-            "create",
-            &kind::ENVOY_FILTER,
-            "intercepts share the cluster of their relay",
-        ),
-        may(
-            "list",
-            &kind::EVENT,
+            right("list", &kind::EVENT),
             "who removed your intercept cannot be told",
         ),
         may(
-            "create",
-            &kind::EVENT,
+            right("create", &kind::EVENT),
             "nobody is told of your intercepts by Events",
         ),
-    ]
+    ]);
+    needed
 }
 
-/// What it takes beside the relays.
-fn tunnel<'a>(relay_namespace: &'a str, relays: &'a [String]) -> Vec<Needed<'a>> {
-    let verbs = [
-        ("get", "no tunnel can be opened there"),
-        (
-            "create",
-            "no tunnel can be opened there from Kubernetes 1.35 on",
-        ),
-    ];
-    let each = verbs.into_iter().flat_map(|(verb, without)| {
-        relays.iter().map(move |relay| Needed {
-            right: Right::new(verb, &kind::POD, Some(relay_namespace))
-                .of("portforward")
-                .on(relay),
+/// Of one relay after the other.
+fn tunnels<'a>(relay_namespace: &'a str, relays: &'a [String]) -> Vec<Needed<'a>> {
+    let rights = relays
+        .iter()
+        .flat_map(|relay| rights::tunnel(relay_namespace, relay));
+    rights
+        .map(|right| Needed::new(right, "no tunnel can be opened there", Outcome::Perhaps))
+        .collect()
+}
+
+impl<'a> Needed<'a> {
+    fn new(right: Right<'a>, without: &'static str, outcome: Outcome) -> Self {
+        Self {
+            right,
             without,
-            outcome: Outcome::Perhaps,
-        })
-    });
-    each.collect()
+            outcome,
+        }
+    }
 }
 
 impl Needed<'_> {
@@ -104,20 +108,19 @@ impl Needed<'_> {
     }
 }
 
-/// One relay is enough; without any, there is no tunnel.
-fn demand_one_relay(checks: &mut [Check]) {
-    let is_tunnel = |check: &&mut Check| check.id == "right-get-pods-portforward";
-    if checks
-        .iter()
-        .any(|check| check.id == "right-get-pods-portforward" && check.outcome == Outcome::Good)
-    {
-        return;
+/// One relay that a tunnel may be opened to is enough; without any, there is no tunnel.
+fn demand_one_relay(mut checks: Vec<Check>) -> Vec<Check> {
+    let is_good = |check: &Check| check.outcome == Outcome::Good;
+    let mut relays = checks.chunks(rights::PORT_FORWARD.len());
+    if relays.any(|relay| relay.iter().all(is_good)) {
+        return checks;
     }
-    for check in checks.iter_mut().filter(is_tunnel) {
+    for check in &mut checks {
         if check.outcome == Outcome::Perhaps {
             check.outcome = Outcome::Bad;
         }
     }
+    checks
 }
 
 /// `right-get-pods-portforward`.
@@ -135,17 +138,19 @@ fn id(right: &Right<'_>) -> String {
 mod tests {
     use super::*;
 
+    const PLUGIN: Option<&str> = Some("injector-deployment-orders");
+
     /// What somebody is told who may do all but what `refused` names.
-    fn told(refused: impl Fn(&str) -> bool) -> Vec<Check> {
+    fn told(plugin: Option<&str>, refused: impl Fn(&str) -> bool) -> Vec<Check> {
         let relays = [names::relay_replica(0), names::relay_replica(1)];
-        let mut needed = intercept("shop");
-        needed.extend(tunnel("injector-system", &relays));
         let check = |needed: &Needed<'_>| {
             let may = !refused(&needed.right.to_string());
             needed.check(&Ok(may), "shop", "injector-system")
         };
+        let needed = intercept("shop", plugin);
         let mut checks: Vec<Check> = needed.iter().map(check).collect();
-        demand_one_relay(&mut checks);
+        let needed = tunnels("injector-system", &relays);
+        checks.extend(demand_one_relay(needed.iter().map(check).collect()));
         checks
     }
 
@@ -156,8 +161,8 @@ mod tests {
 
     #[test]
     fn what_somebody_may_not_do_is_named_with_what_is_lost() {
-        assert_eq!(not_good(&told(|_| false)), []);
-        let lines: Vec<String> = told(|_| true)
+        assert_eq!(not_good(&told(PLUGIN, |_| false)), []);
+        let lines: Vec<String> = told(PLUGIN, |_| true)
             .into_iter()
             .map(|check| format!("{} {} {}", check.outcome.sign(), check.id, check.found))
             .collect();
@@ -165,19 +170,36 @@ mod tests {
     }
 
     #[test]
+    fn a_role_may_name_the_workloads_own_plugin() {
+        let by_name = |right: &str| right == "patch wasmplugins in shop";
+        assert_eq!(not_good(&told(PLUGIN, by_name)), []);
+        // Which one it would be is not known.
+        let unknown = [("right-patch-wasmplugins", Outcome::Perhaps)];
+        assert_eq!(not_good(&told(None, by_name)), unknown);
+    }
+
+    #[test]
     fn one_relay_is_enough_and_none_is_not() {
-        let tunnel = "right-get-pods-portforward";
-        let one = told(|right| right.starts_with("get") && right.contains("relay-1"));
-        assert_eq!(not_good(&one), [(tunnel, Outcome::Perhaps)]);
-        let none = told(|right| right.starts_with("get"));
+        let [get, create] = [
+            "right-get-pods-portforward",
+            "right-create-pods-portforward",
+        ];
+        let one = told(PLUGIN, |right| right.contains("relay-1"));
+        let perhaps = [(get, Outcome::Perhaps), (create, Outcome::Perhaps)];
+        assert_eq!(not_good(&one), perhaps);
+        // `intercept` asks for both.
+        for verb in ["get", "create"] {
+            let none = told(PLUGIN, |right| right.starts_with(&format!("{verb} pods")));
+            assert_eq!(not_good(&none).len(), 2);
+            assert!(none.iter().all(|check| check.outcome != Outcome::Perhaps));
+        }
+        let neither = told(PLUGIN, |right| {
+            right.starts_with("get pods/portforward injector-relay-0")
+                || right.starts_with("create pods/portforward injector-relay-1")
+        });
         assert_eq!(
-            not_good(&none),
-            [(tunnel, Outcome::Bad), (tunnel, Outcome::Bad)]
+            not_good(&neither),
+            [(get, Outcome::Bad), (create, Outcome::Bad)]
         );
-        // It is asked for by newer versions of Kubernetes only.
-        let create = told(|right| right.starts_with("create pods"));
-        let tunnel = "right-create-pods-portforward";
-        let perhaps = (tunnel, Outcome::Perhaps);
-        assert_eq!(not_good(&create), [perhaps, perhaps]);
     }
 }

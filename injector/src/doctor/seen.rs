@@ -154,7 +154,7 @@ impl Target {
             cluster.list(&kind::POD, within, None),
         )?;
         let found = lookup::find(wanted, &listed)?;
-        let plugin = names::of_workload_named(found.kind, &found.name);
+        let plugin = plugin_name(&found);
         let list = |kind: &'static Kind| cluster.list(kind, within, None);
         let (around, plugin, filters, rules, sidecars, authorization, peers) = tokio::join!(
             cluster.get(&kind::NAMESPACE, None, &namespace),
@@ -184,6 +184,11 @@ impl Target {
     /// `Deployment/orders`.
     pub fn label(&self) -> String {
         format!("{}/{}", self.found.kind.name(), self.found.name)
+    }
+
+    /// The name of its WasmPlugin and of its gate, whether they are there or not.
+    pub fn plugin_name(&self) -> String {
+        plugin_name(&self.found)
     }
 
     /// The labels of its pods.
@@ -225,7 +230,7 @@ impl Target {
 
     /// Its gate, where there is one and the caller may look.
     pub fn gate(&self) -> Option<&Value> {
-        let name = names::of_workload_named(self.found.kind, &self.found.name);
+        let name = self.plugin_name();
         let filters = self.filters.as_ref().ok()?;
         filters.iter().find(|filter| name_of(filter) == name)
     }
@@ -251,6 +256,10 @@ impl Target {
         };
         prepare::facts(self.found.kind, &self.found.object, around, &[])
     }
+}
+
+fn plugin_name(found: &Found) -> String {
+    names::of_workload_named(found.kind, &found.name)
 }
 
 /// What others wrote that reaches these requests.

@@ -7,6 +7,29 @@ use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names;
 
+/// To write the entry, into the workload's WasmPlugin. This and the next two are one list for `intercept` and `doctor`.
+pub fn entry<'a>(namespace: &'a str, plugin: &'a str) -> Right<'a> {
+    Right::new("patch", &kind::WASM_PLUGIN, Some(namespace)).on(plugin)
+}
+
+/// To have a cluster of its own, in an EnvoyFilter whose name nobody knows beforehand. Without one of these it shares that of its relay.
+pub fn own_cluster(namespace: &str) -> [Right<'_>; 3] {
+    ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::ENVOY_FILTER, Some(namespace)))
+}
+
+/// To open a tunnel to this relay; none of them can be done without.
+pub fn tunnel<'a>(namespace: &'a str, relay: &'a str) -> [Right<'a>; PORT_FORWARD.len()] {
+    port_forward(namespace).map(|right| right.on(relay))
+}
+
+/// Kubernetes asks for `get` today, for `create` too from 1.35 on.
+pub const PORT_FORWARD: [&str; 2] = ["get", "create"];
+
+/// To any pod of the namespace.
+fn port_forward(namespace: &str) -> [Right<'_>; PORT_FORWARD.len()] {
+    PORT_FORWARD.map(|verb| Right::new(verb, &kind::POD, Some(namespace)).of("portforward"))
+}
+
 /// The rights that an intercept takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
@@ -28,15 +51,11 @@ impl Rights {
         plugin: &str,
         (relays, replicas): (&str, u16),
     ) -> Result<Self, ClusterError> {
-        let here = Some(namespace);
-        let entries = Right::new("patch", &kind::WASM_PLUGIN, here).on(plugin);
-        let admin =
-            ["get", "create"].map(|verb| Right::new(verb, &kind::POD, here).of("portforward"));
-        let clusters =
-            ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::ENVOY_FILTER, here));
+        let entry = entry(namespace, plugin);
+        let (admin, clusters) = (port_forward(namespace), own_cluster(namespace));
         let (tunnels, may_patch, admin, clusters) = tokio::try_join!(
             tunnels(cluster, relays, replicas),
-            cluster.can(&entries),
+            cluster.can(&entry),
             all(cluster, &admin),
             all(cluster, &clusters),
         )?;
@@ -51,7 +70,7 @@ impl Rights {
             missing.extend(tunnels.into_iter().next().unwrap_or_default());
         }
         if !may_patch {
-            missing.push(entries.to_string());
+            missing.push(entry.to_string());
         }
         Ok(Self {
             missing,
@@ -77,7 +96,7 @@ impl Rights {
     }
 }
 
-/// What is missing for a tunnel to each relay. Kubernetes asks for `get` today, for `create` too from 1.35 on.
+/// What is missing for a tunnel to each relay.
 async fn tunnels(
     cluster: &Cluster,
     namespace: &str,
@@ -88,12 +107,7 @@ async fn tunnels(
         let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
         asking.spawn(async move {
             let relay = names::relay_replica(replica);
-            let rights = ["get", "create"].map(|verb| {
-                Right::new(verb, &kind::POD, Some(&namespace))
-                    .of("portforward")
-                    .on(&relay)
-            });
-            let [get, create] = &rights;
+            let [get, create] = &tunnel(&namespace, &relay);
             let (may_get, may_create) = tokio::try_join!(cluster.can(get), cluster.can(create))?;
             let missing = [(get, may_get), (create, may_create)].into_iter();
             let missing = missing

@@ -6,7 +6,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::rbac;
-use super::stage::{Stage, entry};
+use super::stage::{PREPARED, Stage, entry};
+use super::support::wait_until;
 
 /// eve may do this, and open tunnels.
 fn allow(stage: &Stage, rules: Value) {
@@ -50,6 +51,42 @@ fn a_developer_who_may_not_write_envoy_filters_shares_a_relays_cluster() {
     eve.signal(Signal::INT);
     assert_eq!(eve.end().code, Some(0));
     assert_eq!(stage.entry("orders-eve"), None);
+}
+
+#[test]
+fn the_doctor_asks_for_the_rights_that_an_intercept_takes() {
+    let stage = Stage::new("named");
+    let mut rules = json!([
+        {"apiGroups": [""], "resources": ["services", "pods"], "verbs": ["get", "list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list"]},
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": ["get", "list"]},
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "resourceNames": [PREPARED], "verbs": ["patch"]},
+        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters"], "verbs": ["get", "create"]},
+    ]);
+    let lacking = || {
+        let told = stage.run("eve", &["doctor", "orders", "-o", "json"]);
+        let told: Vec<Value> = serde_json::from_str(&told.stdout).expect("JSON");
+        let rights = told.iter().filter_map(|check| {
+            let id = check["id"].as_str()?.strip_prefix("right-")?;
+            let is_good = check["outcome"] == "good" || id.ends_with("events");
+            (!is_good).then(|| format!("{} {id}", check["outcome"]).replace('"', ""))
+        });
+        rights.collect::<Vec<_>>()
+    };
+    let shares = ["perhaps patch-envoyfilters", "perhaps delete-envoyfilters"];
+    allow(&stage, rules.clone());
+    assert_eq!(lacking(), shares);
+    let eve = stage.start(
+        "eve",
+        &["intercept", "orders", "--port=1", "--http-header=Coder=Eve"],
+    );
+    eve.is_live();
+    eve.signal(Signal::INT);
+    assert_eq!(eve.end().code, Some(0));
+    rules[3]["resourceNames"] = json!(["injector-deployment-other"]);
+    allow(&stage, rules);
+    let refused = [&["bad patch-wasmplugins"], &shares[..]].concat();
+    wait_until(|| lacking() == refused, || format!("{:?}", lacking()));
 }
 
 #[test]
