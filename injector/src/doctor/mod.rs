@@ -140,7 +140,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         None => None,
     };
     match &target {
-        Some(Ok(target)) => checks.extend(of_target(cluster, target, &installation).await),
+        Some(Ok(target)) => checks.extend(of_target(cluster, target, &installation, &pods).await),
         Some(Err(failure)) => checks.push(Check::bad("target", failure.error(), failure.hint())),
         None => {}
     }
@@ -158,6 +158,7 @@ async fn of_target(
     cluster: &Cluster,
     target: &Target,
     installation: &seen::Installation,
+    relay_pods: &seen::Answer<Vec<Value>>,
 ) -> Vec<Check> {
     let relay_namespace = &target.relay_namespace;
     let mut checks = workload::checks(target);
@@ -178,7 +179,9 @@ async fn of_target(
         target,
         relay_namespace,
     ));
-    checks.extend(policies::checks(&around, target, relay_namespace));
+    let relay = installation.relay.as_ref().ok().and_then(Option::as_ref);
+    let relays = policies::of_relays(relay, relay_pods);
+    checks.extend(policies::checks(&around, target, &relays));
     checks.push(installation::digest(cluster, relay_namespace, target).await);
     checks.extend(proxies::examine(cluster, target).await);
     checks

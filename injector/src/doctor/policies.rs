@@ -10,27 +10,25 @@ use crate::curl::quote;
 use crate::manifest::istio::names;
 use crate::prepare;
 
-pub fn checks(seen: &Surroundings, target: &Target, relay_namespace: &str) -> Vec<Check> {
-    let relay: BTreeMap<String, String> =
-        [("app.kubernetes.io/name".to_owned(), names::RELAY.to_owned())].into();
+type Labels = BTreeMap<String, String>;
+
+/// `relays`: the labels of each relay's pod.
+pub fn checks(seen: &Surroundings, target: &Target, relays: &[Labels]) -> Vec<Check> {
     let own = target.labels();
+    let is_at_relay = |policy: &Value| relays.iter().any(|relay| is_selected(policy, relay));
     let mut checks = of_kind(
         "relay-authorization",
         "AuthorizationPolicies at the relays",
         &[&seen.authorization, &seen.root_authorization],
-        |policy| {
-            is_selected(policy, &relay)
-                .then(|| at_relay(policy))
-                .flatten()
-        },
+        |policy| is_at_relay(policy).then(|| at_relay(policy)).flatten(),
     );
     checks.extend(of_kind(
         "relay-mtls",
         "PeerAuthentications at the relays",
         &[&seen.peers],
         |policy| {
-            (is_selected(policy, &relay) && has_selector(policy))
-                .then(|| peers_at_relay(policy, relay_namespace))
+            (is_at_relay(policy) && has_selector(policy))
+                .then(|| peers_at_relay(policy, &target.relay_namespace))
         },
     ));
     checks.extend(of_kind(
@@ -52,6 +50,18 @@ pub fn checks(seen: &Surroundings, target: &Target, relay_namespace: &str) -> Ve
     ));
     checks.push(callers(seen, target));
     checks
+}
+
+/// The labels of the relays' pods: of each one that is there, to which the mesh adds some of its own; as they are meant to be, and at least what they are called.
+pub fn of_relays(relay: Option<&Value>, pods: &Answer<Vec<Value>>) -> Vec<Labels> {
+    let name = [("app.kubernetes.io/name".to_owned(), names::RELAY.to_owned())];
+    let meant = relay.map(|relay| labels(relay.pointer("/spec/template/metadata/labels")));
+    let there = pods.iter().flatten();
+    there
+        .map(|pod| labels(pod.pointer("/metadata/labels")))
+        .chain(meant)
+        .chain([name.into()])
+        .collect()
 }
 
 /// All findings about the policies of several places; a good one where there is none.
@@ -193,7 +203,7 @@ fn has_selector(policy: &Value) -> bool {
 }
 
 /// Are these pods among those that it is for? One with `targetRefs` is for gateways and waypoints.
-fn is_selected(policy: &Value, pods: &BTreeMap<String, String>) -> bool {
+fn is_selected(policy: &Value, pods: &Labels) -> bool {
     let is_for_others = ["/spec/targetRef", "/spec/targetRefs"]
         .iter()
         .any(|pointer| policy.pointer(pointer).is_some());

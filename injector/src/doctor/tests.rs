@@ -1,5 +1,7 @@
 //! Objects in, findings out.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::proxy::{Expected, Proxy, compare};
@@ -158,7 +160,7 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
     all_good(&policies::checks(
         &surroundings(),
         &target(),
-        "injector-system",
+        &relay_labels(),
     ));
     all_good(&[surroundings::export(
         &installed(),
@@ -369,7 +371,7 @@ fn policies_of_others_on_the_relays_are_found() {
     let found = |authorization: Vec<Value>, peers: Vec<Value>| {
         let mut seen = surroundings();
         (seen.authorization, seen.peers) = (Ok(authorization), Ok(peers));
-        policies::checks(&seen, &target(), "injector-system")
+        policies::checks(&seen, &target(), &relay_labels())
     };
     let relay = json!({"app.kubernetes.io/name": "injector-relay"});
     let deny = json!({"action": "DENY", "rules": [{"from": []}]});
@@ -401,17 +403,62 @@ fn policies_of_others_on_the_relays_are_found() {
     );
 }
 
+/// Of one relay that runs.
+fn relay_labels() -> Vec<BTreeMap<String, String>> {
+    let installed = installed();
+    let relay = installed.relay.as_ref().unwrap().as_ref().unwrap();
+    let mut pod = relay["spec"]["template"].clone();
+    pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"] = json!("0");
+    policies::of_relays(Some(relay), &Ok(vec![pod]))
+}
+
+#[test]
+fn policies_that_select_the_relays_by_any_of_their_labels_are_found() {
+    let told = |key: &str, value: &str, relays: &[BTreeMap<String, String>]| {
+        let selector = json!({"matchLabels": {key: value}});
+        let policy = |spec: Value| {
+            let mut policy =
+                json!({"metadata": {"name": "theirs", "namespace": "x"}, "spec": spec});
+            policy["spec"]["selector"] = selector.clone();
+            policy
+        };
+        let mut seen = surroundings();
+        seen.authorization = Ok(vec![policy(json!({"action": "DENY", "rules": [{}]}))]);
+        seen.peers = Ok(vec![policy(json!({"mtls": {"mode": "DISABLE"}}))]);
+        let checks = policies::checks(&seen, &target(), relays);
+        let bad = checks
+            .into_iter()
+            .filter(|check| check.outcome == Outcome::Bad);
+        bad.map(|check| check.id).collect::<Vec<_>>()
+    };
+    let both = ["relay-authorization", "relay-mtls"];
+    for (key, value) in [
+        ("app.kubernetes.io/name", "injector-relay"),
+        ("app.kubernetes.io/part-of", "injector"),
+        ("apps.kubernetes.io/pod-index", "0"),
+    ] {
+        assert_eq!(told(key, value, &relay_labels()), both, "{key}");
+    }
+    let none = told("app.kubernetes.io/part-of", "shop", &relay_labels());
+    assert!(none.is_empty(), "{none:?}");
+    // Before there is a pod, and where nobody may look.
+    let relay = installed().relay.unwrap();
+    let meant = policies::of_relays(relay.as_ref(), &Ok(Vec::new()));
+    assert_eq!(told("app.kubernetes.io/part-of", "injector", &meant), both);
+    let unseen = policies::of_relays(None, &Ok(Vec::new()));
+    assert_eq!(
+        told("app.kubernetes.io/name", "injector-relay", &unseen),
+        both
+    );
+}
+
 #[test]
 fn policies_at_the_workload_are_told() {
     let mut target = target();
     let spec =
         json!({"selector": {"matchLabels": {"app": "orders"}}, "action": "DENY", "rules": [{}]});
     target.authorization = Ok(vec![json!({"metadata": {"name": "theirs"}, "spec": spec})]);
-    let (outcome, found) = only_wrong(policies::checks(
-        &surroundings(),
-        &target,
-        "injector-system",
-    ));
+    let (outcome, found) = only_wrong(policies::checks(&surroundings(), &target, &relay_labels()));
     assert_eq!(outcome, Outcome::Perhaps);
     assert!(
         found.contains("theirs: it decides before any intercept (DENY)"),
@@ -421,7 +468,7 @@ fn policies_at_the_workload_are_told() {
     target.peers = Ok(vec![
         json!({"metadata": {"name": "default"}, "spec": {"mtls": {"mode": "STRICT"}}}),
     ]);
-    let checks = policies::checks(&surroundings(), &target, "injector-system");
+    let checks = policies::checks(&surroundings(), &target, &relay_labels());
     all_good(&checks);
     assert!(
         checks
