@@ -121,8 +121,10 @@ impl Backend {
             Self::Envoy(dir) => dir,
             Self::Mesh(mesh) => return mesh.all().await,
         };
-        let intercepts = dir.document()?.intercepts.into_iter();
+        let document = dir.document()?;
+        let intercepts = document.intercepts.into_iter();
         let found = intercepts.map(|(name, intercept)| Found {
+            limits: document.limits.clone(),
             namespace: None,
             kind: None,
             workload: dir.workload().name.clone(),

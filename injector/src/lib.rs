@@ -16,6 +16,7 @@ pub mod envoy;
 pub mod flags;
 pub mod hint;
 pub mod install_line;
+pub mod left_out;
 pub mod lookup;
 pub mod manifest;
 pub mod mesh;

@@ -103,6 +103,7 @@ impl Mesh {
             } = plugin;
             let intercepts = document.intercepts.into_iter();
             intercepts.map(move |(name, intercept)| Found {
+                limits: document.limits.clone(),
                 namespace: Some(namespace.clone()),
                 kind: Some(kind),
                 workload: workload.clone(),

@@ -64,6 +64,34 @@ fn intercepts_are_listed_in_every_format() {
 }
 
 #[test]
+fn what_the_filter_leaves_out_is_not_shown_as_live() {
+    let place = Place::new();
+    place.add("too-long", "bob", &[("Coder", "Bob")]);
+    place.add("forbidden", "bob", &[("X-Team", "red")]);
+    let over = place.add("over", "bob", &[("X-Team", "blue")]);
+    place
+        .dir()
+        .renew("over", &over.address, now() - 60)
+        .expect("moved");
+    place.limit(|limits| {
+        limits.max_lease_seconds = 300;
+        limits.header_names = Some(vec!["coder".to_owned()]);
+    });
+    let list = place.run(&["list"]).stdout;
+    let lines: Vec<&str> = list.lines().collect();
+    for (line, lease) in [(1, " left out "), (2, " over "), (3, " left out ")] {
+        assert!(lines[line].contains(lease), "{list}");
+    }
+    let status = place.run(&["status", "too-long"]).stdout;
+    let why = "  reason       expires: expected a lease of at most 5 min (limits.max_lease_seconds), found one with ";
+    assert!(status.contains(why), "{status}");
+    let status = place.run(&["status", "forbidden", "-o", "json"]).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let why = "headers[0].name: `X-Team` is not among the header names allowed here (limits.header_names)";
+    assert_eq!(status["left_out"], why);
+}
+
+#[test]
 fn an_empty_list_is_said_on_stderr() {
     let place = Place::new();
     for (arguments, stdout) in [

@@ -67,6 +67,16 @@ pub enum InvalidIntercept {
     ForbiddenBaggage,
 }
 
+/// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
+const CLOCK_SKEW: u64 = 60;
+
+/// Does a lease with this end still run longer than `longest` seconds? Then it matches nothing. `expires` and `now` in seconds since the epoch.
+///
+/// It is held against the time left, not against `created`: a renewal moves `expires` alone, and anyone could write `created`.
+pub fn is_lease_too_long(expires: u64, now: u64, longest: u64) -> bool {
+    expires.saturating_sub(now) > longest.saturating_add(CLOCK_SKEW)
+}
+
 /// Would the filter take this entry? Checks all that does not depend on the time; the lease is checked with every match.
 pub fn validate(
     name: &str,

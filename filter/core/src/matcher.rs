@@ -18,11 +18,8 @@ use self::facts::HeaderNames;
 pub(crate) use self::facts::{Facts, HeaderId};
 use self::index::Index;
 use crate::config::{Config, Rejected};
-use crate::limits::validate;
+use crate::limits::{is_lease_too_long, validate};
 use crate::request::{Request, is_mirror, is_probe_exempt};
-
-/// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
-const CLOCK_SKEW: u64 = 60;
 
 /// All intercepts of a workload, ready to decide.
 #[derive(Debug, Default)]
@@ -61,7 +58,7 @@ pub(crate) enum Miss {
     Port,
     /// The lease is over.
     Expired,
-    /// The lease ends later than the operator allows, [`CLOCK_SKEW`] included.
+    /// The lease ends later than the operator allows, see [`is_lease_too_long`].
     LeaseTooLong,
 }
 
@@ -163,14 +160,13 @@ impl Matcher {
         self.check_lease(compiled.intercept().expires, facts.now())
     }
 
-    /// The longest lease is held against the time left, not against `created`: a renewal moves `expires` alone, and anyone could write `created`.
     fn check_lease(&self, expires: u64, now: u64) -> Result<(), Miss> {
-        match expires.checked_sub(now) {
-            None | Some(0) => Err(Miss::Expired),
-            Some(left) if left > self.max_lease_seconds.saturating_add(CLOCK_SKEW) => {
-                Err(Miss::LeaseTooLong)
-            }
-            Some(_) => Ok(()),
+        if expires <= now {
+            return Err(Miss::Expired);
+        }
+        match is_lease_too_long(expires, now, self.max_lease_seconds) {
+            true => Err(Miss::LeaseTooLong),
+            false => Ok(()),
         }
     }
 

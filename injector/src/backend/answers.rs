@@ -1,6 +1,6 @@
 //! What a backend says: what was found, where a tunnel ends, and what is known of a change.
 
-use intercept_core::Intercept;
+use intercept_core::{Intercept, Limits};
 
 use crate::manifest::facts::Protocol;
 use crate::manifest::istio::Kind;
@@ -19,6 +19,8 @@ pub struct Found {
     pub name: String,
     /// Its entry.
     pub intercept: Intercept,
+    /// What the operator allows on that workload.
+    pub limits: Limits,
 }
 
 /// The port that an intercept is for.

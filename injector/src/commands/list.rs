@@ -9,6 +9,7 @@ use crate::backend::{Backend, Found, Replicas};
 use crate::cli::{Global, List};
 use crate::detached::Place;
 use crate::hint::Result;
+use crate::left_out;
 use crate::print::{self, Shown};
 use crate::session::presence::Presence;
 use crate::words;
@@ -48,6 +49,9 @@ pub struct InterceptShown {
     /// Seconds since the epoch.
     expires: u64,
     lease_left_seconds: u64,
+    /// Why it takes no request although its lease is not over, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     /// Is the developer machine there?
     tunnel: Presence,
     /// How many replicas of the workload have it, where that can be seen.
@@ -83,11 +87,14 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
             workload,
             name,
             intercept,
+            limits,
             ..
         } = found;
         let place = Place::of(&backend.detached_in(namespace.as_deref()));
         let detached = place.and_then(|place| detached(&place, &name, &intercept.address));
+        let left_out = left_out::reason(&name, &intercept, &limits, now);
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
+        one.left_out = left_out;
         one.namespace = namespace;
         one.replicas = replicas;
         one.detached = detached;
@@ -134,6 +141,7 @@ impl InterceptShown {
             created: intercept.created,
             expires: intercept.expires,
             lease_left_seconds: intercept.expires.saturating_sub(now),
+            left_out: None,
             tunnel,
         }
     }
@@ -172,6 +180,7 @@ impl InterceptShown {
     fn lease_left(&self) -> String {
         match self.lease_left_seconds {
             0 => "over".to_owned(),
+            _ if self.left_out.is_some() => "left out".to_owned(),
             left => words::span(Duration::from_secs(left)),
         }
     }
@@ -228,6 +237,7 @@ impl Shown for InterceptShown {
                 format!("cluster {}, tunnel {}", self.cluster, self.address),
             ),
             ("lease", self.lease_left()),
+            ("reason", self.left_out.clone().unwrap_or_default()),
             ("tunnel", self.tunnel.to_string()),
             ("replicas", self.replicas_live()),
             ("detached", self.process()),

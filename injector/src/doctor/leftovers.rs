@@ -1,18 +1,21 @@
 //! What is left over of intercepts in a namespace: entries whose lease is over, entries that the filter leaves out, clusters without an entry, entries without their cluster.
 
+use intercept_core::Config;
 use serde_json::Value;
 
 use super::Check;
 use super::seen::{Intercepts, name_of};
 use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
+use crate::left_out;
 use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::names;
 
 const ID: &str = "leftovers";
 
-/// `now` in seconds since the epoch, by the API server.
-pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
+/// `now` in seconds since the epoch, by the API server, where it says so.
+pub fn checks(seen: &Intercepts, time: Option<u64>) -> Vec<Check> {
+    let now = time.unwrap_or_default();
     let (plugins, filters) = match (&seen.plugins, &seen.filters) {
         (Ok(plugins), Ok(filters)) => (plugins, filters),
         (Err(error), _) | (_, Err(error)) => {
@@ -33,7 +36,10 @@ pub fn checks(seen: &Intercepts, now: u64) -> Vec<Check> {
             ))
         })
         .collect();
-    let left_out: Vec<LeftOut> = plugins.iter().flat_map(left_out).collect();
+    let left_out: Vec<LeftOut> = plugins
+        .iter()
+        .flat_map(|plugin| all_left_out(plugin, time))
+        .collect();
     let mut checks: Vec<Check> = left_out
         .iter()
         .map(|one| one.check(&seen.namespace))
@@ -113,17 +119,28 @@ impl LeftOut<'_> {
 }
 
 /// By the code that the filter runs.
-fn left_out(plugin: &Value) -> impl Iterator<Item = LeftOut<'_>> {
+fn all_left_out(plugin: &Value, now: Option<u64>) -> Vec<LeftOut<'_>> {
     let text = plugin.pointer("/spec/pluginConfig").map(Value::to_string);
     let (config, unread) = intercept_core::parse(text.unwrap_or_default().as_bytes());
+    let too_long = too_long(&config, now);
     let (_, refused) = intercept_core::Matcher::compile(config);
-    unread.into_iter().chain(refused).filter_map(|rejected| {
-        Some(LeftOut {
-            plugin: name_of(plugin),
-            name: rejected.intercept?,
-            reason: rejected.reason,
-        })
-    })
+    let rejected = unread.into_iter().chain(refused);
+    let named = rejected.filter_map(|rejected| Some((rejected.intercept?, rejected.reason)));
+    let one = |(name, reason)| LeftOut {
+        plugin: name_of(plugin),
+        name,
+        reason,
+    };
+    named.chain(too_long).map(one).collect()
+}
+
+/// Which leases are longer than the operator allows, and why that is so.
+fn too_long(config: &Config, now: Option<u64>) -> Vec<(String, String)> {
+    let entries = config.intercepts.iter().filter_map(|(name, entry)| {
+        let reason = left_out::lease(entry.expires, &config.limits, now?)?;
+        Some((name.clone(), format!("intercepts.{name}{reason}")))
+    });
+    entries.collect()
 }
 
 fn entries(plugin: &Value) -> impl Iterator<Item = (&String, &Value)> {

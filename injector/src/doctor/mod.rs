@@ -145,7 +145,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         None => {}
     }
     let namespace = seen::Intercepts::read(cluster).await;
-    checks.extend(leftovers::checks(&namespace, now.unwrap_or_default()));
+    checks.extend(leftovers::checks(&namespace, now.ok()));
     if let Some(target) = &target {
         let plugin = target.as_ref().ok().map(Target::plugin_name);
         checks.extend(rights::of_intercept(cluster, plugin.as_deref(), relay_namespace).await);

@@ -168,7 +168,8 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &target(),
         "injector-system",
     )]);
-    all_good(&leftovers::checks(&intercepts(), 1));
+    let lives = Some(example::entry().expires - 60);
+    all_good(&leftovers::checks(&intercepts(), lives));
     all_good(&compare(
         &[proxy()],
         &Expected::of(&target()).unwrap(),
@@ -603,9 +604,9 @@ fn intercepts() -> Intercepts {
 #[test]
 fn what_is_left_over_of_intercepts_is_found() {
     let expires = example::entry().expires;
-    let wrong = |seen: &Intercepts, now| only_wrong(leftovers::checks(seen, now));
+    let wrong = |seen: &Intercepts, now| only_wrong(leftovers::checks(seen, Some(now)));
     let mut seen = intercepts();
-    all_good(&leftovers::checks(&seen, expires + 600));
+    all_good(&leftovers::checks(&seen, Some(expires + 600)));
     let (outcome, found) = wrong(&seen, expires + 660);
     assert_eq!(
         (outcome, found.as_str()),
@@ -634,7 +635,7 @@ fn what_is_left_over_of_intercepts_is_found() {
     );
     entry(&mut seen, good);
     let cluster = seen.filters.as_mut().unwrap().pop().unwrap();
-    let (outcome, found) = wrong(&seen, 1);
+    let (outcome, found) = wrong(&seen, expires - 60);
     assert_eq!(outcome, Outcome::Bad);
     assert!(
         found.starts_with("orders-bob: its EnvoyFilter intercept-orders-bob is gone"),
@@ -643,7 +644,7 @@ fn what_is_left_over_of_intercepts_is_found() {
     told(&seen, 1);
     seen.filters.as_mut().unwrap().push(cluster);
     seen.plugins = Ok(Vec::new());
-    let (outcome, found) = wrong(&seen, 1);
+    let (outcome, found) = wrong(&seen, expires - 60);
     assert_eq!(
         (outcome, found.as_str()),
         (
@@ -651,6 +652,30 @@ fn what_is_left_over_of_intercepts_is_found() {
             "EnvoyFilter intercept-orders-bob: a cluster without an intercept"
         )
     );
+}
+
+#[test]
+fn what_the_operators_limits_of_now_leave_out_is_found() {
+    let expires = example::entry().expires;
+    let told = |limits: Value, now| {
+        let mut seen = intercepts();
+        seen.plugins.as_mut().unwrap()[0]["spec"]["pluginConfig"]["limits"] = limits;
+        leftovers::checks(&seen, now)
+    };
+    let an_hour = || json!({"max_lease_seconds": 3_600});
+    all_good(&told(an_hour(), Some(expires - 3_660)));
+    // Nobody says what time it is.
+    all_good(&told(an_hour(), None));
+    let too_long = told(an_hour(), Some(expires - 8 * 3_600));
+    let forbidden = told(json!({"header_names": []}), Some(expires - 60));
+    let texts = [too_long, forbidden].map(|checks| {
+        let (outcome, found) = only_wrong(checks);
+        format!("{} {found}", outcome.sign())
+    });
+    insta::assert_snapshot!(texts.join("\n"), @"
+    ✗ WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob.expires: expected a lease of at most 1 h (limits.max_lease_seconds), found one with 8 h left
+    ✗ WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob.headers[0].name: `Coder` is not among the header names allowed here (limits.header_names)
+    ");
 }
 
 /// An Envoy that has taken everything.

@@ -97,6 +97,13 @@ impl Place {
         Dir::open(&self.envoy()).expect("prepared")
     }
 
+    /// The operator changes the limits, as by `injector --envoy DIR install`.
+    pub fn limit(&self, change: impl FnOnce(&mut Limits)) {
+        let mut workload = self.dir().workload().clone();
+        change(&mut workload.limits);
+        Dir::install(&self.envoy(), &workload).expect("installed");
+    }
+
     pub fn intercepts(&self) -> BTreeMap<String, Intercept> {
         self.dir().document().expect("readable").intercepts
     }
