@@ -15,7 +15,7 @@ use crate::regex_position::{self, InvalidRegex};
 pub const AUTO_HEADER: &str = "x-intercept-id";
 
 /// The shortest lease. Every renewal is a configuration push to every proxy of a workload.
-const MIN_LEASE: Duration = Duration::from_secs(5 * 60);
+pub const MIN_LEASE: Duration = Duration::from_secs(5 * 60);
 
 /// The longest lease.
 const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -292,6 +292,68 @@ fn a_lease_is_renewed_in_time() {
 }
 
 #[test]
+fn a_lease_is_shortened_when_the_operator_lowers_the_limit() {
+    let place = Place::new();
+    let session = place.start(
+        "bob",
+        &["intercept", "orders", "--port=1", "--lease=8h", "--verbose"],
+    );
+    session.is_live();
+    let before = place.intercepts().remove("orders-bob").expect("there");
+    assert!(before.expires > now() + 7 * 3_600);
+    place.limit(|limits| limits.max_lease_seconds = 3_600);
+    session.says("warning: the operator now allows leases of at most 1 h (limits.max_lease_seconds): this one of 8 h is renewed for 1 h each time");
+    session.says("lease renewed for 1 h");
+    let after = place.intercepts().remove("orders-bob").expect("there");
+    assert!(after.expires <= now() + 3_600, "{after:?}");
+    assert_eq!(after.address, before.address);
+    // It is kept, and said once.
+    place
+        .dir()
+        .renew("orders-bob", &before.address, now() + 100)
+        .expect("moved");
+    wait_until(
+        || place.intercepts()["orders-bob"].expires > now() + 3_000,
+        || "not renewed".to_owned(),
+    );
+    assert_eq!(session.stderr().matches("the operator now").count(), 1);
+    // After a lapse, too, it is asked for no more than that.
+    place
+        .dir()
+        .renew("orders-bob", &before.address, now() - 60)
+        .expect("moved");
+    session.says("the intercept is back");
+    let back = place.intercepts().remove("orders-bob").expect("there");
+    assert!(back.expires <= now() + 3_600, "{back:?}");
+}
+
+#[test]
+fn an_intercept_that_the_operator_forbids_ends_with_the_reason() {
+    let place = Place::new();
+    let all = ["intercept", "orders", "--port=1", "--http-header=all"];
+    let session = place.start("bob", &all);
+    session.is_live();
+    place.limit(|limits| limits.allow_all = false);
+    let ran = session.end();
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let why = "error: the operator has changed the limits: orders-bob: an intercept of all requests is not allowed here (limits.allow_all)\n\nhint: ";
+    assert!(ran.stderr.contains(why), "{ran:?}");
+    assert!(place.intercepts().is_empty());
+
+    let coder = ["intercept", "orders", "--port=1", "--http-header=Coder=Bob"];
+    let session = place.start("bob", &coder);
+    session.is_live();
+    place.limit(|limits| limits.header_names = Some(vec!["x-intercept-id".to_owned()]));
+    let ran = session.end();
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stderr.contains("`Coder` is not among the header names"),
+        "{ran:?}"
+    );
+    assert!(place.intercepts().is_empty());
+}
+
+#[test]
 fn a_request_under_way_ends_before_the_command_does() {
     let place = Place::new();
     let (server, arrived, release) = patient_server();

@@ -119,17 +119,23 @@ impl Target<'_> {
         }
     }
 
-    /// The intercept of this name, as it is this moment.
-    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+    /// All intercepts and the operator's limits, as they are this moment; `None`: the preparation of the workload was taken back.
+    pub async fn there(&self) -> Result<Option<Document>> {
         let dir = match self {
             Self::Envoy(dir) => dir,
-            Self::Mesh(target) => return target.find(name).await,
+            Self::Mesh(target) => return target.there().await,
         };
         match dir.document() {
-            Ok(mut document) => Ok(document.intercepts.remove(name)),
+            Ok(document) => Ok(Some(document)),
             Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The intercept of this name, as it is this moment.
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let there = self.there().await?;
+        Ok(there.and_then(|mut there| there.intercepts.remove(name)))
     }
 
     /// What would be written besides the entry, to be shown.

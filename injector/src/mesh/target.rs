@@ -229,19 +229,15 @@ impl Target {
         Ok(self.store.plugin().await?.document)
     }
 
+    /// The same; `None`: the preparation of the workload was taken back.
+    pub async fn there(&self) -> Result<Option<Document>> {
+        Ok(self.store.read().await?.map(|plugin| plugin.document))
+    }
+
     /// What the filter is given, as it stands there: with what it leaves out.
     pub async fn configuration(&self) -> Result<Vec<u8>> {
         let plugin = self.store.plugin().await?;
         Ok(plugin.configuration.to_string().into_bytes())
-    }
-
-    /// The intercept of this name, as it is this moment.
-    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
-        let plugin = match self.store.read().await? {
-            Some(plugin) => plugin,
-            None => return Ok(None),
-        };
-        Ok(plugin.document.intercepts.get(name).cloned())
     }
 
     /// The objects that an intercept consists of, in the order in which they are applied.

@@ -2,23 +2,31 @@
 
 use std::time::Duration;
 
-use intercept_core::Intercept;
+use intercept_core::{Intercept, Limits};
 
 use super::Session;
 use crate::backend::NotRenewed;
+use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
 use crate::words;
 
 impl Session<'_> {
-    /// Is the entry still ours, and does it live long enough?
+    /// Is the entry still ours and allowed, and does it live long enough?
     pub(super) async fn look(&mut self) -> Result<()> {
-        let (entry, now) = match self.seen().await {
+        let Seen { entry, limits, now } = match self.seen().await {
             Ok(seen) => seen,
             Err(failure) => {
                 self.tell_unseen(&failure).await;
                 return Ok(());
             }
         };
+        let is_ours = match &entry {
+            Some(entry) => entry.address == self.address,
+            None => self.lease.is_over(now),
+        };
+        if let Some(limits) = limits.filter(|_| is_ours) {
+            self.keep_to(limits)?;
+        }
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
                 match self.is_unseen || self.lease.is_due(entry.expires, now) {
@@ -33,10 +41,43 @@ impl Session<'_> {
         }
     }
 
-    /// The entry of our name, and what time it is.
-    async fn seen(&self) -> Result<(Option<Intercept>, u64)> {
-        let entry = self.target.find(&self.plan.name).await?;
-        Ok((entry, self.target.now().await?))
+    async fn seen(&self) -> Result<Seen> {
+        let (entry, limits) = match self.target.there().await? {
+            Some(mut there) => (there.intercepts.remove(&self.plan.name), Some(there.limits)),
+            None => (None, None),
+        };
+        let now = self.target.now().await?;
+        Ok(Seen { entry, limits, now })
+    }
+
+    /// The operator may have changed the limits since the entry was written, and the filter holds it against those of now. A shorter lease costs nobody anything; whatever else they forbid,
+    /// this intercept cannot do without.
+    fn keep_to(&mut self, limits: Limits) -> Result<()> {
+        if self.limits.as_ref() == Some(&limits) {
+            return Ok(());
+        }
+        let longest = Duration::from_secs(limits.max_lease_seconds);
+        // Shorter ones than `install` knows were written by hand, and would be renewed all the time.
+        if (MIN_LEASE..self.plan.lease).contains(&longest) {
+            self.shorten_lease(longest);
+        }
+        self.plan
+            .check_limits(&limits, &self.entry())
+            .map_err(|failure| {
+                let why = format!("the operator has changed the limits: {}", failure.error());
+                Failure::failed(why, failure.hint())
+            })?;
+        self.limits = Some(limits);
+        Ok(())
+    }
+
+    fn shorten_lease(&mut self, longest: Duration) {
+        let [before, after] = [self.plan.lease, longest].map(words::span);
+        self.plan.lease = longest;
+        self.lease.shorten(longest);
+        self.report.warn(&format!(
+            "the operator now allows leases of at most {after} (limits.max_lease_seconds): this one of {before} is renewed for {after} each time from now on; meanwhile the cluster may have answered"
+        ));
     }
 
     /// That nobody answers for a while is nobody's business, until it reaches into the lease: a tunnel that stands says nothing of it.
@@ -134,4 +175,14 @@ impl Session<'_> {
             format!("injector status{}", self.plan.place_flags),
         )
     }
+}
+
+/// What is there at one moment.
+struct Seen {
+    /// The entry of our name.
+    entry: Option<Intercept>,
+    /// The operator's; `None`: the workload is not prepared any more.
+    limits: Option<Limits>,
+    /// In seconds since the epoch.
+    now: u64,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use intercept_core::is_lease_too_long;
+
 /// After a renewal that failed, in seconds.
 const RETRY: u64 = 10;
 
@@ -27,6 +29,11 @@ impl Lease {
             not_before: 0,
             is_told: false,
         }
+    }
+
+    /// From now on no longer than this. One that was written for longer is due at once.
+    pub fn shorten(&mut self, length: Duration) {
+        self.length = length.as_secs();
     }
 
     /// The end of one that begins now.
@@ -62,7 +69,8 @@ impl Lease {
     /// Is it time to renew? `expires` is what the entry says.
     pub fn is_due(&mut self, expires: u64, now: u64) -> bool {
         self.expires = expires;
-        expires.saturating_sub(now) <= self.due_when_left && now >= self.not_before
+        let is_near = expires.saturating_sub(now) <= self.due_when_left;
+        (is_near || is_lease_too_long(expires, now, self.length)) && now >= self.not_before
     }
 
     /// A renewal failed; the next one is not due at once.
@@ -93,6 +101,21 @@ mod tests {
         lease.failed(5_700);
         assert!(!lease.is_due(6_000, 5_709));
         assert!(lease.is_due(6_000, 5_710));
+    }
+
+    #[test]
+    fn a_lease_that_is_longer_than_allowed_by_now_is_due_at_once() {
+        let mut lease = Lease::new(Duration::from_secs(10_000));
+        lease.until(15_000);
+        assert!(!lease.is_due(15_000, 5_000));
+        lease.shorten(Duration::from_secs(1_000));
+        assert!(lease.is_due(15_000, 5_000));
+        lease.failed(5_000);
+        assert!(!lease.is_due(15_000, 5_009));
+        let expires = lease.from(5_010);
+        lease.until(expires);
+        assert!(!lease.is_due(expires, 5_010));
+        assert!(lease.is_due(expires, 5_610));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod undo;
 use std::fmt;
 use std::time::Duration;
 
+use intercept_core::Limits;
 use rustix::process::Signal;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -128,6 +129,8 @@ struct Session<'a> {
     /// In seconds since the epoch.
     created: u64,
     lease: Lease,
+    /// The operator's, as this intercept keeps to them; `None` until they were looked at.
+    limits: Option<Limits>,
     /// What is remembered of it on this machine while it runs in the background.
     kept: Option<Kept>,
 }
@@ -148,6 +151,7 @@ impl<'a> Session<'a> {
             child: None,
             created: 0,
             lease: Lease::new(plan.lease),
+            limits: None,
             kept: None,
             plan,
         }

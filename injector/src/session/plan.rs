@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use intercept_core::{Document, Intercept, MatchBaggage, MatchHeader, MatchPath, validate};
+use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
 
 use crate::backend::Placement;
 use crate::conflict::{self, ExampleRequest, Kind, Meeting};
@@ -73,7 +73,7 @@ impl Plan {
         now: u64,
     ) -> Result<Vec<String>> {
         self.check_name(document)?;
-        self.check_limits(document, intercept)?;
+        self.check_limits(&document.limits, intercept)?;
         self.check_conflicts(document, intercept, now)
     }
 
@@ -119,8 +119,9 @@ impl Plan {
         Ok(())
     }
 
-    fn check_limits(&self, document: &Document, intercept: &Intercept) -> Result<()> {
-        let longest = Duration::from_secs(document.limits.max_lease_seconds);
+    /// Does the operator allow this entry?
+    pub fn check_limits(&self, limits: &Limits, intercept: &Intercept) -> Result<()> {
+        let longest = Duration::from_secs(limits.max_lease_seconds);
         if self.lease > longest {
             return Err(Failure::failed(
                 format!(
@@ -136,7 +137,7 @@ impl Plan {
                 ),
             ));
         }
-        validate(&self.name, intercept, &document.limits).map_err(|invalid| {
+        validate(&self.name, intercept, limits).map_err(|invalid| {
             Failure::failed(
                 format!("{}{invalid}", self.name),
                 "ask an operator, or use other conditions: injector intercept --help",
@@ -209,8 +210,6 @@ fn in_words(example: &ExampleRequest) -> String {
 mod tests {
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
-
-    use intercept_core::Limits;
 
     use super::*;
     use crate::session::relay::RelayEnd;

@@ -177,7 +177,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn entry(&self) -> Intercept {
+    pub(super) fn entry(&self) -> Intercept {
         let mut entry = self.plan.intercept(&self.address, self.created, 0);
         entry.expires = self.lease.expires();
         entry

@@ -9,7 +9,7 @@ use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::stage::{PREPARED, Stage, anything, entry};
+use super::stage::{INTERCEPT, PREPARED, Stage, anything, entry};
 use super::support::{developer_server, now};
 
 /// What must be the same before and after; the rest counts changes.
@@ -207,6 +207,34 @@ fn a_lease_is_renewed_for_its_own_tunnel_only_and_never_brings_an_entry_back() {
             .is_none()
     );
     stage.wait(target.clear("bob")).expect("cleared");
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn a_live_lease_is_shortened_to_a_limit_that_is_lowered_and_a_forbidden_intercept_ends() {
+    let stage = Stage::new("lowered");
+    let running = stage.start("bob", &[INTERCEPT, &["--lease=8h", "--verbose"]].concat());
+    running.is_live();
+    stage.limit(&json!({"max_lease_seconds": 3_600}));
+    running.says("the operator now allows leases of at most 1 h");
+    running.says("lease renewed for 1 h");
+    let entry = stage.entry("orders-bob").expect("there");
+    let expires = entry["expires"].as_u64().expect("a time");
+    assert!(expires <= now() + 3_600, "{entry}");
+    let filter = stage
+        .server
+        .get("lowered", "envoyfilter", "intercept-orders-bob");
+    assert_eq!(
+        filter["metadata"]["annotations"]["injector.dev/expires"],
+        expires.to_string()
+    );
+    stage.limit(&json!({"header_names": ["x-intercept-id"]}));
+    let end = running.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    let why =
+        "the operator has changed the limits: orders-bob.headers[0].name: `Coder` is not among";
+    assert!(end.stderr.contains(why), "{end:?}");
+    assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(stage.clusters(), [""; 0]);
 }
 

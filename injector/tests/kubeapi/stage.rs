@@ -287,6 +287,11 @@ impl Stage {
         self.patch(&patch);
     }
 
+    /// The operator changes the limits, as `injector install` does.
+    pub fn limit(&self, limits: &Value) {
+        self.patch(&json!({"spec": {"pluginConfig": {"limits": limits}}}).to_string());
+    }
+
     fn patch(&self, patch: &str) {
         let arguments = [
             "-n",
