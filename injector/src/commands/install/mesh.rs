@@ -152,13 +152,17 @@ fn wanted<'a>(prepare: &'a Prepare, flags: &'a Flags) -> Result<Option<Wanted<'a
         ([], None, false) => None,
         (names, None, false) => Some(Wanted::Named(names)),
     };
-    if wanted.is_none() && !prepare.port.is_empty() {
-        return Err(Failure::usage(
-            "--port: of which workload?",
-            "injector install --workload orders --port http",
-        ));
+    let port = (!prepare.port.is_empty()).then_some("--port http");
+    match port.or(prepare.limits.given()) {
+        Some(flag) if wanted.is_none() => Err(Failure::usage(
+            format!(
+                "{}: of which workload?",
+                flag.split(' ').next().unwrap_or(flag)
+            ),
+            format!("injector install --workload orders {flag}"),
+        )),
+        _ => Ok(wanted),
     }
-    Ok(wanted)
 }
 
 /// What `install` has to say.
