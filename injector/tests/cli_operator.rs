@@ -106,8 +106,25 @@ fn an_api_server_that_is_away_fails_every_command() {
 #[test]
 fn the_cluster_part_is_rendered_without_a_cluster() {
     insta::assert_snapshot!(all(&[
-        "render istio --relay-image registry.example.com/injector:0.1.0 --replicas 1 -o name"
+        "render istio --relay-image registry.example.com/injector:0.1.0 --replicas 1 -o name",
     ]));
+}
+
+#[test]
+fn what_is_said_is_not_taken_for_granted() {
+    let told = |flags: &str| {
+        let words = format!("render istio --relay-image x -o name {flags}");
+        told(place().path(), &words)
+    };
+    let domain = "taken to end with cluster.local";
+    let clock = "taken to keep a Lease";
+    assert!(told("").contains(domain) && told("").contains(clock));
+    let said = told("--cluster-domain corp.example");
+    assert!(
+        !said.contains("taken to end") && said.contains(clock),
+        "{said}"
+    );
+    assert!(!told("--quiet").contains("note: "));
 }
 
 #[test]
@@ -123,7 +140,7 @@ fn the_directory_istio_is_what_the_command_prints() {
         .iter()
         .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
-    let words = format!("render istio --relay-image {}", example::install().image);
+    let words = format!("render istio -q --relay-image {}", example::install().image);
     let printed = told(place().path(), &words);
     let expected = format!("$ injector {words}\n{}exit 0\n\n", texts.join("---\n"));
     if printed != expected {

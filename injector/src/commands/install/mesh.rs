@@ -400,17 +400,41 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &Flags) -> Result
             .root_namespace
             .clone()
             .unwrap_or_else(|| "istio-system".to_owned());
-        let objects = plan::cluster_part(&said.install(None, root, None)?)?;
-        return print_objects(global.output, objects.iter());
+        let install = said.install(None, root, None)?;
+        let objects = plan::cluster_part(&install)?;
+        print_objects(global.output, objects.iter())?;
+        tell(global, &assumed(&said, &install));
+        return Ok(());
     };
     let cluster = connect(global).await?;
     let (install, _) = plan::install(&cluster, &said).await?;
     let chosen = plan::workloads(&cluster, cluster.namespace(), wanted, &prepare.port).await?;
     let module = filter.module(&cluster, &install).await?;
     let prepared = plan::prepare(&install, &chosen, module, &limits)?;
-    for note in prepared.notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {note}");
-    }
+    let mut notes = prepared.notes;
+    notes.extend(without_clock(&install));
     let objects = plan::cluster_part(&install)?;
-    print_objects(global.output, objects.iter().chain(&prepared.objects))
+    print_objects(global.output, objects.iter().chain(&prepared.objects))?;
+    tell(global, &notes);
+    Ok(())
+}
+
+/// What is taken for granted where no cluster is asked.
+fn assumed(said: &Said, install: &ClusterInstall) -> Vec<String> {
+    let domain = said.cluster_domain.is_none().then(|| {
+        format!(
+            "no cluster was asked, so the names of Services are taken to end with {}; else say --cluster-domain DOMAIN",
+            install.mesh.cluster_domain
+        )
+    });
+    let clock = "no cluster was asked, so its API servers are taken to keep a Lease in kube-system, by which the admission policies know the time; \
+                 `injector install --dry-run` asks, and prints the policies that fit";
+    domain.into_iter().chain([clock.to_owned()]).collect()
+}
+
+/// Notes beside objects that are printed: on stderr, so that what is on stdout can be applied.
+fn tell(global: &Global, notes: &[String]) {
+    for note in notes.iter().filter(|_| !global.quiet) {
+        eprintln!("note: {}", print::printable(note));
+    }
 }
