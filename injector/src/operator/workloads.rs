@@ -29,6 +29,14 @@ pub struct Chosen {
     pub skipped: Vec<String>,
 }
 
+impl Chosen {
+    /// Is this one, `Deployment/orders`, among those that can be prepared?
+    pub fn has(&self, namespace: &str, label: &str) -> bool {
+        let mut workloads = self.facts.iter().map(|facts| &facts.workload);
+        workloads.any(|own| own.namespace == namespace && own.label() == label)
+    }
+}
+
 /// A namespace as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {

@@ -16,6 +16,7 @@ use super::kubelet::{self, Pods};
 use super::programs::{
     ADMIN, api_command, binary, etcd_command, free_port, write_keys, write_users,
 };
+use super::support::{BINARY, Ran, ran};
 
 /// How long starting may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -43,6 +44,14 @@ pub fn server() -> Arc<Server> {
 
 impl Server {
     pub fn start() -> Self {
+        let server = Self::bare();
+        server.install();
+        server.start_relays();
+        server
+    }
+
+    /// One with Istio's custom resources and nothing of ours, for whoever installs and uninstalls: that concerns every namespace, and so every other test.
+    pub fn bare() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().to_owned();
         let (etcd, peer, secure) = (free_port(), free_port(), free_port());
@@ -57,8 +66,7 @@ impl Server {
         server.spawn(&etcd_command(&place, etcd, peer), "etcd.log");
         server.spawn(&api_command(&place, etcd, secure), "api.log");
         server.wait_ready();
-        server.install();
-        server.start_relays();
+        server.install_mesh();
         server
     }
 
@@ -105,6 +113,18 @@ impl Server {
         fs::write(whole.path(), text).expect("written");
         whole.persist(&file).expect("in its place");
         file
+    }
+
+    /// The command of this user's, with `default` as the namespace where it says nothing else.
+    pub fn injector(&self, user: &str, words: &str) -> Ran {
+        let mut command = Command::new(BINARY);
+        command
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", self.kubeconfig(user, "default"))
+            .args(words.split_whitespace())
+            .stdin(Stdio::null());
+        ran(&mut command)
     }
 
     /// Did it work, and what was printed.
@@ -218,7 +238,7 @@ impl Server {
         ]
     }
 
-    fn install(&self) {
+    fn install_mesh(&self) {
         let crds = Command::new(binary("istio-*/istioctl"))
             .args([
                 "manifest",
@@ -247,6 +267,9 @@ impl Server {
             ],
             None,
         );
+    }
+
+    fn install(&self) {
         let mut objects = Vec::new();
         for object in install::cluster_objects(&example::install()).expect("rendered") {
             objects.push(object.value().clone());

@@ -51,7 +51,8 @@ impl Stage {
         Self::on(server(), namespace, app)
     }
 
-    fn on(server: Arc<Server>, namespace: &str, app: Value) -> Self {
+    /// On a server of the test's own, where the cluster part must be.
+    pub fn on(server: Arc<Server>, namespace: &str, app: Value) -> Self {
         let stage = Self {
             server,
             namespace: namespace.to_owned(),

@@ -16,7 +16,7 @@ use crate::operator::again;
 use crate::operator::apply::{self, Changed};
 use crate::operator::plan::{self, Filter, Prepared, Said};
 use crate::operator::rollout;
-use crate::operator::workloads::Wanted;
+use crate::operator::workloads::{Chosen, Wanted};
 use crate::print::{self, Shown};
 
 /// What is said about a cluster.
@@ -271,8 +271,10 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
         report
             .objects
             .extend(apply::prune(&cluster, cluster.namespace(), &rules, &prepared.objects).await?);
-    } else {
-        again(&cluster, &install, &filter, args, &mut report).await?;
+    }
+    if with_cluster_part {
+        let named = chosen.unwrap_or_default();
+        again(&cluster, &install, &filter, args, &named, &mut report).await?;
     }
     print::print(global.output, &report)
 }
@@ -306,12 +308,13 @@ async fn apply_cluster_part(
     Ok(changed)
 }
 
-/// Workloads that a new image or another number of relays leaves behind. What is served is only known once it runs.
+/// Workloads that a new image or another number of relays leaves behind, but for those that were named and are prepared by now. What is served is only known once it runs.
 async fn again(
     cluster: &Cluster,
     install: &ClusterInstall,
     filter: &Filter,
     args: &Args,
+    named: &Chosen,
     report: &mut Report,
 ) -> Result<()> {
     let module = match args.how.no_wait {
@@ -319,7 +322,9 @@ async fn again(
         false => Some(filter.module(cluster, install).await?),
     };
     let all = all_prepared(install, filter);
-    for stale in again::find(cluster, install, module.as_ref()).await? {
+    let mut found = again::find(cluster, install, module.as_ref()).await?;
+    found.retain(|stale| !named.has(&stale.namespace, &stale.workload));
+    for stale in found {
         let label = format!("{} in {}", stale.workload, stale.namespace);
         let is_wanted = stale.waits.is_none() || args.how.all_prepared;
         if is_wanted && stale.can_be_prepared() {
