@@ -7,7 +7,7 @@ use intercept_core::Limits;
 use serde_json::Value;
 
 use super::OURS;
-use super::apply::{self, Changed};
+use super::apply::{self, Changed, RULES};
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
@@ -157,6 +157,13 @@ fn routes(gate: &Value) -> (Vec<&Value>, &Value, &Value) {
     )
 }
 
+/// `Deployment/orders in shop`.
+impl std::fmt::Display for Stale {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} in {}", self.workload, self.namespace)
+    }
+}
+
 impl Stale {
     /// The command that prepares it, with the ports and limits that it has.
     pub fn command(&self) -> String {
@@ -168,11 +175,15 @@ impl Stale {
         !self.objects.is_empty()
     }
 
+    /// What it should have; none where this version cannot render that.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
     /// Prepares it; rules for relays that are no longer there are taken away.
     pub async fn prepare(&self, cluster: &Cluster, take_over: bool) -> Result<Vec<Changed>> {
         let mut changed = apply::apply(cluster, &self.objects, take_over).await?;
-        let rules = [&kind::DESTINATION_RULE];
-        changed.extend(apply::prune(cluster, &self.namespace, &rules, &self.objects).await?);
+        changed.extend(apply::prune(cluster, &self.namespace, RULES, &self.objects).await?);
         Ok(changed)
     }
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cluster::{Apply, Cluster, ClusterError, Kind};
+use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::lookup::name_of;
 use crate::manifest::istio::{INSTALLER, Object};
 
 /// What became of an object.
@@ -90,33 +91,50 @@ fn wanted(object: &Value) -> Value {
     object
 }
 
-/// Removes objects of ours, of these kinds and in this namespace, that are not among `objects`: relays that are no longer wanted, for instance.
-pub async fn prune(
+/// In the relays' namespace: the Services of relays that are no longer wanted.
+pub const RELAYS: &[&Kind] = &[&kind::SERVICE];
+
+/// In a namespace of workloads: the rules for connections to such relays.
+pub const RULES: &[&Kind] = &[&kind::DESTINATION_RULE];
+
+/// Objects of ours, of these kinds and in this namespace, that are not among `objects`; each with its name.
+pub async fn surplus(
     cluster: &Cluster,
     namespace: &str,
-    kinds: &[&Kind],
+    kinds: &[&'static Kind],
     objects: &[Object],
-) -> Result<Vec<Changed>> {
+) -> Result<Vec<(&'static Kind, String)>> {
     let kept: BTreeSet<(&str, &str)> = objects
         .iter()
         .filter(|object| object.namespace() == Some(namespace))
         .map(|object| (object.kind(), object.name()))
         .collect();
-    let mut changed = Vec::new();
+    let mut surplus = Vec::new();
     for kind in kinds {
-        for object in cluster
+        let ours = cluster
             .list(kind, Some(namespace), Some(super::OURS))
-            .await?
-        {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            if !kept.contains(&(kind.name, name))
-                && cluster.delete(kind, Some(namespace), name).await?
-            {
-                changed.push(Changed {
-                    object: kind.label(Some(namespace), name),
-                    done: Done::Removed,
-                });
-            }
+            .await?;
+        let names = ours.iter().map(name_of);
+        let names = names.filter(|name| !kept.contains(&(kind.name, name)));
+        surplus.extend(names.map(|name| (*kind, name.to_owned())));
+    }
+    Ok(surplus)
+}
+
+/// Removes them.
+pub async fn prune(
+    cluster: &Cluster,
+    namespace: &str,
+    kinds: &[&'static Kind],
+    objects: &[Object],
+) -> Result<Vec<Changed>> {
+    let mut changed = Vec::new();
+    for (kind, name) in surplus(cluster, namespace, kinds, objects).await? {
+        if cluster.delete(kind, Some(namespace), &name).await? {
+            changed.push(Changed {
+                object: kind.label(Some(namespace), &name),
+                done: Done::Removed,
+            });
         }
     }
     Ok(changed)

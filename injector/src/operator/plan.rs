@@ -244,15 +244,8 @@ pub fn prepare(
     };
     for facts in &chosen.facts {
         let workload = &facts.workload;
-        for object in workload_objects(&install.mesh, workload, &plugin).map_err(invalid)? {
-            let is_new = |known: &Object| {
-                (known.kind(), known.namespace(), known.name())
-                    != (object.kind(), object.namespace(), object.name())
-            };
-            if prepared.objects.iter().all(is_new) {
-                prepared.objects.push(object);
-            }
-        }
+        let objects = workload_objects(&install.mesh, workload, &plugin).map_err(invalid)?;
+        add(&mut prepared.objects, objects);
         let numbers: Vec<String> = workload
             .ports
             .iter()
@@ -283,6 +276,19 @@ pub fn prepare(
             .map(|reason| format!("skipped: {reason}")),
     );
     Ok(prepared)
+}
+
+/// Adds those that are not there yet: workloads of a namespace share some.
+pub fn add(objects: &mut Vec<Object>, more: impl IntoIterator<Item = Object>) {
+    for object in more {
+        let is_other = |known: &Object| {
+            (known.kind(), known.namespace(), known.name())
+                != (object.kind(), object.namespace(), object.name())
+        };
+        if objects.iter().all(is_other) {
+            objects.push(object);
+        }
+    }
 }
 
 fn invalid(error: InvalidFacts) -> Failure {

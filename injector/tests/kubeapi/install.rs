@@ -36,8 +36,13 @@ impl Two {
     /// `install` in the first namespace, with a filter that need not be served.
     #[track_caller]
     fn install(&self, flags: &str) -> Ran {
+        self.run(&format!("--no-wait {flags}"))
+    }
+
+    #[track_caller]
+    fn run(&self, flags: &str) -> Ran {
         let module = self.module.path().display();
-        let words = format!("install -n first --module {module} --no-wait {flags}");
+        let words = format!("install -n first --module {module} {flags}");
         let ran = self.server.injector(ADMIN, &words);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         ran
@@ -63,4 +68,91 @@ fn a_change_beside_a_named_workload_reaches_the_others_and_the_named_one_once() 
     // Without such a change the others are not looked at.
     let ran = two.install("--workload orders");
     assert!(!ran.stdout.contains("second"), "{ran:?}");
+}
+
+#[test]
+fn a_dry_run_prints_what_is_applied_removed_and_left() {
+    let two = Two::new();
+    let gate_of_second = format!("EnvoyFilter second/{PREPARED}\n");
+    // Another filter and fewer relays: both drain nothing.
+    let dry = two.run("--workload orders --replicas 1 --dry-run -o name");
+    for object in [
+        "StatefulSet injector-system/injector-relay\n",
+        "WasmPlugin first/injector-deployment-orders\n",
+        "WasmPlugin second/injector-deployment-orders\n",
+        &gate_of_second,
+    ] {
+        assert_eq!(dry.stdout.matches(object).count(), 1, "{object}{dry:?}");
+    }
+    for note in [
+        "note: Service injector-system/injector-relay-1: would be removed\n",
+        "note: DestinationRule first/injector-relay-1: would be removed\n",
+        "note: DestinationRule second/injector-relay-1: would be removed\n",
+        "note: Deployment/orders in second: would be prepared again (nothing would be drained)\n",
+    ] {
+        assert_eq!(dry.stderr.matches(note).count(), 1, "{note}{dry:?}");
+    }
+    assert!(!dry.stderr.contains("orders in first"), "{dry:?}");
+    let rules = ["get", "destinationrules", "-A", "-o", "name"];
+    assert_eq!(two.server.must(&rules, None).lines().count(), 4);
+
+    // The same command without --dry-run does just that.
+    let real = two.install("--workload orders --replicas 1");
+    let objects = real.stdout.lines().take_while(|line| !line.is_empty());
+    let (removed, applied): (Vec<&str>, Vec<&str>) =
+        objects.partition(|line| line.starts_with("removed"));
+    let name = |line: &&str| line.split_once(' ').map(|(_, name)| name.trim().to_owned());
+    let mut applied: Vec<String> = applied.iter().filter_map(name).collect();
+    let mut printed: Vec<String> = dry.stdout.lines().map(str::to_owned).collect();
+    applied.sort();
+    printed.sort();
+    assert_eq!(printed, applied);
+    assert_eq!(removed.len(), 3, "{real:?}");
+
+    // A gate of another version is left as it is, unless somebody says that it may be drained.
+    let other = r#"[{"op": "replace", "path": "/spec/priority", "value": 7}]"#;
+    let patch = [
+        "-n",
+        "second",
+        "patch",
+        "envoyfilter",
+        PREPARED,
+        "--type=json",
+        "-p",
+        other,
+    ];
+    two.server.must(&patch, None);
+    let left = two.run("--dry-run -o name");
+    let note = "note: Deployment/orders in second: prepared for another version (its gate changes, so open connections are drained once); to prepare it again: injector install -n second";
+    assert!(left.stderr.contains(note), "{left:?}");
+    assert!(!left.stdout.contains(&gate_of_second), "{left:?}");
+    let all = two.run("--dry-run --all-prepared -o name");
+    assert!(all.stdout.contains(&gate_of_second), "{all:?}");
+    assert!(
+        all.stderr
+            .contains("would be prepared again (its gate changes"),
+        "{all:?}"
+    );
+
+    // Which filter a new image serves, nobody can say before.
+    let words = "install --relay-image registry.example.com/injector:2 --dry-run -o name";
+    let ran = two.server.injector(ADMIN, words);
+    let note =
+        "note: which filter will be served is not known (it is known only once the image runs)";
+    assert!(ran.code == Some(0) && ran.stderr.contains(note), "{ran:?}");
+
+    // As `render` does.
+    let worker = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "worker", "namespace": "first"},
+        "spec": {"selector": {"matchLabels": {"app": "worker"}}, "template": {"metadata": {"labels": {"app": "worker"}}, "spec": {"containers": [{"name": "app", "image": "x"}]}}},
+    });
+    two.server.apply(&worker);
+    let skipped = two.run("--all --dry-run");
+    assert!(
+        skipped
+            .stderr
+            .contains("note: skipped: Deployment/worker: "),
+        "{skipped:?}"
+    );
+    assert!(!skipped.stdout.contains("worker"), "{skipped:?}");
 }

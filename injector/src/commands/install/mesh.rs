@@ -2,19 +2,18 @@
 
 use serde::Serialize;
 
+use super::dry_run::{self, print_objects, tell};
 use super::filter::filter;
+use super::planned::Planned;
 use super::{Args, Prepare};
-use crate::cli::{Format, Global};
-use crate::cluster::{Cluster, kind};
-use crate::commands::{connect, connect_patiently};
-use crate::hint::{Failure, OrHint, Result};
-use crate::install_line::Kept;
+use crate::cli::Global;
+use crate::commands::connect;
+use crate::hint::{Failure, Result};
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;
-use crate::operator::again;
-use crate::operator::apply::{self, Changed};
-use crate::operator::plan::{self, Filter, Prepared, Said};
+use crate::operator::apply::{self, Changed, RELAYS, RULES};
+use crate::operator::plan::{self, Said};
 use crate::operator::rollout;
 use crate::operator::workloads::{Chosen, Wanted};
 use crate::print::{self, Shown};
@@ -112,14 +111,14 @@ impl Flags {
     }
 
     /// Do they ask for a change of the cluster part, beside workloads?
-    fn change_cluster_part(&self) -> bool {
+    pub(super) fn change_cluster_part(&self) -> bool {
         self.relay_image.is_some()
             || self.image_pull_secret.is_some()
             || self.replicas.is_some()
             || self.revision.is_some()
     }
 
-    fn said(&self) -> Said {
+    pub(super) fn said(&self) -> Said {
         Said {
             namespace: self.relay_namespace.clone(),
             cluster_domain: self.cluster_domain.clone(),
@@ -145,7 +144,7 @@ impl How {
 }
 
 /// Which workloads the flags mean; `None`: none at all.
-fn wanted<'a>(prepare: &'a Prepare, flags: &'a Flags) -> Result<Option<Wanted<'a>>> {
+pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a Flags) -> Result<Option<Wanted<'a>>> {
     let wanted = match (prepare.workload.as_slice(), &flags.selector, flags.all) {
         (_, Some(labels), _) => Some(Wanted::Labelled(labels)),
         (_, _, true) => Some(Wanted::All),
@@ -206,81 +205,27 @@ fn row(changed: &Changed) -> Vec<String> {
 
 /// Installs, or prints what would be installed.
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
-    let wanted = wanted(&args.prepare, &args.mesh)?;
-    let filter = filter(
-        args.prepare.module.as_deref(),
-        args.mesh.module_url.as_deref(),
-    )?;
-    args.prepare.limits.limits()?;
-    let cluster = connect_patiently(global).await?;
-    let (install, installed) = plan::install(&cluster, &args.mesh.said()).await?;
-    let with_cluster_part =
-        wanted.is_none() || installed.is_none() || args.mesh.change_cluster_part();
-    // Everything that can be refused is refused before anything is written.
-    let chosen = match wanted {
-        Some(wanted) => {
-            Some(plan::workloads(&cluster, cluster.namespace(), wanted, &args.prepare.port).await?)
-        }
-        None => None,
-    };
-    let objects = match with_cluster_part {
-        true => plan::cluster_part(&install)?,
-        false => Vec::new(),
-    };
-    let limits = args.prepare.limits.limits()?;
+    let planned = Planned::new(global, args).await?;
     if args.how.dry_run {
-        let prepared = match &chosen {
-            Some(chosen) => plan::prepare(
-                &install,
-                chosen,
-                filter.module(&cluster, &install).await?,
-                &limits,
-            )?,
-            None => Prepared::default(),
-        };
-        return print_objects(global.output, objects.iter().chain(&prepared.objects));
+        return dry_run::print(global, &planned).await;
     }
-    if let Some(chosen) = &chosen {
-        // Facts from which nothing can be rendered, whatever the filter's digest will be.
-        let some = crate::manifest::istio::Module {
-            url: install.module_url(),
-            sha256: "0".repeat(64),
-        };
-        plan::prepare(&install, chosen, some, &limits)?;
-    }
+    planned.check_facts()?;
     let mut report = Report::default();
-    if with_cluster_part {
-        report.objects =
-            apply_cluster_part(&cluster, &install, &objects, args, global.quiet).await?;
-        report.notes.extend(without_clock(&install));
+    if let Some(objects) = &planned.cluster_part {
+        report.objects = apply_cluster_part(&planned, objects, global.quiet).await?;
+        report.notes.extend(without_clock(&planned.install));
     }
-    if let Some(chosen) = &chosen {
-        let module = filter.module(&cluster, &install).await?;
-        let prepared = plan::prepare(&install, chosen, module, &limits)?;
-        report
-            .objects
-            .extend(apply::apply(&cluster, &prepared.objects, args.how.force_conflicts).await?);
-        report.workloads = prepared.workloads;
-        report.notes.extend(prepared.notes);
-        if !args.how.no_wait {
-            let notes = rollout::wait_proxies(&cluster, &prepared.objects).await;
-            report.notes.extend(notes);
-        }
-        // Rules for relays that are no longer there.
-        let rules = [&kind::DESTINATION_RULE];
-        report
-            .objects
-            .extend(apply::prune(&cluster, cluster.namespace(), &rules, &prepared.objects).await?);
+    if let Some(chosen) = &planned.chosen {
+        prepare(&planned, chosen, &mut report).await?;
     }
-    if with_cluster_part {
-        let named = chosen.unwrap_or_default();
-        again(&cluster, &install, &filter, args, &named, &mut report).await?;
+    if planned.cluster_part.is_some() {
+        prepare_others(&planned, &mut report).await?;
     }
     print::print(global.output, &report)
 }
 
 /// What an operator should know where API servers keep no Lease.
-fn without_clock(install: &ClusterInstall) -> Option<String> {
+pub(super) fn without_clock(install: &ClusterInstall) -> Option<String> {
     (!install.has_clock).then(|| {
         "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
             .to_owned()
@@ -288,16 +233,14 @@ fn without_clock(install: &ClusterInstall) -> Option<String> {
 }
 
 async fn apply_cluster_part(
-    cluster: &Cluster,
-    install: &ClusterInstall,
+    planned: &Planned<'_>,
     objects: &[Object],
-    args: &Args,
     quiet: bool,
 ) -> Result<Vec<Changed>> {
-    let namespace = &install.mesh.namespace;
-    let mut changed = apply::apply(cluster, objects, args.how.force_conflicts).await?;
-    changed.extend(apply::prune(cluster, namespace, &[&kind::SERVICE], objects).await?);
-    if !args.how.no_wait {
+    let (cluster, namespace) = (&planned.cluster, &planned.install.mesh.namespace);
+    let mut changed = apply::apply(cluster, objects, planned.how.force_conflicts).await?;
+    changed.extend(apply::prune(cluster, namespace, RELAYS, objects).await?);
+    if !planned.how.no_wait {
         rollout::wait(cluster, namespace, |line| {
             if !quiet {
                 eprintln!("waiting for {line}");
@@ -308,90 +251,52 @@ async fn apply_cluster_part(
     Ok(changed)
 }
 
-/// Workloads that a new image or another number of relays leaves behind, but for those that were named and are prepared by now. What is served is only known once it runs.
-async fn again(
-    cluster: &Cluster,
-    install: &ClusterInstall,
-    filter: &Filter,
-    args: &Args,
-    named: &Chosen,
-    report: &mut Report,
-) -> Result<()> {
-    let module = match args.how.no_wait {
-        true => None,
-        false => Some(filter.module(cluster, install).await?),
-    };
-    let all = all_prepared(install, filter);
-    let mut found = again::find(cluster, install, module.as_ref()).await?;
-    found.retain(|stale| !named.has(&stale.namespace, &stale.workload));
-    for stale in found {
-        let label = format!("{} in {}", stale.workload, stale.namespace);
-        let is_wanted = stale.waits.is_none() || args.how.all_prepared;
-        if is_wanted && stale.can_be_prepared() {
-            let changed = stale.prepare(cluster, args.how.force_conflicts).await?;
-            report.objects.extend(changed);
-            let drained = if stale.waits.is_some() {
-                ""
-            } else {
-                "; nothing was drained"
-            };
-            report.notes.push(format!(
-                "{label}: prepared again for what is installed now{drained}"
-            ));
-        } else {
-            report.notes.push(format!(
-                "{label}: prepared for another version ({}); to prepare it again: {}, or all of them: {all}",
-                stale.waits.unwrap_or_default(),
-                stale.command()
-            ));
-        }
+async fn prepare(planned: &Planned<'_>, chosen: &Chosen, report: &mut Report) -> Result<()> {
+    let cluster = &planned.cluster;
+    let prepared = planned.prepared(chosen).await?;
+    let changed = apply::apply(cluster, &prepared.objects, planned.how.force_conflicts).await?;
+    report.objects.extend(changed);
+    report.workloads = prepared.workloads;
+    report.notes.extend(prepared.notes);
+    if !planned.how.no_wait {
+        let notes = rollout::wait_proxies(cluster, &prepared.objects).await;
+        report.notes.extend(notes);
     }
+    let pruned = apply::prune(cluster, cluster.namespace(), RULES, &prepared.objects).await?;
+    report.objects.extend(pruned);
     Ok(())
 }
 
-/// The command that prepares all workloads again, with what must be said again in it.
-fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
-    let said = Kept {
-        relay_namespace: install.mesh.namespace.clone(),
-        module: match filter {
-            Filter::Ours { .. } => None,
-            Filter::Elsewhere(module) => Some(module.clone()),
-        },
-        ..Kept::default()
+/// What is served is only known once it runs.
+async fn prepare_others(planned: &Planned<'_>, report: &mut Report) -> Result<()> {
+    let Planned {
+        cluster,
+        install,
+        filter,
+        how,
+        ..
+    } = planned;
+    let module = match how.no_wait {
+        true => None,
+        false => Some(filter.module(cluster, install).await?),
     };
-    format!("injector install --all-prepared{}", said.flags())
-}
-
-/// Objects with their comments, or as the API server takes them.
-fn print_objects<'o>(format: Format, objects: impl Iterator<Item = &'o Object>) -> Result<()> {
-    let objects: Vec<&Object> = objects.collect();
-    let text = match format {
-        Format::Text | Format::Yaml => {
-            let documents: Vec<String> = objects
-                .iter()
-                .map(|object| object.yaml())
-                .collect::<Result<_, _>>()
-                .or_hint("render", "injector --version")?;
-            documents.join("---\n")
+    for stale in planned.others(module.as_ref()).await? {
+        if !planned.is_done_again(&stale) {
+            report.notes.push(planned.left(&stale));
+            continue;
         }
-        Format::Json => {
-            let items: Vec<_> = objects.iter().map(|object| object.value()).collect();
-            let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
-            format!("{list:#}\n")
-        }
-        Format::Name => {
-            let mut text = String::new();
-            for object in &objects {
-                let kind = apply::kind_of(object)?;
-                text.push_str(&format!(
-                    "{}\n",
-                    kind.label(object.namespace(), object.name())
-                ));
-            }
-            text
-        }
-    };
-    print::stdout(&text)
+        report
+            .objects
+            .extend(stale.prepare(cluster, how.force_conflicts).await?);
+        let drained = match stale.waits {
+            Some(_) => "",
+            None => "; nothing was drained",
+        };
+        report.notes.push(format!(
+            "{stale}: prepared again for what is installed now{drained}"
+        ));
+    }
+    Ok(())
 }
 
 /// `injector render istio`: everything that `install` with these flags applies, the cluster part included. Without workloads, no cluster is asked.
@@ -435,11 +340,4 @@ fn assumed(said: &Said, install: &ClusterInstall) -> Vec<String> {
     let clock = "no cluster was asked, so its API servers are taken to keep a Lease in kube-system, by which the admission policies know the time; \
                  `injector install --dry-run` asks, and prints the policies that fit";
     domain.into_iter().chain([clock.to_owned()]).collect()
-}
-
-/// Notes beside objects that are printed: on stderr, so that what is on stdout can be applied.
-fn tell(global: &Global, notes: &[String]) {
-    for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::printable(note));
-    }
 }

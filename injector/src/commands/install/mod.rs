@@ -1,9 +1,11 @@
 //! `injector install`: prepares a cluster and its workloads, or with `--envoy DIR` a directory for a plain Envoy. Which of the two, the flags say; one that belongs to the other is refused.
 
+mod dry_run;
 mod filter;
 mod limits;
 pub mod mesh;
 pub mod plain;
+mod planned;
 
 use std::path::PathBuf;
 
@@ -21,7 +23,8 @@ In a cluster, once (it makes roles and policies, so it takes an administrator):
 Then for each workload (the role injector-operator is enough), or for all of a namespace:
   injector install -n shop --workload orders
   injector install -n shop --all
-With --dry-run it prints what it would apply; `injector render istio` prints all of it.
+With --dry-run it prints what it would apply, and on stderr what it would remove or leave as it is;
+`injector render istio` prints all of it.
 
 Behind a plain Envoy:
   injector --envoy /etc/envoy/intercept install --workload orders \\

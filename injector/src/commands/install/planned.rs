@@ -1,0 +1,124 @@
+//! What `install` comes to in a cluster, before anything of it is done: then it is done, or printed.
+
+use intercept_core::Limits;
+
+use super::Args;
+use super::filter::filter;
+use super::mesh::{How, wanted};
+use crate::cli::Global;
+use crate::cluster::Cluster;
+use crate::commands::connect_patiently;
+use crate::hint::Result;
+use crate::install_line::Kept;
+use crate::manifest::istio::install::ClusterInstall;
+use crate::manifest::istio::{Module, Object};
+use crate::operator::again::{self, Stale};
+use crate::operator::plan::{self, Filter, Prepared};
+use crate::operator::workloads::Chosen;
+
+/// What is asked for, in this cluster. Everything that can be refused is refused before anything is written.
+pub struct Planned<'a> {
+    /// Where.
+    pub cluster: Cluster,
+    /// The facts of the cluster part, as it is or will be.
+    pub install: ClusterInstall,
+    /// Is it another image than the one that runs?
+    pub is_new_image: bool,
+    /// The objects of the cluster part; `None`: it stays as it is.
+    pub cluster_part: Option<Vec<Object>>,
+    /// The workloads that are meant; `None`: none.
+    pub chosen: Option<Chosen>,
+    /// What they are prepared with.
+    pub filter: Filter,
+    /// How it is applied.
+    pub how: &'a How,
+    limits: Limits,
+}
+
+impl<'a> Planned<'a> {
+    /// Asks the cluster, and refuses what can be refused.
+    pub async fn new(global: &Global, args: &'a Args) -> Result<Self> {
+        let Args {
+            prepare, mesh, how, ..
+        } = args;
+        let wanted = wanted(prepare, mesh)?;
+        let filter = filter(prepare.module.as_deref(), mesh.module_url.as_deref())?;
+        let limits = prepare.limits.limits()?;
+        let cluster = connect_patiently(global).await?;
+        let (install, installed) = plan::install(&cluster, &mesh.said()).await?;
+        let has_part = wanted.is_none() || installed.is_none() || mesh.change_cluster_part();
+        let chosen = match wanted {
+            Some(wanted) => {
+                Some(plan::workloads(&cluster, cluster.namespace(), wanted, &prepare.port).await?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            is_new_image: installed.is_none_or(|installed| installed.image != install.image),
+            cluster_part: has_part.then(|| plan::cluster_part(&install)).transpose()?,
+            chosen,
+            filter,
+            how,
+            limits,
+            cluster,
+            install,
+        })
+    }
+
+    /// Facts from which nothing can be rendered, whatever the filter's digest will be.
+    pub fn check_facts(&self) -> Result<()> {
+        let some = Module {
+            url: self.install.module_url(),
+            sha256: "0".repeat(64),
+        };
+        let chosen = self.chosen.iter();
+        chosen
+            .map(|chosen| plan::prepare(&self.install, chosen, some.clone(), &self.limits))
+            .try_for_each(|prepared| prepared.map(drop))
+    }
+
+    /// What prepares the workloads that are meant, with the filter of now.
+    pub async fn prepared(&self, chosen: &Chosen) -> Result<Prepared> {
+        let module = self.filter.module(&self.cluster, &self.install).await?;
+        plan::prepare(&self.install, chosen, module, &self.limits)
+    }
+
+    /// Workloads that a new image or another number of relays leaves behind, but for those that are meant anyway.
+    pub async fn others(&self, module: Option<&Module>) -> Result<Vec<Stale>> {
+        let mut found = again::find(&self.cluster, &self.install, module).await?;
+        let is_meant = |stale: &Stale| {
+            let mut chosen = self.chosen.iter();
+            chosen.any(|chosen| chosen.has(&stale.namespace, &stale.workload))
+        };
+        found.retain(|stale| !is_meant(stale));
+        Ok(found)
+    }
+
+    /// Is it prepared again without more words?
+    pub fn is_done_again(&self, stale: &Stale) -> bool {
+        (stale.waits.is_none() || self.how.all_prepared) && stale.can_be_prepared()
+    }
+
+    /// What is said of one that is not.
+    pub fn left(&self, stale: &Stale) -> String {
+        format!(
+            "{stale}: prepared for another version ({}); to prepare it again: {}, or all of them: {}",
+            stale.waits.unwrap_or_default(),
+            stale.command(),
+            all_prepared(&self.install, &self.filter)
+        )
+    }
+}
+
+/// The command that prepares all workloads again, with what must be said again in it.
+fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
+    let said = Kept {
+        relay_namespace: install.mesh.namespace.clone(),
+        module: match filter {
+            Filter::Ours { .. } => None,
+            Filter::Elsewhere(module) => Some(module.clone()),
+        },
+        ..Kept::default()
+    };
+    format!("injector install --all-prepared{}", said.flags())
+}
