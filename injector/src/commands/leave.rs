@@ -236,6 +236,7 @@ mod tests {
             workload: workload.to_owned(),
             name: "bob".to_owned(),
             intercept: example::entry(),
+            limits: intercept_core::Limits::default(),
         };
         let all = [
             found("here", "orders"),

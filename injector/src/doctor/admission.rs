@@ -19,8 +19,7 @@ const OLDEST: u64 = 60;
 const CLOCK: &str = "policy-clock";
 
 /// Whoever may `update` is not held, so needs no clock.
-const BY_OPERATOR: &str =
-    "what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME";
+const BY_OPERATOR: &str = "what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME";
 
 pub fn policies(seen: &Installation, namespace: &str) -> Check {
     const ID: &str = "admission-policies";

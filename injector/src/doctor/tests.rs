@@ -239,11 +239,11 @@ fn a_policy_clock_that_stands_still_is_found() {
     ];
     insta::assert_snapshot!(texts.join("\n"), @"
     ! the Lease of an API server was last renewed 1 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave --force NAME
+      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
     ! the Lease of an API server was last renewed 50 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave --force NAME
+      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
     ! the Lease of an API server has never been renewed: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave --force NAME
+      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
     ");
 }
 
@@ -267,7 +267,7 @@ fn a_policy_clock_is_held_against_the_policies_that_are_installed() {
     ✗ no API server keeps a Lease in kube-system, by which the admission policies know the time: WasmPlugins of ours cannot be changed nor EnvoyFilters of ours be deleted, by anybody, so no intercept begins, is renewed or is left
       an administrator applies the policies again, without that clock: injector install --relay-namespace relays
     ! no API server keeps a Lease in kube-system, and the admission policies go without: only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave --force NAME
+      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
     ! the API servers keep Leases in kube-system, but the admission policies were installed to go without: only operators clear away what others left behind
       an administrator applies them again: injector install --relay-namespace relays
     ! the API servers keep Leases in kube-system, but the admission policies were installed to go without: only operators clear away what others left behind
@@ -617,7 +617,10 @@ fn what_is_left_over_of_intercepts_is_found() {
     );
     let line = "injector leave --context c -n shop";
     let told = |seen: &Intercepts, now| {
-        let hint = leftovers::checks(seen, now).swap_remove(0).hint.unwrap();
+        let hint = leftovers::checks(seen, Some(now))
+            .swap_remove(0)
+            .hint
+            .unwrap();
         assert!(hint.contains(line), "{hint}");
     };
     told(&seen, expires + 660);
@@ -641,7 +644,7 @@ fn what_is_left_over_of_intercepts_is_found() {
         found.starts_with("orders-bob: its EnvoyFilter intercept-orders-bob is gone"),
         "{found}"
     );
-    told(&seen, 1);
+    told(&seen, expires - 60);
     seen.filters.as_mut().unwrap().push(cluster);
     seen.plugins = Ok(Vec::new());
     let (outcome, found) = wrong(&seen, expires - 60);
