@@ -62,7 +62,14 @@ impl ClusterError {
 
     /// Is somebody else in the way: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
     pub fn is_conflict(&self) -> bool {
-        matches!(self.code(), Some(409 | 422))
+        match self {
+            // What is wrong with an object, or what an admission policy has against it, is no better the next time.
+            Self::Refused { status, .. } if status.code == 422 => {
+                let refusals = [" is invalid: ", " is forbidden: ", " denied the request"];
+                !refusals.iter().any(|text| status.message.contains(text))
+            }
+            other => other.code() == Some(409),
+        }
     }
 
     /// May it work the next time?
@@ -155,6 +162,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_test_of_a_patch_that_did_not_hold_is_told_from_what_a_policy_refuses() {
+        let is_conflict = |code: u16, message: &str| {
+            let status =
+                json!({"code": code, "message": message, "reason": "Invalid", "status": "Failure"});
+            let status = Box::new(serde_json::from_value(status).expect("a status"));
+            let what = "WasmPlugin shop/orders".to_owned();
+            ClusterError::Refused { what, status }.is_conflict()
+        };
+        // As the API server words it.
+        let test = "the server rejected our request due to an error in our request";
+        let policy = r#"wasmplugins.extensions.istio.io "orders" is forbidden: ValidatingAdmissionPolicy 'x' with binding 'x' denied request: no"#;
+        let schema =
+            r#"WasmPlugin.extensions.istio.io "orders" is invalid: spec.url: Required value"#;
+        assert!(is_conflict(409, "the object has been modified"));
+        assert!(is_conflict(422, test));
+        assert!(!is_conflict(422, policy));
+        assert!(!is_conflict(422, schema));
+        assert!(!is_conflict(403, policy));
+    }
 
     #[test]
     fn what_was_refused_stays_refused_and_what_broke_off_may_pass() {

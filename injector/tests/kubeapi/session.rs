@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::stage::{INTERCEPT, PREPARED, Stage, anything, entry};
-use super::support::{developer_server, now};
+use super::support::{developer_server, now, wait_until};
 
 /// What must be the same before and after; the rest counts changes.
 fn lasting(object: &Value) -> Value {
@@ -236,6 +236,36 @@ fn a_live_lease_is_shortened_to_a_limit_that_is_lowered_and_a_forbidden_intercep
     assert!(end.stderr.contains(why), "{end:?}");
     assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn what_a_policy_of_somebody_else_refuses_is_told_in_its_words() {
+    let stage = Stage::new("refused");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &entry, 0, &anything))
+        .expect("added");
+    let place =
+        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "refused"}}});
+    let rule = json!({"apiGroups": ["extensions.istio.io"], "apiVersions": ["*"], "resources": ["wasmplugins"], "operations": ["UPDATE"]});
+    let object = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "refused"}, "spec": spec});
+    // Without a reason of its own a policy refuses with `Invalid`, as the API server does a patch whose test does not hold.
+    stage.server.apply_all(&[
+        object("ValidatingAdmissionPolicy", json!({"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false", "message": "not today"}]})),
+        object("ValidatingAdmissionPolicyBinding", json!({"policyName": "refused", "validationActions": ["Deny"], "matchResources": place})),
+    ]);
+    let renewed = || stage.wait(target.renew("bob", &entry.address, entry.expires));
+    wait_until(|| renewed().is_err(), || "it is not in force".to_owned());
+    assert!(
+        matches!(renewed(), Err(NotRenewed::Failed(why)) if why.contains("not today")),
+        "{:?}",
+        renewed()
+    );
+    let removed = stage.wait(target.remove("bob", &entry.address));
+    let failure = removed.expect_err("refused");
+    assert!(failure.error().contains("not today"), "{failure}");
+    assert_eq!(failure.hint(), "injector doctor");
 }
 
 #[test]
