@@ -10,7 +10,6 @@ use crate::commands::connect_patiently;
 use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::print::{self, Shown};
@@ -29,9 +28,9 @@ pub struct Args {
     /// Only the preparation of all workloads of the namespace, in a cluster
     #[arg(long, conflicts_with = "workload")]
     pub all: bool,
-    /// Namespace of relays and module server, in a cluster
-    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
-    pub relay_namespace: String,
+    /// Only the relays and the module server of this namespace, in a cluster [default: wherever they are]
+    #[arg(long, value_name = "NAME")]
+    pub relay_namespace: Option<String>,
     /// Also while intercepts are live: they end at once
     #[arg(long)]
     pub force: bool,
@@ -123,11 +122,17 @@ async fn mesh(global: &Global, args: &Args) -> Result<()> {
     }
     let mut objects = remove::workloads(&cluster, within, &prepared).await?;
     if is_everything {
-        objects.extend(remove::cluster_part(&cluster, &args.relay_namespace).await?);
+        let relays = args.relay_namespace.as_deref();
+        objects.extend(remove::cluster_part(&cluster, relays).await?);
     }
-    let nothing = match is_everything {
-        true => "nothing of ours is in this cluster\n".to_owned(),
-        false => format!("no workload of {namespace} is prepared\n"),
+    let nothing = match (is_everything, &args.relay_namespace) {
+        (true, None) => "nothing of ours is in this cluster\n".to_owned(),
+        (true, Some(relays)) => {
+            format!(
+                "nothing of ours is in {relays}, nor of the whole cluster, and no workload is prepared\n"
+            )
+        }
+        (false, _) => format!("no workload of {namespace} is prepared\n"),
     };
     print::print(global.output, &Removed { objects, nothing })
 }

@@ -12,7 +12,7 @@ use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
 use crate::mesh::list_ours;
 
-/// What stands in the relay's namespace, in the order in which it is removed: first what routes requests there.
+/// What stands in the relays' namespace, in the order in which it is removed: first what routes requests there.
 const CLUSTER_PART: &[&Kind] = &[
     &kind::STATEFUL_SET,
     &kind::DEPLOYMENT,
@@ -291,28 +291,40 @@ async fn unused_rules(
     Ok(())
 }
 
-/// Takes the cluster part away. The namespace goes with it if `install` made it and nothing of anybody else's is left in it.
-pub async fn cluster_part(cluster: &Cluster, namespace: &str) -> Result<Vec<Changed>> {
+/// Takes the cluster part away: of this namespace, or wherever it is. A namespace goes with it if `install` made it and nothing of anybody else's is left in it.
+pub async fn cluster_part(cluster: &Cluster, within: Option<&str>) -> Result<Vec<Changed>> {
     let mut removed = Vec::new();
     for kind in CLUSTER_PART {
-        all(cluster, kind, Some(namespace), &mut removed).await?;
+        all(cluster, kind, within, &mut removed).await?;
     }
     for kind in CLUSTER_WIDE {
         all(cluster, kind, None, &mut removed).await?;
     }
-    let around = cluster
-        .get(&kind::NAMESPACE, None, namespace)
-        .await?
-        .unwrap_or_default();
-    if around["metadata"]["labels"][names::MANAGED_BY] != names::MANAGER {
-        return Ok(removed);
-    }
-    if !is_made_by_us(&around) {
-        removed.extend(without_labels(cluster, namespace, &around).await?);
-    } else if !is_used(cluster, namespace).await? {
-        remove(cluster, &kind::NAMESPACE, None, namespace, &mut removed).await?;
+    for around in namespaces(cluster, within).await? {
+        release(cluster, &around, &mut removed).await?;
     }
     Ok(removed)
+}
+
+/// Those that bear our label, and are not on their way out already.
+async fn namespaces(cluster: &Cluster, within: Option<&str>) -> Result<Vec<Value>> {
+    let mut ours = cluster.list(&kind::NAMESPACE, None, Some(OURS)).await?;
+    ours.retain(|namespace| {
+        namespace["metadata"]["deletionTimestamp"].is_null()
+            && within.is_none_or(|within| name_of(namespace) == within)
+    });
+    Ok(ours)
+}
+
+/// Deletes a namespace, or gives it back to whoever made it.
+async fn release(cluster: &Cluster, namespace: &Value, removed: &mut Vec<Changed>) -> Result<()> {
+    let name = name_of(namespace);
+    if !is_made_by_us(namespace) {
+        removed.extend(without_labels(cluster, name, namespace).await?);
+    } else if !is_used(cluster, name).await? {
+        remove(cluster, &kind::NAMESPACE, None, name, removed).await?;
+    }
+    Ok(())
 }
 
 /// Whoever else made a namespace, or wrote to it since, is among its managers.
@@ -347,6 +359,7 @@ async fn is_used(cluster: &Cluster, namespace: &str) -> Result<bool> {
     Ok(false)
 }
 
+/// All of ours, each where it stands.
 async fn all(
     cluster: &Cluster,
     kind: &Kind,
@@ -354,6 +367,7 @@ async fn all(
     removed: &mut Vec<Changed>,
 ) -> Result<()> {
     for object in cluster.list(kind, namespace, Some(OURS)).await? {
+        let namespace = object["metadata"]["namespace"].as_str();
         remove(cluster, kind, namespace, name_of(&object), removed).await?;
     }
     Ok(())

@@ -19,4 +19,5 @@ mod session;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod uninstall;
 mod wire;
