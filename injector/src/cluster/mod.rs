@@ -2,6 +2,7 @@
 
 mod access;
 mod connect;
+pub mod discovery;
 mod error;
 pub mod guarded;
 pub mod kind;
@@ -113,11 +114,22 @@ impl Cluster {
     ) -> Result<Vec<Value>, ClusterError> {
         let mut parameters = ListParams::default().limit(PAGE);
         parameters.label_selector = labels.map(str::to_owned);
+        let what = kind.label_of_all(namespace);
+        let page = |parameters: &ListParams| request(kind, namespace).list(parameters);
+        let pages = self.pages(&what, parameters, page).await;
+        pages.map_err(|error| missing(kind, error))
+    }
+
+    /// The items of a list, page after page.
+    async fn pages(
+        &self,
+        what: &str,
+        mut parameters: ListParams,
+        page: impl Fn(&ListParams) -> Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Vec<Value>, ClusterError> {
         let mut items = Vec::new();
         loop {
-            let what = kind.label_of_all(namespace);
-            let request = request(kind, namespace).list(&parameters);
-            let mut page = self.send(kind, what, request).await?;
+            let mut page = self.answer(what, page(&parameters)).await?;
             if let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) {
                 items.extend(more);
             }
@@ -258,15 +270,28 @@ impl Cluster {
         what: String,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<Value, ClusterError> {
-        let request = request.map_err(|error| ClusterError::Refused {
-            what: what.clone(),
-            status: kube::core::Status::failure(&error.to_string(), "").boxed(),
+        let answer = self.answer(&what, request).await;
+        answer.map_err(|error| missing(kind, error))
+    }
+
+    /// What the API server says to it, of whatever kind. `what`: as errors name it.
+    async fn answer(
+        &self,
+        what: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<Value, ClusterError> {
+        let refused = |status| ClusterError::Refused {
+            what: what.to_owned(),
+            status,
+        };
+        let request = request.map_err(|error| {
+            refused(kube::core::Status::failure(&error.to_string(), "").boxed())
         })?;
         loop {
             let sent = self.client.request::<Value>(request.clone());
             let answer = match tokio::time::timeout(TIMEOUT, sent).await {
                 Ok(Ok(object)) => Ok(object),
-                Ok(Err(kube::Error::Api(status))) => Err(refused(kind, what.clone(), status)),
+                Ok(Err(kube::Error::Api(status))) => Err(refused(status)),
                 Ok(Err(error)) => Err(self.unreachable(&error)),
                 Err(late) => Err(self.unreachable(&late)),
             };
@@ -312,16 +337,20 @@ fn request(kind: &Kind, namespace: Option<&str>) -> Request {
 }
 
 /// A missing object has a name in the answer; a missing kind has not.
-fn refused(kind: &Kind, what: String, status: Box<kube::core::Status>) -> ClusterError {
+fn missing(kind: &Kind, error: ClusterError) -> ClusterError {
     let named = |details: &kube::core::response::StatusDetails| !details.name.is_empty();
-    if status.code == 404 && !status.details.as_ref().is_some_and(named) {
-        return ClusterError::NoSuchKind {
-            what,
-            api_version: kind.api_version(),
-            kind: kind.name,
-        };
+    match error {
+        ClusterError::Refused { what, status }
+            if status.code == 404 && !status.details.as_ref().is_some_and(named) =>
+        {
+            ClusterError::NoSuchKind {
+                what,
+                api_version: kind.api_version(),
+                kind: kind.name,
+            }
+        }
+        error => error,
     }
-    ClusterError::Refused { what, status }
 }
 
 fn absent(answer: Result<Value, ClusterError>) -> Result<Option<Value>, ClusterError> {
@@ -374,11 +403,9 @@ mod tests {
             Box::new(serde_json::from_value(status).unwrap())
         };
         let answer = |name| {
-            refused(
-                &kind::WASM_PLUGIN,
-                "WasmPlugin shop/x".to_owned(),
-                status(name),
-            )
+            let what = "WasmPlugin shop/x".to_owned();
+            let status = status(name);
+            missing(&kind::WASM_PLUGIN, ClusterError::Refused { what, status })
         };
         assert!(absent(Err(answer("x"))).unwrap().is_none());
         let error = absent(Err(answer(""))).unwrap_err().to_string();

@@ -76,20 +76,23 @@ pub fn plain(args: &Args, dir: &Path) -> Result<String> {
 #[derive(Debug, Serialize)]
 struct Removed {
     objects: Vec<Changed>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip)]
     nothing: String,
 }
 
 impl Shown for Removed {
     fn text(&self) -> String {
-        if self.objects.is_empty() {
+        if self.objects.is_empty() && self.notes.is_empty() {
             return self.nothing.clone();
         }
         let lines = self
             .objects
             .iter()
             .map(|changed| format!("{}  {}\n", changed.done.word(), changed.object));
-        lines.collect()
+        let notes = self.notes.iter().map(|note| format!("note: {note}\n"));
+        lines.chain(notes).collect()
     }
 
     fn names(&self) -> Vec<&str> {
@@ -121,9 +124,12 @@ async fn mesh(global: &Global, args: &Args) -> Result<()> {
         remove::check_unused(&cluster, &prepared, &command).await?;
     }
     let mut objects = remove::workloads(&cluster, within, &prepared).await?;
+    let mut notes = Vec::new();
     if is_everything {
         let relays = args.relay_namespace.as_deref();
-        objects.extend(remove::cluster_part(&cluster, relays).await?);
+        let (removed, kept) = remove::cluster_part(&cluster, relays).await?;
+        objects.extend(removed);
+        notes = kept;
     }
     let nothing = match (is_everything, &args.relay_namespace) {
         (true, None) => "nothing of ours is in this cluster\n".to_owned(),
@@ -134,5 +140,10 @@ async fn mesh(global: &Global, args: &Args) -> Result<()> {
         }
         (false, _) => format!("no workload of {namespace} is prepared\n"),
     };
-    print::print(global.output, &Removed { objects, nothing })
+    let removed = Removed {
+        objects,
+        notes,
+        nothing,
+    };
+    print::print(global.output, &removed)
 }

@@ -5,6 +5,7 @@ pub mod again;
 pub mod apply;
 pub mod installed;
 pub mod module;
+mod others;
 pub mod plan;
 pub mod relays;
 pub mod remove;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::OURS;
 use super::apply::{Changed, Done};
 use super::plan::live;
+use super::{OURS, others};
 use crate::backend::USUAL_MESH;
 use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::{Failure, Result};
@@ -32,20 +32,6 @@ const CLUSTER_WIDE: &[&Kind] = &[
     &kind::ADMISSION_POLICY_BINDING,
     &kind::ADMISSION_POLICY,
 ];
-
-/// What users keep in a namespace; as long as there is some, the namespace stays.
-const OF_OTHERS: &[&Kind] = &[
-    &kind::SECRET,
-    &kind::CONFIG_MAP,
-    &kind::SERVICE,
-    &kind::DEPLOYMENT,
-    &kind::STATEFUL_SET,
-    &kind::DAEMON_SET,
-    &kind::ROLE_BINDING,
-];
-
-/// Every namespace has these, or the mesh puts them there.
-const IN_EVERY_NAMESPACE: &[&str] = &["kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl"];
 
 /// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]
@@ -292,7 +278,11 @@ async fn unused_rules(
 }
 
 /// Takes the cluster part away: of this namespace, or wherever it is. A namespace goes with it if `install` made it and nothing of anybody else's is left in it.
-pub async fn cluster_part(cluster: &Cluster, within: Option<&str>) -> Result<Vec<Changed>> {
+/// Returns what was removed, and what an operator should know of namespaces that stay.
+pub async fn cluster_part(
+    cluster: &Cluster,
+    within: Option<&str>,
+) -> Result<(Vec<Changed>, Vec<String>)> {
     let mut removed = Vec::new();
     for kind in CLUSTER_PART {
         all(cluster, kind, within, &mut removed).await?;
@@ -300,10 +290,11 @@ pub async fn cluster_part(cluster: &Cluster, within: Option<&str>) -> Result<Vec
     for kind in CLUSTER_WIDE {
         all(cluster, kind, None, &mut removed).await?;
     }
+    let mut notes = Vec::new();
     for around in namespaces(cluster, within).await? {
-        release(cluster, &around, &mut removed).await?;
+        notes.extend(release(cluster, &around, &mut removed).await?);
     }
-    Ok(removed)
+    Ok((removed, notes))
 }
 
 /// Those that bear our label, and are not on their way out already.
@@ -316,15 +307,26 @@ async fn namespaces(cluster: &Cluster, within: Option<&str>) -> Result<Vec<Value
     Ok(ours)
 }
 
-/// Deletes a namespace, or gives it back to whoever made it.
-async fn release(cluster: &Cluster, namespace: &Value, removed: &mut Vec<Changed>) -> Result<()> {
+/// Deletes a namespace, or gives it back to whoever made it. Returns why it is kept.
+async fn release(
+    cluster: &Cluster,
+    namespace: &Value,
+    removed: &mut Vec<Changed>,
+) -> Result<Option<String>> {
     let name = name_of(namespace);
     if !is_made_by_us(namespace) {
         removed.extend(without_labels(cluster, name, namespace).await?);
-    } else if !is_used(cluster, name).await? {
+        return Ok(None);
+    }
+    let theirs = others::find(cluster, name).await?;
+    if theirs.is_none() {
         remove(cluster, &kind::NAMESPACE, None, name, removed).await?;
     }
-    Ok(())
+    Ok(theirs.map(|theirs| {
+        format!(
+            "the namespace {name} is kept, since it holds what is not ours: {theirs}; to remove it, take that away and run this again"
+        )
+    }))
 }
 
 /// Whoever else made a namespace, or wrote to it since, is among its managers.
@@ -345,18 +347,6 @@ async fn without_labels(cluster: &Cluster, name: &str, before: &Value) -> Result
         object: kind::NAMESPACE.label(None, name),
         done: Done::Changed,
     }))
-}
-
-async fn is_used(cluster: &Cluster, namespace: &str) -> Result<bool> {
-    for kind in OF_OTHERS {
-        for object in cluster.list(kind, Some(namespace), None).await? {
-            let is_ours = object["metadata"]["labels"][names::MANAGED_BY] == names::MANAGER;
-            if !is_ours && !IN_EVERY_NAMESPACE.contains(&name_of(&object)) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// All of ours, each where it stands.
