@@ -66,6 +66,19 @@ pub fn api_command(place: &Path, etcd: u16, secure: u16) -> Command {
     command
 }
 
+/// What makes pods of a Deployment and deletes what is in a namespace.
+pub fn controllers_command(place: &Path) -> Command {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", place.join(name).display());
+    let mut command = Command::new(binary("kubernetes-*/kube-controller-manager"));
+    command.args([
+        file("kubeconfig", ADMIN),
+        file("service-account-private-key-file", "sa.key"),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+    ]);
+    command
+}
+
 pub fn write_keys(place: &Path) {
     let openssl = |arguments: &[&str]| {
         let output = Command::new("openssl")

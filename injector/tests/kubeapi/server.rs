@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::kubelet::{self, Pods};
 use super::programs::{
-    ADMIN, api_command, binary, etcd_command, free_port, write_keys, write_users,
+    ADMIN, api_command, binary, controllers_command, etcd_command, free_port, write_keys,
+    write_users,
 };
 use super::support::{BINARY, Ran, ran};
 
@@ -68,6 +69,12 @@ impl Server {
         server.wait_ready();
         server.install_mesh();
         server
+    }
+
+    /// Nobody else than the test must use the server: they also make and remove things in other tests' namespaces.
+    pub fn start_controllers(&mut self) {
+        let command = controllers_command(self.folder.path());
+        self.spawn(&command, "controllers.log");
     }
 
     /// Below a shell that ends the program when its own input ends: also when this process is killed.

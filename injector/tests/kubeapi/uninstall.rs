@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::programs::ADMIN;
 use super::rbac;
 use super::server::Server;
+use super::support::wait_until;
 
 const RELAYS: &str = "relays";
 const INSTALL: &str =
@@ -169,6 +170,47 @@ fn a_namespace_goes_only_if_it_holds_nothing_of_others() {
         "removed  Namespace relays\n"
     );
     assert!(!is_there(&server));
+}
+
+#[test]
+fn what_controllers_made_keeps_no_namespace() {
+    let mut server = Server::bare();
+    server.start_controllers();
+    done(&server, ADMIN, INSTALL);
+    // Pods of the StatefulSet and of the Deployment are there, and what belongs to them and to every namespace.
+    let kinds =
+        "pods,replicasets,controllerrevisions,endpoints,endpointslices,serviceaccounts,configmaps";
+    let made = || server.must(&["-n", RELAYS, "get", kinds, "-o", "name"], None);
+    let expected = [
+        "pod/injector-relay-0",
+        "pod/injector-module-",
+        "replicaset.apps/injector-module-",
+        "controllerrevision.apps/injector-relay-",
+        "endpoints/injector-relay",
+        "endpointslice.discovery.k8s.io/injector-module-",
+        "serviceaccount/default",
+        "configmap/kube-root-ca.crt",
+    ];
+    wait_until(
+        || expected.iter().all(|expected| made().contains(expected)),
+        made,
+    );
+    // As pods do that take their time to end, it all outlasts what it was made for.
+    let names = made();
+    let stay = |finalizers: &Value| {
+        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        let words = ["-n", RELAYS, "patch", "--type=merge", "-p", &patch];
+        let names = names.lines().filter(|name| name.contains("injector-"));
+        server.must(&words.into_iter().chain(names).collect::<Vec<_>>(), None);
+    };
+    stay(&json!(["test.example/stay"]));
+    let text = done(&server, ADMIN, "uninstall");
+    assert!(text.ends_with("removed  Namespace relays\n"), "{text}");
+    stay(&Value::Null);
+    wait_until(
+        || server.object("default", "namespace", RELAYS).is_none(),
+        made,
+    );
 }
 
 fn is_there(server: &Server) -> bool {
