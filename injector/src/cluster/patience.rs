@@ -76,6 +76,7 @@ async fn is_ready(client: &Client) -> bool {
 }
 
 /// Did the connection fail as it does while nobody is there, or while somebody goes? A wrong certificate or a name that does not resolve will be as wrong in a moment.
+/// The client speaks HTTP/1.1 only, so there is no GOAWAY to be told from other ends.
 pub(super) fn is_passing(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -92,12 +93,18 @@ pub(super) fn is_passing(error: &(dyn Error + 'static)) -> bool {
                 return true;
             }
         }
-        if error.is::<tokio::time::error::Elapsed>() {
+        if error.is::<tokio::time::error::Elapsed>() || error.downcast_ref().is_some_and(is_cut_off)
+        {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+/// Did the other side close the connection while a request was under way, or just before? That comes without an I/O error: what was read was an orderly end.
+fn is_cut_off(error: &hyper::Error) -> bool {
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed()
 }
 
 #[cfg(test)]
@@ -116,7 +123,7 @@ mod tests {
         TOLD.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// An API server that gives these answers (status and body), to one question after the other.
+    /// An API server that gives these answers (status and body), to one question after the other; [`CUT`]: it reads the question and closes the connection.
     async fn server(answers: Vec<(u16, &'static str)>) -> (Cluster, tempfile::NamedTempFile) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -125,6 +132,9 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;
+                if status == CUT.0 {
+                    continue;
+                }
                 let answer = format!(
                     "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                     body.len()
@@ -145,6 +155,7 @@ mod tests {
         (Cluster::connect(&flags).await.unwrap(), file)
     }
 
+    const CUT: (u16, &str) = (0, "");
     const FORBIDDEN: &str = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"forbidden","reason":"Forbidden","code":403}"#;
     const AWAY: &str = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"etcdserver: request timed out","reason":"InternalError","code":500}"#;
     const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}"#;
@@ -158,6 +169,20 @@ mod tests {
         let pod = cluster.get(&kind::POD, Some("shop"), "x").await.unwrap();
         assert_eq!(pod.unwrap()["metadata"]["name"], "x");
         assert_eq!(TOLD.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_cut_off_by_an_api_server_that_goes_is_asked_again() {
+        let (cluster, _file) = server(vec![CUT, CUT]).await;
+        let asked = cluster.get(&kind::POD, Some("shop"), "x").await;
+        let error = asked.unwrap_err();
+        assert!(error.is_passing(), "{error}");
+        let error = cluster.server_time().await.unwrap_err();
+        assert!(error.is_passing(), "{error}");
+        let (cluster, _file) = server(vec![CUT, (200, POD)]).await;
+        let cluster = cluster.patient(|_| {});
+        let pod = cluster.get(&kind::POD, Some("shop"), "x").await.unwrap();
+        assert_eq!(pod.unwrap()["metadata"]["name"], "x");
     }
 
     #[tokio::test]

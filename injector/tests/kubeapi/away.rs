@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::stage::Stage;
 use super::support::{now, wait_until};
-use super::wire::Wire;
+use super::wire::{Caught, Wire};
 
 #[test]
 fn a_look_that_hangs_holds_up_nobody_who_wants_out() {
@@ -52,16 +52,20 @@ fn an_error_that_passes_does_not_end_an_intercept_that_comes_back() {
     let wire = Wire::new(&stage);
     let bob = wire.start(&stage, &["intercept", "orders", "--port=1"]);
     bob.is_live();
-    let write = wire.catch("PATCH ", "/wasmplugins/");
-    // As after a long sleep: the lease is over.
-    let mut entry = stage.entry("orders-bob").expect("there");
-    entry["expires"] = json!(now() - 60);
-    stage.put_entry("orders-bob", &entry);
-    write.wait();
-    write.fail();
-    bob.says("the intercept is back");
-    let entry = stage.entry("orders-bob").expect("there");
-    assert!(entry["expires"].as_u64() > Some(now()), "{entry}");
+    let disturbances = [Caught::fail, Caught::cut];
+    for (times, disturb) in (1..).zip(disturbances) {
+        let write = wire.catch("PATCH ", "/wasmplugins/");
+        // As after a long sleep: the lease is over.
+        let mut entry = stage.entry("orders-bob").expect("there");
+        entry["expires"] = json!(now() - 60);
+        stage.put_entry("orders-bob", &entry);
+        write.wait();
+        disturb(write);
+        let is_back = || bob.stderr().matches("the intercept is back").count() == times;
+        wait_until(is_back, || bob.stderr());
+        let entry = stage.entry("orders-bob").expect("there");
+        assert!(entry["expires"].as_u64() > Some(now()), "{entry}");
+    }
     bob.signal(Signal::INT);
     assert_eq!(bob.end().code, Some(0));
 }

@@ -46,6 +46,7 @@ struct Wanted {
 enum Deed {
     Forward,
     Fail,
+    Cut,
 }
 
 impl Wire {
@@ -156,6 +157,11 @@ impl Caught {
         self.tell(Deed::Fail);
     }
 
+    /// Closes its connection without an answer; the API server never sees it.
+    pub fn cut(mut self) {
+        self.tell(Deed::Cut);
+    }
+
     fn tell(&mut self, deed: Deed) {
         let told = self.deed_tx.take().map(|deed_tx| deed_tx.send(deed));
         assert!(matches!(told, Some(Ok(()))), "nobody holds it any more");
@@ -197,6 +203,10 @@ async fn requests(
                 Ok(Deed::Forward) => {}
                 Ok(Deed::Fail) => {
                     let _ = to_client.lock().await.write_all(FAILED.as_bytes()).await;
+                    return;
+                }
+                Ok(Deed::Cut) => {
+                    let _ = to_client.lock().await.shutdown().await;
                     return;
                 }
                 Err(_) => return std::future::pending().await,
