@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use intercept_core::Limits;
 use rustix::process::Signal;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
 pub use self::child::ChildCommand;
@@ -90,6 +90,7 @@ pub async fn run(
 }
 
 /// Why an intercept ends.
+#[derive(Debug)]
 enum End {
     Signal(Signal),
     Child(u8),
@@ -180,23 +181,21 @@ impl<'a> Session<'a> {
         let mut looks = interval_at(Instant::now() + look, look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                // A command behind `--` gets Ctrl-C as well: its end must not hide that.
-                biased;
-                signal = signals.next() => return End::Signal(signal),
-                code = wait_for(child) => return End::Child(code),
-                event = self.tunnel.next() => if let Err(failure) = self.tell(event) {
-                    return End::Failed(failure);
-                },
-                _ = looks.tick() => {
+            match next(end(signals, child), &mut looks, &mut self.tunnel).await {
+                Next::End(end) => return end,
+                Next::Look => {
                     // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next.
                     let looked = tokio::select! {
                         biased;
-                        signal = signals.next() => return End::Signal(signal),
-                        code = wait_for(child) => return End::Child(code),
+                        end = end(signals, child) => return end,
                         looked = self.look() => looked,
                     };
                     if let Err(failure) = looked {
+                        return End::Failed(failure);
+                    }
+                }
+                Next::Event(event) => {
+                    if let Err(failure) = self.tell(event) {
                         return End::Failed(failure);
                     }
                 }
@@ -239,6 +238,33 @@ impl<'a> Session<'a> {
     }
 }
 
+/// What is to be done next in an intercept that lives.
+#[derive(Debug)]
+enum Next {
+    End(End),
+    Look,
+    Event(Result<Event, String>),
+}
+
+/// Where several are due, the end comes first, and what is only told comes last: there may be something to tell without a pause.
+async fn next(end: impl Future<Output = End>, looks: &mut Interval, tunnel: &mut Tunnel) -> Next {
+    tokio::select! {
+        biased;
+        end = end => Next::End(end),
+        _ = looks.tick() => Next::Look,
+        event = tunnel.next() => Next::Event(event),
+    }
+}
+
+/// A command behind `--` gets Ctrl-C as well: its end must not hide that.
+async fn end(signals: &mut Signals, child: &mut Option<Child>) -> End {
+    tokio::select! {
+        biased;
+        signal = signals.next() => End::Signal(signal),
+        code = wait_for(child) => End::Child(code),
+    }
+}
+
 /// Never, where there is no child.
 async fn wait_for(child: &mut Option<Child>) -> u8 {
     match child {
@@ -249,4 +275,29 @@ async fn wait_for(child: &mut Option<Child>) -> u8 {
 
 fn killed_by(signal: Signal) -> u8 {
     u8::try_from(128 + signal.as_raw()).unwrap_or(130)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_requests_holds_up_no_look() {
+        let event = || Event::Up {
+            relay_version: String::new(),
+        };
+        let (events_tx, mut tunnel) = Tunnel::of_events(2);
+        let mut looks = interval_at(Instant::now() + ENVOY_TIMEOUT, ENVOY_TIMEOUT);
+        events_tx.try_send(event()).expect("room");
+        let first = next(pending(), &mut looks, &mut tunnel).await;
+        assert!(matches!(first, Next::Event(Ok(_))), "{first:?}");
+        events_tx.try_send(event()).expect("room");
+        tokio::time::advance(ENVOY_TIMEOUT).await;
+        let due = next(pending(), &mut looks, &mut tunnel).await;
+        assert!(matches!(due, Next::Look), "{due:?}");
+        let after = next(pending(), &mut looks, &mut tunnel).await;
+        assert!(matches!(after, Next::Event(Ok(_))), "{after:?}");
+    }
 }

@@ -126,6 +126,20 @@ impl Tunnel {
     }
 }
 
+#[cfg(test)]
+impl Tunnel {
+    /// One that never ends, on which happens what the test says.
+    pub fn of_events(most: usize) -> (mpsc::Sender<Event>, Self) {
+        let (events_tx, events_rx) = mpsc::channel(most);
+        let tunnel = Self {
+            events_rx,
+            shutdown_tx: None,
+            keeper: tokio::spawn(std::future::pending()),
+        };
+        (events_tx, tunnel)
+    }
+}
+
 async fn pass_on(mut all_rx: mpsc::Receiver<Event>, events_tx: mpsc::Sender<Event>) {
     while let Some(event) = all_rx.recv().await {
         if !matches!(event, Event::Request(_)) || events_tx.capacity() > RESERVED {
