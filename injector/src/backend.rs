@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 
 pub use self::answers::{Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
-use self::plain::{clear, named, remove, settled};
+pub(crate) use self::plain::settled;
+use self::plain::{clear, named, remove};
 use crate::cli::Global;
 use crate::developer;
 use crate::envoy::Dir;

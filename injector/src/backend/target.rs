@@ -6,9 +6,7 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept};
 
 use super::plain::{choose_port, clear, no_environment, remove, settled};
-use super::{
-    Live, NotRenewed, Placement, Replicas, Target, TargetPort, USUAL_ENVOY, USUAL_MESH, now,
-};
+use super::{Live, NotRenewed, Placement, Replicas, Target, TargetPort, USUAL_ENVOY, now};
 use crate::developer;
 use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError};
@@ -236,14 +234,10 @@ impl Target<'_> {
 
     /// Waits until requests are no longer decided by an entry of this name; where that cannot be seen, for as long as it usually takes.
     pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
-        let (live, usual) = match self {
-            Self::Envoy(dir) => (dir.wait_gone(name, timeout).await, USUAL_ENVOY),
-            Self::Mesh(target) => {
-                let live = target.wait(name, None, None, timeout, &|_| {}).await;
-                (live, USUAL_MESH)
-            }
-        };
-        settled(live, usual).await
+        match self {
+            Self::Envoy(dir) => settled(dir.wait_gone(name, timeout).await, USUAL_ENVOY).await,
+            Self::Mesh(target) => target.wait_gone(name, timeout).await,
+        }
     }
 
     /// Removes the cluster of an intercept whose entry is gone.

@@ -52,10 +52,11 @@ pub fn remove(name: &str, entry: &Value, all: &Value) -> Value {
     Value::Array(patch)
 }
 
-/// Moves the end of the lease that stands on an intercept's own EnvoyFilter. Fails where it is somebody else's.
-pub fn renew_cluster(owner: &str, expires: u64) -> Value {
+/// Moves the end of the lease that stands on an intercept's own EnvoyFilter. Fails where it is somebody else's, or has another cluster: that of the same name for another port.
+pub fn renew_cluster(cluster: &str, owner: &str, expires: u64) -> Value {
     let annotation = |key| format!("/metadata/annotations/{}", escape(key));
     json!([
+        {"op": "test", "path": "/spec/configPatches/0/patch/value/name", "value": cluster},
         {"op": "test", "path": annotation(names::OWNER), "value": owner},
         {"op": "replace", "path": annotation(names::EXPIRES), "value": expires.to_string()},
     ])

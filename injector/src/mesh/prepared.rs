@@ -85,6 +85,11 @@ pub fn relay_of(filter: &Value) -> Option<(String, u16)> {
     Some((relay.namespace, relay.replica))
 }
 
+/// Does this EnvoyFilter have the cluster?
+pub fn has_cluster(filter: &Value, name: &str) -> bool {
+    clusters(filter).any(|cluster| cluster["name"] == name)
+}
+
 fn selector(gate: &Value) -> BTreeMap<String, String> {
     let labels = gate
         .pointer("/spec/workloadSelector/labels")

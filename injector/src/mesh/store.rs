@@ -170,8 +170,8 @@ impl Store {
         };
         let entry = entry.unwrap_or_default();
         if is_own_cluster(name, &entry) {
-            let owner = entry["owner"].as_str().unwrap_or_default();
-            let patch = patch::renew_cluster(owner, expires);
+            let text = |key: &str| entry[key].as_str().unwrap_or_default();
+            let patch = patch::renew_cluster(text("cluster"), text("owner"), expires);
             let filter = names::of_intercept(name);
             // Only whoever clears away leftovers reads it; the next renewal tries again.
             let _ = self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await;

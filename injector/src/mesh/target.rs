@@ -17,7 +17,9 @@ use super::rights::Rights;
 use super::sidecar::Awaited;
 use super::store::{self, Store};
 use super::{failure, pods};
-use crate::backend::{Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
+use crate::backend::{
+    Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort, USUAL_MESH, settled,
+};
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
@@ -26,6 +28,9 @@ use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, NewIntercept, Port, intercept_objects, names};
 use crate::session::presence::Presence;
+
+/// How long to wait for the replicas to let go of an entry that makes room for another one.
+const GONE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]
@@ -234,6 +239,11 @@ impl Target {
         Ok(self.store.read().await?.map(|plugin| plugin.document))
     }
 
+    async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let there = self.there().await?;
+        Ok(there.and_then(|mut there| there.intercepts.remove(name)))
+    }
+
     /// What the filter is given, as it stands there: with what it leaves out.
     pub async fn configuration(&self) -> Result<Vec<u8>> {
         let plugin = self.store.plugin().await?;
@@ -270,14 +280,22 @@ impl Target {
             None => return Ok(()),
         };
         self.store.check_name(name).await?;
-        check(&self.document().await?)?;
+        let (document, filter) = tokio::join!(self.document(), self.store.cluster_filter(name));
+        let document = document?;
+        check(&document)?;
+        if !clusters.is_empty() {
+            self.make_room(name, intercept, &document).await?;
+        }
         for cluster in clusters {
             self.store.apply_cluster(name, cluster).await?;
         }
         let added = self.store.add_entry(name, intercept, entry, check).await;
         if added.is_err() {
-            // What was written first must not stay behind alone.
-            let _ = self.store.clear_cluster(name).await;
+            let before = filter.ok().flatten();
+            // Whoever it is for mends it as well.
+            let _ = self
+                .take_back(name, intercept, before.as_ref(), replica)
+                .await;
         }
         added?;
         let hold = async {
@@ -292,6 +310,61 @@ impl Target {
         // Beside each other, so that nobody waits longer.
         let (held, ()) = tokio::join!(hold, tell);
         held
+    }
+
+    /// Removes the entry of the name that is for another port, and waits until no replica has it: its cluster bears that port, and goes with the object that it shares with the new one.
+    async fn make_room(&self, name: &str, new: &Intercept, document: &Document) -> Result<()> {
+        let before = document.intercepts.get(name);
+        if let Some(before) = before.filter(|before| has_other_cluster(name, before, new)) {
+            // No Event: the name is taken, and what took it is told.
+            self.store.remove(name, &before.address).await?;
+            self.wait_gone(name, GONE_TIMEOUT).await;
+        }
+        Ok(())
+    }
+
+    /// After a refusal, what was written first must not stay behind alone, and if it was written over the cluster of an entry that came meanwhile, that one comes back.
+    async fn take_back(
+        &self,
+        name: &str,
+        refused: &Intercept,
+        before: Option<&Value>,
+        replica: u16,
+    ) -> Result<()> {
+        self.store.clear_cluster(name).await?;
+        match self.find(name).await? {
+            Some(there) if has_other_cluster(name, &there, refused) => {
+                // A name mostly keeps its relay.
+                let relay = before.and_then(prepared::relay_of);
+                let replica = relay.map_or(replica, |(_, replica)| replica);
+                self.mend(name, &there, replica).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies an intercept's own cluster where it is gone, or where another one is in its place, if the entry still is that tunnel's; `true`: it did.
+    pub async fn mend(&self, name: &str, intercept: &Intercept, replica: u16) -> Result<bool> {
+        if intercept.cluster != own_cluster(name, intercept.port) {
+            return Ok(false);
+        }
+        let filter = self.store.cluster_filter(name).await?;
+        if filter.is_some_and(|filter| prepared::has_cluster(&filter, &intercept.cluster)) {
+            return Ok(false);
+        }
+        // Read after the object: whoever removes the entry removes its cluster next.
+        let there = self.find(name).await?;
+        if there.is_none_or(|there| there.address != intercept.address) {
+            return Ok(false);
+        }
+        for object in self.objects(name, intercept, replica)? {
+            if object["kind"] == kind::ENVOY_FILTER.name {
+                self.store.apply_cluster(name, &object).await?;
+            }
+        }
+        // Whoever has removed the entry meanwhile may have looked before.
+        self.store.clear_cluster(name).await?;
+        Ok(true)
     }
 
     /// Moves the end of a lease, in seconds since the epoch.
@@ -357,9 +430,20 @@ impl Target {
         live::wait(self.store.cluster(), awaited, timeout, progress).await
     }
 
+    /// Waits until no replica has an entry of this name; where that cannot be seen, for as long as it usually takes.
+    pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
+        let live = self.wait(name, None, None, timeout, &|_| {}).await;
+        settled(live, USUAL_MESH).await
+    }
+
     fn regarding(&self) -> (Kind, &str) {
         (self.found.kind, &self.found.name)
     }
+}
+
+/// Does this entry have a cluster for itself, and another one than `new`? Both are in the one object that the name has.
+fn has_other_cluster(name: &str, entry: &Intercept, new: &Intercept) -> bool {
+    entry.cluster == own_cluster(name, entry.port) && entry.cluster != new.cluster
 }
 
 /// The pods of a workload, by the labels of its template.

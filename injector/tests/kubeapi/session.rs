@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use injector::backend::NotRenewed;
 use injector::hint::Failure;
+use injector::manifest::istio::{Port, example, workload_objects};
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -160,6 +161,129 @@ fn a_cluster_that_somebody_is_about_to_clear_away_is_another_version_by_then() {
     assert_eq!(after["spec"], before["spec"]);
     let version = |filter: &Value| filter["metadata"]["resourceVersion"].clone();
     assert_ne!(version(&after), version(&before));
+}
+
+/// As [`entry`], for the other port.
+fn on_9090(first: &Intercept) -> Intercept {
+    Intercept {
+        port: 9090,
+        cluster: "intercept|9090|bob".to_owned(),
+        address: "f".repeat(32),
+        ..first.clone()
+    }
+}
+
+/// The workload has a second port.
+fn prepare_9090(stage: &Stage) {
+    let mut workload = stage.workload();
+    let other = Port {
+        number: 9090,
+        services: Vec::new(),
+        ..workload.ports[0].clone()
+    };
+    workload.ports.push(other);
+    let mesh = example::install().mesh;
+    let objects = workload_objects(&mesh, &workload, &example::plugin()).expect("rendered");
+    let objects: Vec<Value> = objects
+        .iter()
+        .map(|object| object.value().clone())
+        .collect();
+    stage.server.apply_all(&objects);
+}
+
+/// Does the name's own object have this cluster at the moment?
+fn has_cluster(stage: &Stage, cluster: &str) -> bool {
+    let filter = stage
+        .server
+        .object(&stage.namespace, "envoyfilter", "intercept-bob");
+    filter.is_some_and(|filter| {
+        filter["spec"]
+            .to_string()
+            .contains(&format!("\"{cluster}\""))
+    })
+}
+
+#[test]
+fn a_name_that_goes_to_another_port_keeps_its_cluster_while_its_entry_is_there() {
+    let stage = Stage::new("port");
+    prepare_9090(&stage);
+    let target = stage.target("bob");
+    let first = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &first, 0, &anything))
+        .expect("added");
+    let seen = Mutex::new(Vec::new());
+    let check = |document: &Document| {
+        let is_there = document.intercepts.contains_key("bob");
+        let has_it = has_cluster(&stage, &first.cluster);
+        seen.lock().expect("whole").push((is_there, has_it));
+        Ok(())
+    };
+    let second = on_9090(&first);
+    stage
+        .wait(target.add("bob", &second, 0, &check))
+        .expect("added");
+    let seen = seen.into_inner().expect("whole");
+    assert_eq!(seen, [(true, true), (false, false)]);
+    assert_eq!(stage.entry("bob").expect("there")["port"], 9090);
+    assert!(has_cluster(&stage, &second.cluster));
+}
+
+#[test]
+fn whoever_is_refused_a_name_leaves_the_cluster_of_the_one_that_has_it() {
+    let stage = Stage::new("refusal");
+    prepare_9090(&stage);
+    let target = stage.target("bob");
+    let first = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &first, 1, &anything))
+        .expect("added");
+    stage.remove_entry("bob");
+    let asked = AtomicUsize::new(0);
+    // Asked a second time, it has written its cluster, and the other one its entry.
+    let check = |_: &Document| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(()),
+        _ => {
+            stage.put_entry("bob", &json!(first));
+            Err(Failure::failed("taken", ""))
+        }
+    };
+    let refused = stage.wait(target.add("bob", &on_9090(&first), 0, &check));
+    assert_eq!(refused.expect_err("refused").error(), "taken");
+    assert!(has_cluster(&stage, &first.cluster));
+    let filter = stage.server.get("refusal", "envoyfilter", "intercept-bob");
+    assert!(filter.to_string().contains("injector-relay-1."), "{filter}");
+}
+
+#[test]
+fn a_cluster_that_was_written_over_before_its_entry_is_there_comes_back() {
+    let stage = Stage::new("over");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    let asked = AtomicUsize::new(0);
+    let other = json!([{"op": "replace", "path": "/spec/configPatches/0/patch/value/name", "value": "intercept|9090|bob"}]);
+    let check = |_: &Document| {
+        if asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            let patch = [
+                "-n",
+                "over",
+                "patch",
+                "envoyfilter",
+                "intercept-bob",
+                "--type=json",
+                "-p",
+            ];
+            stage
+                .server
+                .must(&[&patch[..], &[&other.to_string()]].concat(), None);
+            assert!(!has_cluster(&stage, &entry.cluster));
+        }
+        Ok(())
+    };
+    stage
+        .wait(target.add("bob", &entry, 0, &check))
+        .expect("added");
+    assert!(has_cluster(&stage, &entry.cluster));
 }
 
 #[test]

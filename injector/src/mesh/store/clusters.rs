@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{ATTEMPTS, FORCED, Store, refused};
 use crate::cluster::guarded::resource_version;
-use crate::cluster::kind;
+use crate::cluster::{ClusterError, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{field_manager, names};
 use crate::mesh::{patch, prepared};
@@ -29,24 +29,30 @@ impl Store {
         object: &Value,
     ) -> Result<()> {
         let expires = intercept.expires.saturating_add(1);
-        let patch = patch::renew_cluster(&intercept.owner, expires);
+        let patch = patch::renew_cluster(&intercept.cluster, &intercept.owner, expires);
         let filter = names::of_intercept(name);
         match self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await {
             Ok(None) => self.apply_cluster(name, object).await,
+            // Another command that wanted the name, for another port, was refused.
+            Err(error) if error.is_conflict() => self.apply_cluster(name, object).await,
             // Held; or nobody says, and the intercept works with what is there.
             _ => Ok(()),
         }
+    }
+
+    /// An intercept's own EnvoyFilter, as it is this moment.
+    pub async fn cluster_filter(&self, name: &str) -> Result<Option<Value>, ClusterError> {
+        let filter = names::of_intercept(name);
+        self.cluster
+            .get(&kind::ENVOY_FILTER, Some(&self.namespace), &filter)
+            .await
     }
 
     /// Removes an intercept's own EnvoyFilter, if there is one and no entry of the name is there any more.
     pub async fn clear_cluster(&self, name: &str) -> Result<()> {
         let filter = names::of_intercept(name);
         for _ in 0..ATTEMPTS {
-            let object = self
-                .cluster
-                .get(&kind::ENVOY_FILTER, Some(&self.namespace), &filter)
-                .await;
-            let object = match object {
+            let object = match self.cluster_filter(name).await {
                 // Whoever may not even read them has not made one.
                 Err(error) if error.is_forbidden() => return Ok(()),
                 other => other?,
