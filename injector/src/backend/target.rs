@@ -168,6 +168,14 @@ impl Target<'_> {
         }
     }
 
+    /// Puts the cluster of an intercept back where it is gone, if the entry still is that tunnel's; `true`: it did. In a plain Envoy's directory the two are written together.
+    pub async fn mend(&self, name: &str, intercept: &Intercept, replica: u16) -> Result<bool> {
+        match self {
+            Self::Envoy(_) => Ok(false),
+            Self::Mesh(target) => target.mend(name, intercept, replica).await,
+        }
+    }
+
     /// Moves the end of a lease, in seconds since the epoch.
     pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
         let dir = match self {

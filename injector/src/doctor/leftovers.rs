@@ -69,7 +69,7 @@ pub fn checks(seen: &Intercepts, time: Option<u64>) -> Vec<Check> {
                     names::of_intercept(name)
                 ),
                 format!(
-                    "its developer starts it again; or: injector leave{} {}",
+                    "its command puts it back within a minute; where it does not, its developer starts it again, or: injector leave{} {}",
                     seen.place,
                     quote(name)
                 ),
@@ -77,12 +77,14 @@ pub fn checks(seen: &Intercepts, time: Option<u64>) -> Vec<Check> {
         }
     }
     for (name, filter) in &filters {
-        if !entries.iter().any(|(known, _)| known == name) {
+        // Until then it may be one that was applied a moment ago, before its entry, or one that a request under way still needs.
+        if !entries.iter().any(|(known, _)| known == name) && is_over(filter, now) {
             checks.push(Check::perhaps(
                 ID,
                 format!("EnvoyFilter {}: a cluster without an intercept", name_of(filter)),
                 format!(
-                    "it is cleared away ten minutes after its lease; at once: kubectl -n {} delete envoyfilter {}",
+                    "injector list{} clears it away; if it stays, an operator does: kubectl -n {} delete envoyfilter {}",
+                    seen.place,
                     quote(&seen.namespace),
                     name_of(filter)
                 ),
@@ -96,6 +98,13 @@ pub fn checks(seen: &Intercepts, time: Option<u64>) -> Vec<Check> {
         ));
     }
     checks
+}
+
+/// Is its lease over for so long that it is cleared away? One that does not say is nobody's any more.
+fn is_over(filter: &Value, now: u64) -> bool {
+    let expires = filter["metadata"]["annotations"][names::EXPIRES].as_str();
+    let expires = expires.and_then(|expires| expires.parse::<u64>().ok());
+    expires.is_none_or(|expires| expires.saturating_add(SWEEP_AFTER) < now)
 }
 
 /// An entry that the filter of this plugin leaves out.

@@ -173,7 +173,7 @@ impl Store {
             let text = |key: &str| entry[key].as_str().unwrap_or_default();
             let patch = patch::renew_cluster(text("cluster"), text("owner"), expires);
             let filter = names::of_intercept(name);
-            // Only whoever clears away leftovers reads it; the next renewal tries again.
+            // Only whoever clears away leftovers reads it; the next renewal tries again. Whether it is there at all is looked at in between, see `Target::mend`.
             let _ = self.patch(&kind::ENVOY_FILTER, &filter, &patch, name).await;
         }
         Ok(())

@@ -348,8 +348,14 @@ impl Target {
         if intercept.cluster != own_cluster(name, intercept.port) {
             return Ok(false);
         }
-        let filter = self.store.cluster_filter(name).await?;
-        if filter.is_some_and(|filter| prepared::has_cluster(&filter, &intercept.cluster)) {
+        let is_there = match self.store.cluster_filter(name).await {
+            // Whoever may not read it cannot say that it is gone.
+            Err(error) if error.is_forbidden() => true,
+            filter => {
+                filter?.is_some_and(|filter| prepared::has_cluster(&filter, &intercept.cluster))
+            }
+        };
+        if is_there {
             return Ok(false);
         }
         // Read after the object: whoever removes the entry removes its cluster next.

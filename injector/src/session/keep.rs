@@ -29,6 +29,7 @@ impl Session<'_> {
         }
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
+                self.mend(&entry).await;
                 match self.is_unseen || self.lease.is_due(entry.expires, now) {
                     true => self.renew(now).await,
                     false => Ok(()),
@@ -133,6 +134,8 @@ impl Session<'_> {
     /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
+        // Also where nobody says how it ended: the entry may be there by the next look.
+        self.is_unseen = true;
         if let Err(failure) = self.add().await {
             // Nobody to ask at the moment, or not every time: the next look tries again.
             if failure.may_pass() {
@@ -145,7 +148,6 @@ impl Session<'_> {
                 Err(_) => Ok(()),
             };
         }
-        self.is_unseen = true;
         self.report
             .note("the lease had run out while this machine slept; the intercept is back");
         Ok(())

@@ -10,6 +10,7 @@ pub mod relay;
 mod child;
 mod keep;
 mod lease;
+mod mend;
 mod report;
 mod signals;
 mod start;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
+use self::mend::Mending;
 use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
@@ -132,6 +134,7 @@ struct Session<'a> {
     lease: Lease,
     /// The operator's, as this intercept keeps to them; `None` until they were looked at.
     limits: Option<Limits>,
+    mending: Mending,
     /// What is remembered of it on this machine while it runs in the background.
     kept: Option<Kept>,
 }
@@ -153,6 +156,7 @@ impl<'a> Session<'a> {
             created: 0,
             lease: Lease::new(plan.lease),
             limits: None,
+            mending: Mending::default(),
             kept: None,
             plan,
         }
@@ -184,7 +188,8 @@ impl<'a> Session<'a> {
             match next(end(signals, child), &mut looks, &mut self.tunnel).await {
                 Next::End(end) => return end,
                 Next::Look => {
-                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next.
+                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next,
+                    // or put back a cluster that is removed last.
                     let looked = tokio::select! {
                         biased;
                         end = end(signals, child) => return end,

@@ -69,3 +69,25 @@ fn an_error_that_passes_does_not_end_an_intercept_that_comes_back() {
     bob.signal(Signal::INT);
     assert_eq!(bob.end().code, Some(0));
 }
+
+#[test]
+fn an_intercept_that_came_back_without_a_word_is_renewed_at_the_next_look() {
+    let stage = Stage::new("unheard");
+    let wire = Wire::new(&stage);
+    let bob = wire.start(&stage, &["intercept", "orders", "--port=1", "--verbose"]);
+    bob.is_live();
+    let write = wire.catch("PATCH ", "/wasmplugins/");
+    let mut entry = stage.entry("orders-bob").expect("there");
+    entry["expires"] = json!(now() - 60);
+    stage.put_entry("orders-bob", &entry);
+    write.wait();
+    write.lose();
+    bob.says("lease renewed for 1 h");
+    assert!(
+        !bob.stderr().contains("the intercept is back"),
+        "{}",
+        bob.stderr()
+    );
+    bob.signal(Signal::INT);
+    assert_eq!(bob.end().code, Some(0));
+}

@@ -10,6 +10,7 @@ use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::rbac;
 use super::stage::{INTERCEPT, PREPARED, Stage, anything, entry};
 use super::support::{developer_server, now, wait_until};
 
@@ -284,6 +285,75 @@ fn a_cluster_that_was_written_over_before_its_entry_is_there_comes_back() {
         .wait(target.add("bob", &entry, 0, &check))
         .expect("added");
     assert!(has_cluster(&stage, &entry.cluster));
+}
+
+#[test]
+fn a_cluster_that_somebody_deleted_is_put_back_while_its_entry_is_there() {
+    let stage = Stage::new("mended");
+    let target = stage.target("bob");
+    let entry = entry("bob", "bob", "Bob");
+    stage
+        .wait(target.add("bob", &entry, 1, &anything))
+        .expect("added");
+    let mended = || stage.wait(target.mend("bob", &entry, 1)).expect("asked");
+    let delete = || {
+        let delete = ["-n", "mended", "delete", "envoyfilter", "intercept-bob"];
+        stage.server.must(&delete, None);
+    };
+    let before = stage.server.get("mended", "envoyfilter", "intercept-bob");
+    assert!(!mended());
+    delete();
+    assert!(mended());
+    let after = stage.server.get("mended", "envoyfilter", "intercept-bob");
+    assert_eq!(after["spec"], before["spec"]);
+    delete();
+    stage.remove_entry("bob");
+    assert!(!mended());
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn a_developer_is_told_that_the_cluster_of_an_intercept_was_gone() {
+    let stage = Stage::new("deleted");
+    let bob = stage.live("bob");
+    let delete = [
+        "-n",
+        "deleted",
+        "delete",
+        "envoyfilter",
+        "intercept-orders-bob",
+    ];
+    stage.server.must(&delete, None);
+    bob.says("its Envoy cluster was gone, and meanwhile the cluster answered; it is back");
+    assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
+    bob.signal(Signal::INT);
+    assert_eq!(bob.end().code, Some(0));
+    assert_eq!(stage.clusters(), [""; 0]);
+}
+
+#[test]
+fn a_developer_who_may_not_put_a_cluster_back_is_told_once() {
+    let stage = Stage::new("unmended");
+    let bob = stage.live("bob");
+    let less = json!([
+        {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": ["get", "list", "patch"]},
+        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters"], "verbs": ["get"]},
+    ]);
+    stage.server.apply_all(&[
+        rbac::role("unmended", "less", less),
+        rbac::binding("unmended", "bob", "Role", "less"),
+    ]);
+    for object in [
+        ["rolebinding", "bob-injector-developer"],
+        ["envoyfilter", "intercept-orders-bob"],
+    ] {
+        let delete = [&["-n", "unmended", "delete"][..], &object].concat();
+        stage.server.must(&delete, None);
+    }
+    bob.says("its Envoy cluster is gone and cannot be put back (");
+    stage.server.apply_all(&stage.developer("bob"));
+    bob.signal(Signal::INT);
+    assert_eq!(bob.end().code, Some(0));
 }
 
 #[test]

@@ -47,6 +47,7 @@ enum Deed {
     Forward,
     Fail,
     Cut,
+    Lose,
 }
 
 impl Wire {
@@ -162,6 +163,11 @@ impl Caught {
         self.tell(Deed::Cut);
     }
 
+    /// Lets it go on, and closes its connection without the answer.
+    pub fn lose(mut self) {
+        self.tell(Deed::Lose);
+    }
+
     fn tell(&mut self, deed: Deed) {
         let told = self.deed_tx.take().map(|deed_tx| deed_tx.send(deed));
         assert!(matches!(told, Some(Ok(()))), "nobody holds it any more");
@@ -208,6 +214,11 @@ async fn requests(
                 Ok(Deed::Cut) => {
                     let _ = to_client.lock().await.shutdown().await;
                     return;
+                }
+                Ok(Deed::Lose) => {
+                    let _ = to_client.lock().await.shutdown().await;
+                    let _ = to_server.write_all(&said).await;
+                    return std::future::pending().await;
                 }
                 Err(_) => return std::future::pending().await,
             }
