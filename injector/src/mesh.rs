@@ -19,8 +19,10 @@ mod target;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::future::ready;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use self::clock::Clock;
@@ -37,6 +39,9 @@ use crate::hint::Result;
 use crate::manifest::istio::{Kind, names};
 use crate::session::presence::{self, Presence};
 use crate::session::relay::RelayEnd;
+
+/// How many Events are written at the same time.
+const TELLING: usize = 16;
 
 /// The prepared workloads of one namespace, or of all.
 #[derive(Debug)]
@@ -301,6 +306,23 @@ impl Mesh {
         let plugin = names::of_workload_named(kind, workload);
         Store::new(&self.cluster, namespace, &plugin, Clock::default())
     }
+}
+
+/// Writes an Event for each intercept of a WasmPlugin, as it was, that was live then and is removed now. `now` in seconds since the epoch.
+pub async fn tell_removed(cluster: &Cluster, plugin: &Value, now: u64) {
+    let (Some(workload), Ok(plugin)) = (prepared::workload_of(plugin), Plugin::read(plugin)) else {
+        return;
+    };
+    let store = Store::new(cluster, &plugin.namespace, &plugin.name, Clock::default());
+    let intercepts = plugin.document.intercepts.iter();
+    let live = intercepts.filter(|(_, intercept)| intercept.expires > now);
+    let telling =
+        live.map(|(name, intercept)| store.tell(workload, Happened::Removed, name, intercept));
+    // There may be a thousand.
+    stream::iter(telling)
+        .buffer_unordered(TELLING)
+        .for_each(|()| ready(()))
+        .await;
 }
 
 fn mesh_of(gate: &Value) -> Option<(String, u16)> {

@@ -191,11 +191,11 @@ impl Target<'_> {
             })
     }
 
-    /// Who removed the intercept of this name, where that can be known.
-    pub async fn who_removed(&self, name: &str) -> Option<String> {
+    /// Who removed the intercept of this name that was created then, in seconds since the epoch; where that can be known.
+    pub async fn who_removed(&self, name: &str, created: u64) -> Option<String> {
         match self {
             Self::Envoy(_) => None,
-            Self::Mesh(target) => target.who_removed(name).await,
+            Self::Mesh(target) => target.who_removed(name, created).await,
         }
     }
 

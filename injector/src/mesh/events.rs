@@ -102,14 +102,16 @@ pub fn event(
     })
 }
 
-/// Who removed the intercept, by the newest Event that says so.
-pub fn who_removed(events: &[Value], name: &str) -> Option<String> {
+/// Who removed the intercept that was created then, in seconds since the epoch, by the newest Event that says so. Older ones tell of others that had the name.
+pub fn who_removed(events: &[Value], name: &str, created: u64) -> Option<String> {
     let removals = events.iter().filter_map(|event| {
         let message = event["message"].as_str()?;
         let (by, rest) = message.split_once(" removed the intercept ")?;
         let is_ours = event["source"]["component"] == "injector";
         let (removed, _) = rest.split_once(' ')?;
-        (is_ours && removed == name).then_some((event["lastTimestamp"].as_str()?, by))
+        let time: Timestamp = event["lastTimestamp"].as_str()?.parse().ok()?;
+        let is_later = u64::try_from(time.as_second()).is_ok_and(|time| time >= created);
+        (is_ours && removed == name && is_later).then_some((time, by))
     });
     removals.max().map(|(_, by)| by.to_owned())
 }
@@ -175,8 +177,11 @@ mod tests {
                 40,
             ),
         ];
-        assert_eq!(who_removed(&events, "orders-bob").as_deref(), Some("alice"));
-        assert_eq!(who_removed(&events, "orders"), None);
+        let who = |name, created| who_removed(&events, name, created);
+        assert_eq!(who("orders-bob", 5).as_deref(), Some("alice"));
+        assert_eq!(who("orders-bob", 20).as_deref(), Some("alice"));
+        assert_eq!(who("orders-bob", 21), None, "another one had the name");
+        assert_eq!(who("orders", 5), None);
     }
 
     #[test]

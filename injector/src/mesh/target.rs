@@ -394,12 +394,12 @@ impl Target {
         self.store.clear_cluster(name).await
     }
 
-    /// Who removed the intercept of this name, where the caller may read Events and the remover could write one.
-    pub async fn who_removed(&self, name: &str) -> Option<String> {
+    /// Who removed the intercept of this name that was created then, where the caller may read Events and the remover could write one.
+    pub async fn who_removed(&self, name: &str, created: u64) -> Option<String> {
         let cluster = self.store.cluster();
         let namespace = Some(self.store.namespace());
         let events = cluster.list(&kind::EVENT, namespace, None).await.ok()?;
-        events::who_removed(&events, name)
+        events::who_removed(&events, name, created)
     }
 
     /// Removes what nobody renewed for a long time.

@@ -10,7 +10,7 @@ use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
-use crate::mesh::list_ours;
+use crate::mesh::{self, list_ours};
 
 /// What stands in the relays' namespace, in the order in which it is removed: first what routes requests there.
 const CLUSTER_PART: &[&Kind] = &[
@@ -207,6 +207,7 @@ async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> 
             cluster
                 .patch_json(&kind::WASM_PLUGIN, namespace, name, &none, INSTALLER)
                 .await?;
+            mesh::tell_removed(cluster, plugin, now).await;
             is_any = true;
         }
     }

@@ -154,7 +154,7 @@ impl Session<'_> {
     }
 
     async fn removed(&self) -> Failure {
-        let who = self.target.who_removed(&self.plan.name).await;
+        let who = self.target.who_removed(&self.plan.name, self.created).await;
         Failure::failed(
             format!(
                 "{}: {} removed this intercept; it is not brought back",

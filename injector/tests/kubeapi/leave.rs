@@ -156,6 +156,22 @@ fn whoever_loses_an_intercept_is_told_who_removed_it() {
 }
 
 #[test]
+fn whoever_loses_an_intercept_to_an_uninstallation_is_told_whose_it_was() {
+    let stage = Stage::new("uninstalled");
+    let bob = stage.live("bob");
+    let uninstall = ["uninstall", "--workload=orders", "--force"];
+    let gone = stage.run("admin", &uninstall);
+    assert_eq!(gone.code, Some(0), "{gone:?}");
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(
+        end.stderr
+            .contains("orders-bob: admin removed this intercept; it is not brought back"),
+        "{end:?}"
+    );
+}
+
+#[test]
 fn an_entry_that_was_removed_does_not_come_back() {
     let stage = Stage::new("removed");
     let bob = stage.live("bob");
