@@ -165,7 +165,7 @@ impl Mesh {
             return Vec::new();
         }
         let relays = self.relays().await.unwrap_or_default();
-        ask_relays(&relays, &addresses).await
+        ask_relays(relays.iter().flat_map(Relays::ends), &addresses).await
     }
 
     /// The ways to all relays that intercepts may use.
@@ -331,13 +331,13 @@ fn mesh_of(gate: &Value) -> Option<(String, u16)> {
 }
 
 /// A tunnel ends at one relay; which one, the relays say themselves.
-async fn ask_relays(relays: &[Relays], addresses: &[&str]) -> Vec<Presence> {
+async fn ask_relays(relays: impl Iterator<Item = RelayEnd>, addresses: &[&str]) -> Vec<Presence> {
     let addresses: Vec<String> = addresses
         .iter()
         .map(|&address| address.to_owned())
         .collect();
     let mut asking = tokio::task::JoinSet::new();
-    for end in relays.iter().flat_map(Relays::ends) {
+    for end in relays {
         let addresses = addresses.clone();
         asking.spawn(async move {
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();

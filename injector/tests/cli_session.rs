@@ -198,6 +198,32 @@ fn a_name_whose_tunnel_is_up_needs_replace() {
 }
 
 #[test]
+fn a_name_of_whose_tunnel_no_relay_says_anything_needs_replace_while_its_lease_runs() {
+    let place = Place::without_relay();
+    let there = place.add("orders-bob", "bob", &[("Coder", "Bob")]);
+    let arguments = ["intercept", "orders", "--port=1"];
+    let refused = place.run(&arguments);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in [
+        "orders-bob: an intercept of yours has this name, and it cannot be told whether its tunnel is up",
+        "--replace",
+        "injector leave orders-bob",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let dry = |more: &[&str]| place.run(&[&arguments[..], &["--dry-run"], more].concat());
+    assert_eq!(dry(&[]).code, Some(1));
+    let by_force = dry(&["--replace"]);
+    assert_eq!(by_force.code, Some(0), "{by_force:?}");
+    place
+        .dir()
+        .renew("orders-bob", &there.address, now() - 1)
+        .expect("moved");
+    let over = dry(&[]);
+    assert_eq!(over.code, Some(0), "{over:?}");
+}
+
+#[test]
 fn a_name_whose_tunnel_is_away_is_replaced_and_keeps_its_header() {
     let place = Place::new();
     let id = "0b6f9f1c-6a0e-4f0e-9d0a-0c1d2e3f4a5b";

@@ -91,7 +91,7 @@ impl Target<'_> {
         }
     }
 
-    /// Is the developer machine of this address connected?
+    /// Is the caller's own developer machine of this address connected?
     pub async fn presence(&self, address: &str) -> Presence {
         match self {
             Self::Envoy(dir) => {

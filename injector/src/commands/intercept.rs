@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Target};
 use crate::cli::{self, Format, Global};
+use crate::curl::quote;
 use crate::detached::{Place, Prepared};
 use crate::developer;
 use crate::environment::{EnvFile, Environment};
@@ -61,7 +62,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         path: wanted.conditions.path,
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
-        replaces: replaces(flags, &target, mine).await,
+        replaces: replaces(global, flags, &target, &name, mine).await?,
         place_flags: global.place_flags(),
         name,
     };
@@ -137,17 +138,36 @@ fn base_name(target: &str) -> &str {
     target.split_once('/').map_or(target, |(_, name)| name)
 }
 
-/// The address of one's own intercept of the name, if its place may be taken.
+/// The address of one's own intercept of the name, if its place may be taken. One whose lease is over takes no requests, wherever its tunnel is.
 async fn replaces(
+    global: &Global,
     flags: &cli::Intercept,
     target: &Target<'_>,
+    name: &str,
     mine: Option<&Intercept>,
-) -> Option<String> {
-    let address = &mine?.address;
-    if flags.replace || target.presence(address).await != Presence::Up {
-        return Some(address.clone());
+) -> Result<Option<String>> {
+    let Some(mine) = mine else {
+        return Ok(None);
+    };
+    if !flags.replace {
+        match target.presence(&mine.address).await {
+            Presence::Up => return Ok(None),
+            Presence::Unknown if mine.expires > target.now().await? => {
+                return Err(Failure::failed(
+                    format!(
+                        "{name}: an intercept of yours has this name, and it cannot be told whether its tunnel is up: not every relay answers"
+                    ),
+                    format!(
+                        "take its place all the same with --replace, or end it: injector leave{} {}",
+                        global.place_flags(),
+                        quote(name)
+                    ),
+                ));
+            }
+            Presence::Unknown | Presence::Away => {}
+        }
     }
-    None
+    Ok(Some(mine.address.clone()))
 }
 
 /// What the flags alone say.

@@ -222,9 +222,13 @@ impl Target {
         })
     }
 
-    /// Is the developer machine of this address connected?
+    /// Is the caller's own developer machine of this address connected? A tunnel of theirs ends at a relay that they may forward ports to; where there is none, nobody can tell.
     pub async fn presence(&self, address: &str) -> Presence {
-        let relays = std::slice::from_ref(&self.relays);
+        let relays = self
+            .rights
+            .relays
+            .iter()
+            .map(|relay| self.relays.end(*relay));
         let answers = super::ask_relays(relays, &[address]).await;
         answers.first().copied().unwrap_or(Presence::Unknown)
     }
