@@ -128,6 +128,34 @@ fn it_holds_nothing_open_that_the_shell_had_open() {
 }
 
 #[test]
+fn a_kubeconfig_that_a_shell_gives_by_a_descriptor_is_read() {
+    let place = Place::new();
+    let file = place.path().join("kubeconfig");
+    // Nobody listens there; that it is named shows that the file was read.
+    let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [], "contexts": [{"name": "c", "context": {"cluster": "k", "user": ""}}],
+        "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}]}"#;
+    std::fs::write(&file, text).expect("written");
+    for script in [
+        r#""$@" --kubeconfig /dev/fd/9 9<"$FILE""#,
+        r#""$@" --kubeconfig=/dev/fd/9 9<"$FILE""#,
+        r#"KUBECONFIG=/dev/fd/9 "$@" 9<"$FILE""#,
+    ] {
+        let told = place.command("bob", DETACH);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]);
+        shell.arg(told.get_program()).args(told.get_args());
+        shell.env("FILE", &file).env("HOME", place.path());
+        shell.env_remove("INJECTOR_ENVOY").env_remove("KUBECONFIG");
+        let ran = ran(&mut shell);
+        assert_eq!(ran.code, Some(1), "{script}: {ran:?}");
+        assert!(
+            ran.stderr.starts_with("error: http://127.0.0.1:1: "),
+            "{script}: {ran:?}"
+        );
+    }
+}
+
+#[test]
 fn it_belongs_to_no_terminal_and_its_end_means_nothing_to_it() {
     let place = Place::new();
     detached(&place);

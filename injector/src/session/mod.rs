@@ -8,6 +8,7 @@ pub mod presence;
 pub mod relay;
 
 mod child;
+mod handed_on;
 mod keep;
 mod lease;
 mod mend;

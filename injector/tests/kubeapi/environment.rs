@@ -3,10 +3,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::rbac;
 use super::stage::{INTERCEPT, Stage};
-use super::support::{EndedOnFailure, Ran, wait_until};
+use super::support::{EndedOnFailure, Ran, ran, wait_until};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
@@ -204,6 +205,33 @@ fn leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() {
         "{left:?}"
     );
     assert_eq!(stage.entry("orders-bob"), None);
+}
+
+#[test]
+fn a_kubeconfig_from_a_shell_is_no_longer_open_in_the_background() {
+    let stage = Stage::new("descriptor");
+    let given = stage.home().join("given");
+    std::fs::copy(stage.kubeconfig("bob"), &given).expect("copied");
+    let told = stage.command("bob", &[INTERCEPT, &["--detach"]].concat());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#""$@" --kubeconfig /dev/fd/9 9<"$GIVEN""#, "sh"]);
+    shell.arg(told.get_program()).args(told.get_args());
+    let variables = told
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    shell.env_clear().envs(variables).env("GIVEN", &given);
+    let ran = ran(&mut shell);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let listed = stage.run("bob", &["list", "-o", "json"]);
+    let pid = pid(&serde_json::from_str(&listed.stdout).expect("JSON"));
+    let _guard = EndedOnFailure(pid);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())).expect("it runs");
+    let open: Vec<PathBuf> = open
+        .filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok())
+        .collect();
+    assert!(!open.is_empty() && !open.contains(&given), "{open:?}");
+    let left = stage.run("bob", &["leave", "orders-bob"]);
+    assert_eq!(left.stdout, "orders-bob removed\n", "{left:?}");
 }
 
 /// The process of the first one that is listed.
