@@ -30,7 +30,8 @@ impl Session<'_> {
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
                 self.mend(&entry).await;
-                match self.is_unseen || self.lease.is_due(entry.expires, now) {
+                let is_due = self.lease.is_due(entry.expires, now);
+                match is_due || (self.is_unseen && self.lease.may_be_tried(now)) {
                     true => self.renew(now).await,
                     false => Ok(()),
                 }
@@ -113,6 +114,9 @@ impl Session<'_> {
         match renewed {
             Ok(()) => {
                 self.is_unseen = false;
+                if self.lease.is_told() {
+                    self.report.note("the lease is renewed again");
+                }
                 self.lease.until(expires);
                 self.report.detail(&format!(
                     "lease renewed for {}",
@@ -124,14 +128,17 @@ impl Session<'_> {
             Err(NotRenewed::Taken(owner)) => Err(self.taken(&owner)),
             Err(NotRenewed::Failed(why)) => {
                 self.lease.failed(now);
-                self.report
-                    .warn(&format!("the lease could not be renewed: {why}"));
+                let what = format!("the lease could not be renewed: {why}; trying again");
+                match self.lease.is_news() {
+                    true => self.report.warn(&what),
+                    false => self.report.detail(&what),
+                }
                 Ok(())
             }
         }
     }
 
-    /// The lease ran out while the machine slept: others may have come in the meantime, so everything is checked as at the start.
+    /// The lease ran out, while the machine slept or nobody could be asked: others may have come in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
         // Also where nobody says how it ended: the entry may be there by the next look.
@@ -149,7 +156,7 @@ impl Session<'_> {
             };
         }
         self.report
-            .note("the lease had run out while this machine slept; the intercept is back");
+            .note("the lease had run out; the intercept is back");
         Ok(())
     }
 

@@ -15,7 +15,7 @@ pub struct Lease {
     /// Renewal is due when no more seconds than this are left.
     due_when_left: u64,
     not_before: u64,
-    /// Somebody was told that nobody renews it.
+    /// Somebody was told that it is not renewed.
     is_told: bool,
 }
 
@@ -53,7 +53,17 @@ impl Lease {
     /// Is it to be said that nobody renews it? From the moment on in which it wants renewing, once.
     pub fn is_in_danger(&mut self, now: u64) -> bool {
         let is_due = self.expires.saturating_sub(now) <= self.due_when_left;
-        is_due && !std::mem::replace(&mut self.is_told, true)
+        is_due && self.is_news()
+    }
+
+    /// Is it to be said that it could not be renewed? Once until it is.
+    pub fn is_news(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_told, true)
+    }
+
+    /// Was anybody told so since it was renewed last?
+    pub fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// Its end, as far as is known here.
@@ -70,7 +80,13 @@ impl Lease {
     pub fn is_due(&mut self, expires: u64, now: u64) -> bool {
         self.expires = expires;
         let is_near = expires.saturating_sub(now) <= self.due_when_left;
-        (is_near || is_lease_too_long(expires, now, self.length)) && now >= self.not_before
+        let is_wanted = is_near || is_lease_too_long(expires, now, self.length);
+        is_wanted && self.may_be_tried(now)
+    }
+
+    /// Is the last attempt that failed long enough ago?
+    pub fn may_be_tried(&self, now: u64) -> bool {
+        now >= self.not_before
     }
 
     /// A renewal failed; the next one is not due at once.
@@ -99,8 +115,19 @@ mod tests {
         let mut lease = Lease::new(Duration::from_secs(1_000));
         lease.until(6_000);
         lease.failed(5_700);
-        assert!(!lease.is_due(6_000, 5_709));
-        assert!(lease.is_due(6_000, 5_710));
+        assert!(!lease.is_due(6_000, 5_709) && !lease.may_be_tried(5_709));
+        assert!(lease.is_due(6_000, 5_710) && lease.may_be_tried(5_710));
+    }
+
+    #[test]
+    fn a_renewal_that_failed_is_told_once_until_one_succeeds() {
+        let mut lease = Lease::new(Duration::from_secs(1_000));
+        lease.until(6_000);
+        assert!(!lease.is_told());
+        assert!(lease.is_news() && !lease.is_news());
+        assert!(lease.is_told() && !lease.is_in_danger(5_900));
+        lease.until(7_000);
+        assert!(!lease.is_told() && lease.is_news());
     }
 
     #[test]

@@ -91,3 +91,24 @@ fn an_intercept_that_came_back_without_a_word_is_renewed_at_the_next_look() {
     bob.signal(Signal::INT);
     assert_eq!(bob.end().code, Some(0));
 }
+
+#[test]
+fn a_developer_who_was_told_that_a_lease_is_not_renewed_is_told_that_it_is_again() {
+    let stage = Stage::new("again");
+    let wire = Wire::new(&stage);
+    let bob = wire.start(&stage, &["intercept", "orders", "--port=1"]);
+    bob.is_live();
+    let write = wire.catch("PATCH ", "/wasmplugins/");
+    // Less than half is left.
+    let mut entry = stage.entry("orders-bob").expect("there");
+    entry["expires"] = json!(now() + 100);
+    stage.put_entry("orders-bob", &entry);
+    write.wait();
+    write.fail();
+    bob.says("warning: the lease could not be renewed: ");
+    bob.says("note: the lease is renewed again");
+    bob.signal(Signal::INT);
+    let end = bob.end();
+    assert_eq!(end.code, Some(0));
+    assert_eq!(end.stderr.matches("the lease").count(), 2, "{end:?}");
+}
