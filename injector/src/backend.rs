@@ -8,8 +8,6 @@ mod target;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join_all;
-
 pub use self::answers::{Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
 pub(crate) use self::plain::settled;
 use self::plain::{clear, named, remove};
@@ -18,7 +16,7 @@ use crate::developer;
 use crate::envoy::Dir;
 use crate::hint::{Failure, Result};
 use crate::mesh::{self, Mesh};
-use crate::session::presence::{self, Presence};
+use crate::session::presence::{self, Presence, Traffic};
 use crate::session::relay::RelayEnd;
 
 /// How long a change takes to reach an Envoy that watches files, generously.
@@ -175,15 +173,30 @@ impl Backend {
         settled(live, usual).await
     }
 
-    /// Is a request under way through the tunnel of this intercept? Then its command lives, and clears the cluster away when that has ended.
-    pub async fn is_busy(&self, found: &Found) -> bool {
-        let ends = match self {
-            Self::Envoy(dir) => vec![RelayEnd::tcp(dir.workload().relay.control)],
-            Self::Mesh(mesh) => mesh.relay_ends().await,
+    /// May a request be under way through the tunnel of each, in the same order? Then its command lives, and clears the cluster away when that has ended.
+    /// Where a relay does not say, one may be while the lease runs; a cluster that stays behind so is cleared away after it.
+    pub async fn are_busy(&self, all: &[&Found]) -> Vec<bool> {
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let traffic = match self {
+            Self::Envoy(dir) => {
+                let addresses = all.iter().map(|found| found.intercept.address.as_str());
+                let relay = RelayEnd::tcp(dir.workload().relay.control);
+                presence::traffic(&relay, &addresses.collect::<Vec<_>>()).await
+            }
+            Self::Mesh(mesh) => mesh.traffic(all).await,
         };
-        let address = &found.intercept.address;
-        let asked = ends.iter().map(|end| presence::is_busy(end, address));
-        join_all(asked).await.contains(&true)
+        // Where nobody says what time it is, no lease is over.
+        let now = self.now().await.unwrap_or(0);
+        let pairs = all.iter().zip(traffic);
+        pairs
+            .map(|(found, traffic)| match traffic {
+                Traffic::UnderWay => true,
+                Traffic::None => false,
+                Traffic::Unknown => found.intercept.expires > now,
+            })
+            .collect()
     }
 
     /// Removes the cluster of an intercept whose entry is gone.

@@ -37,7 +37,7 @@ use crate::backend::{Found, Live, Replicas};
 use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{Kind, names};
-use crate::session::presence::{self, Presence};
+use crate::session::presence::{self, Presence, Traffic};
 use crate::session::relay::RelayEnd;
 
 /// How many Events are written at the same time.
@@ -168,10 +168,24 @@ impl Mesh {
         ask_relays(relays.iter().flat_map(Relays::ends), &addresses).await
     }
 
-    /// The ways to all relays that intercepts may use.
-    pub async fn relay_ends(&self) -> Vec<RelayEnd> {
-        let relays = self.relays().await.unwrap_or_default();
-        relays.iter().flat_map(Relays::ends).collect()
+    /// What is under way through the tunnel of each, in the same order. Its own cluster says at which relay that ends; where it has none, nothing hangs on it.
+    pub async fn traffic(&self, all: &[&Found]) -> Vec<Traffic> {
+        let Ok(filters) = list_ours(&self.cluster, &kind::ENVOY_FILTER, self.scope()).await else {
+            return vec![Traffic::Unknown; all.len()];
+        };
+        let mut asking = tokio::task::JoinSet::new();
+        for ((namespace, replica), addresses) in by_relay(&filters, all) {
+            let relays = Relays::new(&self.cluster, &namespace, replica.saturating_add(1));
+            asking.spawn(async move { relays.traffic(replica, addresses).await });
+        }
+        let mut known = BTreeMap::new();
+        while let Some(told) = asking.join_next().await {
+            known.extend(told.unwrap_or_default());
+        }
+        let addresses = all.iter().map(|found| &found.intercept.address);
+        addresses
+            .map(|address| known.get(address).copied().unwrap_or(Traffic::None))
+            .collect()
     }
 
     /// Removes an intercept's entry if it still is the one that was found.
@@ -323,6 +337,34 @@ pub async fn tell_removed(cluster: &Cluster, plugin: &Value, now: u64) {
         .buffer_unordered(TELLING)
         .for_each(|()| ready(()))
         .await;
+}
+
+/// The addresses of those that have clusters of their own, by the relay, its namespace and number, to which these lead.
+fn by_relay(filters: &[Value], all: &[&Found]) -> BTreeMap<(String, u16), Vec<String>> {
+    let key = |filter: &Value| {
+        let metadata = &filter["metadata"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some((
+            text(&metadata["namespace"])?,
+            text(&metadata["labels"][names::INTERCEPT])?,
+        ))
+    };
+    let relays = filters
+        .iter()
+        .filter_map(|filter| Some((key(filter)?, prepared::relay_of(filter)?)));
+    let relays: BTreeMap<_, _> = relays.collect();
+    let mut addresses: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for found in all {
+        let key = (
+            found.namespace.clone().unwrap_or_default(),
+            found.name.clone(),
+        );
+        if let Some(relay) = relays.get(&key) {
+            let of_relay = addresses.entry(relay.clone()).or_default();
+            of_relay.push(found.intercept.address.clone());
+        }
+    }
+    addresses
 }
 
 fn mesh_of(gate: &Value) -> Option<(String, u16)> {

@@ -53,7 +53,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
-    let busy = join_all(chosen.iter().map(|found| backend.is_busy(found))).await;
+    let busy = backend.are_busy(&chosen).await;
     for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
         if let Err(failure) = backend.clear(found).await {
             first_failure.get_or_insert(failure);

@@ -115,7 +115,7 @@ pub fn is_leaving(pod: &Value) -> bool {
 
 /// Can its sidecar be asked what it has?
 pub fn can_be_asked(pod: &Value) -> bool {
-    !is_leaving(pod) && has_running_sidecar(pod)
+    !is_leaving(pod) && runs(pod, SIDECAR)
 }
 
 /// Have all of its containers ended for good? Such a pod may stay for long, an evicted one for instance.
@@ -126,14 +126,15 @@ pub fn has_ended(pod: &Value) -> bool {
     )
 }
 
-fn has_running_sidecar(pod: &Value) -> bool {
+/// Does this container of it run?
+pub fn runs(pod: &Value, container: &str) -> bool {
     let lists = ["containerStatuses", "initContainerStatuses"];
     let mut statuses = lists
         .into_iter()
         .filter_map(|list| pod["status"][list].as_array())
         .flatten();
     statuses.any(|status| {
-        status["name"].as_str() == Some(SIDECAR) && !status["state"]["running"].is_null()
+        status["name"].as_str() == Some(container) && !status["state"]["running"].is_null()
     })
 }
 

@@ -12,8 +12,12 @@ use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::CONTROL_PORT;
 use crate::manifest::istio::names;
+use crate::session::presence::{self, Traffic};
 use crate::session::relay::RelayEnd;
 use crate::tunnel::developer::{Connect, Connecting, Stream};
+
+/// The relay's container.
+const CONTAINER: &str = "relay";
 
 /// This build's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -81,6 +85,21 @@ impl Relays {
         }
         let others = usize::from(self.replicas).saturating_sub(allowed.len());
         choice(name, &ready).ok_or_else(|| self.none_ready(others))
+    }
+
+    /// What is under way through these tunnels at one of them, with their addresses. One that does not run has none.
+    pub async fn traffic(&self, replica: u16, addresses: Vec<String>) -> Vec<(String, Traffic)> {
+        let shown: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut traffic = presence::traffic(&self.end(replica), &shown).await;
+        if traffic.contains(&Traffic::Unknown) && self.is_down(replica).await {
+            traffic.fill(Traffic::None);
+        }
+        addresses.into_iter().zip(traffic).collect()
+    }
+
+    async fn is_down(&self, replica: u16) -> bool {
+        let pod = self.pod(replica).await;
+        pod.is_ok_and(|pod| pod.is_none_or(|pod| !pods::runs(&pod, CONTAINER)))
     }
 
     /// `others`: to how many the caller may not forward ports.

@@ -1,9 +1,11 @@
-//! Is a developer machine there? Asked of the relay's control port.
+//! Is a developer machine there, and is anything under way to it? Asked of the relay's control port.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use serde::Serialize;
+use serde_json::Value;
+use tokio::time::timeout;
 
 use super::relay::RelayEnd;
 use crate::ask::Asked;
@@ -51,39 +53,156 @@ pub async fn ask(relay: &RelayEnd, address: &str) -> Presence {
     answers.first().copied().unwrap_or(Presence::Unknown)
 }
 
-/// Is a request under way through the tunnel of this address? A relay of an older version does not say.
-pub async fn is_busy(relay: &RelayEnd, address: &str) -> bool {
-    let asking = async {
-        let mut asked = Asked::over(relay.connect().await?).await?;
-        asked.get(&format!("/tunnels/{address}")).await
+/// What is known of the requests through a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// Some are under way.
+    UnderWay,
+    /// None is, or there is no such tunnel.
+    None,
+    /// The relay did not say.
+    Unknown,
+}
+
+/// Asks about several addresses on one connection; an answer each, in the same order. As long as it takes, while each question has its answer in time.
+pub async fn traffic(relay: &RelayEnd, addresses: &[&str]) -> Vec<Traffic> {
+    let mut answers = Vec::new();
+    let asked = ask_in_turn(relay, addresses, &mut answers).await;
+    let mut traffic: Vec<Traffic> = answers.iter().map(read_traffic).collect();
+    let is_down = asked.is_err_and(|error| is_refused(&error));
+    let rest = match is_down {
+        true => Traffic::None,
+        false => Traffic::Unknown,
     };
-    match tokio::time::timeout(TIMEOUT, asking).await {
-        Ok(Ok(answer)) => answer["under_way"].as_u64() > Some(0),
-        _ => false,
+    traffic.resize(addresses.len(), rest);
+    traffic
+}
+
+fn read_traffic(answer: &Value) -> Traffic {
+    match (answer["up"].as_bool(), answer["under_way"].as_u64()) {
+        (Some(false), _) | (Some(true), Some(0)) => Traffic::None,
+        (Some(true), Some(_)) => Traffic::UnderWay,
+        // A relay of an older version does not say how many.
+        _ => Traffic::Unknown,
     }
+}
+
+/// Does nothing listen there?
+fn is_refused(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Asks about several addresses on one connection; an answer each, in the same order.
 pub async fn ask_all(relay: &RelayEnd, addresses: &[&str]) -> Vec<Presence> {
     let mut answers = Vec::new();
-    let _ = tokio::time::timeout(TIMEOUT, ask_in_turn(relay, addresses, &mut answers)).await;
-    answers.resize(addresses.len(), Presence::Unknown);
-    answers
-}
-
-async fn ask_in_turn(
-    relay: &RelayEnd,
-    addresses: &[&str],
-    answers: &mut Vec<Presence>,
-) -> anyhow::Result<()> {
-    let mut asked = Asked::over(relay.connect().await?).await?;
-    for address in addresses {
-        let answer = asked.get(&format!("/tunnels/{address}")).await?;
-        answers.push(match answer["up"].as_bool() {
+    let _ = timeout(TIMEOUT, ask_in_turn(relay, addresses, &mut answers)).await;
+    let up = answers.iter().map(|answer| answer["up"].as_bool());
+    let mut presences: Vec<Presence> = up
+        .map(|up| match up {
             Some(true) => Presence::Up,
             Some(false) => Presence::Away,
             None => Presence::Unknown,
-        });
+        })
+        .collect();
+    presences.resize(addresses.len(), Presence::Unknown);
+    presences
+}
+
+/// Until one of them takes too long.
+async fn ask_in_turn(
+    relay: &RelayEnd,
+    addresses: &[&str],
+    answers: &mut Vec<Value>,
+) -> anyhow::Result<()> {
+    let connecting = async { anyhow::Ok(Asked::over(relay.connect().await?).await?) };
+    let mut asked = timeout(TIMEOUT, connecting).await??;
+    for address in addresses {
+        let path = format!("/tunnels/{address}");
+        answers.push(timeout(TIMEOUT, asked.get(&path)).await??);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::tunnel::developer::{Connecting, Stream};
+
+    /// A relay that gives these answers and then no more; it takes two seconds for each.
+    #[derive(Clone, Default)]
+    struct Slow {
+        answers: Arc<Mutex<VecDeque<&'static str>>>,
+        connections: Arc<AtomicUsize>,
+        is_down: bool,
+    }
+
+    impl Connect for Slow {
+        fn connect(&self) -> Connecting<'_> {
+            self.connections.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async {
+                if self.is_down {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                let (near, far) = duplex(4_096);
+                tokio::spawn(serve(far, Arc::clone(&self.answers)));
+                Ok(Box::new(near) as Box<dyn Stream>)
+            })
+        }
+    }
+
+    async fn serve(mut stream: DuplexStream, answers: Arc<Mutex<VecDeque<&'static str>>>) {
+        let mut head = [0; 4_096];
+        while let Ok(1..) = stream.read(&mut head).await {
+            let next = answers.lock().expect("whole").pop_front();
+            let Some(body) = next else {
+                return std::future::pending().await;
+            };
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let answer = format!("{head}{body}");
+            stream.write_all(answer.as_bytes()).await.expect("it reads");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_is_asked_about_all_tunnels_on_one_connection_and_who_says_nothing_is_not_idle()
+    {
+        let slow = Slow::default();
+        *slow.answers.lock().expect("whole") = VecDeque::from([
+            r#"{"up": false}"#,
+            r#"{"up": true, "under_way": 0}"#,
+            r#"{"up": true, "under_way": 2}"#,
+            r#"{"up": true}"#,
+        ]);
+        let relay = RelayEnd::new("slow", "", slow.clone());
+        let told = traffic(&relay, &["a", "b", "c", "d", "e", "f"]).await;
+        let expected = [
+            Traffic::None,
+            Traffic::None,
+            Traffic::UnderWay,
+            Traffic::Unknown,
+            Traffic::Unknown,
+            Traffic::Unknown,
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(slow.connections.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_relay_listens_nothing_is_under_way() {
+        let down = Slow {
+            is_down: true,
+            ..Slow::default()
+        };
+        let relay = RelayEnd::new("down", "", down);
+        assert_eq!(traffic(&relay, &["a", "b"]).await, [Traffic::None; 2]);
+        assert_eq!(ask_all(&relay, &["a"]).await, [Presence::Unknown]);
+    }
 }

@@ -1,15 +1,19 @@
 //! Which relay takes a tunnel.
 
+use std::net::TcpListener;
+
 use injector::manifest::istio::install::cluster_objects;
 use injector::manifest::istio::{example, workload_objects};
 use injector::tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
 use injector::tunnel::{Secret, relay};
+use intercept_core::Intercept;
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::rbac;
 use super::server::Server;
-use super::stage::{INTERCEPT, Stage};
+use super::stage::{INTERCEPT, Stage, anything, entry};
+use super::support::now;
 
 #[test]
 fn a_developer_with_one_relay_of_two_uses_that_one() {
@@ -116,4 +120,37 @@ fn a_tunnel_for_which_one_relay_has_no_room_goes_to_the_other() {
         running.signal(Signal::INT);
         assert_eq!(running.end().code, Some(0));
     }
+}
+
+#[test]
+fn leave_keeps_the_cluster_of_a_tunnel_of_which_its_relay_says_nothing_while_it_runs() {
+    let stage = Stage::new("silent");
+    own_relays(&stage, "silent-system", VERSION);
+    let target = stage.target("admin");
+    let left = |name: &str, change: &dyn Fn(&mut Intercept)| {
+        let mut entry = entry(name, "admin", name);
+        stage
+            .wait(target.add(name, &entry, 0, &anything))
+            .expect("added");
+        change(&mut entry);
+        stage.put_entry(name, &json!(entry));
+        let left = stage.run("admin", &["leave", name]);
+        assert_eq!(left.stdout, format!("{name} removed\n"), "{left:?}");
+        stage.clusters()
+    };
+    // Its pod is not there: nothing can be under way.
+    assert_eq!(left("nobody", &|_| ()), [""; 0]);
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = silent.local_addr().expect("bound");
+    stage
+        .server
+        .relay("silent-system", 0, relay::Options::default());
+    stage
+        .server
+        .pods
+        .put("silent-system", "injector-relay-0", 7070, address);
+    let over = |entry: &mut Intercept| entry.expires = now() - 60;
+    assert_eq!(left("over", &over), [""; 0]);
+    assert_eq!(left("running", &|_| ()), ["intercept-running"]);
 }
