@@ -78,9 +78,8 @@ impl Session<'_> {
 
     async fn undo(&mut self) -> Result<()> {
         let remove = async || self.target.remove(&self.plan.name, &self.address).await;
-        let removed = self
-            .also_late(async || self.patiently(remove).await)
-            .await?;
+        let remove = async || self.patiently(remove).await;
+        let removed = also_late(self.is_adding, remove).await?;
         if removed.is_some() {
             self.report.record(&format!("{} removed", self.plan.name));
         }
@@ -88,18 +87,6 @@ impl Session<'_> {
             self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
         }
         Ok(())
-    }
-
-    /// As soon as there is something to remove, where the entry may still be on its way.
-    async fn also_late<T>(&self, remove: impl AsyncFn() -> Result<Option<T>>) -> Result<Option<T>> {
-        let until = Instant::now() + LATE;
-        loop {
-            let removed = remove().await?;
-            if removed.is_some() || !self.is_adding || Instant::now() >= until {
-                return Ok(removed);
-            }
-            sleep(LATE_LOOK).await;
-        }
     }
 
     /// Was the entry here, and somebody else has just removed it? The proxies may not know yet.
@@ -110,8 +97,52 @@ impl Session<'_> {
     /// Removes entry and cluster, with a moment in between for requests that were just decided; waits for nothing that is under way.
     pub(super) async fn drop_at_once(&self) -> Result<()> {
         let remove = async || self.target.remove(&self.plan.name, &self.address).await;
-        self.also_late(remove).await?;
+        also_late(self.is_adding, remove).await?;
         let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
         self.target.clear(&self.plan.name).await
+    }
+}
+
+/// As soon as there is something to remove, where the entry may still be on its way; for a while from the first answer on, however late that comes.
+async fn also_late<T>(
+    is_on_its_way: bool,
+    remove: impl AsyncFn() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let mut until = None;
+    loop {
+        let removed = remove().await?;
+        let until = *until.get_or_insert_with(|| Instant::now() + LATE);
+        if removed.is_some() || !is_on_its_way || Instant::now() >= until {
+            return Ok(removed);
+        }
+        sleep(LATE_LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Answers after this long, and from the third time on it finds something.
+    async fn removed(is_on_its_way: bool, first_answer: Duration) -> Option<u8> {
+        let asked = Cell::new(0);
+        let remove = async || {
+            if asked.replace(asked.get() + 1) == 0 {
+                sleep(first_answer).await;
+            }
+            Ok((asked.get() > 2).then_some(7))
+        };
+        let removed = also_late(is_on_its_way, remove).await;
+        removed.expect("answered")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_on_its_way_is_waited_for_also_after_a_first_answer_that_took_long() {
+        for first_answer in [Duration::ZERO, Duration::from_secs(40)] {
+            assert_eq!(removed(true, first_answer).await, Some(7));
+            assert_eq!(removed(false, first_answer).await, None);
+        }
     }
 }
