@@ -53,11 +53,9 @@ pub async fn wait(
 /// Waits until all replicas there are have the filter of this WasmPlugin, whatever intercepts it has. Where there is no replica, nothing is waited for.
 pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -> Live {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let labels = plugin["spec"]["selector"]["matchLabels"].clone();
-    let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
     let awaited = Awaited {
         namespace: text(&plugin["metadata"]["namespace"]),
-        selector: store::selector(&labels),
+        selector: selector_of(plugin),
         plugin: text(&plugin["metadata"]["name"]),
         name: String::new(),
         address: None,
@@ -76,6 +74,13 @@ pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -
             why: error.to_string(),
         },
     }
+}
+
+/// The pods of a WasmPlugin, as kubectl's `--selector` has it.
+pub fn selector_of(plugin: &Value) -> String {
+    let labels = plugin["spec"]["selector"]["matchLabels"].clone();
+    let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+    store::selector(&labels)
 }
 
 /// Are there replicas to be asked? `None`: the caller may not ask them.

@@ -171,8 +171,8 @@ pub fn identity(namespace: &str, template: &Value, pods: &[Value]) -> String {
     )
 }
 
-/// Among the containers, or among the init containers where Kubernetes runs sidecars of its own kind.
-fn sidecar(pod: &Value) -> Option<&Value> {
+/// The mesh's proxy: among the containers, or among the init containers where Kubernetes runs sidecars of its own kind.
+pub fn sidecar(pod: &Value) -> Option<&Value> {
     let lists = ["containers", "initContainers"];
     let mut containers = lists
         .into_iter()

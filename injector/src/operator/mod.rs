@@ -10,6 +10,7 @@ pub mod plan;
 pub mod relays;
 pub mod remove;
 pub mod rollout;
+pub mod runtime;
 pub mod workloads;
 
 /// The label by which everything of ours is found again, as in kubectl's `--selector`.

@@ -22,6 +22,8 @@ pub struct Envoy {
     /// It says at every look that it refused one more update of clusters, and takes nothing until the third.
     pub refusing: Arc<AtomicBool>,
     pub refused: Arc<AtomicU64>,
+    /// It was built without a runtime for WebAssembly.
+    pub plain: Arc<AtomicBool>,
 }
 
 impl Envoy {
@@ -56,6 +58,15 @@ impl Envoy {
             let more = u64::from(is_refusing);
             let value = self.refused.fetch_add(more, Ordering::SeqCst);
             return json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": value}]});
+        }
+        if head.contains("/server_info") {
+            let kind = if self.plain.load(Ordering::SeqCst) {
+                "null"
+            } else {
+                "v8"
+            };
+            let runtime = format!("envoy.wasm.runtime.{kind}");
+            return json!({"node": {"extensions": [{"name": runtime}]}});
         }
         let has_it = match (self.stuck.load(Ordering::SeqCst), is_refusing) {
             (true, true) => head.contains("resource=ecds_filters"),

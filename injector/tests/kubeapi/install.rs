@@ -1,6 +1,7 @@
 //! What `injector install` does to workloads that were prepared before, when the cluster part changes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
@@ -155,4 +156,26 @@ fn a_dry_run_prints_what_is_applied_removed_and_left() {
         "{skipped:?}"
     );
     assert!(!skipped.stdout.contains("worker"), "{skipped:?}");
+}
+
+#[test]
+fn a_workload_whose_envoy_cannot_run_the_filter_is_left_as_it_is() {
+    let stage = Stage::new("runtime");
+    let module = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(module.path(), b"\0asm\x01\0\0\0").expect("written");
+    let words = format!(
+        "install -n runtime --workload orders --max-lease 1h --no-wait --module {}",
+        module.path().display()
+    );
+    let before = stage.plugin();
+    stage.plain.store(true, Ordering::SeqCst);
+    let refused = stage.server.injector(ADMIN, &words);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let why = "its sidecar's Envoy was built without envoy.wasm.runtime.v8";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    assert_eq!(stage.plugin(), before);
+    stage.plain.store(false, Ordering::SeqCst);
+    let prepared = stage.server.injector(ADMIN, &words);
+    assert_eq!(prepared.code, Some(0), "{prepared:?}");
+    assert_ne!(stage.plugin(), before);
 }

@@ -32,6 +32,8 @@ pub struct Stage {
     app: Value,
     /// While it is set, all replicas are refusing.
     pub refusing: Arc<AtomicBool>,
+    /// While it is set, all replicas are plain.
+    pub plain: Arc<AtomicBool>,
     home: tempfile::TempDir,
 }
 
@@ -59,6 +61,7 @@ impl Stage {
             stuck: Arc::default(),
             app,
             refusing: Arc::default(),
+            plain: Arc::default(),
             home: tempfile::tempdir().expect("a home"),
         };
         let replicas = ["orders-1", "orders-2"].map(|name| stage.replica(name));
@@ -155,6 +158,7 @@ impl Stage {
             stuck,
             refusing: Arc::clone(&self.refusing),
             refused: Arc::default(),
+            plain: Arc::clone(&self.plain),
         };
         let admin = self.wait(envoy.start());
         self.server.pods.put(&self.namespace, name, 15000, admin);

@@ -14,8 +14,8 @@ use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::apply::{self, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
-use crate::operator::rollout;
 use crate::operator::workloads::{Chosen, Wanted};
+use crate::operator::{rollout, runtime};
 use crate::print::{self, Shown};
 
 /// What is said about a cluster.
@@ -254,6 +254,7 @@ async fn apply_cluster_part(
 async fn prepare(planned: &Planned<'_>, chosen: &Chosen, report: &mut Report) -> Result<()> {
     let cluster = &planned.cluster;
     let prepared = planned.prepared(chosen).await?;
+    runtime::check(cluster, &prepared.objects).await?;
     let changed = apply::apply(cluster, &prepared.objects, planned.how.force_conflicts).await?;
     report.objects.extend(changed);
     report.workloads = prepared.workloads;
