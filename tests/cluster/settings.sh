@@ -3,9 +3,15 @@
 # shellcheck disable=SC2034 # the parts that source this use them
 
 kubernetes_version=1.34.4 # newer kubelets refuse cgroup v1 unless talked into it
-istio_version=1.31.0
 dns_version=1.14.7
-envoy_version=1.39.3 # stock, as the envoy tests run it; Istio 1.31 is built on this line
+
+# Of each minor release of Istio: the patch whose sources istio/ pins, and the stock Envoy of the line that it is built on.
+istio=${ISTIO:-1.31}
+case $istio in
+  1.31) istio_version=1.31.0 envoy_version=1.39.3 ;;
+  1.30) istio_version=1.30.4 envoy_version=1.38.2 ;;
+  *) printf 'error: no test cluster has Istio %s\n\nhint: ISTIO=1.30 or ISTIO=1.31\n' "$istio" >&2; exit 1 ;;
+esac
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/injector
 programs=$cache/cluster
