@@ -169,11 +169,13 @@ fn a_workload_whose_envoy_cannot_run_the_filter_is_left_as_it_is() {
     );
     let before = stage.plugin();
     stage.plain.store(true, Ordering::SeqCst);
-    let refused = stage.server.injector(ADMIN, &words);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    let why = "its sidecar's Envoy was built without envoy.wasm.runtime.v8";
-    assert!(refused.stderr.contains(why), "{refused:?}");
-    assert_eq!(stage.plugin(), before);
+    for flag in ["", " --dry-run"] {
+        let refused = stage.server.injector(ADMIN, &format!("{words}{flag}"));
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let why = "its sidecar's Envoy was built without envoy.wasm.runtime.v8";
+        assert!(refused.stderr.contains(why), "{refused:?}");
+        assert_eq!(stage.plugin(), before);
+    }
     stage.plain.store(false, Ordering::SeqCst);
     let prepared = stage.server.injector(ADMIN, &words);
     assert_eq!(prepared.code, Some(0), "{prepared:?}");

@@ -14,8 +14,8 @@ use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::apply::{self, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
+use crate::operator::rollout;
 use crate::operator::workloads::{Chosen, Wanted};
-use crate::operator::{rollout, runtime};
 use crate::print::{self, Shown};
 
 /// What is said about a cluster.
@@ -206,10 +206,10 @@ fn row(changed: &Changed) -> Vec<String> {
 /// Installs, or prints what would be installed.
 pub async fn run(global: &Global, args: &Args) -> Result<()> {
     let planned = Planned::new(global, args).await?;
+    planned.check().await?;
     if args.how.dry_run {
         return dry_run::print(global, &planned).await;
     }
-    planned.check_facts()?;
     let mut report = Report::default();
     if let Some(objects) = &planned.cluster_part {
         report.objects = apply_cluster_part(&planned, objects, global.quiet).await?;
@@ -254,7 +254,6 @@ async fn apply_cluster_part(
 async fn prepare(planned: &Planned<'_>, chosen: &Chosen, report: &mut Report) -> Result<()> {
     let cluster = &planned.cluster;
     let prepared = planned.prepared(chosen).await?;
-    runtime::check(cluster, &prepared.objects).await?;
     let changed = apply::apply(cluster, &prepared.objects, planned.how.force_conflicts).await?;
     report.objects.extend(changed);
     report.workloads = prepared.workloads;

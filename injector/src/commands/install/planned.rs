@@ -14,6 +14,7 @@ use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::{Module, Object};
 use crate::operator::again::{self, Stale};
 use crate::operator::plan::{self, Filter, Prepared};
+use crate::operator::runtime;
 use crate::operator::workloads::Chosen;
 
 /// What is asked for, in this cluster. Everything that can be refused is refused before anything is written.
@@ -65,16 +66,17 @@ impl<'a> Planned<'a> {
         })
     }
 
-    /// Facts from which nothing can be rendered, whatever the filter's digest will be.
-    pub fn check_facts(&self) -> Result<()> {
+    /// Refuses facts from which nothing can be rendered, whatever the filter's digest will be, and sidecars that could not run it.
+    pub async fn check(&self) -> Result<()> {
         let some = Module {
             url: self.install.module_url(),
             sha256: "0".repeat(64),
         };
-        let chosen = self.chosen.iter();
-        chosen
-            .map(|chosen| plan::prepare(&self.install, chosen, some.clone(), &self.limits))
-            .try_for_each(|prepared| prepared.map(drop))
+        let Some(chosen) = &self.chosen else {
+            return Ok(());
+        };
+        let prepared = plan::prepare(&self.install, chosen, some, &self.limits)?;
+        runtime::check(&self.cluster, &prepared.objects).await
     }
 
     /// What prepares the workloads that are meant, with the filter of now.
