@@ -67,10 +67,13 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Moves a listener above the descriptors of all connections. What a killed program had open, Linux closes from the highest number down; a listener that goes last still
-/// takes connections for a moment, and a request on such a one is lost, where a refused connection is a fallback.
+/// takes connections for a moment, and a request on such a one is lost, where a refused connection is a fallback. Where no such number may be had (macOS allows fewer than it
+/// says), it stays where it is.
 fn close_first(listener: TcpListener) -> io::Result<TcpListener> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(HIGHEST);
     let above = limit.min(HIGHEST).saturating_sub(LISTENERS);
-    let high = fcntl_dupfd_cloexec(&listener, i32::try_from(above).unwrap_or_default())?;
-    TcpListener::from_std(high.into())
+    match fcntl_dupfd_cloexec(&listener, i32::try_from(above).unwrap_or_default()) {
+        Ok(high) => TcpListener::from_std(high.into()),
+        Err(_) => Ok(listener),
+    }
 }
