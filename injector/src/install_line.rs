@@ -33,6 +33,14 @@ impl Default for Kept {
 }
 
 impl Kept {
+    /// What a line says that is for no workload in particular: where the relays are.
+    pub fn beside(relay_namespace: &str) -> Self {
+        Self {
+            relay_namespace: relay_namespace.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// What stands in a workload's WasmPlugin and gate, as far as it can be read; `relay_namespace` where the gate does not tell.
     pub fn of(plugin: &Value, gate: Option<&Value>, relay_namespace: &str) -> Self {
         let spec = &plugin["spec"];

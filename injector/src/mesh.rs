@@ -137,9 +137,7 @@ impl Mesh {
         let filters = list_ours(&self.cluster, &kind::ENVOY_FILTER, self.scope()).await?;
         for filter in &filters {
             let metadata = &filter["metadata"];
-            let over = metadata["annotations"][names::EXPIRES]
-                .as_str()
-                .and_then(|expires| expires.parse::<u64>().ok())
+            let over = prepared::lease_of(filter)
                 .is_some_and(|expires| expires.saturating_add(crate::envoy::SWEEP_AFTER) < now);
             let (Some(name), Some(namespace), Some((kind, workload)), true) = (
                 metadata["labels"][names::INTERCEPT].as_str(),

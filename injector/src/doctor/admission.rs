@@ -50,11 +50,7 @@ pub fn policies(seen: &Installation, namespace: &str) -> Check {
 }
 
 fn install_line(namespace: &str) -> String {
-    let kept = Kept {
-        relay_namespace: namespace.to_owned(),
-        ..Kept::default()
-    };
-    format!("injector install{}", kept.flags())
+    format!("injector install{}", Kept::beside(namespace).flags())
 }
 
 /// Does it refuse, everywhere, by a policy that is there?

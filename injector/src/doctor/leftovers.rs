@@ -10,6 +10,7 @@ use crate::envoy::SWEEP_AFTER;
 use crate::left_out;
 use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::names;
+use crate::mesh::prepared;
 
 const ID: &str = "leftovers";
 
@@ -102,9 +103,7 @@ pub fn checks(seen: &Intercepts, time: Option<u64>) -> Vec<Check> {
 
 /// Is its lease over for so long that it is cleared away? One that does not say is nobody's any more.
 fn is_over(filter: &Value, now: u64) -> bool {
-    let expires = filter["metadata"]["annotations"][names::EXPIRES].as_str();
-    let expires = expires.and_then(|expires| expires.parse::<u64>().ok());
-    expires.is_none_or(|expires| expires.saturating_add(SWEEP_AFTER) < now)
+    prepared::lease_of(filter).is_none_or(|expires| expires.saturating_add(SWEEP_AFTER) < now)
 }
 
 /// An entry that the filter of this plugin leaves out.

@@ -85,6 +85,12 @@ pub fn relay_of(filter: &Value) -> Option<(String, u16)> {
     Some((relay.namespace, relay.replica))
 }
 
+/// The end of the lease as it stands on an intercept's own EnvoyFilter, in seconds since the epoch.
+pub fn lease_of(filter: &Value) -> Option<u64> {
+    let expires = &filter["metadata"]["annotations"][names::EXPIRES];
+    expires.as_str()?.parse().ok()
+}
+
 /// Does this EnvoyFilter have the cluster?
 pub fn has_cluster(filter: &Value, name: &str) -> bool {
     clusters(filter).any(|cluster| cluster["name"] == name)

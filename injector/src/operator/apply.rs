@@ -130,14 +130,26 @@ pub async fn prune(
 ) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
     for (kind, name) in surplus(cluster, namespace, kinds, objects).await? {
-        if cluster.delete(kind, Some(namespace), &name).await? {
-            changed.push(Changed {
-                object: kind.label(Some(namespace), &name),
-                done: Done::Removed,
-            });
-        }
+        remove(cluster, kind, Some(namespace), &name, &mut changed).await?;
     }
     Ok(changed)
+}
+
+/// Deletes an object and writes down that it did; one that is gone already is none of its doing.
+pub async fn remove(
+    cluster: &Cluster,
+    kind: &Kind,
+    namespace: Option<&str>,
+    name: &str,
+    changed: &mut Vec<Changed>,
+) -> Result<()> {
+    if cluster.delete(kind, namespace, name).await? {
+        changed.push(Changed {
+            object: kind.label(namespace, name),
+            done: Done::Removed,
+        });
+    }
+    Ok(())
 }
 
 /// The kind of an object that was rendered; only a fault of this build can make it an error.

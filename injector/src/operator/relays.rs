@@ -39,14 +39,10 @@ pub fn fault(pods: &[Value]) -> Option<String> {
 
 /// What to do about it.
 pub fn hint(namespace: &str) -> String {
-    let kept = Kept {
-        relay_namespace: namespace.to_owned(),
-        ..Kept::default()
-    };
     format!(
         "which revisions inject: kubectl get mutatingwebhookconfigurations -l app=sidecar-injector -L istio.io/rev; \
          then: injector install --revision NAME{}; kubectl -n {} rollout restart statefulset {}",
-        kept.flags(),
+        Kept::beside(namespace).flags(),
         quote(namespace),
         names::RELAY
     )

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 pub use self::cluster_part::cluster_part;
 use super::OURS;
-use super::apply::{Changed, Done};
+use super::apply::{Changed, remove};
 use super::plan::live;
 use crate::backend::USUAL_MESH;
-use crate::cluster::{Cluster, Kind, kind};
+use crate::cluster::{Cluster, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
@@ -256,22 +256,6 @@ async fn unused_rules(
             )
             .await?;
         }
-    }
-    Ok(())
-}
-
-async fn remove(
-    cluster: &Cluster,
-    kind: &Kind,
-    namespace: Option<&str>,
-    name: &str,
-    removed: &mut Vec<Changed>,
-) -> Result<()> {
-    if cluster.delete(kind, namespace, name).await? {
-        removed.push(Changed {
-            object: kind.label(namespace, name),
-            done: Done::Removed,
-        });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use injector::backend::Live;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, anything, entry};
-use super::support::{now, wait_until};
+use super::support::{Running, now, wait_until};
 
 #[test]
 fn leave_removes_ones_own_and_somebody_elses_only_by_force_and_right() {
@@ -140,19 +140,21 @@ fn where_no_pod_is_nobody_is_waited_for_at_an_end() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
+/// Its command ends, and says whose doing that was.
+fn assert_lost(bob: Running, removed_by: &str) {
+    let end = bob.end();
+    assert_eq!(end.code, Some(1), "{end:?}");
+    let told = format!("orders-bob: {removed_by} removed this intercept; it is not brought back");
+    assert!(end.stderr.contains(&told), "{end:?}");
+}
+
 #[test]
 fn whoever_loses_an_intercept_is_told_who_removed_it() {
     let stage = Stage::new("told");
     let bob = stage.live("bob");
     let left = stage.run("admin", &["leave", "--force", "orders-bob"]);
     assert_eq!(left.code, Some(0), "{left:?}");
-    let end = bob.end();
-    assert_eq!(end.code, Some(1), "{end:?}");
-    assert!(
-        end.stderr
-            .contains("orders-bob: admin removed this intercept; it is not brought back"),
-        "{end:?}"
-    );
+    assert_lost(bob, "admin");
 }
 
 #[test]
@@ -162,13 +164,7 @@ fn whoever_loses_an_intercept_to_an_uninstallation_is_told_whose_it_was() {
     let uninstall = ["uninstall", "--workload=orders", "--force"];
     let gone = stage.run("admin", &uninstall);
     assert_eq!(gone.code, Some(0), "{gone:?}");
-    let end = bob.end();
-    assert_eq!(end.code, Some(1), "{end:?}");
-    assert!(
-        end.stderr
-            .contains("orders-bob: admin removed this intercept; it is not brought back"),
-        "{end:?}"
-    );
+    assert_lost(bob, "admin");
 }
 
 #[test]
@@ -176,12 +172,7 @@ fn an_entry_that_was_removed_does_not_come_back() {
     let stage = Stage::new("removed");
     let bob = stage.live("bob");
     stage.remove_entry("orders-bob");
-    let end = bob.end();
-    assert_eq!(end.code, Some(1), "{end:?}");
-    assert!(
-        end.stderr.contains("somebody removed this intercept"),
-        "{end:?}"
-    );
+    assert_lost(bob, "somebody");
     assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(stage.clusters(), [""; 0]);
 }

@@ -115,12 +115,11 @@ impl<'a> Planned<'a> {
 /// The command that prepares all workloads again, with what must be said again in it.
 fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
     let said = Kept {
-        relay_namespace: install.mesh.namespace.clone(),
         module: match filter {
             Filter::Ours { .. } => None,
             Filter::Elsewhere(module) => Some(module.clone()),
         },
-        ..Kept::default()
+        ..Kept::beside(&install.mesh.namespace)
     };
     format!("injector install --all-prepared{}", said.flags())
 }

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::remove;
 use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::Result;
 use crate::lookup::name_of;
 use crate::manifest::istio::INSTALLER;
-use crate::operator::apply::{Changed, Done};
+use crate::operator::apply::{Changed, Done, remove};
 use crate::operator::{OURS, others};
 
 /// What stands in the relays' namespace, in the order in which it is removed: first what routes requests there.
