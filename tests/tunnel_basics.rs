@@ -47,7 +47,6 @@ async fn the_server_sees_the_request_as_it_was_without_hop_by_hop_and_our_header
         let mut sent = request("PUT", "/headers?x=%20y", &machine.address(), full("abc"));
         for (name, value) in [
             ("x-intercept-cluster", "intercept|bob"),
-            ("x-intercept-internal", "hold"),
             ("x-intercept-id", "mine"),
             ("x-other", "kept"),
             ("te", "trailers"),
@@ -74,6 +73,7 @@ async fn the_server_sees_the_request_as_it_was_without_hop_by_hop_and_our_header
                 "host: orders.shop",
                 "te: trailers",
                 "x-intercept-id: mine",
+                "x-intercept-via: orders-bob",
                 "x-other: kept"
             ],
             "{protocol}"

@@ -10,7 +10,7 @@ use harness::tunnel::{
     h2, repeat, request, within,
 };
 use http_body_util::BodyExt;
-use injector::tunnel::developer::{RequestOutcome, Unavailable};
+use injector::tunnel::developer::RequestOutcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -68,7 +68,8 @@ async fn without_an_address_or_a_tunnel_a_request_is_unavailable() {
 #[tokio::test]
 async fn with_nothing_on_the_developers_port_a_request_is_unavailable() {
     let relay = Relay::start().await;
-    let mut machine = Machine::up(relay.control, developer(dead_port().await)).await;
+    let port = dead_port().await;
+    let mut machine = Machine::up(relay.control, developer(port)).await;
     for mut client in [h1(relay.data).await, h2(relay.data).await] {
         for method in ["GET", "POST"] {
             let answer = ask(
@@ -79,7 +80,7 @@ async fn with_nothing_on_the_developers_port_a_request_is_unavailable() {
             assert_unavailable(&answer, "nothing-listens");
             assert_eq!(
                 machine.line().await.outcome,
-                RequestOutcome::Unavailable(Unavailable::NothingListens)
+                RequestOutcome::FellBack(format!("port {port} refused the connection"))
             );
         }
     }
@@ -128,7 +129,7 @@ async fn a_request_whose_server_dies_is_lost_and_says_whose_machine_it_was() {
         assert_unavailable(&answer, "nothing-listens");
         assert!(matches!(
             machine.line().await.outcome,
-            RequestOutcome::Unavailable(_)
+            RequestOutcome::FellBack(_)
         ));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::tunnel::{Answer, Relay, ask, full, h1, h2, request, within};
-use injector::tunnel::Secret;
+use injector::tunnel::{Secret, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -33,7 +33,7 @@ impl Peer {
     async fn open(relay: &Relay, secret: &Secret, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(relay.control).await.unwrap();
         let head = format!(
-            "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: 1\r\n\
+            "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: {VERSION}\r\n\
              x-intercept-tunnel-secret: {}\r\nx-intercept-tunnel-name: by-hand\r\nx-intercept-tunnel-instance: 1\r\n\r\n",
             secret.expose()
         );

@@ -380,7 +380,7 @@ async fn a_server_that_does_not_switch_answers_with_its_own_status() {
         assert_eq!(answer.status.as_u16(), status);
         assert_eq!(answer.text(), if status == 204 { "" } else { "that" });
         assert!(
-            !answer.headers.contains_key("x-intercept-status")
+            !answer.headers.contains_key("x-intercept")
                 && !answer.headers.contains_key("x-intercept-unavailable"),
             "{answer:?}"
         );

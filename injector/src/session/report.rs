@@ -229,7 +229,10 @@ fn request_line(time: &str, line: &RequestLine) -> String {
 fn outcome(outcome: &RequestOutcome) -> String {
     match outcome {
         RequestOutcome::Answered => "answered here".to_owned(),
-        RequestOutcome::Unavailable(why) => format!("left to the cluster ({})", why.as_str()),
+        RequestOutcome::BrokeOff { bytes, reason } => {
+            format!("broke off after {bytes} bytes ({})", one_line(reason))
+        }
+        RequestOutcome::FellBack(why) => format!("fell back to the cluster ({})", one_line(why)),
         RequestOutcome::Lost(why) => format!("lost ({})", one_line(why)),
         RequestOutcome::Cancelled => "cancelled by the client".to_owned(),
     }

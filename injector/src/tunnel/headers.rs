@@ -2,26 +2,26 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::settings;
+use super::{marks, settings};
 
 /// Which tunnel a request is for. Written by the filter, read by the relay, never seen by the developer's server.
 pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
 /// Which cluster the filter chose. The gate removes it; both ends remove it again.
 pub const CLUSTER: HeaderName = HeaderName::from_static("x-intercept-cluster");
+/// The intercepts that a request passed, one line each. The developer's end adds its own, so that the filter leaves a request that comes back to the cluster.
+pub const VIA: HeaderName = HeaderName::from_static("x-intercept-via");
 
-/// On a request inside the tunnel that is not somebody's: what the relay asks the developer's end for.
-pub(super) const INTERNAL: HeaderName = HeaderName::from_static("x-intercept-internal");
-/// The value of [`INTERNAL`] that asks to open a local connection and hold it.
-pub(super) const HOLD: &str = "hold";
-/// The local connection that an earlier question had opened, see `developer::hold`.
-pub(super) const HELD: HeaderName = HeaderName::from_static("x-intercept-held");
-/// On the answer to an extended CONNECT: the developer's server did switch protocols.
-pub(super) const SWITCHED: HeaderName = HeaderName::from_static("x-intercept-switched");
-/// On the answer to an extended CONNECT: the developer's server did not switch, and this was its status. A 2xx would mean success there (RFC 8441 §5).
-pub(super) const STATUS: HeaderName = HeaderName::from_static("x-intercept-status");
-
-/// The developer's own header, often the very one that matched: it always passes.
-const ID: HeaderName = HeaderName::from_static("x-intercept-id");
+/// Every name that is ours. Any other `x-intercept-…` is an ordinary header and passes.
+const OURS: [HeaderName; 8] = [
+    HeaderName::from_static("x-intercept"),
+    ADDRESS,
+    CLUSTER,
+    VIA,
+    marks::SERVED_BY,
+    marks::ERROR,
+    marks::LOST,
+    marks::UNAVAILABLE,
+];
 
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -51,22 +51,15 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header of ours but the developer's own `x-intercept-id`. From requests, so that no client can speak to the other end of the tunnel;
-/// from what a developer's server answers, so that it cannot forge a mark.
+/// Removes every header of ours from an answer or from trailers, so that nobody can forge a mark.
 pub(super) fn remove_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_ours(name))
-        .cloned()
-        .collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    OURS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name == "x-intercept" || (name.starts_with("x-intercept-") && name != ID.as_str())
+/// Removes every header of ours from a request but [`VIA`], which has to stay visible along a chain of intercepts.
+pub(super) fn remove_ours_from_request(headers: &mut HeaderMap) {
+    let others = OURS.into_iter().filter(|name| *name != VIA);
+    others.for_each(|name| drop(headers.remove(name)));
 }
 
 /// Whether a client asks to switch to WebSocket (RFC 6455 §4.1).
@@ -189,18 +182,24 @@ mod tests {
     }
 
     #[test]
-    fn every_header_of_ours_is_removed_but_the_developers_own() {
-        let mut map = headers(&[
-            ("x-intercept", "a"),
-            ("x-intercept-id", "b"),
-            ("x-intercept-unavailable", "c"),
-            ("x-intercept-served-by", "d"),
-            ("x-interceptor", "e"),
-        ]);
+    fn only_our_own_names_are_removed() {
+        let ours = OURS.map(|name| name.as_str().to_owned());
+        let others = [
+            "id", "dev", "internal", "held", "switched", "status", "peer",
+        ]
+        .map(|name| format!("x-intercept-{name}"));
+        let all: Vec<_> = ours.iter().chain(&others).collect();
+        let pairs: Vec<_> = all.iter().map(|name| (name.as_str(), "1")).collect();
+        let mut map = headers(&pairs);
+        remove_ours_from_request(&mut map);
+        assert_eq!(names(&map).len(), others.len() + 1);
+        assert!(map.contains_key(VIA));
         remove_ours(&mut map);
         let mut left = names(&map);
         left.sort_unstable();
-        assert_eq!(left, ["x-intercept-id", "x-interceptor"]);
+        let mut expected = others.clone();
+        expected.sort_unstable();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -6,12 +6,14 @@
 //! | `503` + [`UNAVAILABLE`] | the developer's server has certainly not seen the request | any method goes to the in-cluster version |
 //! | `502` + [`ERROR`] + [`LOST`] | it may have, and nothing of its answer was sent | safe methods go to the in-cluster version |
 //!
+//! An answer that breaks off after its head was passed on ends, inside the tunnel, in the trailers of [`broken_off`].
+//!
 //! For gRPC a lost call is trailers-only `grpc-status: 13`: clients take a 502 for UNAVAILABLE and would repeat it.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::{Body, empty_body, text_body};
+use super::{Body, empty_body, headers, text_body};
 
 /// The request was certainly not handed on; the value says why.
 pub const UNAVAILABLE: HeaderName = HeaderName::from_static("x-intercept-unavailable");
@@ -141,11 +143,40 @@ pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// Whether the answer is one of ours for a lost request, and its reason.
-pub(super) fn lost_reason(headers: &HeaderMap) -> Option<String> {
-    headers
-        .get(LOST)
-        .map(|mark| String::from_utf8_lossy(mark.as_bytes()).into_owned())
+/// Takes from an answer that came through a tunnel every header of ours but the marks above in their documented shape, and says whose machine answered:
+/// a machine that is not what it should be can mark its own answers as failed, nothing else.
+pub(super) fn keep_valid(status: StatusCode, answer: &mut HeaderMap, served_by: &HeaderValue) {
+    let unavailable = Unavailable::on(answer).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
+    let is_failure = status == StatusCode::BAD_GATEWAY
+        || answer.get(GRPC_STATUS).is_some_and(|status| status == "13");
+    let [error, lost] = [ERROR, LOST].map(|name| {
+        let mark = answer.get(name).filter(|_| is_failure)?;
+        Some(visible(&String::from_utf8_lossy(mark.as_bytes())))
+    });
+    headers::remove_ours(answer);
+    if let Some(reason) = unavailable {
+        answer.insert(UNAVAILABLE, HeaderValue::from_static(reason.as_str()));
+        return;
+    }
+    answer.insert(SERVED_BY, served_by.clone());
+    if let Some(error) = error {
+        answer.extend(lost.map(|lost| (LOST, lost)));
+        answer.insert(ERROR, error);
+    }
+}
+
+/// The trailers of an answer that broke off at the developer's server after its head had been passed on: [`ERROR`] with the reason. They stand in order behind
+/// the data, which a reset would overtake (h2 throws away what it has not sent yet). The relay passes on what came before them and then breaks off itself.
+/// A developer's server cannot say this: [`ERROR`] is removed from its own trailers.
+pub(super) fn broken_off(reason: &str) -> HeaderMap {
+    HeaderMap::from_iter([(ERROR, visible(reason))])
+}
+
+/// Why an answer with these trailers broke off; `None` when it is whole. See [`broken_off`].
+pub(super) fn broken_off_reason(trailers: &HeaderMap) -> Option<String> {
+    trailers
+        .get(ERROR)
+        .map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
 }
 
 /// A reason as a header value; what a header cannot hold becomes a blank.

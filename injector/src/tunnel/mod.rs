@@ -16,6 +16,7 @@ mod pulse;
 pub mod relay;
 mod secret;
 mod settings;
+mod stream;
 
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;

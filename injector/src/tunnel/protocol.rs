@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Body, Secret, settings, text_body, with_causes};
 
 /// The version of what the two ends say to each other. Another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where a tunnel is opened on the control port.
 pub(super) const PATH: &str = "/tunnel";
@@ -399,12 +399,12 @@ mod tests {
     fn another_version_or_a_missing_secret_is_refused_for_good() {
         let mut headers = hello().request().unwrap().headers().clone();
         assert!(Hello::read(&headers).is_ok());
-        headers.insert(TUNNEL_VERSION, HeaderValue::from_static("2"));
+        headers.insert(TUNNEL_VERSION, HeaderValue::from(VERSION + 1));
         assert!(
             Hello::read(&headers)
                 .unwrap_err()
                 .reason
-                .contains("version 1")
+                .contains(&format!("version {VERSION}"))
         );
         headers.insert(TUNNEL_VERSION, HeaderValue::from(VERSION));
         headers.insert(SECRET, HeaderValue::from_static("s3cret"));

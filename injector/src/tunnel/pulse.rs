@@ -15,9 +15,6 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{BoxError, settings};
 
-/// The value of [`super::headers::INTERNAL`] that opens the pulse.
-pub(super) const OPEN: &str = "pulse";
-
 /// What the relay says, one byte each; a byte that a version does not know is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {

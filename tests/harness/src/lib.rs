@@ -17,6 +17,7 @@ pub mod intercept;
 pub mod latency;
 pub mod load;
 pub mod mesh;
+pub mod origin;
 pub mod passage;
 pub mod plan;
 pub mod plugin;

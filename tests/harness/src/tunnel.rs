@@ -631,7 +631,7 @@ fn forge() -> Response<Body> {
         "x-intercept-error",
         "x-intercept-served-by",
         "x-intercept",
-        "x-intercept-switched",
+        "x-intercept-via",
     ];
     let mut trailers = HeaderMap::new();
     let mut response = Response::builder()

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::HeaderMap;
-use http::{Response, header::HeaderValue};
+use http::Response;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 
-use crate::tunnel::{Body, BoxError, headers};
+use crate::tunnel::stream::Notes;
+use crate::tunnel::{Body, BoxError};
 
 /// The connections that wait for their request.
 #[derive(Clone, Default)]
@@ -34,22 +34,21 @@ impl Held {
         waiting.next += 1;
         waiting.connections.insert(id, connection);
         drop(waiting);
-        let mut response = Response::new(
-            Hold {
-                held: self.clone(),
-                id,
-            }
-            .boxed_unsync(),
-        );
-        response
-            .headers_mut()
-            .insert(headers::HELD, HeaderValue::from(id));
+        let hold = Hold {
+            held: self.clone(),
+            id,
+        };
+        let mut response = Response::new(hold.boxed_unsync());
+        let notes = Notes {
+            held: Some(id),
+            ..Notes::default()
+        };
+        notes.write(response.headers_mut());
         response
     }
 
-    /// The connection that waits for a request with these headers.
-    pub(super) fn take(&self, headers: &HeaderMap) -> Option<TcpStream> {
-        let id = headers.get(headers::HELD)?.to_str().ok()?.parse().ok()?;
+    /// The connection with this number, if it still waits.
+    pub(super) fn take(&self, id: u64) -> Option<TcpStream> {
         self.lock().connections.remove(&id)
     }
 
@@ -99,20 +98,21 @@ mod tests {
     async fn a_connection_goes_to_the_request_that_names_it_and_to_no_second_one() {
         let held = Held::default();
         let (near, far) = pair().await;
-        let answer = held.hold(near);
-        let taken = held.take(answer.headers()).unwrap();
+        let mut answer = held.hold(near);
+        let id = Notes::take(answer.headers_mut()).held.unwrap();
+        let taken = held.take(id).unwrap();
         assert_eq!(taken.peer_addr().unwrap(), far.local_addr().unwrap());
-        assert!(held.take(answer.headers()).is_none());
+        assert!(held.take(id).is_none());
     }
 
     #[tokio::test]
     async fn a_connection_that_nobody_came_for_closes_with_the_answer_that_held_it() {
         let held = Held::default();
         let (near, mut far) = pair().await;
-        let answer = held.hold(near);
-        let headers = answer.headers().clone();
+        let mut answer = held.hold(near);
+        let id = Notes::take(answer.headers_mut()).held.unwrap();
         drop(answer);
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-        assert!(held.take(&headers).is_none());
+        assert!(held.take(id).is_none());
     }
 }

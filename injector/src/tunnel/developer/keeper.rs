@@ -58,8 +58,8 @@ impl Keeper {
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        let served_by = HeaderValue::from_str(&name).ok().filter(|_| is_plain);
-        let served_by = served_by.ok_or_else(|| TunnelError::InvalidName { name: name.clone() })?;
+        let value = HeaderValue::from_str(&name).ok().filter(|_| is_plain);
+        let value = value.ok_or_else(|| TunnelError::InvalidName { name: name.clone() })?;
         let instance = uuid::Uuid::new_v4().to_string();
         Ok(Self {
             hello: Hello {
@@ -71,7 +71,7 @@ impl Keeper {
             },
             station: Station {
                 local,
-                served_by,
+                name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
                 events,
             },

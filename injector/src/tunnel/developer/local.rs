@@ -10,6 +10,7 @@ use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::tunnel::{Body, headers, marks, settings, with_causes};
@@ -36,12 +37,12 @@ pub enum LocalProtocol {
 }
 
 impl LocalProtocol {
-    /// WebSockets are HTTP/1.1 whatever else the server speaks.
-    pub(super) fn is_http2(self, request: &HeaderMap, switching: bool) -> bool {
+    /// Whether a request goes to the server by HTTP/2; a WebSocket does not, whatever the server speaks.
+    pub(super) fn is_http2(self, request: &HeaderMap) -> bool {
         match self {
             Self::Http1 => false,
-            Self::Http2 => !switching,
-            Self::Auto => !switching && headers::is_grpc(request),
+            Self::Http2 => true,
+            Self::Auto => headers::is_grpc(request),
         }
     }
 }
@@ -67,6 +68,15 @@ pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
     }
 }
 
+/// Why a port takes no connections, for people.
+pub(super) fn refusal(port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("port {port} refused the connection"),
+        io::ErrorKind::TimedOut => format!("port {port} did not accept the connection in time"),
+        _ => format!("port {port}: {error}"),
+    }
+}
+
 async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     let connecting = TcpStream::connect(SocketAddr::new(address, port));
     let stream = timeout(settings::LOCAL_CONNECT, connecting)
@@ -76,12 +86,28 @@ async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends one request on a fresh connection. Dropping the future, or the answer's body, closes the connection.
+/// The task that runs a connection to the developer's server. Ends with whoever holds this, whatever it waits for.
+pub(super) struct Connection(JoinHandle<()>);
+
+impl Connection {
+    fn run(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        // Its error is the request's or the answer's error as well.
+        Self(tokio::spawn(async { drop(connection.await) }))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends one request on a fresh connection, which has to be held until the answer's body has ended.
 pub(super) async fn send(
     stream: TcpStream,
     http2: bool,
     mut request: Request<Body>,
-) -> Result<Response<Incoming>, NoAnswer> {
+) -> Result<(Response<Incoming>, Connection), NoAnswer> {
     aim(&mut request, http2);
     let io = TokioIo::new(stream);
     if http2 {
@@ -89,23 +115,20 @@ pub(super) async fn send(
             .handshake(io)
             .await
             .map_err(|error| NoAnswer::from(&error))?;
-        tokio::spawn(connection);
-        return sender
-            .try_send_request(request)
-            .await
-            .map_err(NoAnswer::from_unsent);
+        let connection = Connection::run(connection);
+        let answer = sender.try_send_request(request).await;
+        return Ok((answer.map_err(NoAnswer::from_unsent)?, connection));
     }
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(settings::HEADER_FIELDS_READ)
         .max_buf_size(settings::H1_BUFFER)
+        .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(io)
         .await
         .map_err(|error| NoAnswer::from(&error))?;
-    tokio::spawn(connection.with_upgrades());
-    sender
-        .try_send_request(request)
-        .await
-        .map_err(NoAnswer::from_unsent)
+    let connection = Connection::run(connection.with_upgrades());
+    let answer = sender.try_send_request(request).await;
+    Ok((answer.map_err(NoAnswer::from_unsent)?, connection))
 }
 
 /// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.

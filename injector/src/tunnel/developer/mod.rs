@@ -1,8 +1,10 @@
 //! The developer machine's end: dials out to the relay, serves what comes through the tunnel from the developer's own server, and comes back whenever the
 //! tunnel is lost, for as long as it lives.
 
+mod body;
 mod hold;
 mod keeper;
+mod line;
 mod local;
 mod serve;
 mod session;
@@ -16,7 +18,6 @@ use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
-pub use super::marks::Unavailable;
 pub use local::{Local, LocalProtocol};
 
 use super::Secret;
@@ -25,7 +26,7 @@ use keeper::Keeper;
 /// What a developer machine offers.
 #[derive(Clone, Debug)]
 pub struct Developer {
-    /// The intercept's name; answers carry it as `x-intercept-served-by`.
+    /// The intercept's name; answers carry it as `x-intercept-served-by`, requests as `x-intercept-via`.
     pub name: String,
     /// Proves the right to the tunnel's address.
     pub secret: Secret,
@@ -76,14 +77,14 @@ pub enum Event {
     Replaced,
 }
 
-/// One request, when its answer began.
+/// One request, once its answer has ended, or has gone on for a second. One that broke off later is told a second time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestLine {
     /// Its method.
     pub method: Method,
     /// Its path and query.
     pub path: String,
-    /// The answer's status; `None` when there was none.
+    /// The status that the client sees; `None` when it sees none of this machine's.
     pub status: Option<u16>,
     /// From the request's arrival to the answer's head.
     pub duration: Duration,
@@ -96,9 +97,16 @@ pub struct RequestLine {
 pub enum RequestOutcome {
     /// The developer's server answered.
     Answered,
-    /// It was not asked; the in-cluster version answers.
-    Unavailable(Unavailable),
-    /// It broke off before it answered.
+    /// It answered, and broke off before its answer was whole; so does what the client gets.
+    BrokeOff {
+        /// Bytes of the body that were passed on.
+        bytes: u64,
+        /// What happened, for people.
+        reason: String,
+    },
+    /// The in-cluster version answers, for this reason: the developer's server was not asked, or it broke off and the request is safe.
+    FellBack(String),
+    /// The developer's server broke off before it answered, and the client gets an error.
     Lost(String),
     /// The client went away first.
     Cancelled,

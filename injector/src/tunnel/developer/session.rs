@@ -22,7 +22,7 @@ use crate::tunnel::{settings, with_causes};
 /// What all tunnels of one developer machine share.
 pub(super) struct Station {
     pub(super) local: Local,
-    pub(super) served_by: HeaderValue,
+    pub(super) name: HeaderValue,
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) events: mpsc::Sender<Event>,
 }
@@ -55,7 +55,7 @@ impl Session {
         let (leave, leave_rx) = oneshot::channel();
         let requests = Arc::new(Serving {
             local: station.local,
-            served_by: station.served_by.clone(),
+            name: station.name.clone(),
             held: Held::default(),
             leaving: Arc::clone(&station.leaving),
             events: station.events.clone(),

@@ -5,17 +5,25 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::local::{self, NoAnswer};
-use super::serve::pass_on;
+use super::local::{self, Connection, NoAnswer};
+use crate::tunnel::stream::Notes;
 use crate::tunnel::{Body, empty_body, headers, join};
 
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 
-/// Asks the developer's server to switch. What it answers is marked, so that no status of its own can look like a switch, nor a switch like a status.
+/// What the developer's server said to a client that wants to switch.
+pub(super) enum Switch {
+    /// It did: the answer to the relay; the connections are joined.
+    Done(Response<Body>),
+    /// It answered something else.
+    Declined(Response<Incoming>, Connection),
+}
+
+/// Asks the developer's server to switch.
 pub(super) async fn through(
     connection: TcpStream,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, NoAnswer> {
+) -> Result<Switch, NoAnswer> {
     let tunnel = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
     parts.method = Method::GET;
@@ -31,17 +39,20 @@ pub(super) async fn through(
     if ours {
         parts.headers.insert(KEY, random_key());
     }
-    let mut response =
-        local::send(connection, false, Request::from_parts(parts, empty_body())).await?;
+    let request = Request::from_parts(parts, empty_body());
+    let (mut response, connection) = local::send(connection, false, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(declined(response));
+        return Ok(Switch::Declined(response, connection));
     }
     let server = hyper::upgrade::on(&mut response);
-    tokio::spawn(join(tunnel, server));
-    let protocol = response
-        .headers_mut()
-        .remove(header::UPGRADE)
-        .unwrap_or(HeaderValue::from_static("websocket"));
+    tokio::spawn(async move {
+        join(tunnel, server).await;
+        drop(connection);
+    });
+    let notes = Notes {
+        switched: response.headers_mut().remove(header::UPGRADE),
+        ..Notes::default()
+    };
     let mut answer = Response::new(empty_body());
     *answer.headers_mut() = std::mem::take(response.headers_mut());
     headers::remove_hop_by_hop(answer.headers_mut());
@@ -49,16 +60,8 @@ pub(super) async fn through(
     if ours {
         answer.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
     }
-    answer.headers_mut().insert(headers::SWITCHED, protocol);
-    Ok(answer)
-}
-
-fn declined(response: Response<Incoming>) -> Response<Body> {
-    let status = HeaderValue::from(response.status().as_u16());
-    let mut answer = pass_on(response, false);
-    *answer.status_mut() = StatusCode::BAD_GATEWAY;
-    answer.headers_mut().insert(headers::STATUS, status);
-    answer
+    notes.write(answer.headers_mut());
+    Ok(Switch::Done(answer))
 }
 
 /// 16 random bytes in base64 (RFC 6455 §4.1): 21 digits and one of the four that leave the last bits empty.

@@ -17,7 +17,8 @@ use super::registry::{Share, Tunnel};
 use crate::tunnel::liveness::Liveness;
 use crate::tunnel::protocol::{self, Hello, Refusal, Welcome};
 use crate::tunnel::pulse::{self, Signal};
-use crate::tunnel::{Address, Body, empty_body, headers, settings, text_body};
+use crate::tunnel::stream::Purpose;
+use crate::tunnel::{Address, Body, empty_body, settings, text_body};
 
 /// Answers one request on the control port.
 pub(super) async fn handle(
@@ -123,10 +124,7 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
 
 fn pulse_request(beats: pulse::Pulse) -> Request<Body> {
     let mut request = Request::new(http_body_util::BodyExt::boxed_unsync(beats));
-    *request.uri_mut() = http::Uri::from_static("http://tunnel/");
-    request
-        .headers_mut()
-        .insert(headers::INTERNAL, HeaderValue::from_static(pulse::OPEN));
+    *request.uri_mut() = Purpose::Pulse.uri(None);
     request
 }
 

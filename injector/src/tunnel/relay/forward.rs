@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -17,7 +18,8 @@ use super::outbound::Outbound;
 use super::registry::{Stream, Tunnel};
 use super::switch;
 use crate::tunnel::marks::{self, Unavailable};
-use crate::tunnel::{Address, Body, BoxError, empty_body, headers, with_causes};
+use crate::tunnel::stream::{Notes, Purpose};
+use crate::tunnel::{Address, Body, empty_body, headers, with_causes};
 
 /// Answers one request on a data port.
 pub(super) async fn handle(
@@ -29,14 +31,13 @@ pub(super) async fn handle(
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let held_back = headers::expects_continue(&parts.headers);
-    let body = Inbound::new(incoming, parts.version, held_back)
-        .map_err(BoxError::from)
-        .boxed_unsync();
+    let chunked = !incoming.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH);
+    let body = Inbound::new(incoming, parts.version, held_back).boxed_unsync();
     let response = match choose(&shared, caller, &parts) {
         Err(reason) => reason.answer(),
         Ok((address, tunnel)) => {
             tunnel.count_request();
-            prepare(&mut parts);
+            prepare(&mut parts, chunked);
             match switching {
                 Some(switching) => switch::through(&tunnel, parts, switching).await,
                 None => {
@@ -89,7 +90,7 @@ fn choose(
 }
 
 /// Makes the head fit for the tunnel: `host` always stands in the headers (an `:authority` need not be one that a `Uri` can hold), and nothing of one hop passes.
-fn prepare(parts: &mut http::request::Parts) {
+fn prepare(parts: &mut http::request::Parts, chunked: bool) {
     if let Some(host) = parts
         .uri
         .authority()
@@ -98,23 +99,14 @@ fn prepare(parts: &mut http::request::Parts) {
         parts.headers.insert(header::HOST, host);
     }
     headers::remove_hop_by_hop(&mut parts.headers);
-    headers::remove_ours(&mut parts.headers);
+    headers::remove_ours_from_request(&mut parts.headers);
     parts.headers.remove(header::EXPECT);
-    let path = parts
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    parts.uri = tunnel_uri(path);
+    let purpose = Purpose::Request {
+        held: None,
+        chunked,
+    };
+    parts.uri = purpose.uri(parts.uri.path_and_query().cloned());
     parts.version = http::Version::HTTP_2;
-}
-
-fn tunnel_uri(path: http::uri::PathAndQuery) -> Uri {
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(http::uri::Scheme::HTTP);
-    uri.authority = Some(http::uri::Authority::from_static("tunnel"));
-    uri.path_and_query = Some(path);
-    Uri::from_parts(uri).unwrap_or_default()
 }
 
 async fn exchange(
@@ -139,7 +131,7 @@ async fn exchange(
         let unsent = match send(&tunnel, request).await {
             Ok(response) => {
                 drop(held);
-                return pass_on(response, stream);
+                return pass_on(response, &tunnel, stream).0;
             }
             Err(failure) => match failure {
                 Failure::NotSent(request) => *request,
@@ -207,30 +199,39 @@ async fn hold(
 ) -> Result<(Response<Incoming>, Stream), Response<Body>> {
     let stream = tunnel.claim().ok_or_else(|| Unavailable::Busy.answer())?;
     let mut question = Request::new(empty_body());
-    *question.uri_mut() = request.uri().clone();
-    question
-        .headers_mut()
-        .insert(headers::INTERNAL, HeaderValue::from_static(headers::HOLD));
+    *question.uri_mut() = Purpose::Hold.uri(None);
     // Nothing of the request itself is on its way yet, so whatever goes wrong here is no loss.
-    let answer = send(tunnel, question)
+    let mut answer = send(tunnel, question)
         .await
         .map_err(|_| Unavailable::NotSent.answer())?;
-    match answer.headers().get(headers::HELD) {
-        Some(held) => request.headers_mut().insert(headers::HELD, held.clone()),
-        None => {
-            return Err(Unavailable::on(answer.headers())
-                .unwrap_or(Unavailable::Other)
-                .answer());
-        }
+    let Some(held) = Notes::take(answer.headers_mut()).held else {
+        return Err(Unavailable::on(answer.headers())
+            .unwrap_or(Unavailable::Other)
+            .answer());
     };
+    let purpose = match Purpose::of(request.uri()) {
+        Some(Purpose::Request { chunked, .. }) => Purpose::Request {
+            held: Some(held),
+            chunked,
+        },
+        _ => return Err(Unavailable::Other.answer()),
+    };
+    *request.uri_mut() = purpose.uri(request.uri().path_and_query().cloned());
     Ok((answer, stream))
 }
 
-/// The answer as it goes to Envoy; its stream is taken until its body has ended.
-pub(super) fn pass_on(response: Response<Incoming>, stream: Stream) -> Response<Body> {
+/// The answer as it goes to Envoy, and what the developer's end noted on it. Its stream is taken until its body has ended.
+pub(super) fn pass_on(
+    response: Response<Incoming>,
+    tunnel: &Tunnel,
+    stream: Stream,
+) -> (Response<Body>, Notes) {
     let (mut parts, body) = response.into_parts();
+    let notes = Notes::take(&mut parts.headers);
+    marks::keep_valid(parts.status, &mut parts.headers, &tunnel.served_by);
     parts.version = http::Version::HTTP_11;
-    Response::from_parts(parts, Outbound::new(body, stream).boxed_unsync())
+    let body = Outbound::new(body, stream).boxed_unsync();
+    (Response::from_parts(parts, body), notes)
 }
 
 #[cfg(test)]
@@ -319,7 +320,11 @@ mod tests {
 
     fn request() -> Request<Body> {
         let mut request = Request::new(empty_body());
-        *request.uri_mut() = Uri::from_static("http://tunnel/");
+        *request.uri_mut() = Purpose::Request {
+            held: None,
+            chunked: false,
+        }
+        .uri(None);
         request
     }
 

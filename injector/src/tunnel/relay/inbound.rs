@@ -4,14 +4,14 @@
 //! still send is read and thrown away, up to what it could repeat at all.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::tunnel::settings;
+use crate::tunnel::{BoxError, settings};
 
 /// A request's body that drains itself when dropped before its end.
 pub(super) struct Inbound {
@@ -35,27 +35,35 @@ impl Inbound {
 
 impl HttpBody for Inbound {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.held_back = false;
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let is_h2 = !self.is_h1;
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx)?);
+        if frame.is_none() && is_h2 && !body.is_end_stream() {
+            // A reset that says NO_ERROR looks like an end to hyper.
+            return Poll::Ready(Some(Err("the client broke off".into())));
         }
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
         self.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
+    /// A length of 0 stays unsaid: hyper would write it into the head of a request that came without one.
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
+        length
+            .filter(|length| *length > 0)
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use http::HeaderValue;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,12 +13,14 @@ use tokio::task::JoinHandle;
 use super::metrics::Metrics;
 use crate::tunnel::protocol::{Hello, Refusal};
 use crate::tunnel::pulse::Signal;
-use crate::tunnel::{Address, Body, settings};
+use crate::tunnel::{Address, Body, marks, settings};
 
 /// One open tunnel.
 pub(super) struct Tunnel {
     id: u64,
     pub(super) name: String,
+    /// The name as answers carry it.
+    pub(super) served_by: HeaderValue,
     pub(super) identity: Option<String>,
     pub(super) since: SystemTime,
     instance: String,
@@ -48,6 +51,7 @@ impl Tunnel {
                 .min(settings::STREAMS as usize)
                 .saturating_sub(1),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            served_by: marks::visible(&hello.name),
             name: hello.name,
             identity: hello.identity,
             since: SystemTime::now(),

@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use super::forward::{pass_on, send};
 use super::registry::{Stream, Tunnel};
 use crate::tunnel::marks::{self, Unavailable};
+use crate::tunnel::stream::Notes;
 use crate::tunnel::{Body, empty_body, headers, join};
 
 /// A client that wants to switch to WebSocket, and how it asked.
@@ -47,49 +48,58 @@ pub(super) async fn through(
     parts.extensions.clear();
     parts.extensions.insert(Protocol::from_static("websocket"));
     match send(tunnel, Request::from_parts(parts, empty_body())).await {
-        Ok(response) => answer(response, stream, switching),
+        Ok(response) => answer(response, tunnel, stream, switching),
         Err(failure) => failure.answer(false),
     }
 }
 
 fn answer(
     mut response: Response<Incoming>,
+    tunnel: &Tunnel,
     stream: Stream,
     switching: Switching,
 ) -> Response<Body> {
-    let Some(protocol) = response.headers_mut().remove(headers::SWITCHED) else {
-        return declined(response, stream, switching.by_connect);
+    // Present when the developer's end answered 200, and only then.
+    let Some(upgrade) = response.extensions_mut().remove::<OnUpgrade>() else {
+        let (answer, notes) = pass_on(response, tunnel, stream);
+        return declined(answer, notes.status, switching.by_connect);
     };
     let mut answer = Response::new(empty_body());
     *answer.headers_mut() = std::mem::take(response.headers_mut());
+    let notes = Notes::take(answer.headers_mut());
+    marks::keep_valid(answer.status(), answer.headers_mut(), &tunnel.served_by);
     if !switching.by_connect {
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let websocket = HeaderValue::from_static("websocket");
         answer
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        answer.headers_mut().insert(header::UPGRADE, protocol);
+        answer
+            .headers_mut()
+            .insert(header::UPGRADE, notes.switched.unwrap_or(websocket));
     }
     tokio::spawn(async move {
-        join(switching.client, hyper::upgrade::on(response)).await;
+        join(switching.client, upgrade).await;
         drop(stream);
     });
     answer
 }
 
 /// The developer's server did not switch: its own status, under which a 2xx must not look like a switch.
-fn declined(mut response: Response<Incoming>, stream: Stream, by_connect: bool) -> Response<Body> {
-    let status = response
-        .headers_mut()
-        .remove(headers::STATUS)
-        .and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
-    if let Some(status) = status {
-        if by_connect && status.is_success() {
-            return marks::failed(
-                "the developer's server answered without switching to WebSocket",
-                false,
-            );
-        }
-        *response.status_mut() = status;
+fn declined(
+    mut answer: Response<Body>,
+    status: Option<StatusCode>,
+    by_connect: bool,
+) -> Response<Body> {
+    let Some(status) = status else {
+        return answer;
+    };
+    if by_connect && status.is_success() {
+        return marks::failed(
+            "the developer's server answered without switching to WebSocket",
+            false,
+        );
     }
-    pass_on(response, stream)
+    *answer.status_mut() = status;
+    answer
 }

@@ -1,0 +1,169 @@
+//! What the two ends of a tunnel tell each other about one stream, where neither a client nor a developer's server can write:
+//! the `:authority` of a request, and on an answer [`NOTE`], which is one of our names and therefore removed from what a developer's server answers.
+//! Knows no sockets and no bodies.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{StatusCode, header};
+
+/// What a stream of a tunnel is for; the relay says it in the `:authority`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The tunnel's own stream, see [`super::pulse`].
+    Pulse,
+    /// Open a connection to the developer's server and hold it for a request that follows.
+    Hold,
+    /// A client's request.
+    Request {
+        /// The connection that was opened ahead of it, see [`Purpose::Hold`].
+        held: Option<u64>,
+        /// It has a body of a length that its head does not tell, even if that body is empty.
+        chunked: bool,
+    },
+}
+
+const CHUNKED: &str = "-chunked";
+
+impl Purpose {
+    /// Reads it off a request inside the tunnel; `None` for what this version does not know.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        let (name, chunked) = match uri.authority()?.as_str() {
+            "pulse" => return Some(Self::Pulse),
+            "hold" => return Some(Self::Hold),
+            name => match name.strip_suffix(CHUNKED) {
+                Some(name) => (name, true),
+                None => (name, false),
+            },
+        };
+        let held = match name {
+            "tunnel" => None,
+            name => Some(name.strip_prefix("held-")?.parse().ok()?),
+        };
+        Some(Self::Request { held, chunked })
+    }
+
+    /// The URI of a request inside the tunnel.
+    pub(super) fn uri(self, path: Option<PathAndQuery>) -> Uri {
+        let name = match self {
+            Self::Pulse => "pulse".to_owned(),
+            Self::Hold => "hold".to_owned(),
+            Self::Request { held, chunked } => {
+                let name = held.map_or_else(|| "tunnel".to_owned(), |id| format!("held-{id}"));
+                name + if chunked { CHUNKED } else { "" }
+            }
+        };
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Authority::try_from(name).ok();
+        uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        Uri::from_parts(uri).unwrap_or_default()
+    }
+}
+
+/// On an answer inside the tunnel, once per note: `KEY=VALUE`. The relay takes it off.
+const NOTE: HeaderName = HeaderName::from_static("x-intercept");
+
+/// What the developer's end says about an answer besides the answer itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes {
+    /// To [`Purpose::Hold`]: the connection that is held.
+    pub(super) held: Option<u64>,
+    /// To an extended CONNECT: the developer's server switched, to this protocol.
+    pub(super) switched: Option<HeaderValue>,
+    /// To an extended CONNECT: the developer's server did not switch, and this was its status. A 2xx would mean success there (RFC 8441 §5).
+    pub(super) status: Option<StatusCode>,
+    /// The answer's `content-length`. As itself, h2 would hold the body against it and turn one that broke off into an error without its reason.
+    pub(super) length: Option<HeaderValue>,
+}
+
+impl Notes {
+    /// Writes them on an answer, whose `content-length` becomes one of them.
+    pub(super) fn write(mut self, answer: &mut HeaderMap) {
+        self.length = self.length.or(answer.remove(header::CONTENT_LENGTH));
+        let held = self.held.map(HeaderValue::from);
+        let status = self.status.map(|status| HeaderValue::from(status.as_u16()));
+        for (key, value) in [
+            ("held=", held),
+            ("switched=", self.switched),
+            ("status=", status),
+            ("length=", self.length),
+        ] {
+            let note = value.map(|value| [key.as_bytes(), value.as_bytes()].concat());
+            if let Some(note) = note.and_then(|note| HeaderValue::from_bytes(&note).ok()) {
+                answer.append(NOTE, note);
+            }
+        }
+    }
+
+    /// Takes them off an answer, and gives it its `content-length` back.
+    pub(super) fn take(answer: &mut HeaderMap) -> Self {
+        let note = |key: &str| {
+            let mut notes = answer.get_all(NOTE).iter();
+            notes.find_map(|note| note.as_bytes().strip_prefix(key.as_bytes()))
+        };
+        let value = |key| note(key).and_then(|value| HeaderValue::from_bytes(value).ok());
+        let held = note("held=").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        let status = note("status=").and_then(|status| StatusCode::from_bytes(status).ok());
+        let (switched, length) = (value("switched="), value("length="));
+        answer.remove(NOTE);
+        if let Some(length) = &length {
+            answer.insert(header::CONTENT_LENGTH, length.clone());
+        }
+        Self {
+            held,
+            switched,
+            status,
+            length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_purpose_is_read_back() {
+        let requests = [None, Some(0), Some(u64::MAX)]
+            .into_iter()
+            .flat_map(|held| [false, true].map(|chunked| Purpose::Request { held, chunked }));
+        for purpose in [Purpose::Pulse, Purpose::Hold].into_iter().chain(requests) {
+            let uri = purpose.uri(Some(PathAndQuery::from_static("/a?b")));
+            assert_eq!(Purpose::of(&uri), Some(purpose), "{uri}");
+            assert_eq!(uri.path_and_query().unwrap(), "/a?b");
+        }
+    }
+
+    #[test]
+    fn an_unknown_purpose_is_none() {
+        for uri in [
+            "/",
+            "http://orders.shop/",
+            "http://held-/",
+            "http://held-x/",
+            "http://pulse-chunked/",
+        ] {
+            assert_eq!(Purpose::of(&Uri::from_static(uri)), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn notes_are_taken_off_as_written() {
+        let notes = Notes {
+            held: Some(7),
+            switched: Some(HeaderValue::from_static("WebSocket, x=y")),
+            status: Some(StatusCode::NOT_FOUND),
+            length: None,
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        notes.clone().write(&mut headers);
+        assert!(!headers.contains_key(header::CONTENT_LENGTH));
+        let length = Some(HeaderValue::from_static("5"));
+        assert_eq!(Notes::take(&mut headers), Notes { length, ..notes });
+        assert_eq!(
+            (headers.len(), &headers[header::CONTENT_LENGTH]),
+            (1, &"5".parse().unwrap())
+        );
+    }
+}
