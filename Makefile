@@ -1,5 +1,5 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test images programs test-istio lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test images programs test-istio soak lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
@@ -7,6 +7,7 @@ help:
 	@echo 'make build     target/release/injector and target/filter.wasm'
 	@echo 'make test      every test that needs no cluster'
 	@echo 'make test-istio  the tests that need an API server with Istio, on a cluster of their own (root)'
+	@echo 'make soak      an hour of ordinary use, each response judged (DURATION=2m, MESH=1 on the cluster that is up)'
 	@echo 'make cluster   a real Kubernetes with Istio on this machine, as root (make cluster-down takes it away)'
 	@echo 'make lint      formatting, clippy, licences and bans'
 
@@ -56,6 +57,12 @@ test-istio: tools
 	  RUST_TEST_THREADS=4 run --test istio_intercepts --test istio_commands --test istio_fallback; \
 	  run --test istio_faults; \
 	  exit $$failed'
+
+# PROFILE=dev spares the compiling, and costs a third of a core while it runs.
+DURATION = 1h
+PROFILE = release
+soak: $(if $(MESH),images,build)
+	cargo run --locked --profile $(PROFILE) -p e2e --bin soak -- --duration $(DURATION) $(if $(MESH),--mesh) $(SOAK)
 
 cluster: tools
 	@tests/cluster/build

@@ -4,6 +4,7 @@
 //!     standin passage             see `harness::passage`
 
 use std::fs::File;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +47,14 @@ async fn serve(word: &str) -> std::io::Result<App> {
     let (name, port) = word.split_once('=').unwrap_or((word, ""));
     let port: u16 = port.parse().map_err(std::io::Error::other)?;
     let variable = |name| std::env::var(name).map_err(std::io::Error::other);
-    let file = Path::new(&variable("COUNTS")?).join(format!("{}-{port}", variable("HOSTNAME")?));
-    let record = File::options().append(true).create(true).open(file)?;
-    Ok(App::listen_and_write(name, (Ipv4Addr::UNSPECIFIED, port).into(), Some(record)).await)
+    let path = Path::new(&variable("COUNTS")?).join(format!("{}-{port}", variable("HOSTNAME")?));
+    let record = File::options().append(true).create(true).open(path)?;
+    let note = move |id: &str| {
+        // One write, so that lines of several programs do not mix.
+        let line = format!("{id}\n");
+        (&record)
+            .write_all(line.as_bytes())
+            .expect("a writable record");
+    };
+    Ok(App::listen_and_note(name, (Ipv4Addr::UNSPECIFIED, port).into(), note).await)
 }

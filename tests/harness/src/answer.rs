@@ -31,6 +31,10 @@ pub enum Do {
     Bytes(u64),
     /// Server-sent events, one for each line that [`crate::app::App::say`] gets.
     Events,
+    /// Server-sent events, numbered from 0, with that many milliseconds between them, until the client goes.
+    Ticks(u64),
+    /// Answers as for [`Do::Tell`] after the next line that [`crate::app::App::say`] gets.
+    Wait,
     /// Three chunks and the trailer `test-trailer: NAME`.
     Trailers,
 }
@@ -45,6 +49,8 @@ impl std::fmt::Display for Do {
             Self::Echo => f.write_str("echo"),
             Self::Bytes(count) => write!(f, "bytes={count}"),
             Self::Events => f.write_str("events"),
+            Self::Ticks(millis) => write!(f, "ticks={millis}"),
+            Self::Wait => f.write_str("wait"),
             Self::Trailers => f.write_str("trailers"),
         }
     }
@@ -73,6 +79,8 @@ impl Do {
             "echo" => Self::Echo,
             "bytes" => Self::Bytes(number),
             "events" => Self::Events,
+            "ticks" => Self::Ticks(number),
+            "wait" => Self::Wait,
             "trailers" => Self::Trailers,
             other => panic!("test-do: {other} is nothing that the app can do"),
         }
@@ -138,7 +146,14 @@ pub(crate) async fn respond(
         Do::HoldAt(_) => std::future::pending().await,
         Do::Echo => request.into_body().map_err(BoxError::from).boxed_unsync(),
         Do::Bytes(count) => zeros(count),
+        Do::Wait => {
+            let mut line = lines.subscribe();
+            let told = tell(request).await?;
+            line.recv().await?;
+            told
+        }
         Do::Events => return Ok(events(lines)),
+        Do::Ticks(millis) => return Ok(ticks(millis)),
         Do::Trailers => trailers(name)?,
     };
     let mut response = Response::new(body);
@@ -198,8 +213,25 @@ fn events(lines: &Sender<String>) -> Response<Body> {
             }
         }
     });
-    let mut response =
-        Response::new(StreamBody::new(ReceiverStream::new(frames_rx)).boxed_unsync());
+    event_stream(StreamBody::new(ReceiverStream::new(frames_rx)).boxed_unsync())
+}
+
+/// Owns no task: it ends with its connection.
+fn ticks(millis: u64) -> Response<Body> {
+    let mut interval = tokio::time::interval(Duration::from_millis(millis));
+    let mut number = 0_u64;
+    let frames = futures_util::stream::poll_fn(move |cx| {
+        interval.poll_tick(cx).map(|_| {
+            let frame = Frame::data(Bytes::from(format!("data: {number}\n\n")));
+            number += 1;
+            Some(Ok(frame))
+        })
+    });
+    event_stream(StreamBody::new(frames).boxed_unsync())
+}
+
+fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),

@@ -4,8 +4,6 @@
 //! strictest reading of "never twice". What it then does is told by the header [`TEST_DO`], so that paths and bodies stay free for what a test is about.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,18 +33,20 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A running app. Ends, with all its connections, when dropped.
-#[derive(Debug)]
 pub struct App {
     addr: SocketAddr,
     state: Arc<State>,
     accepting: JoinHandle<()>,
 }
 
-#[derive(Debug)]
+/// Told the name of each request that was executed.
+type Note = Box<dyn Fn(&str) + Send + Sync>;
+
 struct State {
     name: String,
     executed: Mutex<BTreeMap<String, usize>>,
-    record: Option<File>,
+    /// Instead of [`State::executed`] and [`State::seen`], which grow with every request.
+    note: Option<Note>,
     finished: AtomicUsize,
     seen: Mutex<Vec<http::request::Parts>>,
     events: tokio::sync::broadcast::Sender<String>,
@@ -61,17 +61,25 @@ impl App {
 
     /// Starts one on that address.
     pub async fn listen(name: &str, addr: SocketAddr) -> Self {
-        Self::listen_and_write(name, addr, None).await
+        Self::serve(name, addr, None).await
     }
 
-    /// The same, which also writes the name of each request that it executed to the end of a file, a line each.
-    pub async fn listen_and_write(name: &str, addr: SocketAddr, record: Option<File>) -> Self {
+    /// The same, which keeps nothing of a request: it calls `note` with the name of each that it executed. For millions of them.
+    pub async fn listen_and_note(
+        name: &str,
+        addr: SocketAddr,
+        note: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(name, addr, Some(Box::new(note))).await
+    }
+
+    async fn serve(name: &str, addr: SocketAddr, note: Option<Note>) -> Self {
         let listener = TcpListener::bind(addr).await.expect("a free port");
         let addr = listener.local_addr().expect("a bound address");
         let state = Arc::new(State {
             name: name.to_owned(),
             executed: Mutex::default(),
-            record,
+            note,
             finished: AtomicUsize::new(0),
             seen: Mutex::default(),
             events: tokio::sync::broadcast::channel(256).0,
@@ -134,6 +142,12 @@ impl App {
     }
 }
 
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "App({} on {})", self.state.name, self.addr)
+    }
+}
+
 impl Drop for App {
     fn drop(&mut self) {
         self.kill();
@@ -183,11 +197,8 @@ impl State {
     fn note<B>(&self, request: &Request<B>) {
         if let Some(id) = request.headers().get(TEST_ID) {
             let id = id.to_str().expect("test-id is ASCII").to_owned();
-            if let Some(mut record) = self.record.as_ref() {
-                // One write, so that lines of several programs do not mix.
-                record
-                    .write_all(format!("{id}\n").as_bytes())
-                    .expect("a writable record");
+            if let Some(note) = &self.note {
+                return note(&id);
             }
             *self
                 .executed
@@ -195,6 +206,9 @@ impl State {
                 .expect("no panic")
                 .entry(id)
                 .or_default() += 1;
+        }
+        if self.note.is_some() {
+            return;
         }
         let mut parts = Request::new(()).into_parts().0;
         parts.method = request.method().clone();

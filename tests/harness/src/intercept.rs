@@ -45,6 +45,11 @@ impl Developer {
         }
     }
 
+    /// Where their files lie.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// `injector` with these arguments, ready to start.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binaries::injector());

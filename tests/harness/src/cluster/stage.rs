@@ -312,6 +312,11 @@ impl Stage {
         self.cluster.pods(&self.namespace, "app=orders")
     }
 
+    /// Where the app writes the names of what it executed, a file for each pod and port.
+    pub fn counts(&self) -> &Path {
+        &self.counts
+    }
+
     /// How often each named request was executed in the cluster, in pods that are gone as well.
     pub fn executed(&self) -> Executed {
         let mut executed = Executed::new();

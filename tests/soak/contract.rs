@@ -1,0 +1,364 @@
+//! What a response may be (`docs/reference.md`, Fallback): each is judged by what its developer, and the relay, did while it was under way. Sends nothing.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// GET, answered whole.
+    Get,
+    /// POST, answered whole.
+    Post,
+    /// A unary gRPC call.
+    Call,
+    /// A bidirectional gRPC stream.
+    Talk,
+    /// Server-sent events.
+    Events,
+    /// A WebSocket.
+    Socket,
+}
+
+impl Kind {
+    /// How a table calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Call => "gRPC unary",
+            Self::Talk => "gRPC stream",
+            Self::Events => "SSE",
+            Self::Socket => "WebSocket",
+        }
+    }
+
+    /// May it be repeated (RFC 9110 section 9.2.1)?
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Events | Self::Socket)
+    }
+}
+
+/// What a client saw of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A whole answer with the right content. `marks` are `x-intercept` and `x-intercept-served-by`; none where the client does not show headers.
+    Answered {
+        by: String,
+        marks: Option<[Option<String>; 2]>,
+    },
+    /// Another status than 200 (gRPC: the status as if it were HTTP's); has it `x-intercept-error`?
+    Refused {
+        status: u16,
+        is_explained: bool,
+        text: String,
+    },
+    /// The answer began and broke off.
+    Broken(String),
+    /// No answer, a wrong one, or none in time.
+    Failed(String),
+}
+
+/// Where a developer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No intercept, or one without a tunnel.
+    Away,
+    /// The command runs and has not said that it is live.
+    Coming,
+    /// It said so.
+    Live,
+    /// It was told to end, or killed.
+    Leaving,
+}
+
+/// The phases that a request met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Met {
+    pub away: bool,
+    pub coming: bool,
+    pub live: bool,
+    pub leaving: bool,
+}
+
+impl Met {
+    fn add(&mut self, phase: Phase) {
+        match phase {
+            Phase::Away => self.away = true,
+            Phase::Coming => self.coming = true,
+            Phase::Live => self.live = true,
+            Phase::Leaving => self.leaving = true,
+        }
+    }
+
+    fn only_live(self) -> bool {
+        self.live && !(self.away || self.coming || self.leaving)
+    }
+
+    fn only_away(self) -> bool {
+        self.away && !(self.live || self.coming || self.leaving)
+    }
+}
+
+/// When a developer came and went. The last changes only: no request but the held ones is older.
+#[derive(Debug, Default)]
+pub struct Timeline(Mutex<VecDeque<(Instant, Phase)>>);
+
+impl Timeline {
+    const KEPT: usize = 256;
+
+    /// From now on.
+    pub fn mark(&self, phase: Phase) {
+        let mut marks = self.0.lock().expect("no panic");
+        marks.push_back((Instant::now(), phase));
+        if marks.len() > Self::KEPT {
+            marks.pop_front();
+        }
+    }
+
+    /// What a request met that was under way from then to then.
+    pub fn during(&self, from: Instant, to: Instant) -> Met {
+        let marks = self.0.lock().expect("no panic");
+        let mut met = Met::default();
+        let before = marks.iter().rev().find(|(at, _)| *at <= from);
+        met.add(before.map_or(Phase::Away, |(_, phase)| *phase));
+        for (_, phase) in marks.iter().filter(|(at, _)| *at > from && *at <= to) {
+            met.add(*phase);
+        }
+        met
+    }
+}
+
+/// A relay that was restarted: from when to when tunnels may be away, and whether it had no chance to say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Break {
+    pub began: Instant,
+    pub until: Option<Instant>,
+    pub is_killed: bool,
+}
+
+/// All restarts of a relay.
+#[derive(Debug, Default)]
+pub struct Breaks(Mutex<Vec<Break>>);
+
+impl Breaks {
+    /// The relay goes now.
+    pub fn begin(&self, is_killed: bool) {
+        self.0.lock().expect("no panic").push(Break {
+            began: Instant::now(),
+            until: None,
+            is_killed,
+        });
+    }
+
+    /// Its tunnels are back now.
+    pub fn end(&self) {
+        if let Some(last) = self.0.lock().expect("no panic").last_mut() {
+            last.until = Some(Instant::now());
+        }
+    }
+
+    /// Those between two moments.
+    pub fn during(&self, from: Instant, to: Instant) -> Vec<Break> {
+        let all = self.0.lock().expect("no panic");
+        let met = |one: &&Break| one.began <= to && one.until.is_none_or(|until| until >= from);
+        all.iter().filter(met).copied().collect()
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.0.lock().expect("no panic").len()
+    }
+}
+
+/// What the contract says to an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be: the version in the cluster answered.
+    Cluster,
+    /// As it should be: the developer's server answered.
+    Developer,
+    /// An error that the contract names.
+    Named(&'static str),
+    /// Something else.
+    Deviation(&'static str),
+}
+
+/// What the contract names.
+pub const EXPLAINED: &str =
+    "502 with x-intercept-error (gRPC: 13): not safe, under way when its side broke";
+pub const BROKE_OFF: &str = "answer broke off: under way when its side broke";
+pub const KILLED: &str = "503 of Envoy: not safe, under way when the relay went, and no sidecar with it that could say so";
+
+/// Judges a request that nobody intercepts.
+pub fn judge_unmatched(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Answered { by, .. } if by != "app" => {
+            Verdict::Deviation("unmatched: not answered by the cluster")
+        }
+        Outcome::Answered {
+            marks: Some([None, None]) | None,
+            ..
+        } => Verdict::Cluster,
+        Outcome::Answered { .. } => Verdict::Deviation("unmatched: has a header of ours"),
+        Outcome::Refused { .. } => Verdict::Deviation("unmatched: an error"),
+        Outcome::Broken(_) => Verdict::Deviation("unmatched: broke off"),
+        Outcome::Failed(_) => Verdict::Deviation("unmatched: no answer"),
+    }
+}
+
+/// Judges a request that `name` intercepts; the developer's server has that name too.
+pub fn judge(kind: Kind, name: &str, met: Met, breaks: &[Break], outcome: &Outcome) -> Verdict {
+    let may_break = met.leaving || !breaks.is_empty();
+    match outcome {
+        Outcome::Answered { by, marks } => judge_answer(name, met, breaks, by, marks.as_ref()),
+        Outcome::Refused { .. } if kind.is_safe() => Verdict::Deviation("safe: an error"),
+        Outcome::Refused {
+            status: 502,
+            is_explained: true,
+            ..
+        } if may_break => Verdict::Named(EXPLAINED),
+        Outcome::Refused {
+            is_explained: true, ..
+        } => Verdict::Deviation("502 although nothing broke"),
+        Outcome::Refused { status: 503, .. } if breaks.iter().any(|one| one.is_killed) => {
+            Verdict::Named(KILLED)
+        }
+        Outcome::Refused { .. } => Verdict::Deviation("an error without x-intercept-error"),
+        Outcome::Broken(_) if may_break => Verdict::Named(BROKE_OFF),
+        Outcome::Broken(_) => Verdict::Deviation("broke off although nothing broke"),
+        Outcome::Failed(_) => Verdict::Deviation("no answer, or a wrong one"),
+    }
+}
+
+fn judge_answer(
+    name: &str,
+    met: Met,
+    breaks: &[Break],
+    by: &str,
+    marks: Option<&[Option<String>; 2]>,
+) -> Verdict {
+    let [intercept, served_by] = marks.map_or([None, None], |marks| {
+        [marks[0].as_deref(), marks[1].as_deref()]
+    });
+    if by == name {
+        return match (intercept, served_by) {
+            _ if met.only_away() => Verdict::Deviation("answered by a developer who had left"),
+            (Some(one), Some(other)) if one == name && other == name => Verdict::Developer,
+            (None, None) if marks.is_none() => Verdict::Developer,
+            _ => Verdict::Deviation("the developer's answer lacks a header of ours"),
+        };
+    }
+    match (by, intercept, served_by) {
+        ("app", _, Some(_)) => Verdict::Deviation("the cluster's answer says served-by"),
+        ("app", Some(other), None) if other != name => {
+            Verdict::Deviation("matched by somebody else's intercept")
+        }
+        ("app", _, None) if met.only_live() && breaks.is_empty() => {
+            Verdict::Deviation("the cluster answered in the place of a live developer")
+        }
+        ("app", _, None) => Verdict::Cluster,
+        _ => Verdict::Deviation("answered by somebody else"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: Met = Met {
+        away: false,
+        coming: false,
+        live: true,
+        leaving: false,
+    };
+    const LEFT: Met = Met {
+        leaving: true,
+        ..LIVE
+    };
+
+    fn refused(status: u16, is_explained: bool) -> Outcome {
+        Outcome::Refused {
+            status,
+            is_explained,
+            text: String::new(),
+        }
+    }
+
+    fn by(by: &str, marks: [Option<&str>; 2]) -> Outcome {
+        Outcome::Answered {
+            by: by.to_owned(),
+            marks: Some(marks.map(|mark| mark.map(str::to_owned))),
+        }
+    }
+
+    #[test]
+    fn only_unsafe_requests_may_fail() {
+        let explained = refused(502, true);
+        let judge = |kind, met| judge(kind, "bob", met, &[], &explained);
+        assert_eq!(judge(Kind::Post, LEFT), Verdict::Named(EXPLAINED));
+        assert!(matches!(judge(Kind::Post, LIVE), Verdict::Deviation(_)));
+        assert!(matches!(judge(Kind::Get, LEFT), Verdict::Deviation(_)));
+        assert!(matches!(judge_unmatched(&explained), Verdict::Deviation(_)));
+    }
+
+    #[test]
+    fn envoys_own_error_needs_a_killed_relay() {
+        let now = Instant::now();
+        let broke = |is_killed| Break {
+            began: now,
+            until: None,
+            is_killed,
+        };
+        let judge = |breaks: &[Break]| judge(Kind::Post, "bob", LIVE, breaks, &refused(503, false));
+        assert_eq!(judge(&[broke(true)]), Verdict::Named(KILLED));
+        assert!(matches!(judge(&[broke(false)]), Verdict::Deviation(_)));
+        assert!(matches!(judge(&[]), Verdict::Deviation(_)));
+    }
+
+    #[test]
+    fn a_live_developer_answers_by_themselves() {
+        let judge = |met, outcome: &Outcome| judge(Kind::Get, "bob", met, &[], outcome);
+        let bob = by("bob", [Some("bob"), Some("bob")]);
+        assert_eq!(judge(LIVE, &bob), Verdict::Developer);
+        let cluster = by("app", [Some("bob"), None]);
+        assert!(matches!(judge(LIVE, &cluster), Verdict::Deviation(_)));
+        assert_eq!(judge(LEFT, &cluster), Verdict::Cluster);
+        for wrong in [
+            by("bob", [Some("bob"), None]),
+            by("ann", [Some("ann"), Some("ann")]),
+            by("app", [Some("bob"), Some("bob")]),
+        ] {
+            assert!(matches!(judge(LEFT, &wrong), Verdict::Deviation(_)));
+        }
+        let away = Met {
+            away: true,
+            ..Met::default()
+        };
+        assert!(matches!(judge(away, &bob), Verdict::Deviation(_)));
+        assert!(matches!(judge_unmatched(&cluster), Verdict::Deviation(_)));
+        assert_eq!(judge_unmatched(&by("app", [None, None])), Verdict::Cluster);
+    }
+
+    #[test]
+    fn streams_break_only_with_their_side() {
+        let broken = Outcome::Broken(String::new());
+        let judge = |met| judge(Kind::Socket, "bob", met, &[], &broken);
+        assert_eq!(judge(LEFT), Verdict::Named(BROKE_OFF));
+        assert!(matches!(judge(LIVE), Verdict::Deviation(_)));
+    }
+
+    #[test]
+    fn a_timeline_tells_what_was_met() {
+        let timeline = Timeline::default();
+        let before = Instant::now();
+        timeline.mark(Phase::Live);
+        let between = Instant::now();
+        timeline.mark(Phase::Leaving);
+        let after = Instant::now();
+        assert!(timeline.during(between, between).only_live());
+        assert_eq!(timeline.during(between, after), LEFT);
+        assert!(timeline.during(before, before).only_away());
+    }
+}

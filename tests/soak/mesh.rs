@@ -1,0 +1,254 @@
+//! On the mesh of the test cluster: `orders` with an HTTP and a gRPC port, three replicas, and two relays. The holders have one relay; the other one is restarted
+//! now and then, and so is istiod.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use harness::app::sha256;
+use harness::cluster::{DEVELOPERS, Plan, SYSTEM, Stage as Namespace};
+use harness::grpc::Grpc;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::contract::{Breaks, Kind};
+use crate::ledger::Side;
+use crate::stage::{NAMES, Parts, Stage, person};
+use crate::world::{Lane, World};
+
+const HTTP: &[Kind] = &[Kind::Get, Kind::Post, Kind::Events, Kind::Socket];
+const GRPC: &[Kind] = &[Kind::Call, Kind::Talk];
+
+/// After a relay's pod is ready, each replica knows it, and each command has found it.
+const RECONNECT: Duration = Duration::from_secs(20);
+
+/// How long a pod may take to come back.
+const POD: Duration = Duration::from_secs(180);
+
+/// Who may hold: which relay one gets is decided by the name, and two with the same one are wanted.
+const HOLDERS: [&str; 6] = ["holder", "keeper", "stayer", "waiter", "sitter", "sleeper"];
+
+/// What runs.
+#[derive(Debug)]
+pub struct Mesh {
+    namespace: Namespace,
+    restarted: Arc<Breaks>,
+    /// How much of each file of executed requests was read.
+    read: BTreeMap<PathBuf, u64>,
+    /// The relay of the holders.
+    steady: usize,
+}
+
+/// Brings it up.
+pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
+    let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "look-all"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "look"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": DEVELOPERS}]});
+    let plan = Plan::new("soak").replicas(3).object(look);
+    let namespace = plan.port("grpc", 9000, 9000, "app").start().await;
+    let alone = Arc::new(Breaks::default());
+    let restarted = Arc::new(Breaks::default());
+    let mut people = Vec::new();
+    for (place, name) in NAMES.into_iter().take(developers).enumerate() {
+        let (port, kinds) = match place % 4 {
+            3 => (":grpc", GRPC),
+            _ => (":http", HTTP),
+        };
+        let developer = namespace.developer(name);
+        people.push(person(world, developer, name, &restarted, port, kinds).await);
+    }
+    let steady = relay_of(HOLDERS[0]);
+    let second = HOLDERS[1..].iter().find(|name| relay_of(name) == steady);
+    let mut holders = Vec::new();
+    for (name, port, kinds) in [(Some(&HOLDERS[0]), ":http", HTTP), (second, ":grpc", GRPC)] {
+        let name = name.expect("one of six has the same relay");
+        let developer = namespace.developer(name);
+        holders.push(person(world, developer, name, &alone, port, kinds).await);
+    }
+    let lane = Lane {
+        name: "mesh",
+        web: vec![namespace.h1()],
+        door: namespace.door(80),
+        calls: Grpc::new(namespace.door(9000), &[]),
+        people,
+    };
+    let parts = Parts {
+        lanes: vec![Arc::new(lane)],
+        holders,
+        control: None,
+        dirs: vec![namespace.dir().to_owned()],
+        silence: Duration::from_secs(8),
+    };
+    let mesh = Mesh {
+        namespace,
+        restarted,
+        read: BTreeMap::new(),
+        steady,
+    };
+    Stage::mesh(parts, mesh)
+}
+
+/// The place of the relay that an intercept of this name gets while both are up, as the command chooses it.
+fn relay_of(name: &str) -> usize {
+    let hash = sha256(name.as_bytes());
+    usize::from_str_radix(&hash[..8], 16).expect("hexadecimal") % 2
+}
+
+/// What the restarts are of.
+const RESTARTS: [&str; 4] = [
+    "relay, its process by kill -9",
+    "istiod, rolled out",
+    "relay, its pod deleted",
+    "relay, its pod deleted by force",
+];
+
+impl Mesh {
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        in_cluster()
+            .into_iter()
+            .filter_map(|(id, words)| Some((self.what(id, &words)?, id)))
+            .collect()
+    }
+
+    /// Those of ours, and the Envoys of the workload and of the relays.
+    fn what(&self, id: u32, words: &[String]) -> Option<String> {
+        let word = |place: usize| words.get(place).map(String::as_str);
+        match (word(0)?, word(1)) {
+            ("/injector", Some("relay")) => Some(format!("relay, {}", host(id)?)),
+            ("/injector", Some("module-server")) => Some(format!("module server, {}", host(id)?)),
+            (program, _) if program.ends_with("pilot-discovery") => Some("istiod".to_owned()),
+            (program, _) if program.ends_with("envoy") => {
+                let host = host(id)?;
+                let is_ours = host.starts_with("injector-relay")
+                    || self
+                        .namespace
+                        .replicas()
+                        .iter()
+                        .any(|(pod, _)| *pod == host);
+                is_ours.then(|| format!("Envoy, {host}"))
+            }
+            _ => None,
+        }
+    }
+
+    pub fn changes(&self) -> u64 {
+        let plugins = self.namespace.get(&["wasmplugins"]);
+        let plugins = plugins["items"].as_array().expect("a list").iter();
+        plugins
+            .filter_map(|plugin| plugin["metadata"]["generation"].as_u64())
+            .sum()
+    }
+
+    /// Takes what the app executed since the last time into the ledger.
+    pub fn count(&mut self, world: &World) {
+        for entry in std::fs::read_dir(self.namespace.counts()).expect("a directory of ours") {
+            let path = entry.expect("an entry").path();
+            let read = self.read.entry(path.clone()).or_default();
+            let mut file = std::fs::File::open(path).expect("a file of ours");
+            file.seek(SeekFrom::Start(*read)).expect("a file");
+            let mut text = String::new();
+            file.read_to_string(&mut text).expect("ASCII");
+            // The last line may be half written.
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            for id in text[..whole].lines() {
+                world.ledger.ran(id, Side::App);
+            }
+            *read += whole as u64;
+        }
+    }
+
+    /// Restarts the relay that the holders do not have, in three ways, and istiod.
+    pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
+        let mut counts = [0; RESTARTS.len()];
+        let relay = format!("injector-relay-{}", 1 - self.steady);
+        for number in 0.. {
+            self.rest(world, every).await;
+            if world.is_stopping() {
+                break;
+            }
+            let which = number % RESTARTS.len();
+            counts[which] += 1;
+            let kubectl = &self.namespace.cluster().kubectl;
+            if which == 1 {
+                let istiod = ["-n", "istio-system", "rollout"];
+                kubectl.must(&[&istiod[..], &["restart", "deployment/istiod"]].concat());
+                continue;
+            }
+            // Its sidecar explains what it can, unless both go at once.
+            self.restarted.begin(which != 0);
+            let delete = ["-n", SYSTEM, "delete", "pod", &relay, "--wait=false"];
+            match which {
+                0 => kill_relay(&relay),
+                2 => drop(kubectl.must(&delete)),
+                _ => drop(kubectl.must(&[&delete[..], &["--force", "--grace-period=0"]].concat())),
+            }
+            let cluster = self.namespace.cluster();
+            self.wait(world, "the relays are back", || cluster.relays().len() == 2)
+                .await;
+            self.rest(world, RECONNECT).await;
+            self.restarted.end();
+        }
+        RESTARTS
+            .map(str::to_owned)
+            .into_iter()
+            .zip(counts)
+            .collect()
+    }
+
+    /// Waits, and counts meanwhile.
+    async fn rest(&mut self, world: &World, time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time && !world.is_stopping() {
+            world.pause(Duration::from_secs(5).min(time)).await;
+            self.count(world);
+        }
+    }
+
+    async fn wait(&self, world: &World, what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        // The old pod may still look ready at first.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        while !is_so() {
+            if began.elapsed() > POD {
+                return world.deviates("waited in vain", what);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+fn kill_relay(pod: &str) {
+    for (id, words) in in_cluster() {
+        let is_relay = words.first().is_some_and(|word| word == "/injector")
+            && words.get(1).is_some_and(|word| word == "relay");
+        if is_relay && host(id).as_deref() == Some(pod) {
+            let id = Pid::from_raw(id.cast_signed()).expect("not 0");
+            // It may have ended by itself.
+            let _ = kill_process(id, Signal::KILL);
+        }
+    }
+}
+
+/// The processes in the cluster's cgroup, with their arguments: this machine sees them all.
+fn in_cluster() -> Vec<(u32, Vec<String>)> {
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    all.filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let words = String::from_utf8_lossy(&words);
+        let words = words.split('\0').map(str::to_owned).collect();
+        cgroup.contains("/injector-cluster/").then_some((id, words))
+    })
+    .collect()
+}
+
+/// The name of the pod that a process is in.
+fn host(id: u32) -> Option<String> {
+    let variables = std::fs::read(format!("/proc/{id}/environ")).ok()?;
+    let variables = String::from_utf8_lossy(&variables).into_owned();
+    let mut variables = variables.split('\0');
+    variables.find_map(|one| Some(one.strip_prefix("HOSTNAME=")?.to_owned()))
+}

@@ -1,0 +1,224 @@
+//! Memory and descriptors of processes over time, and whether they grow: a line is fitted to all samples, with its standard error.
+
+use std::time::Duration;
+
+/// One process over time.
+#[derive(Debug)]
+pub struct Series {
+    /// What it is.
+    pub what: String,
+    process: u32,
+    points: Vec<Point>,
+}
+
+/// What it had at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    at: Duration,
+    memory_kib: f64,
+    descriptors: f64,
+    cpu: Duration,
+}
+
+/// A line through samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fit {
+    /// By how much it grows in an hour.
+    pub slope: f64,
+    /// The standard error of that.
+    pub error: f64,
+    /// The mean of all samples.
+    pub mean: f64,
+    /// The least and the largest sample.
+    pub range: (f64, f64),
+}
+
+/// Shorter than this, nothing can be said about growth.
+pub const ENOUGH: Duration = Duration::from_secs(8 * 60);
+
+impl Fit {
+    /// Least squares. Samples that follow each other are alike, so fewer than there are count: as many as their lag-1 correlation leaves.
+    pub fn of(points: &[(f64, f64)]) -> Option<Self> {
+        let count = points.len() as f64;
+        if points.len() < 12 {
+            return None;
+        }
+        let mean = |pick: fn(&(f64, f64)) -> f64| points.iter().map(pick).sum::<f64>() / count;
+        let (x_mean, y_mean) = (mean(|point| point.0), mean(|point| point.1));
+        let xx: f64 = points.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+        let xy: f64 = points
+            .iter()
+            .map(|(x, y)| (x - x_mean) * (y - y_mean))
+            .sum();
+        let slope = xy / xx;
+        let residuals: Vec<f64> = points
+            .iter()
+            .map(|(x, y)| y - y_mean - slope * (x - x_mean))
+            .collect();
+        let squares: f64 = residuals.iter().map(|residual| residual.powi(2)).sum();
+        let neighbours: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let alike = if squares > 0.0 {
+            (neighbours / squares).clamp(0.0, 0.99)
+        } else {
+            0.0
+        };
+        let effective = (count * (1.0 - alike) / (1.0 + alike)).max(3.0);
+        let variance = squares / count * effective / (effective - 2.0);
+        let error = (variance / (xx / count * effective)).sqrt();
+        let values = || points.iter().map(|point| point.1);
+        Some(Self {
+            slope,
+            error,
+            mean: y_mean,
+            range: (
+                values().fold(f64::INFINITY, f64::min),
+                values().fold(f64::NEG_INFINITY, f64::max),
+            ),
+        })
+    }
+
+    /// More than three standard errors, and more than `floor` an hour.
+    pub fn grows(&self, floor: f64) -> bool {
+        self.slope > 3.0 * self.error && self.slope > floor
+    }
+}
+
+/// What is said of one process.
+#[derive(Debug)]
+pub struct Summary {
+    pub what: String,
+    pub samples: usize,
+    pub memory_kib: Fit,
+    pub descriptors: Fit,
+    /// Of one core.
+    pub cpu_percent: f64,
+}
+
+impl Summary {
+    /// Does memory grow by more than a hundredth an hour?
+    pub fn memory_grows(&self) -> bool {
+        self.memory_kib.grows(self.memory_kib.mean / 100.0)
+    }
+
+    /// Does it open more descriptors than it closes, by one an hour or more?
+    pub fn descriptors_grow(&self) -> bool {
+        self.descriptors.grows(1.0)
+    }
+}
+
+/// All processes.
+#[derive(Debug, Default)]
+pub struct Samples(Vec<Series>);
+
+impl Samples {
+    /// Looks at these now. One that has ended is left out; another process under an old name begins anew.
+    pub fn take(&mut self, at: Duration, processes: &[(String, u32)]) {
+        for (what, process) in processes {
+            let Some(point) = look(*process, at) else {
+                continue;
+            };
+            let known = |one: &&mut Series| one.what == *what && one.process == *process;
+            match self.0.iter_mut().find(known) {
+                Some(series) => series.points.push(point),
+                None => self.0.push(Series {
+                    what: what.clone(),
+                    process: *process,
+                    points: vec![point],
+                }),
+            }
+        }
+    }
+
+    /// What can be said of those that were there from `warm` to the end.
+    pub fn summaries(&self, warm: Duration) -> Vec<Summary> {
+        let last = self.0.iter().filter_map(|one| one.points.last());
+        let Some(end) = last.map(|point| point.at).max() else {
+            return Vec::new();
+        };
+        let whole = self.0.iter().filter(|one| {
+            let (first, last) = (one.points.first(), one.points.last());
+            first.is_some_and(|first| first.at <= warm) && last.is_some_and(|last| last.at == end)
+        });
+        whole.filter_map(|one| summarize(one, warm)).collect()
+    }
+}
+
+fn summarize(series: &Series, warm: Duration) -> Option<Summary> {
+    let points: Vec<&Point> = series
+        .points
+        .iter()
+        .filter(|point| point.at >= warm)
+        .collect();
+    let fit = |value: fn(&Point) -> f64| {
+        let all = points.iter();
+        let all = all.map(|point| (point.at.as_secs_f64() / 3_600.0, value(point)));
+        Fit::of(&all.collect::<Vec<_>>())
+    };
+    let (first, last) = (points.first()?, points.last()?);
+    let time = last.at.saturating_sub(first.at).as_secs_f64();
+    Some(Summary {
+        what: series.what.clone(),
+        samples: points.len(),
+        memory_kib: fit(|point| point.memory_kib)?,
+        descriptors: fit(|point| point.descriptors)?,
+        cpu_percent: 100.0 * last.cpu.saturating_sub(first.cpu).as_secs_f64() / time,
+    })
+}
+
+fn look(process: u32, at: Duration) -> Option<Point> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // proc(5): user and system time, in hundredths of a second, are the 12th and 13th field after the name in parentheses.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some(Point {
+        at,
+        memory_kib: line.split_whitespace().next()?.parse().ok()?,
+        descriptors: descriptors.count() as f64,
+        cpu: Duration::from_millis(ticks * 10),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour of samples, five seconds apart, with noise from a fixed sequence that has no trend.
+    fn hour(value: impl Fn(f64, f64) -> f64) -> Fit {
+        let mut seed = 1_u64;
+        let points: Vec<(f64, f64)> = (0..720)
+            .map(|number| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let noise = (seed >> 40) as f64 / (1_u64 << 24) as f64 - 0.5;
+                let x = f64::from(number) / 720.0;
+                (x, value(x, noise))
+            })
+            .collect();
+        Fit::of(&points).expect("enough samples")
+    }
+
+    #[test]
+    fn a_slope_is_found_in_noise() {
+        let fit = hour(|x, noise| 1_000.0 + 50.0 * x + 100.0 * noise);
+        assert!((fit.slope - 50.0).abs() < 3.0 * fit.error, "{fit:?}");
+        assert!(fit.grows(10.0), "{fit:?}");
+        assert!(!fit.grows(100.0), "{fit:?}");
+    }
+
+    #[test]
+    fn noise_without_a_slope_does_not_grow() {
+        let fit = hour(|_, noise| 1_000.0 + 100.0 * noise);
+        assert!(!fit.grows(0.0), "{fit:?}");
+        assert_eq!(hour(|_, _| 7.0).slope, 0.0);
+    }
+
+    #[test]
+    fn slow_waves_do_not_grow() {
+        let fit = hour(|x, noise| 1_000.0 + 100.0 * (x * 9.0).sin() + noise);
+        assert!(!fit.grows(0.0), "{fit:?}");
+    }
+}

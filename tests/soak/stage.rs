@@ -1,0 +1,178 @@
+//! Where a soak plays: on this machine, or on the mesh of the test cluster. Both have a relay that is left alone, for what must last, and one that is restarted now and then.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harness::app::App;
+use harness::client::Client;
+use harness::intercept::Developer;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::contract::{Breaks, Kind, Timeline};
+use crate::ledger::Side;
+use crate::local::Local;
+use crate::mesh::Mesh;
+use crate::world::{Lane, Person, World};
+
+/// Those who come and go.
+pub const NAMES: [&str; 24] = [
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
+    "laura", "mallory", "nick", "olivia", "peggy", "quentin", "rupert", "sybil", "trent", "ursula",
+    "victor", "walter", "yves",
+];
+
+/// What all places have.
+#[derive(Debug)]
+pub struct Stage {
+    /// The first has the relay that is left alone.
+    pub lanes: Vec<Arc<Lane>>,
+    /// Those who stay the whole time, in the first lane.
+    pub holders: Vec<Arc<Person>>,
+    /// Past Envoy, where there is such a way.
+    pub control: Option<Client>,
+    /// Below these directories developers have their homes.
+    pub dirs: Vec<PathBuf>,
+    /// From the end of a killed command until nothing of its tunnel is left.
+    pub silence: Duration,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Local(Box<Local>),
+    Mesh(Box<Mesh>),
+}
+
+impl Stage {
+    pub fn local(parts: Parts, local: Local) -> Self {
+        Self::of(parts, Place::Local(Box::new(local)))
+    }
+
+    pub fn mesh(parts: Parts, mesh: Mesh) -> Self {
+        Self::of(parts, Place::Mesh(Box::new(mesh)))
+    }
+
+    fn of(parts: Parts, place: Place) -> Self {
+        let Parts {
+            lanes,
+            holders,
+            control,
+            dirs,
+            silence,
+        } = parts;
+        Self {
+            lanes,
+            holders,
+            control,
+            dirs,
+            silence,
+            place,
+        }
+    }
+
+    /// How a report calls it.
+    pub fn name(&self) -> &'static str {
+        match self.place {
+            Place::Local(_) => "sandbox",
+            Place::Mesh(_) => "mesh",
+        }
+    }
+
+    /// Those whose memory is looked at, by name; `command` is the first holder's.
+    pub fn processes(&mut self, command: u32) -> Vec<(String, u32)> {
+        let mut processes = match &mut self.place {
+            Place::Local(local) => local.processes(),
+            Place::Mesh(mesh) => mesh.processes(),
+        };
+        processes.push(("command".to_owned(), command));
+        processes.push(("(this program)".to_owned(), std::process::id()));
+        processes
+    }
+
+    /// A number that grows by one with each change of the first lane's configuration.
+    pub async fn changes(&self) -> u64 {
+        match &self.place {
+            Place::Local(local) => local.changes().await,
+            Place::Mesh(mesh) => mesh.changes(),
+        }
+    }
+
+    /// Restarts what may be restarted, something else each time, until it is stopping. What was restarted, and how often.
+    pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
+        match &mut self.place {
+            Place::Local(local) => local.restart(world, every).await,
+            Place::Mesh(mesh) => mesh.restart(world, every).await,
+        }
+    }
+
+    /// What goes on beside, a few seconds' worth of it.
+    pub async fn look(&mut self, world: &World) {
+        match &mut self.place {
+            Place::Local(local) => local.fetch_module(world).await,
+            Place::Mesh(mesh) => mesh.count(world),
+        }
+    }
+}
+
+/// What all places have, before they are a stage.
+pub struct Parts {
+    pub lanes: Vec<Arc<Lane>>,
+    pub holders: Vec<Arc<Person>>,
+    pub control: Option<Client>,
+    pub dirs: Vec<PathBuf>,
+    pub silence: Duration,
+}
+
+/// A developer with a server of their own.
+pub async fn person(
+    world: &Arc<World>,
+    developer: Developer,
+    name: &'static str,
+    breaks: &Arc<Breaks>,
+    port: &'static str,
+    kinds: &'static [Kind],
+) -> Arc<Person> {
+    Arc::new(Person {
+        name,
+        developer,
+        server: counting(world, name, Side::Server).await,
+        timeline: Timeline::default(),
+        breaks: Arc::clone(breaks),
+        port,
+        kinds,
+    })
+}
+
+/// An app that counts in the ledger.
+pub async fn counting(world: &Arc<World>, name: &str, side: Side) -> App {
+    let world = Arc::clone(world);
+    let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    App::listen_and_note(name, any, move |id| world.ledger.ran(id, side)).await
+}
+
+/// Ends what developers at home in these directories left running; how many that were. They are known by their `HOME`.
+pub fn end_leftovers(dirs: &[PathBuf]) -> usize {
+    let homes: Vec<String> = dirs
+        .iter()
+        .map(|dir| format!("HOME={}/", dir.display()))
+        .collect();
+    let mut ended = 0;
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let id = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(id) = id.and_then(Pid::from_raw) else {
+            continue;
+        };
+        let variables = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let mut variables = variables.split(|byte| *byte == 0);
+        let is_ours =
+            variables.any(|one| homes.iter().any(|home| one.starts_with(home.as_bytes())));
+        if is_ours && kill_process(id, Signal::KILL).is_ok() {
+            ended += 1;
+        }
+    }
+    ended
+}

@@ -1,0 +1,161 @@
+//! What all parts of a soak share: lanes with their developers, the count of what happened, and the word to stop.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use harness::app::App;
+use harness::client::Client;
+use harness::door::Door;
+use harness::grpc::Grpc;
+use harness::intercept::Developer;
+use tokio::sync::watch;
+
+use crate::contract::{Breaks, Kind, Timeline, Verdict};
+use crate::ledger::Ledger;
+
+/// One workload with its Envoy and its relay.
+#[derive(Debug)]
+pub struct Lane {
+    pub name: &'static str,
+    /// HTTP/1.1, and HTTP/2 where the port takes both.
+    pub web: Vec<Client>,
+    /// Where WebSockets are opened.
+    pub door: Door,
+    pub calls: Grpc,
+    pub people: Vec<Arc<Person>>,
+}
+
+/// A developer with a server of their own, which has their name.
+#[derive(Debug)]
+pub struct Person {
+    /// Their name; the value of their header; the name of their intercept.
+    pub name: &'static str,
+    pub developer: Developer,
+    pub server: App,
+    pub timeline: Timeline,
+    /// The restarts of the relay that may have their tunnel.
+    pub breaks: Arc<Breaks>,
+    /// `:PORT` where the service has several.
+    pub port: &'static str,
+    pub kinds: &'static [Kind],
+}
+
+impl Person {
+    /// Do they intercept such requests?
+    pub fn takes(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+}
+
+/// Requests of one kind in one lane.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Row {
+    pub cluster: u64,
+    pub developer: u64,
+    pub named: u64,
+    pub deviations: u64,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Default)]
+pub struct Deviation {
+    pub count: u64,
+    /// The first few, with their time.
+    pub examples: Vec<String>,
+}
+
+/// Latencies of requests that do nothing, in milliseconds, with their time.
+pub type Latencies = Vec<(Duration, f32)>;
+
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub rows: BTreeMap<(&'static str, &'static str, Kind), Row>,
+    pub named: BTreeMap<(Kind, &'static str), u64>,
+    pub deviations: BTreeMap<String, Deviation>,
+    pub latencies: BTreeMap<&'static str, Latencies>,
+    /// How often each way of leaving was taken.
+    pub turns: BTreeMap<&'static str, u64>,
+    /// What the long ones say at their end.
+    pub long: Vec<String>,
+    pub lost_tunnels: u64,
+    pub expected_losses: u64,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub struct World {
+    pub began: Instant,
+    pub ledger: Ledger,
+    pub tally: Mutex<Tally>,
+    stop: watch::Sender<bool>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            ledger: Ledger::default(),
+            tally: Mutex::default(),
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// Becomes true when nothing new is to begin.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits that long, or until it is stopping.
+    pub async fn pause(&self, time: Duration) {
+        let mut stopping = self.stopping();
+        let _ = tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await;
+    }
+
+    /// Something is not as it should be.
+    pub fn deviates(&self, what: &str, example: &str) {
+        let at = self.began.elapsed().as_secs();
+        let mut example = format!("+{}:{:02} {example}", at / 60, at % 60);
+        if let Some((cut, _)) = example.char_indices().nth(600) {
+            example.truncate(cut);
+        }
+        eprintln!("deviation: {what}: {example}");
+        let mut tally = self.tally.lock().expect("no panic");
+        let deviation = tally.deviations.entry(what.to_owned()).or_default();
+        deviation.count += 1;
+        if deviation.examples.len() < 5 {
+            deviation.examples.push(example);
+        }
+    }
+
+    /// Counts a developer's coming and going.
+    pub fn count_turn(&self, way: &'static str) {
+        let mut tally = self.tally.lock().expect("no panic");
+        *tally.turns.entry(way).or_default() += 1;
+    }
+
+    /// Counts a request.
+    pub fn count(&self, lane: &'static str, is_matched: bool, kind: Kind, verdict: &Verdict) {
+        let matched = if is_matched { "matched" } else { "unmatched" };
+        let mut tally = self.tally.lock().expect("no panic");
+        let row = tally.rows.entry((lane, matched, kind)).or_default();
+        match verdict {
+            Verdict::Cluster => row.cluster += 1,
+            Verdict::Developer => row.developer += 1,
+            Verdict::Named(_) => row.named += 1,
+            Verdict::Deviation(_) => row.deviations += 1,
+        }
+        if let Verdict::Named(name) = verdict {
+            *tally.named.entry((kind, name)).or_default() += 1;
+        }
+    }
+}
