@@ -12,6 +12,7 @@ pub mod command;
 pub mod door;
 pub mod envoy;
 pub mod examples;
+pub mod fidelity;
 pub mod grpc;
 pub mod intercept;
 pub mod latency;

@@ -60,9 +60,21 @@ impl Plan {
         }
     }
 
+    /// Without any port yet.
+    pub fn nowhere() -> Self {
+        let mut plan = Self::at((Ipv4Addr::LOCALHOST, 0).into(), Protocol::Http);
+        plan.ports.clear();
+        plan
+    }
+
     /// With one more port.
-    pub fn and(mut self, name: &str, app: &App, protocol: Protocol) -> Self {
-        self.ports.push((name.to_owned(), app.addr(), protocol));
+    pub fn and(self, name: &str, app: &App, protocol: Protocol) -> Self {
+        self.and_at(name, app.addr(), protocol)
+    }
+
+    /// The same with the app somewhere.
+    pub fn and_at(mut self, name: &str, app: SocketAddr, protocol: Protocol) -> Self {
+        self.ports.push((name.to_owned(), app, protocol));
         self
     }
 

@@ -1,0 +1,26 @@
+//! Sends one case twice through the same Envoy, unmatched and matched, and compares both ends byte for byte. Owns clients and origin servers that
+//! write and record raw bytes, because an HTTP library would repair what these tests look for. Knows nothing of which difference is acceptable: tests state that.
+//!
+//! ```text
+//! client ─┬─► port without an intercept ─────────────────────► origin (direct)
+//!         └─► port with one ─► relay ─► tunnel ─► developer ─► origin (developer)
+//!                           └─ fallback ─────────────────────► origin (fallback)
+//! ```
+
+pub mod answers;
+pub mod bytes;
+mod case;
+mod client;
+mod compare;
+mod frames;
+mod message;
+mod origin;
+pub mod requests;
+mod stage;
+mod wire;
+
+pub use case::{Case, Downstream, Kind, Part, Sent, Step};
+pub use compare::{Deviation, Side, What, compare};
+pub use message::{End, Fields, Message, Version};
+pub use origin::{Received, Role};
+pub use stage::{Outcome, Pair, Stage};
