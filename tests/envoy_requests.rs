@@ -1,5 +1,7 @@
 //! Odd requests through a real Envoy with the filter in it: none may harm another, and one that is nobody's must arrive as it would without the filter.
 
+use std::net::SocketAddr;
+
 use harness::app::App;
 use harness::client::{Ask, Client};
 use harness::mesh::{Mesh, Plan};
@@ -9,6 +11,9 @@ use harness::recorder::Recorder;
 use injector::manifest::facts::Protocol;
 use intercept_core::MatchBaggage;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Takes more headers than Envoy's default of 100, so that they reach the filter.
 fn many_headers(bootstrap: &mut Value) {
@@ -291,4 +296,122 @@ async fn a_matched_request_is_what_the_recorder_would_tell_apart() {
         "{}",
         String::from_utf8_lossy(&bytes[before..])
     );
+}
+
+/// An app made of a bare socket, which takes any target: where it listens, and the request lines as they arrive. It answers 200 and closes.
+async fn bare_app() -> (SocketAddr, UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("a bound address");
+    // Each connection → the test: the first line.
+    let (line_tx, line_rx) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let line_tx = line_tx.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                let head = String::from_utf8_lossy(&head);
+                let _ = line_tx.send(head.lines().next().unwrap_or_default().to_owned());
+                let answer =
+                    b"HTTP/1.1 200 OK\r\nanswered-by: app\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(answer).await
+            });
+        }
+    });
+    (addr, line_rx)
+}
+
+/// GETs a target over HTTP/2 in frames made by hand (RFC 9113, RFC 7541 section 6.2.3): no library makes a request of any target. The first byte of the answer's header block: `0x88` for status 200.
+async fn get_h2(addr: SocketAddr, target: &str, header: (&str, &str)) -> u8 {
+    let mut block = Vec::new();
+    for (name, value) in [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "orders"),
+        (":path", target),
+        header,
+    ] {
+        block.push(0x10);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("a short text"));
+            block.extend(text.as_bytes());
+        }
+    }
+    let length = u8::try_from(block.len()).expect("a short block");
+    let mut stream = TcpStream::connect(addr).await.expect("a listener");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let head = [0, 0, length, 1, 5, 0, 0, 0, 1];
+    let request = [&preface[..], &head, &block].concat();
+    stream.write_all(&request).await.expect("open");
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("an answer");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).expect("a length")];
+        stream.read_exact(&mut payload).await.expect("an answer");
+        if head[3] == 1 {
+            return payload[0];
+        }
+    }
+}
+
+/// Curl -g, Go, Node and Python send the first as it stands here; Envoy takes it, and the tunnel's HTTP library does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_no_tunnel_carries_are_answered_by_the_cluster() {
+    let (app, mut lines) = bare_app().await;
+    let server = App::start("server").await;
+    let mesh = Plan::at(app, Protocol::Http).one_worker().start().await;
+    let mut bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    assert_eq!(mesh.h1().get("/", &[("coder", "Bob")]).await.by(), "server");
+    let counter = "intercept_bypassed_target_total";
+    let mut bypassed = 0;
+    for is_alive in [true, false] {
+        for target in [r#"/search?filter={"a":1}"#, "/a<b>", "/a`b", "/?x=<"] {
+            let request = format!(
+                "GET {target} HTTP/1.1\r\nhost: orders\r\ncoder: Bob\r\nconnection: close\r\n\r\n"
+            );
+            let answer = raw::exchange(mesh.addr(), request.as_bytes()).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+            assert!(answer.contains("answered-by: app"), "{target}: {answer}");
+            // No mark of ours: as for a request that nobody intercepts.
+            assert!(!answer.contains("x-intercept"), "{target}: {answer}");
+            let line = format!("GET {target} HTTP/1.1");
+            assert_eq!(lines.recv().await, Some(line.clone()));
+
+            assert_eq!(
+                get_h2(mesh.addr(), target, ("coder", "Bob")).await,
+                0x88,
+                "{target}"
+            );
+            assert_eq!(lines.recv().await, Some(line));
+            bypassed += 2;
+            assert_eq!(mesh.envoy.stat(counter).await, bypassed);
+        }
+        if is_alive {
+            bob.process.kill();
+        }
+    }
+    assert_eq!(server.total(), 1, "only the first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_back_is_answered_by_the_cluster() {
+    let (_app, developer, mesh) = stage().await;
+    for (via, by) in [
+        ("exact", "app"),
+        ("regex, exact", "app"),
+        ("regex\r\nx-intercept-via: exact", "app"),
+        ("regex", "developer"),
+    ] {
+        let lines = format!("coder: Bob\r\nx-intercept-via: {via}\r\n");
+        assert_eq!(who(&mesh, lines.as_bytes()).await, by, "{via}");
+    }
+    assert_eq!(mesh.envoy.stat("intercept_bypassed_loop_total").await, 3);
+    assert_eq!(mesh.envoy.stat("intercept_bypassed_target_total").await, 0);
+    // The header means nothing to a request that no intercept matches.
+    assert_eq!(who(&mesh, b"x-intercept-via: exact\r\n").await, "app");
+    assert_eq!(developer.total(), 1);
 }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::time::UNIX_EPOCH;
 
-use intercept_core::Request;
+use intercept_core::{Bypass, Request};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{MapType, MetricType, Status};
 
@@ -94,6 +94,8 @@ fn is_safe() -> bool {
 pub struct Metrics {
     matched: Option<u32>,
     expired: Option<u32>,
+    looped: Option<u32>,
+    uncarried: Option<u32>,
     rejected: Option<u32>,
 }
 
@@ -104,6 +106,8 @@ impl Metrics {
         Self {
             matched: define(MetricType::Counter, "intercept_matched_total"),
             expired: define(MetricType::Counter, "intercept_expired_total"),
+            looped: define(MetricType::Counter, "intercept_bypassed_loop_total"),
+            uncarried: define(MetricType::Counter, "intercept_bypassed_target_total"),
             rejected: define(MetricType::Gauge, "intercept_rejected_entries"),
         }
     }
@@ -116,6 +120,14 @@ impl Metrics {
     /// A request met all conditions of an intercept whose lease is over.
     pub fn count_expired(&self) {
         count(self.expired);
+    }
+
+    /// A request that an intercept matched was left to the cluster.
+    pub fn count_bypassed(&self, bypass: Bypass) {
+        count(match bypass {
+            Bypass::Loop => self.looped,
+            Bypass::Target => self.uncarried,
+        });
     }
 
     /// So many entries of the present configuration are left out.

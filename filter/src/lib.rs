@@ -75,9 +75,16 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Outcome { intercept, expired } = self.matcher.decide(&Downstream::default());
+        let Outcome {
+            intercept,
+            bypass,
+            expired,
+        } = self.matcher.decide(&Downstream::default());
         if expired {
             self.metrics.count_expired();
+        }
+        if let Some(bypass) = bypass {
+            self.metrics.count_bypassed(bypass);
         }
         if let Some(compiled) = intercept {
             let intercept = compiled.intercept();

@@ -1,12 +1,13 @@
 //! The plugin's configuration as it is written: JSON, one map of intercepts per workload.
 //! Knows the shape only; what an entry means is `matcher`'s business, what it may say is `limits`'.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::interner::Interner;
 use crate::limits::InvalidIntercept;
 
 /// The schema that this crate reads and writes. A higher one is refused as a whole: guessing at its meaning could send a request astray.
@@ -217,22 +218,19 @@ fn read_entries(
     entries: Vec<(String, &RawValue)>,
     rejected: &mut Vec<Rejected>,
 ) -> Vec<(String, Intercept)> {
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
+    let mut names = Interner::default();
     let mut read: Vec<(String, Option<Intercept>)> = Vec::with_capacity(entries.len());
     for (name, raw) in entries {
-        let first = places.get(&name).and_then(|place| read.get_mut(*place));
-        let entry = match first {
-            Some((_, first)) => {
-                *first = None;
-                Err(InvalidIntercept::Twice)
-            }
-            None => serde_json::from_str(raw.get()).map_err(InvalidIntercept::Unreadable),
-        };
-        let entry = entry
-            .map_err(|error| rejected.push(Rejected::new(&name, &error)))
-            .ok();
-        places.entry(name.clone()).or_insert(read.len());
-        read.push((name, entry));
+        let mut reject = |error| rejected.push(Rejected::new(&name, &error));
+        let place = names.intern(&name);
+        if let Some((_, first)) = read.get_mut(place) {
+            *first = None;
+            reject(InvalidIntercept::Twice);
+        } else {
+            let entry = serde_json::from_str(raw.get()).map_err(InvalidIntercept::Unreadable);
+            let entry = entry.map_err(reject).ok();
+            read.push((name, entry));
+        }
     }
     read.into_iter()
         .filter_map(|(name, entry)| Some((name, entry?)))

@@ -1,6 +1,6 @@
 //! The same decision, told in words: which intercept takes a request, and why each other one does not.
 
-use crate::matcher::{Compiled, Facts, HeaderId, Matcher, Miss};
+use crate::matcher::{Bypass, Compiled, Facts, HeaderId, Matcher, Miss};
 use crate::request::Request;
 
 /// What became of one intercept.
@@ -19,6 +19,8 @@ pub struct Considered<'m> {
 pub enum Verdict {
     /// It takes the request.
     Wins,
+    /// It matches and no other one goes before it, but the cluster answers.
+    Bypassed,
     /// It matches, but another one goes before it.
     Outranked,
     /// The request does not meet one of its conditions.
@@ -34,6 +36,7 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wins => "wins",
+            Self::Bypassed => "bypassed",
             Self::Outranked => "outranked",
             Self::NoMatch => "no match",
             Self::Expired => "expired",
@@ -43,7 +46,7 @@ impl Verdict {
 }
 
 impl Matcher {
-    /// Every intercept in order of precedence, with what became of it. The one that wins is the one that [`Matcher::decide`] takes.
+    /// Every intercept in order of precedence, with what became of it. The one that wins is the one that [`Matcher::decide`] takes; the one that is bypassed is why it takes none.
     pub fn explain(&self, request: &impl Request) -> Vec<Considered<'_>> {
         let facts = self.facts(request);
         let mut winner: Option<&Compiled> = None;
@@ -51,7 +54,10 @@ impl Matcher {
             let (verdict, reason) = match (self.check(compiled, &facts), winner) {
                 (Ok(()), None) => {
                     winner = Some(compiled);
-                    (Verdict::Wins, "all its conditions match".to_owned())
+                    match self.bypass(compiled, &facts) {
+                        None => (Verdict::Wins, "all its conditions match".to_owned()),
+                        Some(bypass) => (Verdict::Bypassed, describe_bypass(bypass)),
+                    }
                 }
                 (Ok(()), Some(winner)) => (
                     Verdict::Outranked,
@@ -81,6 +87,14 @@ fn why_first(winner: &Compiled, other: &Compiled) -> String {
     } else {
         format!("{name} comes first by name")
     }
+}
+
+fn describe_bypass(bypass: Bypass) -> String {
+    let reason = match bypass {
+        Bypass::Loop => "the request has been through it already (x-intercept-via)",
+        Bypass::Target => "its tunnel cannot carry this path or authority",
+    };
+    format!("matches, but {reason}: the cluster answers")
 }
 
 fn describe<R: Request>(compiled: &Compiled, miss: Miss, facts: &Facts<R>) -> String {

@@ -11,7 +11,11 @@
 //!
 //! impl Request for FromBob {
 //!     fn header(&self, name: &str) -> Option<Vec<u8>> {
-//!         (name == "coder").then(|| b"Bob".to_vec())
+//!         match name {
+//!             "coder" => Some(b"Bob".to_vec()),
+//!             ":path" => Some(b"/".to_vec()),
+//!             _ => None,
+//!         }
 //!     }
 //!
 //!     fn is_port(&self, port: u16) -> bool {
@@ -44,10 +48,12 @@
 
 mod config;
 mod explain;
+mod interner;
 mod limits;
 mod matcher;
 pub mod pattern;
 mod request;
+pub mod target;
 
 pub use config::{
     Config, Document, Intercept, InvalidConfig, Limits, MatchBaggage, MatchHeader, MatchPath,
@@ -55,5 +61,5 @@ pub use config::{
 };
 pub use explain::{Considered, Verdict};
 pub use limits::{InvalidIntercept, is_lease_too_long, validate};
-pub use matcher::{Compiled, Matcher, Outcome};
+pub use matcher::{Bypass, Compiled, Matcher, Outcome};
 pub use request::{Request, header_key, is_mirror, is_probe_exempt};

@@ -20,6 +20,7 @@ use self::index::Index;
 use crate::config::{Config, Rejected};
 use crate::limits::{is_lease_too_long, validate};
 use crate::request::{Request, is_mirror, is_probe_exempt};
+use crate::target;
 
 /// All intercepts of a workload, ready to decide.
 #[derive(Debug, Default)]
@@ -37,8 +38,19 @@ pub struct Matcher {
 pub struct Outcome<'m> {
     /// The intercept that takes it; `None`: it stays in the cluster.
     pub intercept: Option<&'m Compiled>,
+    /// Why it stays in the cluster although an intercept matches.
+    pub bypass: Option<Bypass>,
     /// Would an intercept have taken it, had its lease not ended?
     pub expired: bool,
+}
+
+/// Why the cluster answers a request although an intercept matches it. No other intercept is tried: it would get what its developer never asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// The request has been through this intercept (`x-intercept-via`): the developer's server sent it back into the mesh.
+    Loop,
+    /// The tunnel cannot carry its `:path` or `:authority` byte for byte, see [`crate::target`].
+    Target,
 }
 
 /// The first condition of an intercept that a request does not meet.
@@ -97,6 +109,7 @@ impl Matcher {
     pub fn decide(&self, request: &impl Request) -> Outcome<'_> {
         let mut outcome = Outcome {
             intercept: None,
+            bypass: None,
             expired: false,
         };
         let Some(facts) = self.first_look(request) else {
@@ -108,7 +121,8 @@ impl Matcher {
             };
             match self.check(compiled, &facts) {
                 Ok(()) => {
-                    outcome.intercept = Some(compiled);
+                    outcome.bypass = self.bypass(compiled, &facts);
+                    outcome.intercept = outcome.bypass.is_none().then_some(compiled);
                     break;
                 }
                 Err(miss) => outcome.expired |= miss == Miss::Expired,
@@ -158,6 +172,25 @@ impl Matcher {
             return Err(Miss::Port);
         }
         self.check_lease(compiled.intercept().expires, facts.now())
+    }
+
+    /// Must the cluster answer a request that this intercept matches? Asked after the match only: an unmatched request pays nothing for it.
+    pub(crate) fn bypass<R: Request>(
+        &self,
+        compiled: &Compiled,
+        facts: &Facts<R>,
+    ) -> Option<Bypass> {
+        let is_back = |via| header::has_member(via, compiled.name());
+        if facts.header(HeaderId::VIA).is_some_and(is_back) {
+            return Some(Bypass::Loop);
+        }
+        let carries = facts
+            .header(HeaderId::PATH)
+            .is_some_and(target::carries_path)
+            && facts
+                .header(HeaderId::AUTHORITY)
+                .is_none_or(target::carries_authority);
+        (!carries).then_some(Bypass::Target)
     }
 
     fn check_lease(&self, expires: u64, now: u64) -> Result<(), Miss> {

@@ -1,5 +1,8 @@
 //! What a decision may ask about a request, and what some answers mean whatever the intercept. The filter answers from Envoy, `injector explain` from its flags, tests from a table.
 
+/// Names the intercepts whose developer machines a request has been through; the developer's end appends its own name.
+pub(crate) const VIA: &str = "x-intercept-via";
+
 /// A request as the matcher sees it. Every question is asked at most once per decision, and only when its answer can still matter.
 pub trait Request {
     /// All values of a header (its lines joined by commas), or of a pseudo-header such as `:path`; `None` when it is absent. `name` is in lower case.

@@ -85,8 +85,24 @@ fn path_port_and_clock_are_asked_for_last() {
     let all = ["coder: Bob", "team: red", ":path: /api"];
     assert_eq!(
         asked(&[("bob", bob())], &all),
-        ["coder", "team", ":authority", ":path", "port", "now"]
+        [
+            "coder",
+            "team",
+            ":authority",
+            ":path",
+            "port",
+            "now",
+            "x-intercept-via"
+        ]
     );
+}
+
+#[test]
+fn only_a_match_is_asked_where_it_has_been() {
+    let is_asked =
+        |lines: &[&str]| asked(&[("bob", bob())], lines).contains(&"x-intercept-via".to_owned());
+    assert!(!is_asked(&["coder: Bob", "team: red", ":path: /web"]));
+    assert!(is_asked(&["coder: Bob", "team: red", ":path: /api"]));
 }
 
 #[test]
@@ -112,7 +128,14 @@ fn a_header_that_many_name_is_asked_for_once() {
     ];
     assert_eq!(
         asked(&entries, &["coder: Bob"]),
-        ["coder", ":authority", "port", "now"]
+        [
+            "coder",
+            ":authority",
+            "port",
+            "now",
+            "x-intercept-via",
+            ":path"
+        ]
     );
 }
 
@@ -147,7 +170,14 @@ fn baggage_is_asked_for_once_and_only_where_it_is_named() {
 fn everybody_is_asked_who_they_are() {
     assert_eq!(
         asked(&[("all", intercept(&[]))], &[]),
-        ["user-agent", ":authority", "port", "now"]
+        [
+            "user-agent",
+            ":authority",
+            "port",
+            "now",
+            "x-intercept-via",
+            ":path"
+        ]
     );
     assert_eq!(
         asked(&[("all", intercept(&[]))], &["user-agent: kube-probe/1"]),

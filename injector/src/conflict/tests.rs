@@ -110,8 +110,12 @@ fn matching(request: &Table, intercepts: &[(&str, &Intercept)]) -> Vec<String> {
     let (matcher, rejected) = Matcher::compile(config);
     assert_eq!(rejected, []);
     let considered = matcher.explain(request).into_iter();
-    let matched =
-        considered.filter(|one| matches!(one.verdict, Verdict::Wins | Verdict::Outranked));
+    let matched = considered.filter(|one| {
+        matches!(
+            one.verdict,
+            Verdict::Wins | Verdict::Bypassed | Verdict::Outranked
+        )
+    });
     matched.map(|one| one.intercept.to_owned()).collect()
 }
 
@@ -887,6 +891,9 @@ fn any_intercept() -> impl Strategy<Value = Intercept> {
             baggage,
             path,
             ..everybody()
+        })
+        .prop_filter("one that the filter takes", |intercept| {
+            intercept_core::validate("any", intercept, &unlimited()).is_ok()
         })
 }
 

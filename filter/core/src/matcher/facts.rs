@@ -1,9 +1,9 @@
 //! What is asked of a request, each thing once. Knows no intercepts.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 
-use crate::request::{Request, header_key};
+use crate::interner::Interner;
+use crate::request::{Request, VIA, header_key};
 
 /// A header name's place among those of a matcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,8 +14,9 @@ impl HeaderId {
     pub(crate) const AUTHORITY: Self = Self(1);
     pub(crate) const PATH: Self = Self(2);
     pub(crate) const BAGGAGE: Self = Self(3);
+    pub(crate) const VIA: Self = Self(4);
     /// The names of the constants above, in their order.
-    const FIXED: [&str; 4] = ["user-agent", ":authority", ":path", "baggage"];
+    const FIXED: [&str; 5] = ["user-agent", ":authority", ":path", "baggage", VIA];
 
     pub(super) fn name(self, names: &[String]) -> Option<&str> {
         names.get(self.0).map(String::as_str)
@@ -24,14 +25,14 @@ impl HeaderId {
 
 /// Gives each distinct header name a number.
 pub(super) struct HeaderNames {
-    ids: HashMap<String, usize>,
+    ids: Interner,
     names: Vec<String>,
 }
 
 impl HeaderNames {
     pub(super) fn new() -> Self {
         let mut names = Self {
-            ids: HashMap::new(),
+            ids: Interner::default(),
             names: Vec::new(),
         };
         for name in HeaderId::FIXED {
@@ -42,12 +43,10 @@ impl HeaderNames {
 
     pub(super) fn id(&mut self, name: &str) -> HeaderId {
         let name = header_key(name);
-        if let Some(id) = self.ids.get(&name) {
-            return HeaderId(*id);
+        let id = self.ids.intern(&name);
+        if id == self.names.len() {
+            self.names.push(name);
         }
-        let id = self.names.len();
-        self.names.push(name.clone());
-        self.ids.insert(name, id);
         HeaderId(id)
     }
 

@@ -13,6 +13,13 @@ pub(crate) fn values(joined: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::once(joined).chain(members(joined))
 }
 
+/// Is this text a member of the list?
+pub(crate) fn has_member(joined: &[u8], member: &str) -> bool {
+    joined
+        .split(|byte| *byte == b',')
+        .any(|found| trim(found) == member.as_bytes())
+}
+
 /// The members of a list (RFC 9110 section 5.6.1: empty ones do not count); none of what has no comma.
 fn members(joined: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_list = joined.contains(&b',');

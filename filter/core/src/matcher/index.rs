@@ -1,9 +1,9 @@
 //! Where an intercept is filed, so that the cost of a miss does not grow with their number.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use super::{Compiled, Facts, HeaderId, baggage, header};
+use crate::interner::Interner;
 use crate::pattern::Pattern;
 use crate::request::Request;
 
@@ -14,8 +14,9 @@ type Places = Vec<usize>;
 pub(crate) struct Index {
     /// Only the headers under which something is filed.
     headers: Vec<(HeaderId, Table)>,
-    /// By baggage key.
-    baggage: HashMap<String, Table>,
+    /// The baggage keys under which something is filed, each with the place of its table.
+    baggage_keys: Interner,
+    baggage: Vec<Table>,
     /// Intercepts without header and baggage conditions.
     everybody: Places,
 }
@@ -23,7 +24,9 @@ pub(crate) struct Index {
 /// What is filed under one header or baggage key.
 #[derive(Debug, Default)]
 struct Table {
-    exact: HashMap<String, Places>,
+    /// Each with the place of what is filed under it.
+    values: Interner,
+    exact: Vec<Places>,
     /// Intercepts that only a regex finds: candidates as soon as the header or key is there at all.
     regexes: Places,
 }
@@ -54,11 +57,15 @@ impl Index {
                         table.file(pattern, place);
                     }
                 }
-                (_, Some((key, pattern))) => index
-                    .baggage
-                    .entry(key.clone())
-                    .or_default()
-                    .file(pattern, place),
+                (_, Some((key, pattern))) => {
+                    let key = index.baggage_keys.intern(key);
+                    if key == index.baggage.len() {
+                        index.baggage.push(Table::default());
+                    }
+                    if let Some(table) = index.baggage.get_mut(key) {
+                        table.file(pattern, place);
+                    }
+                }
                 _ => index.everybody.push(place),
             }
         }
@@ -95,6 +102,7 @@ impl Index {
             for (key, value) in baggage::members(value) {
                 if let Some(table) = str::from_utf8(key)
                     .ok()
+                    .and_then(|key| self.baggage_keys.get(key))
                     .and_then(|key| self.baggage.get(key))
                 {
                     table.find(std::iter::once(&*value), &mut places);
@@ -113,7 +121,13 @@ impl Table {
 
     fn file(&mut self, pattern: &Pattern, place: usize) {
         match pattern {
-            Pattern::Exact(text) => self.exact.entry(text.clone()).or_default().push(place),
+            Pattern::Exact(text) => {
+                let value = self.values.intern(text);
+                match self.exact.get_mut(value) {
+                    Some(places) => places.push(place),
+                    None => self.exact.push(vec![place]),
+                }
+            }
             Pattern::Regex(_) => self.regexes.push(place),
         }
     }
@@ -124,7 +138,9 @@ impl Table {
             return;
         }
         for value in values.filter_map(|value| str::from_utf8(value).ok()) {
-            add(self.exact.get(value).map_or(&[], Vec::as_slice), places);
+            if let Some(found) = self.values.get(value).and_then(|at| self.exact.get(at)) {
+                add(found, places);
+            }
         }
     }
 }

@@ -137,11 +137,11 @@ pub fn winner<'m>(matcher: &'m Matcher, request: &Table) -> Option<&'m str> {
     decided
 }
 
-/// Does an intercept with these conditions, alone, take the request?
+/// Does an intercept with these conditions, alone, match the request, whether it takes it or leaves it to the cluster?
 #[track_caller]
 pub fn matches(conditions: &[&str], request: &Table) -> bool {
     let matcher = compile(unlimited(), &[("bob", intercept(conditions))]);
-    winner(&matcher, request).is_some()
+    winner(&matcher, request).is_some() || matcher.decide(request).bypass.is_some()
 }
 
 /// The document as the CLI writes it.
