@@ -203,7 +203,7 @@ mod tests {
             plan(&[("Coder", "Bob")], &[], None),
             plan(&[("Coder", "B.*|it's (me|you)")], &[], None),
             plan(&[("Coder", "it's \"\\$HOME\" `x`")], &[], equal("/a'b")),
-            plan(&[("X-Empty", "")], &[], None),
+            plan(&[("X-Empty", "^$")], &[], None),
             plan(
                 &[(":method", "POST|PUT"), (":authority", "orders\\.example")],
                 &[],

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use intercept_core::{
-    Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate,
+    Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, Unsatisfiable,
+    validate,
 };
 
 use crate::cli;
@@ -187,6 +188,33 @@ fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
             ),
             "injector intercept … --http-header=Coder=Bob",
         ),
+        (InvalidIntercept::ReservedHeader(index, name), _) => Failure::usage(
+            format!(
+                "--http-header {name}={}: `{name}` is reserved, expected a header of your own",
+                read.headers[*index].value
+            ),
+            "injector intercept … --http-header=Coder=Bob",
+        ),
+        (InvalidIntercept::UnmetHeader(index, why), _) => {
+            let MatchHeader { name, value } = &read.headers[*index];
+            unmet(
+                &format!("--http-header {name}={value}"),
+                "--http-header",
+                name,
+                value,
+                why,
+            )
+        }
+        (InvalidIntercept::UnmetBaggage(index, why), _) => {
+            let MatchBaggage { key, value } = &read.baggage[*index];
+            unmet(
+                &format!("--baggage {key}={value}"),
+                "--baggage",
+                key,
+                value,
+                why,
+            )
+        }
         (InvalidIntercept::BaggageKey(index, key), _) => Failure::usage(
             format!(
                 "--baggage {key}={}: expected a key (letters, digits, `-` and the like), found `{key}`",
@@ -204,8 +232,41 @@ fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
                 ),
             )
         }
+        (InvalidIntercept::PathCharacter(text), Some(path)) => {
+            let flag = path_flag(path);
+            let name = flag.split(' ').next().unwrap_or_default();
+            let encoded = text.chars().fold(format!("{name}="), |sent, char| {
+                let stands = intercept_core::target::carries_path(format!("/{char}").as_bytes());
+                match stands {
+                    true => format!("{sent}{char}"),
+                    false => format!("{sent}%{:02X}", u32::from(char)),
+                }
+            });
+            Failure::usage(
+                format!("{flag}: a character of it stands percent-encoded in requests"),
+                format!("injector intercept … {}", quote(&encoded)),
+            )
+        }
         (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
     }
+}
+
+/// A condition that no request meets.
+fn unmet(flag: &str, kind: &str, name: &str, value: &str, why: &Unsatisfiable) -> Failure {
+    let corrected = match why {
+        Unsatisfiable::Empty => "^$".to_owned(),
+        Unsatisfiable::Excluded(earlier) => format!("({earlier}|{value})"),
+        Unsatisfiable::Blank | Unsatisfiable::Control => value
+            .trim_matches(|char: char| char.is_ascii_whitespace() || char.is_ascii_control())
+            .to_owned(),
+    };
+    Failure::usage(
+        format!("{flag}: the value {why}"),
+        format!(
+            "injector intercept … {}",
+            quote(&format!("{kind}={name}={corrected}"))
+        ),
+    )
 }
 
 fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {

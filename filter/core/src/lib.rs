@@ -60,6 +60,6 @@ pub use config::{
     Rejected, SCHEMA_VERSION, parse,
 };
 pub use explain::{Considered, Verdict};
-pub use limits::{InvalidIntercept, is_lease_too_long, validate};
+pub use limits::{InvalidIntercept, Unsatisfiable, is_lease_too_long, validate};
 pub use matcher::{Bypass, Compiled, Matcher, Outcome};
 pub use request::{Request, header_key, is_mirror, is_probe_exempt};

@@ -1,14 +1,34 @@
 //! What one entry may say: the shape of its fields and the operator's limits. Knows nothing of requests.
 
 use crate::config::{Intercept, Limits, MatchPath};
-use crate::pattern::{InvalidPattern, Pattern};
+use crate::pattern::{InvalidPattern, Pattern, literal};
 use crate::request::header_key;
+use crate::target;
 
 /// The most conditions, headers and baggage keys together, that one intercept may have: part of what bounds the cost of a decision.
 pub const MAX_CONDITIONS: usize = 16;
 
 /// What every cluster that takes matched requests is called. Without this rule, whoever may edit an intercept could send requests to any cluster that Envoy knows.
 pub const CLUSTER_PREFIX: &str = "intercept|";
+
+/// Header names that no condition may use. First those of ours, which clients could otherwise be made to send; then those that concern one connection only (RFC 9110 section 7.6.1).
+const RESERVED: [&str; 15] = [
+    "x-intercept",
+    "x-intercept-address",
+    "x-intercept-cluster",
+    "x-intercept-error",
+    "x-intercept-lost",
+    "x-intercept-served-by",
+    "x-intercept-unavailable",
+    "x-intercept-via",
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// Why an entry is left out. Displays as the rest of a path into the document: `.headers[1].value: unclosed group`.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +57,15 @@ pub enum InvalidIntercept {
     /// A header name that is no RFC 9110 token.
     #[error(".headers[{0}].name: expected a header name, found `{1}`")]
     HeaderName(usize, String),
+    /// A header name of [`RESERVED`].
+    #[error(".headers[{0}].name: `{1}` is reserved, expected a header of your own")]
+    ReservedHeader(usize, String),
+    /// A header's value that no request has.
+    #[error(".headers[{0}].value: {1}")]
+    UnmetHeader(usize, Unsatisfiable),
+    /// A baggage value that no request has.
+    #[error(".baggage[{0}].value: {1}")]
+    UnmetBaggage(usize, Unsatisfiable),
     /// A header's regex.
     #[error(".headers[{0}].value: {1}")]
     HeaderValue(usize, InvalidPattern),
@@ -49,6 +78,11 @@ pub enum InvalidIntercept {
     /// A path that no request can have.
     #[error(".path: expected a path that begins with `/` and has neither `?` nor `#`, found `{0}`")]
     Path(String),
+    /// A path whose requests the filter always leaves to the cluster, see [`target::carries_path`].
+    #[error(
+        ".path: `{0}` has a character that requests send percent-encoded only (a blank as `%20`)"
+    )]
+    PathCharacter(String),
     /// The path's regex.
     #[error(".path.regex: {0}")]
     PathRegex(InvalidPattern),
@@ -65,6 +99,23 @@ pub enum InvalidIntercept {
         ".baggage: the header `baggage` is not among the header names allowed here (limits.header_names)"
     )]
     ForbiddenBaggage,
+}
+
+/// Why no request meets a condition on a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsatisfiable {
+    /// No regex at all: what an unset shell variable leaves.
+    #[error("is empty, expected a regex (`^$` for an empty value)")]
+    Empty,
+    /// HTTP takes blanks off both ends of a value.
+    #[error("begins or ends with a blank, which no header's value does")]
+    Blank,
+    /// Plain text with a control character in it.
+    #[error("has a control character, which no header's value has")]
+    Control,
+    /// Of two plain texts for one name, a value can be one.
+    #[error("excludes that of an earlier condition on this name, `{0}`")]
+    Excluded(String),
 }
 
 /// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
@@ -119,19 +170,34 @@ fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
     if count > MAX_CONDITIONS {
         return Err(InvalidIntercept::Conditions(count));
     }
+    let mut texts = Texts::default();
     for (index, header) in intercept.headers.iter().enumerate() {
-        if !is_token(header.name.strip_prefix(':').unwrap_or(&header.name)) {
-            return Err(InvalidIntercept::HeaderName(index, header.name.clone()));
+        let name = &header.name;
+        if !is_token(name.strip_prefix(':').unwrap_or(name)) {
+            return Err(InvalidIntercept::HeaderName(index, name.clone()));
+        }
+        if RESERVED
+            .iter()
+            .any(|reserved| name.eq_ignore_ascii_case(reserved))
+        {
+            return Err(InvalidIntercept::ReservedHeader(index, name.clone()));
         }
         Pattern::value(&header.value)
             .map_err(|error| InvalidIntercept::HeaderValue(index, error))?;
+        fits_header(&header.value)
+            .and_then(|()| texts.add(header_key(name), &header.value))
+            .map_err(|why| InvalidIntercept::UnmetHeader(index, why))?;
     }
+    let mut texts = Texts::default();
     for (index, baggage) in intercept.baggage.iter().enumerate() {
         if !is_token(&baggage.key) {
             return Err(InvalidIntercept::BaggageKey(index, baggage.key.clone()));
         }
         Pattern::value(&baggage.value)
             .map_err(|error| InvalidIntercept::BaggageValue(index, error))?;
+        texts
+            .add(baggage.key.clone(), &baggage.value)
+            .map_err(|why| InvalidIntercept::UnmetBaggage(index, why))?;
     }
     match &intercept.path {
         Some(MatchPath::Equal(path) | MatchPath::Prefix(path))
@@ -139,10 +205,58 @@ fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
         {
             Err(InvalidIntercept::Path(path.clone()))
         }
+        Some(MatchPath::Equal(path) | MatchPath::Prefix(path))
+            if !target::carries_path(path.as_bytes()) =>
+        {
+            Err(InvalidIntercept::PathCharacter(path.clone()))
+        }
         Some(MatchPath::Regex(pattern)) => crate::pattern::path(pattern)
             .map(drop)
             .map_err(InvalidIntercept::PathRegex),
         _ => Ok(()),
+    }
+}
+
+/// The plain texts among the conditions of one intercept, by what they are held against.
+#[derive(Default)]
+struct Texts(Vec<(String, String)>);
+
+impl Texts {
+    fn add(&mut self, key: String, value: &str) -> Result<(), Unsatisfiable> {
+        if value.is_empty() {
+            return Err(Unsatisfiable::Empty);
+        }
+        let Some(text) = literal(value) else {
+            return Ok(());
+        };
+        let earlier = self.0.iter().find(|(known, _)| *known == key);
+        match earlier {
+            Some((_, earlier)) if *earlier != text => Err(Unsatisfiable::Excluded(earlier.clone())),
+            Some(_) => Ok(()),
+            None => {
+                self.0.push((key, text));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Can a header have a value that this pattern matches? Baggage has no such rule: its values are percent-decoded.
+fn fits_header(value: &str) -> Result<(), Unsatisfiable> {
+    const BLANKS: [char; 2] = [' ', '\t'];
+    let is_control = |char: char| char.is_ascii_control() && char != '\t';
+    if literal(value).is_some_and(|text| text.contains(is_control)) {
+        return Err(Unsatisfiable::Control);
+    }
+    // One branch of an alternation may do without the blank, and so may a repetition of it.
+    let is_optional = |rest: &str| rest.starts_with(['?', '*', '{']);
+    let is_blank = value.ends_with(BLANKS)
+        || value
+            .strip_prefix(BLANKS)
+            .is_some_and(|rest| !is_optional(rest));
+    match is_blank && !value.contains('|') {
+        true => Err(Unsatisfiable::Blank),
+        false => Ok(()),
     }
 }
 

@@ -320,6 +320,133 @@ fn names_are_dns_labels() {
     }
 }
 
+bad_conditions!(
+    a_header_that_is_ours,
+    ["A=1", "X-Intercept-Via=bob"],
+    ".headers[1].name: `X-Intercept-Via` is reserved, expected a header of your own"
+);
+bad_conditions!(
+    a_hop_by_hop_header,
+    ["Upgrade=websocket"],
+    ".headers[0].name: `Upgrade` is reserved, expected a header of your own"
+);
+const EMPTY: &str = "is empty, expected a regex (`^$` for an empty value)";
+bad_conditions!(
+    an_empty_value,
+    ["A="],
+    format!(".headers[0].value: {EMPTY}")
+);
+bad_conditions!(
+    an_empty_baggage_value,
+    ["@k="],
+    format!(".baggage[0].value: {EMPTY}")
+);
+bad_conditions!(
+    a_line_end_in_a_value,
+    ["A=Bob\r"],
+    ".headers[0].value: has a control character, which no header's value has"
+);
+bad_conditions!(
+    two_values_for_one_header,
+    ["Coder=Bob", "B=1", "coder=Ann"],
+    ".headers[2].value: excludes that of an earlier condition on this name, `Bob`"
+);
+bad_conditions!(
+    two_values_for_host_and_authority,
+    ["Host=a", ":authority=b"],
+    ".headers[1].value: excludes that of an earlier condition on this name, `a`"
+);
+bad_conditions!(
+    two_values_for_one_baggage_key,
+    ["@k=1", "@k=2"],
+    ".baggage[1].value: excludes that of an earlier condition on this name, `1`"
+);
+bad_conditions!(
+    a_path_with_a_blank,
+    ["A=1", "equal /a b"],
+    ".path: `/a b` has a character that requests send percent-encoded only (a blank as `%20`)"
+);
+
+#[track_caller]
+fn is_valid(conditions: &[&str]) -> bool {
+    validate("bob", &intercept(conditions), &unlimited()).is_ok()
+}
+
+#[test]
+fn blanks_at_an_end_are_refused() {
+    for value in [
+        " Bob", "Bob ", "\tBob", "Bob\t", " B.*", "B.* ", r"Bob\ ", " +x", " ",
+    ] {
+        let reason = validate("bob", &intercept(&[&format!("A={value}")]), &unlimited())
+            .expect_err(value)
+            .to_string();
+        assert_eq!(
+            reason,
+            ".headers[0].value: begins or ends with a blank, which no header's value does"
+        );
+    }
+    for condition in [
+        "A=Bob Ann",
+        "A= ?Bob",
+        "A= *Bob",
+        "A= {0,2}Bob",
+        "A=Bob | Ann",
+        "@k= bob",
+    ] {
+        assert!(is_valid(&[condition]), "{condition}");
+    }
+}
+
+#[test]
+fn eight_names_and_those_of_one_hop_are_reserved() {
+    for name in [
+        "",
+        "-address",
+        "-cluster",
+        "-error",
+        "-lost",
+        "-served-by",
+        "-unavailable",
+        "-via",
+    ] {
+        assert!(!is_valid(&[&format!("x-intercept{name}=1")]), "{name}");
+    }
+    for name in [
+        "connection",
+        "keep-alive",
+        "TE",
+        "transfer-encoding",
+        "proxy-connection",
+        "http2-settings",
+    ] {
+        assert!(!is_valid(&[&format!("{name}=1")]), "{name}");
+    }
+    for name in [
+        "x-intercept-id",
+        "X-Intercept-Dev",
+        "x-interceptor",
+        "x-intercept-",
+        "trailer",
+        "x-via",
+    ] {
+        assert!(is_valid(&[&format!("{name}=1")]), "{name}");
+    }
+}
+
+#[test]
+fn values_that_agree_may_be_given_twice() {
+    for conditions in [
+        ["Coder=Bob", "CODER=Bob"],
+        ["Coder=Bob", "coder=B.*"],
+        [r"Coder=a\.b", "coder=a[.]b"],
+        ["@k=1", "@K=2"],
+        ["k=1", "@k=2"],
+    ] {
+        assert!(is_valid(&conditions), "{conditions:?}");
+    }
+    assert!(is_valid(&["A=^$"]));
+}
+
 #[test]
 fn header_names_are_tokens_or_pseudo_headers() {
     for name in [

@@ -86,7 +86,7 @@ fn the_seven_examples_mean_what_they_say() {
 
 #[test]
 fn the_first_equals_sign_splits_and_a_comma_never_does() {
-    for value in ["a=b", "a,b", "a=b,c=d", ""] {
+    for value in ["a=b", "a,b", "a=b,c=d", "=,"] {
         let flag = format!("--http-header=Coder={value}");
         assert_eq!(
             read(&[&flag]).expect(value).headers,
@@ -197,4 +197,41 @@ fn a_label_that_is_offered_instead_is_one() {
         let label = label(text);
         assert_eq!(name(&label).expect(text), label);
     }
+}
+
+#[test]
+fn conditions_that_no_request_meets_are_refused() {
+    let refused = |flags: &[&str]| {
+        let failure = read(flags).expect_err(&flags.join(" "));
+        format!("{}\n{}", failure.error(), failure.hint())
+    };
+    for (flags, expected) in [
+        (
+            &["--http-header=Coder="][..],
+            "--http-header Coder=: the value is empty, expected a regex (`^$` for an empty value)\ninjector intercept … '--http-header=Coder=^$'",
+        ),
+        (
+            &["--http-header=Coder=\tBob"],
+            "--http-header Coder=\tBob: the value begins or ends with a blank, which no header's value does\ninjector intercept … --http-header=Coder=Bob",
+        ),
+        (
+            &["--http-header=Coder=Bob", "--http-header=coder=Ann"],
+            "--http-header coder=Ann: the value excludes that of an earlier condition on this name, `Bob`\ninjector intercept … '--http-header=coder=(Bob|Ann)'",
+        ),
+        (
+            &["--baggage=dev="],
+            "--baggage dev=: the value is empty, expected a regex (`^$` for an empty value)\ninjector intercept … '--baggage=dev=^$'",
+        ),
+        (
+            &["--http-header=x-intercept-via=bob"],
+            "--http-header x-intercept-via=bob: `x-intercept-via` is reserved, expected a header of your own\ninjector intercept … --http-header=Coder=Bob",
+        ),
+        (
+            &["--http-path-prefix=/a<b"],
+            "--http-path-prefix /a<b: a character of it stands percent-encoded in requests\ninjector intercept … --http-path-prefix=/a%3Cb",
+        ),
+    ] {
+        assert_eq!(refused(flags), expected);
+    }
+    assert!(read(&["--http-header=X-Intercept-Dev=bob"]).is_ok());
 }
