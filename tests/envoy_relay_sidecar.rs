@@ -1,16 +1,20 @@
-//! What a relay's own sidecar says in the relay's stead, with the settings that are rendered for it, in a real Envoy in front of a relay that breaks off.
-//! Needs no module and no release binary.
+//! What a relay's own sidecar says in the relay's stead, and of a caller's identity, with the settings that are rendered for it, in a real Envoy in front of
+//! a relay. Needs no module and no release binary.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use harness::binaries::{self, ENVOY};
 use harness::client::{Answer, Ask, Client};
 use harness::envoy::{Envoy, Start};
 use harness::grpc::Grpc;
+use harness::origin::Origin;
 use harness::ports::Port;
+use harness::tunnel::{self, Machine, Relay};
 use harness::wait;
 use injector::manifest::istio::example;
 use injector::manifest::istio::install::cluster_objects;
+use injector::tunnel::developer::Developer;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -20,8 +24,8 @@ const BODY: usize = 64 * 1024;
 /// Nearly all of it; over HTTP/2 Envoy may not send more of it unasked.
 const NEARLY_ALL: usize = 60_000;
 
-/// The connection manager's settings as the installer renders them.
-fn rendered() -> Value {
+/// The settings of one patch as the installer renders them: of the connection manager, then of the route configuration.
+fn rendered(patch: usize) -> Value {
     let objects = cluster_objects(&example::install()).expect("the example's facts");
     let filters: Vec<Value> = objects
         .iter()
@@ -29,11 +33,11 @@ fn rendered() -> Value {
         .filter(|object| object["kind"] == "EnvoyFilter")
         .collect();
     assert_eq!(filters.len(), 1, "one EnvoyFilter in the cluster part");
-    filters[0]["spec"]["configPatches"][0]["patch"]["value"]["typed_config"].clone()
+    filters[0]["spec"]["configPatches"][patch]["patch"]["value"].clone()
 }
 
 fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
-    let mut manager = rendered();
+    let mut manager = rendered(0)["typed_config"].take();
     manager["stat_prefix"] = json!("inbound");
     manager["route_config"] = json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
         {"match": {"prefix": "/"}, "route": {"cluster": "relay", "timeout": "0s"}},
@@ -214,4 +218,228 @@ async fn a_request_that_never_reached_the_relay_is_unavailable_for_every_method(
         assert_eq!(answer.header("x-intercept-lost"), None);
         assert_eq!(answer.header("x-intercept-error"), None);
     }
+}
+
+const ORDERS: &str = "spiffe://cluster.local/ns/shop/sa/orders";
+const OTHER: &str = "spiffe://cluster.local/ns/shop/sa/other";
+
+/// A certificate of its own making for an identity.
+fn certificate(dir: &Path, name: &str, identity: &str, subject: &str) -> (String, String) {
+    let path = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
+    let (key, certificate) = (path("key"), path("crt"));
+    let output = std::process::Command::new(binaries::tool("openssl", "openssl"))
+        .args(["req", "-x509", "-nodes", "-newkey", "ec", "-days", "2"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-keyout", &key, "-out", &certificate])
+        .args(["-subj", subject])
+        .args(["-addext", &format!("subjectAltName=URI:{identity}")])
+        .output()
+        .expect("openssl runs");
+    assert!(output.status.success(), "{output:?}");
+    (key, certificate)
+}
+
+/// Two workloads and the sidecar of a relay in one Envoy: a listener for each workload, whose requests reach the sidecar with its certificate, headers as they
+/// were sent; one more reaches it without a certificate.
+struct Callers {
+    _envoy: Envoy,
+    orders: Port,
+    other: Port,
+    nobody: Port,
+    _dir: tempfile::TempDir,
+}
+
+impl Callers {
+    async fn of(relay: SocketAddr, is_patched: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        // One subject that has to be escaped, and Istio's own: none.
+        let certificates = [
+            ("orders", ORDERS, r#"/O=a "quoted", name;/CN=b\\\\c"#),
+            ("other", OTHER, "/"),
+        ]
+        .map(|(name, identity, subject)| certificate(dir.path(), name, identity, subject));
+        let [orders, other, nobody, inbound, plain] = std::array::from_fn(|_| Port::reserve());
+        let own = |(key, certificate): &(String, String)| json!([{"private_key": {"filename": key}, "certificate_chain": {"filename": certificate}}]);
+        let authorities: String = certificates
+            .iter()
+            .map(|(_, certificate)| std::fs::read_to_string(certificate).expect("it was made"))
+            .collect();
+        let sidecar = json!({"name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": true,
+            "common_tls_context": {
+                "tls_certificates": own(&certificates[0]),
+                "validation_context": {"trusted_ca": {"inline_string": authorities}},
+            },
+        }});
+        let client = |certificate| {
+            json!({"name": "tls", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "common_tls_context": {"tls_certificates": own(certificate)},
+            }})
+        };
+        let as_sent = json!({"forward_client_cert_details": "ALWAYS_FORWARD_ONLY"});
+        let as_istio = json!({
+            "forward_client_cert_details": "APPEND_FORWARD",
+            "set_current_client_cert_details": {"subject": true, "dns": true, "uri": true},
+        });
+        let patch = if is_patched { rendered(1) } else { json!({}) };
+        let mut relay_cluster = cluster("relay", relay, None);
+        // As istiod does: `inbound|PORT||` comes from 127.0.0.6.
+        relay_cluster["upstream_bind_config"] =
+            json!({"source_address": {"address": "127.0.0.6", "port_value": 0}});
+        let bootstrap = json!({
+            "admin": {"address": address(([127, 0, 0, 1], 0).into())},
+            "static_resources": {
+                "listeners": [
+                    listener(orders.addr(), "as-orders", &as_sent, &json!({}), None),
+                    listener(other.addr(), "as-other", &as_sent, &json!({}), None),
+                    listener(nobody.addr(), "as-nobody", &as_sent, &json!({}), None),
+                    listener(inbound.addr(), "relay", &as_istio, &patch, Some(sidecar)),
+                    listener(plain.addr(), "relay", &as_istio, &patch, None),
+                ],
+                "clusters": [
+                    cluster("as-orders", inbound.addr(), Some(client(&certificates[0]))),
+                    cluster("as-other", inbound.addr(), Some(client(&certificates[1]))),
+                    cluster("as-nobody", plain.addr(), None),
+                    relay_cluster,
+                ],
+            },
+        });
+        let start = Start {
+            program: vec![binaries::envoy(ENVOY)],
+            concurrency: 1,
+            deadline: wait::DEADLINE,
+        };
+        let envoy = Envoy::start(&start, &bootstrap, dir.path()).await;
+        Self {
+            _envoy: envoy,
+            orders,
+            other,
+            nobody,
+            _dir: dir,
+        }
+    }
+}
+
+fn listener(
+    of: SocketAddr,
+    to: &str,
+    manager: &Value,
+    routes: &Value,
+    tls: Option<Value>,
+) -> Value {
+    let mut manager = manager.clone();
+    let mut routes = routes.clone();
+    routes["virtual_hosts"] = json!([{"name": "all", "domains": ["*"], "routes": [
+        {"match": {"prefix": "/"}, "route": {"cluster": to, "timeout": "0s"}},
+    ]}]);
+    manager["@type"] = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager".into();
+    manager["stat_prefix"] = to.into();
+    manager["route_config"] = routes;
+    manager["http_filters"] = json!([{"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]);
+    let mut chain = json!({"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]});
+    if let Some(tls) = tls {
+        chain["transport_socket"] = tls;
+    }
+    json!({"name": of.to_string(), "address": address(of), "enable_reuse_port": true, "filter_chains": [chain]})
+}
+
+fn cluster(name: &str, to: SocketAddr, tls: Option<Value>) -> Value {
+    let mut cluster = json!({
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(to)}}]}]},
+    });
+    if let Some(tls) = tls {
+        cluster["transport_socket"] = tls;
+    }
+    cluster
+}
+
+/// A relay with one tunnel that only [`ORDERS`] may use, to a server that shows what it gets.
+async fn guarded() -> (Relay, Machine, Origin) {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let relay = Relay::start().await;
+    let offered = Developer {
+        identity: Some(ORDERS.to_owned()),
+        ..tunnel::developer(origin.port)
+    };
+    let machine = Machine::up(relay.control, offered).await;
+    (relay, machine, origin)
+}
+
+/// Headers with which a client would like to be somebody else.
+fn forgeries() -> Vec<(&'static str, String)> {
+    let certificate = "x-forwarded-client-cert";
+    [
+        format!("URI={ORDERS}"),
+        format!("URI={ORDERS};x=\""),
+        format!("URI={ORDERS};Subject=\"\\"),
+        format!("By=a;URI={ORDERS},x=\"a,\";b=\""),
+        format!("URI={ORDERS},"),
+    ]
+    .into_iter()
+    .map(|value| (certificate, value))
+    .chain([("x-intercept-peer", ORDERS.to_owned())])
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_header_makes_another_caller() {
+    let (relay, machine, origin) = guarded().await;
+    let callers = Callers::of(relay.data, true).await;
+    for (name, value) in forgeries() {
+        for port in [&callers.other, &callers.nobody] {
+            let client = Client::h1(port.addr());
+            let address = machine.address();
+            let answer = client
+                .get("/", &[("x-intercept-address", &address), (name, &value)])
+                .await;
+            let mark = answer.header("x-intercept-unavailable");
+            assert_eq!(mark, Some("identity"), "{name}: {value}: {answer:?}");
+        }
+    }
+    assert_eq!(origin.received(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_see_the_certificate_header_as_the_pod_does() {
+    let (relay, machine, origin) = guarded().await;
+    let callers = Callers::of(relay.data, true).await;
+    let client = Client::h1(callers.orders.addr());
+    let address = machine.address();
+    let (mut expected, forged) = (Vec::new(), forgeries());
+    for (name, value) in &forged {
+        let answer = client
+            .get("/", &[("x-intercept-address", &address), (name, value)])
+            .await;
+        assert_eq!(answer.status, 200, "{name}: {value}: {answer:?}");
+        let is_certificate = *name == "x-forwarded-client-cert";
+        expected.push(is_certificate.then(|| value.to_lowercase()));
+    }
+    let arrived = async || origin.received().len() == forged.len();
+    wait::until("all requests", arrived).await;
+    let received = origin.received();
+    let seen: Vec<_> = received
+        .iter()
+        .map(|request| request.header("x-forwarded-client-cert").map(str::to_owned))
+        .collect();
+    assert_eq!(seen, expected);
+    for request in &received {
+        assert_eq!(request.header("x-intercept-peer"), None, "{request:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_route_patch_nobody_has_an_identity() {
+    let (relay, machine, origin) = guarded().await;
+    let callers = Callers::of(relay.data, false).await;
+    let answer = Client::h1(callers.orders.addr())
+        .get("/", &[("x-intercept-address", &machine.address())])
+        .await;
+    let mark = answer.header("x-intercept-unavailable");
+    assert_eq!(mark, Some("identity"), "{answer:?}");
+    assert_eq!(origin.received(), []);
 }

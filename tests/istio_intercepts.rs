@@ -462,14 +462,11 @@ async fn the_relay_takes_requests_from_the_workload_only() {
     }
     // Past the sidecar, as whoever may open tunnels can, with an identity of one's own making.
     for (name, _) in stage.cluster().relays() {
-        let forged = format!(
-            "URI=spiffe://cluster.local/ns/{}/sa/orders",
-            stage.namespace
-        );
+        let forged = format!("spiffe://cluster.local/ns/{}/sa/orders", stage.namespace);
         let forward = Forward::to(&stage, &name).await;
         let headers = [
             ("x-intercept-address", address.as_str()),
-            ("x-forwarded-client-cert", &forged),
+            ("x-intercept-peer", &forged),
         ];
         let answer = Client::h1(forward.addr).get("/", &headers).await;
         assert_eq!(answer.status, 503, "{answer:?}");

@@ -93,36 +93,59 @@ pub(super) fn fits(headers: &HeaderMap) -> bool {
     headers.len() <= settings::HEADER_FIELDS && size <= settings::HEADER_LIST
 }
 
-/// The caller's workload identities: the `URI`s of the *last* element of `x-forwarded-client-cert`. The sidecar in front of the relay appends that one;
-/// the ones before it are what callers say of themselves. Worth nothing when no sidecar was passed.
-pub(super) fn caller_identities(headers: &HeaderMap) -> Vec<String> {
-    let Some(value) = headers.get_all(FORWARDED_CLIENT_CERT).iter().next_back() else {
-        return Vec::new();
-    };
-    let value = String::from_utf8_lossy(value.as_bytes());
-    let Some(element) = split_unquoted(&value, ',').pop() else {
-        return Vec::new();
-    };
-    split_unquoted(element, ';')
-        .into_iter()
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(key, _)| key.eq_ignore_ascii_case("uri"))
-        .map(|(_, uri)| uri.trim_matches('"').to_owned())
-        .collect()
+/// Cuts the element that the receiving sidecar appended off the end of `x-forwarded-client-cert`, so that the header is what the workload's own sidecar wrote.
+/// A sidecar that appends nothing is known by a last element that does not state the peer.
+pub(super) fn cut_own_hop(headers: &mut HeaderMap, peer: &str) {
+    let mut lines: Vec<HeaderValue> = headers
+        .get_all(FORWARDED_CLIENT_CERT)
+        .iter()
+        .cloned()
+        .collect();
+    let Some(last) = lines.pop() else { return };
+    let (before, element) = split_last(last.as_bytes());
+    if !states(element, peer) {
+        return;
+    }
+    lines.extend(before.and_then(|before| HeaderValue::from_bytes(before).ok()));
+    headers.remove(FORWARDED_CLIENT_CERT);
+    for line in lines {
+        headers.append(FORWARDED_CLIENT_CERT, line);
+    }
 }
 
-/// Splits where `separator` stands outside of double quotes; a certificate's subject holds commas.
-fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(|character: char| {
-        let splits = character == separator && !quoted;
-        if character == '"' && !escaped {
-            quoted = !quoted;
+/// What stands before the last element, and that element. Read from the end: only the last element is known to be well-formed, and a quote that a client left
+/// open before it would swallow it.
+fn split_last(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let mut quoted = false;
+    for at in (0..value.len()).rev() {
+        let before = &value[..at];
+        match value[at] {
+            b'"' if !ends_in_escape(before) => quoted = !quoted,
+            b',' if !quoted => return (Some(before), &value[at + 1..]),
+            _ => {}
         }
-        escaped = character == '\\' && !escaped;
+    }
+    (None, value)
+}
+
+/// RFC 2253, by which a certificate's subject is written: a backslash escapes what follows, another backslash too.
+fn ends_in_escape(text: &[u8]) -> bool {
+    text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
+/// Whether a well-formed element has this `URI`.
+fn states(element: &[u8], uri: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    let mut pairs = element.split(|byte| {
+        let splits = *byte == b';' && !quoted;
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
         splits
+    });
+    pairs.any(|pair| {
+        let (key, value) = pair.split_at(pair.len().min(4));
+        key.eq_ignore_ascii_case(b"uri=") && value == uri.as_bytes()
     })
-    .collect()
 }
 
 fn list_members<'a>(
@@ -232,26 +255,72 @@ mod tests {
         }
     }
 
+    const PEER: &str = "spiffe://cluster.local/ns/shop/sa/orders";
+
+    /// What the relay's sidecar appends, with subjects as OpenSSL writes them.
+    fn own_elements() -> [String; 4] {
+        ["", "CN=a", r#"CN=a\"b\,c\;d,O=\\"#, r#"O=\\\",CN=URI=x"#].map(|subject| {
+            format!("By=spiffe://x/relay;Hash=1;Subject=\"{subject}\";URI={PEER};DNS=a")
+        })
+    }
+
+    fn cut(lines: &[&str]) -> Vec<String> {
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| ("x-forwarded-client-cert", *line))
+            .collect();
+        let mut headers = headers(&lines);
+        cut_own_hop(&mut headers, PEER);
+        let left = headers.get_all(FORWARDED_CLIENT_CERT).iter();
+        left.map(|line| line.to_str().unwrap().to_owned()).collect()
+    }
+
     #[test]
-    fn the_callers_identity_is_the_last_elements() {
-        let one = "By=spiffe://a/relay;Hash=1;Subject=\"CN=x,O=\\\"y,;URI=spiffe://forged\";URI=spiffe://a/ns/one/sa/x";
+    fn own_hop_is_cut_behind_any_text() {
+        let mut texts = vec![String::new()];
+        let mut cases = 0;
+        for _ in 0..=6 {
+            for own in own_elements() {
+                for before in &texts {
+                    assert_eq!(cut(&[&format!("{before},{own}")]), [before.as_str()]);
+                    cases += 1;
+                }
+            }
+            texts = texts
+                .iter()
+                .flat_map(|text| ['"', '\\', ',', ';', 'a'].map(|next| format!("{text}{next}")))
+                .collect();
+        }
         assert_eq!(
-            caller_identities(&headers(&[("x-forwarded-client-cert", one)])),
-            ["spiffe://a/ns/one/sa/x"]
+            cases,
+            4 * (0..=6).map(|power| 5_usize.pow(power)).sum::<usize>()
         );
-        let two = format!("{one},By=b;URI=spiffe://a/ns/two/sa/y");
-        assert_eq!(
-            caller_identities(&headers(&[("x-forwarded-client-cert", &two)])),
-            ["spiffe://a/ns/two/sa/y"]
-        );
-        assert_eq!(
-            caller_identities(&headers(&[
-                ("x-forwarded-client-cert", one),
-                ("x-forwarded-client-cert", "By=b;Hash=2")
-            ])),
-            [""; 0]
-        );
-        assert_eq!(caller_identities(&headers(&[])), [""; 0]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn own_hop_is_cut_behind_any_header(before in r#"([",;\\=]|URI=|spiffe://victim|[ -~]){0,30}"#) {
+            for own in own_elements() {
+                proptest::prop_assert_eq!(cut(&[&format!("{before},{own}")]), vec![before.trim().to_owned()]);
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_own_hop_is_cut() {
+        let [own, ..] = own_elements();
+        let other = "By=x;URI=spiffe://other";
+        for (lines, left) in [
+            (vec![own.as_str()], vec![]),
+            (vec![other, &own], vec![other]),
+            (vec![&own, other], vec![own.as_str(), other]),
+            (vec![other], vec![other]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(cut(&lines), left, "{lines:?}");
+        }
+        let quoted = format!("Subject=\"URI={PEER}\"");
+        assert_eq!(cut(&[&quoted]), [quoted.as_str()]);
     }
 
     #[test]

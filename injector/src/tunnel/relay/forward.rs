@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::Shared;
-use super::caller::Caller;
+use super::caller::{Caller, Peer};
 use super::inbound::Inbound;
 use super::metrics::Counted;
 use super::outbound::Outbound;
@@ -30,10 +30,11 @@ pub(super) async fn handle(
     let counted = Counted::start(&shared.metrics);
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
+    let peer = caller.identify(&mut parts.headers);
     let held_back = headers::expects_continue(&parts.headers);
     let chunked = !incoming.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH);
     let body = Inbound::new(incoming, parts.version, held_back).boxed_unsync();
-    let response = match choose(&shared, caller, &parts) {
+    let response = match choose(&shared, &peer, &parts) {
         Err(reason) => reason.answer(),
         Ok((address, tunnel)) => {
             tunnel.count_request();
@@ -60,7 +61,7 @@ pub(super) async fn handle(
 /// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
 fn choose(
     shared: &Shared,
-    caller: Caller,
+    peer: &Peer,
     parts: &http::request::Parts,
 ) -> Result<(Address, Arc<Tunnel>), Unavailable> {
     let address = parts
@@ -72,7 +73,7 @@ fn choose(
         .registry
         .find(&address)
         .ok_or(Unavailable::NoTunnel)?;
-    if !caller.may_use(&tunnel, &parts.headers) {
+    if !peer.may_use(&tunnel) {
         return Err(Unavailable::Identity);
     }
     let protocol = parts

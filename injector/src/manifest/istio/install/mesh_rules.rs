@@ -55,7 +55,8 @@ fn marks(install: &ClusterInstall) -> Object {
     let mappers = "/spec/configPatches/0/patch/value/typed_config/local_reply_config/mappers";
     Object::new(
         "What a relay's own sidecar adds: marks on the answers that it gives itself, because the relay's process is dead, for instance. The workload's sidecar believes nothing else.\n\
-         Without them a POST or a gRPC call would fail instead of being answered by the in-cluster version.",
+         Without them a POST or a gRPC call would fail instead of being answered by the in-cluster version.\n\
+         And the caller's identity, without which the relay lets no request into a tunnel.",
         json!({
             "apiVersion": "networking.istio.io/v1alpha3",
             "kind": "EnvoyFilter",
@@ -69,6 +70,10 @@ fn marks(install: &ClusterInstall) -> Object {
                         "listener": {"filterChain": {"filter": {"name": HTTP_CONNECTION_MANAGER}}},
                     },
                     "patch": {"operation": "MERGE", "value": {"name": HTTP_CONNECTION_MANAGER, "typed_config": connection_manager()}},
+                }, {
+                    "applyTo": "ROUTE_CONFIGURATION",
+                    "match": {"context": "SIDECAR_INBOUND"},
+                    "patch": {"operation": "MERGE", "value": identity()},
                 }],
             },
         }),
@@ -92,6 +97,21 @@ fn marks(install: &ClusterInstall) -> Object {
         format!("{mappers}/2"),
         "Perhaps handed on: only safe methods go to the in-cluster version; others see the error, as the relay itself would say it.",
     )
+    .note(
+        "/spec/configPatches/1",
+        "The identity in the caller's certificate, in a header that no caller can write. The relay lets a request into a tunnel only if it is the workload's.",
+    )
+}
+
+/// Removed before it is added: Envoy adds no empty value, and would leave a caller without a certificate the one that it sent.
+fn identity() -> Value {
+    json!({
+        "request_headers_to_remove": ["x-intercept-peer"],
+        "request_headers_to_add": [{
+            "header": {"key": "x-intercept-peer", "value": "%DOWNSTREAM_PEER_URI_SAN%"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }],
+    })
 }
 
 fn connection_manager() -> Value {
