@@ -210,6 +210,9 @@ pub struct Intercept {
     /// Write the environment of the workload's container to FILE, as `docker run --env-file` and dotenv read it (mode 0600)
     #[arg(long, value_name = "FILE", conflicts_with = "no_env")]
     pub env_file: Option<PathBuf>,
+    /// Also pass on variables that can make programs run other code on this machine: NODE_OPTIONS, JAVA_TOOL_OPTIONS, …
+    #[arg(long, conflicts_with = "no_env")]
+    pub env_all: bool,
     /// Run CMD with your own environment only: nothing of the workload's is read
     #[arg(long)]
     pub no_env: bool,

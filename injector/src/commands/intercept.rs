@@ -107,6 +107,9 @@ async fn beside(
         environment = target.environment(plan.port).await?;
     }
     let mut notes = environment.notes().to_vec();
+        if !flags.env_all {
+            environment.leave_out_code();
+        }
     if let Some(path) = &flags.env_file {
         let (file, left_out) = EnvFile::prepare(path, &environment)?;
         notes.extend(left_out);

@@ -3,6 +3,7 @@
 //!
 //! What only the node or the image knows is left out: variables of the image.
 
+mod code;
 mod expand;
 mod fields;
 mod file;
@@ -243,6 +244,20 @@ impl Environment {
     /// Those that a program on the developer machine gets: the workload's, where they are not about the machine itself.
     pub fn for_child(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables().filter(|(name, _)| !is_ones_own(name))
+    }
+
+    /// Takes out what could run code on the developer machine, and says so.
+    pub fn leave_out_code(&mut self) {
+        let left_out = self
+            .variables
+            .extract_if(.., |name, _| code::may_run_code(name));
+        let names: Vec<String> = left_out.map(|(name, _)| name).collect();
+        if !names.is_empty() {
+            self.note(format!(
+                "left out, since it can make programs run other code on this machine: {} (--env-all passes it on)",
+                names.join(", ")
+            ));
+        }
     }
 
     fn add_all(

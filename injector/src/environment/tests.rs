@@ -272,6 +272,31 @@ fn a_program_of_the_developer_keeps_what_is_about_the_developers_machine() {
 }
 
 #[test]
+fn what_could_run_code_is_left_out_and_named() {
+    let mut made = made(
+        json!([]),
+        json!([
+            {"name": "NODE_OPTIONS", "value": "--require /tmp/evil.js"},
+            {"name": "npm_config_script_shell", "value": "/tmp/evil"},
+            {"name": "LD_PRELOAD", "value": "/tmp/evil.so"},
+            {"name": "LEVEL", "value": "info"},
+        ]),
+    );
+    made.leave_out_code();
+    let names: Vec<&str> = made.variables().map(|(name, _)| name).collect();
+    assert_eq!(names, ["LEVEL"]);
+    let [note] = made.notes() else {
+        panic!("{:?}", made.notes());
+    };
+    assert!(
+        note.contains("LD_PRELOAD, NODE_OPTIONS, npm_config_script_shell")
+            && note.contains("--env-all")
+            && !note.contains("evil"),
+        "{note}"
+    );
+}
+
+#[test]
 fn no_value_is_ever_shown() {
     let made = made(
         json!([{"secretRef": {"name": "db"}}]),

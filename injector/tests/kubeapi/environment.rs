@@ -29,6 +29,7 @@ fn stage(namespace: &str) -> Stage {
             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "MEMORY", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
             {"name": "PATH", "value": "/app/bin"},
+            {"name": "NODE_OPTIONS", "value": "--require /tmp/x.js"},
         ],
     });
     let stage = Stage::with_app(namespace, app);
@@ -104,6 +105,12 @@ fn the_containers_environment_is_in_the_file_and_in_the_command() {
         ran.stderr.contains("note: CERT is left out of the file"),
         "{ran:?}"
     );
+    assert!(
+        ran.stderr
+            .contains("on this machine: NODE_OPTIONS (--env-all"),
+        "{ran:?}"
+    );
+    assert!(!ran.stdout.contains("NODE_OPTIONS"), "{ran:?}");
     for line in expected {
         assert_eq!(has(line), line != "PATH=/app/bin", "{line}: {ran:?}");
     }
