@@ -42,6 +42,11 @@ impl Failure {
         }
     }
 
+    /// With another exit code.
+    pub fn exit(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     /// Says whether the same may work in a moment.
     pub fn passing(self, may_pass: bool) -> Self {
         Self { may_pass, ..self }

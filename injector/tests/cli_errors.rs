@@ -40,6 +40,50 @@ fn all_fail(place: &Place, lines: &[&[&str]]) -> String {
 }
 
 #[test]
+fn ports_of_envoy_and_relay_are_refused() {
+    let place = Place::new();
+    let (control, data) = (place.control.port(), place.data.port());
+    for (flag, who) in [
+        (None, "Envoy itself"),
+        (Some("8080".to_owned()), "Envoy itself"),
+        (Some("8080:http".to_owned()), "Envoy itself"),
+        (Some(":http".to_owned()), "Envoy itself"),
+        (Some(control.to_string()), "the relay"),
+        (Some(data.to_string()), "the relay"),
+    ] {
+        let flag = flag.map(|port| format!("--port={port}"));
+        let line = ["intercept", "orders"].into_iter().chain(flag.as_deref());
+        let ran = place.run(&line.collect::<Vec<_>>());
+        assert_eq!(ran.code, Some(2), "{flag:?}: {ran:?}");
+        assert!(
+            ran.stderr.contains(&format!("{who} listens there"))
+                && ran.stderr.contains("--port 3000"),
+            "{flag:?}: {ran:?}"
+        );
+    }
+    assert!(place.intercepts().is_empty() && !place.remembers());
+}
+
+#[test]
+fn a_missing_command_is_told_as_by_a_shell() {
+    let place = Place::new();
+    let plain = place.path().join("plain");
+    std::fs::write(&plain, "").expect("written");
+    let plain = plain.to_string_lossy();
+    for (command, code, why) in [
+        ("nosuchcmd", 127, "-- nosuchcmd: command not found"),
+        ("./nosuchcmd", 127, "-- ./nosuchcmd: command not found"),
+        (&*plain, 126, "permission denied"),
+    ] {
+        let ran = place.run(&["intercept", "orders", "--port=1", "--", command]);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(ran.stderr.contains(why), "{ran:?}");
+        assert!(!ran.stderr.contains("live"), "{ran:?}");
+    }
+    assert!(place.intercepts().is_empty() && !place.remembers());
+}
+
+#[test]
 fn wrong_conditions_are_refused_in_words() {
     let place = Place::new();
     let flags: &[&[&str]] = &[
@@ -97,12 +141,18 @@ fn wrong_targets_ports_names_and_leases_are_refused_in_words() {
             &["intercept", "orders", "--port="],
             &["intercept", "orders", "--name=Orders_Bob"],
             &["intercept", "orders", "--name="],
-            &["intercept", "orders", "--name=orders-alice", "--replace"],
+            &[
+                "intercept",
+                "orders",
+                "--port=1",
+                "--name=orders-alice",
+                "--replace",
+            ],
             &["intercept", "orders", "--lease=1"],
             &["intercept", "orders", "--lease=4min"],
             &["intercept", "orders", "--lease=25h"],
             &["intercept", "orders", "--lease=-1h"],
-            &["intercept", "orders", "--http-header=Coder=Bob"],
+            &["intercept", "orders", "--port=1", "--http-header=Coder=Bob"],
             &["intercept", "orders", "npm", "start"],
         ],
     );
@@ -157,7 +207,7 @@ fn a_directory_that_is_not_exported_is_said_again_in_what_is_shown() {
         ),
         (&["status", "orders-bob"], "injector list --envoy DIR"),
         (
-            &["intercept", "orders", "--name=orders-alice"],
+            &["intercept", "orders", "--port=1", "--name=orders-alice"],
             "injector intercept --envoy DIR orders --name=ANOTHER-NAME",
         ),
         (
@@ -190,17 +240,31 @@ fn what_the_operator_forbids_is_refused_in_words() {
     let text = all_fail(
         &place,
         &[
-            &["intercept", "orders", "--lease=30min", "--http-header=all"],
             &[
                 "intercept",
                 "orders",
+                "--port=1",
+                "--lease=30min",
+                "--http-header=all",
+            ],
+            &[
+                "intercept",
+                "orders",
+                "--port=1",
                 "--lease=30min",
                 "--http-header=Coder=Bob",
             ],
-            &["intercept", "orders", "--lease=30min", "--baggage=dev=bob"],
             &[
                 "intercept",
                 "orders",
+                "--port=1",
+                "--lease=30min",
+                "--baggage=dev=bob",
+            ],
+            &[
+                "intercept",
+                "orders",
+                "--port=1",
                 "--lease=31min",
                 "--http-header=x-intercept-id=bob",
             ],
@@ -225,7 +289,11 @@ fn several_ports_are_listed() {
         ],
     );
     insta::assert_snapshot!(text);
-    for (flag, port) in [("3000:http", 8080), ("3000:9090", 9090), (":grpc", 9090)] {
+    for (flag, port) in [
+        ("3000:http", 8080),
+        ("3000:9090", 9090),
+        ("3000:grpc", 9090),
+    ] {
         let ran = place.run(&[
             "intercept",
             "orders",

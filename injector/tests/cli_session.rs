@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::Signal;
 use support::{Place, Running, developer_server, now, patient_server, wait_until};
 
@@ -142,9 +144,17 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_child_that_cannot_start_leaves_nothing_behind() {
     let place = Place::new();
-    let ran = place.run(&["intercept", "orders", "--port=1", "--", "no-such-program"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("error: no-such-program: "), "{ran:?}");
+    let script = place.path().join("script");
+    std::fs::write(&script, "#!/no/such/interpreter\n").expect("written");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).expect("ours");
+    let script = script.to_string_lossy();
+    let ran = place.run(&["intercept", "orders", "--port=1", "--", &script]);
+    assert_eq!(ran.code, Some(126), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("error: -- {script}: ")),
+        "{ran:?}"
+    );
     assert!(place.intercepts().is_empty());
 }
 
@@ -189,7 +199,10 @@ fn a_name_whose_tunnel_is_up_needs_replace() {
 
     let first = first.end();
     assert_eq!(first.code, Some(1), "{first:?}");
-    assert!(first.stderr.contains("took this name"), "{first:?}");
+    assert!(
+        first.stderr.contains("replaced by another intercept"),
+        "{first:?}"
+    );
     assert_eq!(
         there(),
         after,
@@ -293,10 +306,7 @@ fn an_intercept_that_somebody_removed_is_not_brought_back() {
     assert_eq!(left.code, Some(0), "{left:?}");
     let ran = session.end();
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(
-        ran.stderr.contains("somebody removed this intercept"),
-        "{ran:?}"
-    );
+    assert!(ran.stderr.contains("this intercept was removed"), "{ran:?}");
     assert!(place.intercepts().is_empty());
 }
 

@@ -1,5 +1,6 @@
 //! A plain Envoy's directory as a backend: what a word means there, and its errors with what to do.
 
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use intercept_core::Intercept;
@@ -10,6 +11,7 @@ use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Workload};
+use crate::sandbox;
 
 /// A directory has one workload, and TARGET must mean it.
 pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
@@ -48,6 +50,24 @@ pub fn clear(dir: &Dir, name: &str) -> Result<()> {
     }
 }
 
+/// The directory is not prepared any more.
+pub fn gone(dir: &Dir, name: &str) -> Failure {
+    let path = dir.path();
+    if sandbox::has_made(path) {
+        return Failure::failed(format!("{name}: the sandbox has ended"), "injector sandbox");
+    }
+    Failure::failed(
+        format!(
+            "{name}: {} is no longer prepared for intercepts",
+            path.display()
+        ),
+        format!(
+            "injector --envoy {} install --help",
+            quote(&path.to_string_lossy())
+        ),
+    )
+}
+
 /// Only containers have one.
 pub fn no_environment() -> Failure {
     Failure::usage(
@@ -63,6 +83,35 @@ pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>>
         Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
         removed => Ok(removed?),
     }
+}
+
+/// Refuses the ports of this machine on which the workload's Envoy, its admin interface or the relay listens.
+pub fn check_developer_port(dir: &Dir, port: u16, service: Option<&str>) -> Result<()> {
+    let workload = dir.workload();
+    let is = |address: SocketAddr| address.port() == port && is_here(address.ip());
+    let who = if workload.ports.iter().any(|of| of.number == port) {
+        "Envoy itself listens there"
+    } else if workload.admin.is_some_and(is) {
+        "Envoy's admin interface listens there"
+    } else if is(workload.relay.data) || is(workload.relay.control) {
+        "the relay listens there"
+    } else {
+        return Ok(());
+    };
+    let service = service.map_or_else(String::new, |service| format!(":{}", quote(service)));
+    Err(Failure::usage(
+        format!("--port {port}: {who}, expected the port of your own program"),
+        format!(
+            "injector intercept{} {} --port 3000{service}",
+            envoy_flag(dir.path()),
+            quote(&workload.name)
+        ),
+    ))
+}
+
+/// Is this an address of this machine? Only such a one can be listened on.
+fn is_here(address: IpAddr) -> bool {
+    TcpListener::bind((address, 0)).is_ok()
 }
 
 /// The port that `--port` means: by name or number, else the only one.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 
-use super::plain::{choose_port, clear, no_environment, remove, settled};
+use super::plain::{
+    check_developer_port, choose_port, clear, gone, no_environment, remove, settled,
+};
 use super::{Live, NotRenewed, Placement, Replicas, Target, TargetPort, USUAL_ENVOY, now};
 use crate::developer;
 use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError};
-use crate::hint::Result;
+use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
 use crate::session::presence::{self, Presence};
 use crate::session::relay::RelayEnd;
@@ -54,6 +56,16 @@ impl Target<'_> {
         match self {
             Self::Envoy(_) => Ok(()),
             Self::Mesh(target) => target.check(port, all),
+        }
+    }
+
+    /// Refuses a port of the developer machine on which an intercepted request would come back to where it was intercepted.
+    /// `service`: what was given behind the colon of `--port`.
+    pub fn check_developer_port(&self, port: u16, service: Option<&str>) -> Result<()> {
+        match self {
+            Self::Envoy(dir) => check_developer_port(dir, port, service),
+            // Its proxies and relays are on other machines.
+            Self::Mesh(_) => Ok(()),
         }
     }
 
@@ -189,6 +201,14 @@ impl Target<'_> {
                 RenewError::Dir(EnvoyDirError::NotInstalled(_)) => NotRenewed::Removed,
                 RenewError::Dir(error) => NotRenewed::Failed(error.to_string()),
             })
+    }
+
+    /// An intercept of this name lost its workload's preparation.
+    pub fn gone(&self, name: &str) -> Failure {
+        match self {
+            Self::Envoy(dir) => gone(dir, name),
+            Self::Mesh(target) => target.gone(name),
+        }
     }
 
     /// Who removed the intercept of this name that was created then, in seconds since the epoch; where that can be known.

@@ -2,11 +2,13 @@
 //! A process can ask that only for itself and before it becomes another program, which is why `injector` stands in between.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::session::program;
 
 /// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
 const WORD: &str = "--exec-child";
@@ -39,11 +41,16 @@ pub fn run(asked: &Asked) -> Result<u8> {
     };
     end_with(asked.parent)?;
     let error = Command::new(program).args(arguments).exec();
+    // It was found before; a script may name an interpreter that is not there.
+    if error.kind() == ErrorKind::NotFound {
+        program::find(program)?;
+    }
     let program = program.to_string_lossy();
-    Err(Failure::failed(
-        format_args!("{program}: {error}"),
-        format!("command -v {}", quote(&program)),
-    ))
+    let failure = Failure::failed(
+        format_args!("-- {program}: {error}"),
+        format!("file {}", quote(&program)),
+    );
+    Err(failure.exit(program::NOT_EXECUTABLE))
 }
 
 #[cfg(target_os = "linux")]

@@ -19,7 +19,7 @@ use crate::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
 use crate::session::plan::Plan;
 use crate::session::presence::Presence;
-use crate::session::{self, Beside, ChildCommand, background};
+use crate::session::{self, Beside, ChildCommand, background, program};
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
 use crate::words;
@@ -49,12 +49,14 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
         .filter(|known| known.owner == owner);
     let secret = Secret::random();
     let address = secret.address();
+    let developer_port = wanted.port.developer.unwrap_or(port.number);
+    target.check_developer_port(developer_port, wanted.port.service.as_deref())?;
     let mut plan = Plan {
         workload: target.name().to_owned(),
         port: port.number,
         protocol: developer_protocol(port.protocol),
         url: port.url,
-        developer_port: wanted.port.developer.unwrap_or(port.number),
+        developer_port,
         place: target.place(&name, port.number).await?,
         owner,
         headers: wanted.conditions.headers,
@@ -105,11 +107,11 @@ async fn beside(
     let mut environment = Environment::default();
     if is_used && !flags.no_env {
         environment = target.environment(plan.port).await?;
-    }
-    let mut notes = environment.notes().to_vec();
         if !flags.env_all {
             environment.leave_out_code();
         }
+    }
+    let mut notes = environment.notes().to_vec();
     if let Some(path) = &flags.env_file {
         let (file, left_out) = EnvFile::prepare(path, &environment)?;
         notes.extend(left_out);
@@ -194,6 +196,9 @@ impl Wanted {
                 "--detach: a command behind `--` needs the terminal that --detach gives back",
                 "start the intercept with --detach --env-file FILE, then the command by itself; or leave out --detach",
             ));
+        }
+        if let Some(program) = flags.command.first() {
+            program::find(program)?;
         }
         Ok(Self {
             conditions: flags::conditions(&flags.conditions)?,

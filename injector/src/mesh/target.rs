@@ -284,6 +284,22 @@ impl Target {
         settled(live, USUAL_MESH).await
     }
 
+    /// An intercept of this name lost the WasmPlugin that it was in.
+    pub fn gone(&self, name: &str) -> Failure {
+        Failure::failed(
+            format!(
+                "{name}: {} is no longer prepared for intercepts: WasmPlugin {}/{} not found",
+                self.found.label(),
+                self.store.namespace(),
+                self.store.plugin_name()
+            ),
+            format!(
+                "an operator prepares it: {}",
+                self.found.install_command(self.store.namespace())
+            ),
+        )
+    }
+
     fn regarding(&self) -> (Kind, &str) {
         (self.found.kind, &self.found.name)
     }

@@ -29,6 +29,9 @@ pub const USUAL_PORT: u16 = 8080;
 /// What the demo service is called.
 pub const SERVICE: &str = "orders";
 
+/// How the directory of its files begins.
+const PREFIX: &str = "injector-sandbox-";
+
 /// Nothing of the sandbox can be reached from another machine.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -99,8 +102,7 @@ impl Sandbox {
     /// Starts everything and returns when requests are answered.
     pub async fn start(options: &Options) -> Result<Self, SandboxError> {
         let port = free_port(options.port).await?;
-        let files =
-            TempDir::with_prefix("injector-sandbox-").map_err(io_error("temporary files"))?;
+        let files = TempDir::with_prefix(PREFIX).map_err(io_error("temporary files"))?;
         let mut tasks = JoinSet::new();
         let app = listen().await?;
         let (data, control) = (listen().await?, listen().await?);
@@ -150,7 +152,15 @@ impl Sandbox {
     pub async fn stop(mut self) {
         self.envoy.stop().await;
         self.tasks.shutdown().await;
+        // Under the lock, and first what makes it one: a command that writes at this moment leaves nothing behind.
+        let _ = self.dir.uninstall(0, true);
     }
+}
+
+/// Is it the directory of a sandbox, whether or not it still runs?
+pub fn has_made(dir: &Path) -> bool {
+    let name = dir.parent().and_then(Path::file_name);
+    name.is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
 fn io_error(what: impl ToString) -> impl FnOnce(io::Error) -> SandboxError {

@@ -5,6 +5,7 @@
 pub mod background;
 pub mod plan;
 pub mod presence;
+pub mod program;
 pub mod relay;
 
 mod child;
