@@ -88,7 +88,7 @@ async fn a_termination_leaves_no_process_and_no_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_intercept_survives_the_sandboxes_other_users_and_says_when_the_sandbox_ends() {
+async fn an_intercept_survives_other_users_and_names_the_sandboxes_end() {
     let server = App::start("server").await;
     let mut sandbox = Sandbox::start().await;
     let alice = sandbox
@@ -104,12 +104,16 @@ async fn an_intercept_survives_the_sandboxes_other_users_and_says_when_the_sandb
     assert_eq!(client.get("/", &[("coder", "Bob")]).await.by(), "server");
     sandbox.process.signal(Signal::INT);
     assert_eq!(sandbox.process.wait().await.code(), Some(0));
-    // It can still be ended as usual.
     wait::until("the sandbox is gone", async || {
         std::net::TcpStream::connect(sandbox.addr()).is_err()
     })
     .await;
     let mut bob = bob;
-    bob.process.signal(Signal::INT);
-    bob.process.wait().await;
+    assert_eq!(bob.process.wait().await.code(), Some(1));
+    let told = bob.process.output();
+    assert!(
+        told.ends_with("error: orders-bob: the sandbox has ended\n\nhint: injector sandbox\n"),
+        "{told}"
+    );
+    assert_eq!(sandbox.files(), Vec::<std::path::PathBuf>::new());
 }

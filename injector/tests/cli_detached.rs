@@ -320,7 +320,7 @@ fn a_log_is_followed_until_the_intercept_ends() {
     assert!(
         followed
             .stdout
-            .contains("error: orders-bob: somebody removed this intercept"),
+            .contains("error: orders-bob: this intercept was removed"),
         "the last word is in it: {followed:?}"
     );
 }
@@ -421,7 +421,7 @@ fn the_same_name_again_needs_replace_and_then_has_the_log_to_itself() {
         log.contains(&format!("process {}", second.as_raw_pid())),
         "{log}"
     );
-    assert!(!log.contains("took this name"), "{log}");
+    assert!(!log.contains("replaced by another intercept"), "{log}");
     place.run(&["leave", "orders-bob"]);
     wait_for_end(second);
 }
@@ -445,8 +445,7 @@ fn logs_of_an_unknown_name_says_which_there_are() {
     std::fs::remove_file(remembered(&place, "log").expect("there")).expect("removed");
     let gone = place.run(&["logs", "orders-bob"]);
     assert!(
-        gone.stderr
-            .contains("it runs, but somebody removed its log"),
+        gone.stderr.contains("it runs, but its log is gone"),
         "{gone:?}"
     );
     place.run(&["leave", "orders-bob"]);

@@ -47,7 +47,7 @@ pub async fn run(global: &Global, flags: &Logs) -> Result<()> {
 /// `place`: the flags that choose it.
 fn gone(name: &str, place: &str) -> Failure {
     Failure::failed(
-        format!("{name}: it runs, but somebody removed its log"),
+        format!("{name}: it runs, but its log is gone"),
         format!(
             "a new log takes a new start: injector leave{place} {}",
             quote(name)

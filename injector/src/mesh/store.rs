@@ -79,7 +79,7 @@ impl Store {
         self.read().await?.ok_or_else(|| {
             Failure::failed(
                 format!(
-                    "WasmPlugin {}/{}: it is gone; an operator has taken the preparation of the workload back",
+                    "WasmPlugin {}/{}: not found; the workload is no longer prepared for intercepts",
                     self.namespace, self.plugin
                 ),
                 "injector install --help",

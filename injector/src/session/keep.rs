@@ -5,6 +5,7 @@ use std::time::Duration;
 use intercept_core::{Intercept, Limits};
 
 use super::Session;
+use super::plan::Plan;
 use crate::backend::NotRenewed;
 use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
@@ -160,28 +161,32 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The entry is gone: with the preparation of the workload, or alone.
     async fn removed(&self) -> Failure {
-        let who = self.target.who_removed(&self.plan.name, self.created).await;
+        let Plan {
+            name, place_flags, ..
+        } = &self.plan;
+        if let Ok(None) = self.target.there().await {
+            return self.target.gone(name);
+        }
+        let who = self.target.who_removed(name, self.created).await;
+        let what = match who {
+            Some(who) => format!("{who} removed this intercept"),
+            None => "this intercept was removed".to_owned(),
+        };
         Failure::failed(
-            format!(
-                "{}: {} removed this intercept; it is not brought back",
-                self.plan.name,
-                who.as_deref().unwrap_or("somebody")
-            ),
-            format!(
-                "ask the others, then start it again; what there is: injector list{}",
-                self.plan.place_flags
-            ),
+            format!("{name}: {what}; it is not brought back"),
+            format!("injector list{place_flags}"),
         )
     }
 
     fn taken(&self, owner: &str) -> Failure {
+        let Plan {
+            name, place_flags, ..
+        } = &self.plan;
         Failure::failed(
-            format!(
-                "{}: {owner} took this name for another intercept",
-                self.plan.name
-            ),
-            format!("injector status{}", self.plan.place_flags),
+            format!("{name}: replaced by another intercept of this name, claimed by {owner}"),
+            format!("injector status{place_flags}"),
         )
     }
 }
