@@ -20,7 +20,7 @@ use crate::session::presence::{self, Presence, Traffic};
 use crate::session::relay::RelayEnd;
 
 /// How long a change takes to reach an Envoy that watches files, generously.
-const USUAL_ENVOY: Duration = Duration::from_millis(200);
+pub(crate) const USUAL_ENVOY: Duration = Duration::from_millis(200);
 /// The same from the API server through istiod to a sidecar: 0.3 to 0.5 s, measured.
 pub(crate) const USUAL_MESH: Duration = Duration::from_millis(1_500);
 

@@ -14,11 +14,14 @@ use self::files::{Locked, State};
 use self::live::Awaited;
 pub use self::live::{cluster_path, names};
 use crate::backend::Live;
-use crate::manifest::cluster;
 use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
+use crate::manifest::{self, cluster};
 
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
 pub const SWEEP_AFTER: u64 = 600;
+
+/// How long a cluster stays that was found without an entry, in seconds: nobody is leaving as slowly as that.
+pub const KEEP_CLUSTER: u64 = 30;
 
 /// A directory that an operator prepared with `injector --envoy DIR install`.
 #[derive(Debug)]
@@ -111,7 +114,7 @@ impl Dir {
         };
         std::fs::create_dir_all(path).map_err(io)?;
         let path = std::path::absolute(path).map_err(io)?;
-        let locked = Locked::new(&path)?;
+        let locked = Locked::before_installation(&path)?;
         let mut state = match locked.state() {
             Err(EnvoyDirError::NotInstalled(_)) => State {
                 document: inert(&workload.limits),
@@ -132,8 +135,8 @@ impl Dir {
                 port: intercept.port,
             });
         }
-        // What clusters lead to may have changed, and those of leavers that were killed must go at some time.
-        locked.write_clusters(workload, &state, |_| true)?;
+        // What clusters lead to may have changed.
+        locked.write_clusters(workload, &state, |_| false)?;
         locked.write_filter(workload, &state)?;
         locked.write_workload(workload)?;
         drop(locked);
@@ -250,17 +253,34 @@ impl Dir {
         locked.write_clusters(&locked.workload()?, &locked.state()?, may_go)
     }
 
-    /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names. `now` in seconds since the epoch.
+    /// Removes all entries, whatever their leases, and returns the names.
+    pub fn remove_entries(&self) -> Result<Vec<String>, EnvoyDirError> {
+        let removed = self.remove_where(|_, _| true, |_, _| true)?;
+        Ok(removed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names; so, too, the clusters that were found without an entry for [`KEEP_CLUSTER`]: whoever was leaving was killed.
+    /// `now` in seconds since the epoch.
     pub fn sweep(&self, now: u64) -> Result<Vec<String>, EnvoyDirError> {
         let is_over = |intercept: &Intercept| intercept.expires.saturating_add(SWEEP_AFTER) <= now;
+        let document = self.document()?;
+        let is_any_over = document.intercepts.values().any(is_over);
+        let orphans = |document: &Document| {
+            let clusters = files::read_clusters(&self.path);
+            manifest::envoy::orphans(&self.workload, document, &clusters)
+        };
         // Mostly there is nothing to do, and then nobody has to wait for the lock.
-        if !self.document()?.intercepts.values().any(is_over) {
+        if !is_any_over && orphans(&document).is_empty() {
             return Ok(Vec::new());
         }
         let removed = self.remove_where(|_, intercept| is_over(intercept), |_, _| false)?;
-        let names: Vec<&str> = removed.iter().map(|(name, _)| name.as_str()).collect();
-        self.clear_clusters(&names)?;
-        Ok(removed.into_iter().map(|(name, _)| name).collect())
+        let names: Vec<String> = removed.into_iter().map(|(name, _)| name).collect();
+        if !names.is_empty() {
+            self.clear_clusters(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        let locked = Locked::new(&self.path)?;
+        locked.sweep_clusters(&locked.workload()?, &locked.state()?, now, KEEP_CLUSTER)?;
+        Ok(names)
     }
 
     /// Waits until Envoy has the intercept with this address and its cluster, or until `timeout`.

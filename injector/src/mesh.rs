@@ -22,6 +22,7 @@ use std::collections::btree_map::Entry;
 use std::future::ready;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
@@ -184,6 +185,17 @@ impl Mesh {
         addresses
             .map(|address| known.get(address).copied().unwrap_or(Traffic::None))
             .collect()
+    }
+
+    /// Is a request under way through one of these tunnels, wherever it ends? A relay that does not say has none.
+    pub async fn is_busy(&self, addresses: &[String]) -> bool {
+        let relays = self.relays().await.unwrap_or_default();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let asking = relays.iter().flat_map(Relays::ends).map(async |end| {
+            let traffic = presence::traffic(&end, &addresses).await;
+            traffic.contains(&Traffic::UnderWay)
+        });
+        join_all(asking).await.contains(&true)
     }
 
     /// Removes an intercept's entry if it still is the one that was found.

@@ -68,6 +68,14 @@ fn asks_for_nothing(header: &MatchHeader) -> bool {
             .all(|value| pattern.matches(format!("{prefix}{value}").as_bytes()))
 }
 
+/// `1 request`, `2 requests`.
+pub fn count(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 /// `59 min`, `1 h 05 min`, `42 s`: the two largest units.
 pub fn span(time: Duration) -> String {
     let seconds = time.as_secs();

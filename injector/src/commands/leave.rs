@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-
 use serde::Serialize;
+use tokio::time::sleep;
 
 use crate::backend::{Backend, Found};
 use crate::cli::{Global, Leave};
@@ -15,6 +15,9 @@ use crate::print::{self, Shown};
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between an intercept's end and the look whether requests are under way.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long a process in the background has to undo everything: its own patience with an API server and with requests under way is no longer.
 const END_PATIENCE: Duration = Duration::from_secs(150);
@@ -53,6 +56,8 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
+    // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
+    sleep(SETTLE).await;
     let busy = backend.are_busy(&chosen).await;
     for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
         if let Err(failure) = backend.clear(found).await {

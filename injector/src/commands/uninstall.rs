@@ -1,10 +1,12 @@
 //! `injector uninstall`: takes away what `install` wrote, and only that, from a cluster or from a plain Envoy's directory.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::backend::{USUAL_ENVOY, settled};
 use crate::cli::Global;
 use crate::commands::connect_patiently;
 use crate::curl::quote;
@@ -13,6 +15,9 @@ use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::print::{self, Shown};
+
+/// How long to wait for Envoy to let go of an intercept.
+const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Take away what `install` wrote: of workloads, or all of it
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -43,13 +48,13 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
             "--workload, --all: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
             "leave one of them out; for the cluster: unset INJECTOR_ENVOY",
         )),
-        Some(dir) => print::stdout(&plain(args, dir)?),
+        Some(dir) => print::stdout(&plain(args, dir).await?),
         None => mesh(global, args).await,
     }
 }
 
 /// From a plain Envoy's directory. Returns what to tell the operator.
-pub fn plain(args: &Args, dir: &Path) -> Result<String> {
+pub async fn plain(args: &Args, dir: &Path) -> Result<String> {
     let shown = quote(&dir.to_string_lossy());
     let refused = |error: EnvoyDirError| {
         let hint = match &error {
@@ -66,11 +71,25 @@ pub fn plain(args: &Args, dir: &Path) -> Result<String> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| now.as_secs());
+    if args.force {
+        end_intercepts(&installed).await;
+    }
     installed.uninstall(now, args.force).map_err(refused)?;
     Ok(format!(
         "{} can no longer be intercepted by way of {shown}\n",
         installed.workload().name
     ))
+}
+
+/// Envoy keeps what it read last when the files go: the entries go first. Their clusters stay in it, for the requests that are under way.
+async fn end_intercepts(installed: &Dir) {
+    // What cannot be read is removed all the same.
+    let names = installed.remove_entries().unwrap_or_default();
+    let gone = names.iter().map(async |name| {
+        let gone = installed.wait_gone(name, GONE_TIMEOUT).await;
+        settled(gone, USUAL_ENVOY).await
+    });
+    join_all(gone).await;
 }
 
 #[derive(Debug, Serialize)]

@@ -1,5 +1,6 @@
 //! The files of a directory and the lock that guards them. Knows their names, not their meaning.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,8 @@ use crate::manifest::filter;
 
 /// What the operator said.
 const WORKLOAD: &str = "workload.json";
+/// Since when clusters have had no entry, by their names, in seconds since the epoch. Where it is not there, all have one.
+const ORPHANS: &str = "orphans.json";
 /// Nothing is in it; who writes holds it.
 const LOCK: &str = ".lock";
 
@@ -46,8 +49,15 @@ pub struct Locked<'d> {
 }
 
 impl<'d> Locked<'d> {
-    /// Waits for the lock.
+    /// Waits for the lock of a directory that is installed.
     pub fn new(dir: &'d Path) -> Result<Self, EnvoyDirError> {
+        // A lock in one that is not any more would be left behind.
+        read_workload(dir)?;
+        Self::before_installation(dir)
+    }
+
+    /// The same of any directory.
+    pub fn before_installation(dir: &'d Path) -> Result<Self, EnvoyDirError> {
         let path = dir.join(LOCK);
         loop {
             let lock = File::options()
@@ -90,26 +100,72 @@ impl<'d> Locked<'d> {
         may_go: impl Fn(&str) -> bool,
     ) -> Result<(), EnvoyDirError> {
         // It is written at other times than the filter's, too; the first time there is none.
-        let before = read(&self.dir.join(CLUSTERS)).unwrap_or_default();
+        let before = read_clusters(self.dir);
         let version = envoy::version_in(&before).unwrap_or_default();
         let version = state.version.max(version) + 1;
         let mut file = envoy::clusters_file(workload, &state.document, version);
         envoy::keep_clusters(&mut file, &before, may_go);
-        self.write(CLUSTERS, &serde_json::to_vec(&file))
+        self.write(CLUSTERS, &serde_json::to_vec(&file))?;
+        // One whose entry came back is none any more.
+        let orphans = envoy::orphans(workload, &state.document, &file);
+        let mut since = self.orphans();
+        since.retain(|name, _| orphans.contains(name));
+        self.write_orphans(&since)
+    }
+
+    /// Removes the clusters that were seen without an entry `after` seconds ago, and notes those that have none now.
+    pub fn sweep_clusters(
+        &self,
+        workload: &Workload,
+        state: &State,
+        now: u64,
+        after: u64,
+    ) -> Result<(), EnvoyDirError> {
+        let known = self.orphans();
+        let orphans = envoy::orphans(workload, &state.document, &read_clusters(self.dir));
+        let since = orphans.into_iter().map(|name| {
+            let since = known.get(&name).copied().unwrap_or(now);
+            (name, since)
+        });
+        let (over, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            since.partition(|(_, since)| since.saturating_add(after) <= now);
+        self.write_orphans(&left)?;
+        match over.is_empty() {
+            true => Ok(()),
+            false => self.write_clusters(workload, state, |name| over.contains_key(name)),
+        }
+    }
+
+    fn orphans(&self) -> BTreeMap<String, u64> {
+        let known = read(&self.dir.join(ORPHANS)).ok();
+        let known = known.and_then(|known| serde_json::from_value(known).ok());
+        known.unwrap_or_default()
+    }
+
+    fn write_orphans(&self, since: &BTreeMap<String, u64>) -> Result<(), EnvoyDirError> {
+        match since.is_empty() {
+            _ if *since == self.orphans() => Ok(()),
+            true => self.remove(ORPHANS),
+            false => self.write(ORPHANS, &serde_json::to_vec(since)),
+        }
     }
 
     /// What makes it an installed directory goes first, the lock last.
     pub fn remove_all(&self) -> Result<(), EnvoyDirError> {
-        for name in [WORKLOAD, FILTER, CLUSTERS, LOCK] {
-            let path = self.dir.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&path)(error)),
-                _ => {}
-            }
+        for name in [WORKLOAD, FILTER, CLUSTERS, ORPHANS, LOCK] {
+            self.remove(name)?;
         }
         // Whatever else is in it is not ours, and then it stays.
         let _ = fs::remove_dir(self.dir);
         Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), EnvoyDirError> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// A rename: Envoy and other readers see the old file or the new one, never a part.
@@ -128,6 +184,11 @@ impl<'d> Locked<'d> {
         };
         write().map_err(at(&path))
     }
+}
+
+/// Empty where there are none.
+pub fn read_clusters(dir: &Path) -> Value {
+    read(&dir.join(CLUSTERS)).unwrap_or_default()
 }
 
 pub fn read_workload(dir: &Path) -> Result<Workload, EnvoyDirError> {

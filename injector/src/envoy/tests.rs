@@ -261,6 +261,56 @@ fn what_nobody_renewed_for_ten_minutes_is_swept_away() {
 }
 
 #[test]
+fn a_cluster_without_an_entry_goes_after_a_while() {
+    let (_scratch, dir) = installed();
+    add(&dir, "ann");
+    add(&dir, "bob");
+    dir.remove("bob", None).unwrap();
+    for later in [0, KEEP_CLUSTER - 1] {
+        dir.sweep(NOW + later).unwrap();
+        assert_eq!(clusters(&dir), ["intercept|ann", "intercept|bob"]);
+    }
+    dir.sweep(NOW + KEEP_CLUSTER).unwrap();
+    assert_eq!(clusters(&dir), ["intercept|ann"]);
+    assert!(!dir.path().join("orphans.json").exists());
+}
+
+#[test]
+fn a_cluster_counts_anew_once_its_entry_came_back() {
+    let (_scratch, dir) = installed();
+    add(&dir, "bob");
+    dir.remove("bob", None).unwrap();
+    dir.sweep(NOW).unwrap();
+    add(&dir, "bob");
+    dir.remove("bob", None).unwrap();
+    dir.sweep(NOW + KEEP_CLUSTER).unwrap();
+    assert_eq!(clusters(&dir), ["intercept|bob"]);
+}
+
+#[test]
+fn installing_again_keeps_the_cluster_of_a_leaver() {
+    let (_scratch, dir) = installed();
+    add(&dir, "bob");
+    dir.remove("bob", None).unwrap();
+    let dir = Dir::install(dir.path(), &workload()).unwrap();
+    assert_eq!(clusters(&dir), ["intercept|bob"]);
+}
+
+#[test]
+fn a_command_that_comes_late_leaves_no_lock_behind() {
+    let (_scratch, dir) = installed();
+    add(&dir, "bob");
+    fs::write(dir.path().join("mine.yaml"), "mine").unwrap();
+    dir.uninstall(NOW, true).unwrap();
+    assert!(matches!(
+        dir.remove("bob", None),
+        Err(EnvoyDirError::NotInstalled(_))
+    ));
+    let left = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 1, "mine.yaml");
+}
+
+#[test]
 fn every_change_has_a_higher_version_and_no_change_has_none() {
     let (_scratch, dir) = installed();
     let version = || {

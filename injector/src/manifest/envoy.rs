@@ -60,14 +60,26 @@ pub fn clusters_file(workload: &Workload, document: &Document, version: u64) -> 
     )
 }
 
+/// The names of the clusters in a [`CLUSTERS_FILE`] that no entry of this document needs.
+pub fn orphans(workload: &Workload, document: &Document, file: &Value) -> Vec<String> {
+    let needed = clusters_file(workload, document, 0);
+    let needed: HashSet<&str> = clusters(&needed).filter_map(cluster_name).collect();
+    let names = clusters(file).filter_map(cluster_name);
+    let orphans = names.filter(|name| !needed.contains(name));
+    orphans.map(str::to_owned).collect()
+}
+
+fn clusters(file: &Value) -> impl Iterator<Item = &Value> {
+    file["resources"].as_array().into_iter().flatten()
+}
+
 /// Puts behind the clusters of one [`CLUSTERS_FILE`] those that only an earlier one has, except which `may_go` by their names.
 pub fn keep_clusters(file: &mut Value, earlier: &Value, may_go: impl Fn(&str) -> bool) {
     let Some(Value::Array(clusters)) = file.get_mut("resources") else {
         return;
     };
     let known: HashSet<&str> = clusters.iter().filter_map(cluster_name).collect();
-    let earlier = earlier["resources"].as_array().into_iter().flatten();
-    let kept = earlier.filter(|cluster| {
+    let kept = self::clusters(earlier).filter(|cluster| {
         cluster_name(cluster).is_some_and(|name| !known.contains(name) && !may_go(name))
     });
     let kept: Vec<Value> = kept.cloned().collect();

@@ -2,7 +2,10 @@
 
 mod cluster_part;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 pub use self::cluster_part::cluster_part;
 use super::OURS;
@@ -13,7 +16,14 @@ use crate::cluster::{Cluster, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
-use crate::mesh::{self, list_ours};
+use crate::mesh::{self, Mesh, list_ours};
+use crate::session::HANDOVER;
+
+/// How long requests may be under way once their intercepts are removed: a command sees that within 5 s, and then lets them end for 5 s.
+const UNDER_WAY: Duration = Duration::from_secs(15);
+
+/// Between two looks at them.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,12 +186,12 @@ pub async fn workloads(
     Ok(removed)
 }
 
-/// Takes the entries of live intercepts out, and waits until the mesh knows: a request that was already decided still needs its cluster, and connections that are
+/// Takes the entries of live intercepts out, and waits until the mesh knows, and a while for what is under way: a request that was already decided still needs its cluster, and connections that are
 /// drained keep the filter, with what it was told last, for longer than the WasmPlugin is there.
 async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> {
     let now = cluster.server_time().await?;
     let none = json!([{"op": "replace", "path": "/spec/pluginConfig/intercepts", "value": {}}]);
-    let mut is_any = false;
+    let mut ended = Vec::new();
     for workload in prepared {
         if let (Some(plugin), [_, ..]) = (&workload.plugin, workload.live(now).as_slice()) {
             let namespace = Some(workload.namespace.as_str());
@@ -190,13 +200,35 @@ async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> 
                 .patch_json(&kind::WASM_PLUGIN, namespace, name, &none, INSTALLER)
                 .await?;
             mesh::tell_removed(cluster, plugin, now).await;
-            is_any = true;
+            ended.extend(addresses(plugin));
         }
     }
-    if is_any {
-        tokio::time::sleep(USUAL_MESH).await;
+    if !ended.is_empty() {
+        sleep(USUAL_MESH).await;
+        let _ = timeout(UNDER_WAY, wait_idle(cluster, &ended)).await;
     }
     Ok(())
+}
+
+/// The tunnels of a plugin's entries.
+fn addresses(plugin: &Value) -> impl Iterator<Item = String> {
+    let entries = plugin["spec"]["pluginConfig"]["intercepts"].as_object();
+    let entries = entries.into_iter().flatten();
+    entries.filter_map(|(_, entry)| entry["address"].as_str().map(str::to_owned))
+}
+
+/// Until their commands have ended what was under way. Requests that they cut off need a cluster a moment longer.
+async fn wait_idle(cluster: &Cluster, addresses: &[String]) {
+    let mut mesh = Mesh::new(cluster.clone());
+    mesh.everywhere();
+    if !mesh.is_busy(addresses).await {
+        return;
+    }
+    eprintln!("note: waiting for requests to end that are under way to developer machines");
+    while mesh.is_busy(addresses).await {
+        sleep(LOOK).await;
+    }
+    sleep(HANDOVER).await;
 }
 
 /// The gate of a workload, and the clusters of its intercepts.

@@ -34,6 +34,7 @@ use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
+pub use self::undo::HANDOVER;
 use crate::backend::Target;
 use crate::cli::Global;
 use crate::detached::{Kept, Prepared};

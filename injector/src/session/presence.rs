@@ -80,8 +80,9 @@ pub async fn traffic(relay: &RelayEnd, addresses: &[&str]) -> Vec<Traffic> {
 
 fn read_traffic(answer: &Value) -> Traffic {
     match (answer["up"].as_bool(), answer["under_way"].as_u64()) {
+        // Also on a tunnel that is being closed.
+        (Some(_), Some(1..)) => Traffic::UnderWay,
         (Some(false), _) | (Some(true), Some(0)) => Traffic::None,
-        (Some(true), Some(_)) => Traffic::UnderWay,
         // A relay of an older version does not say how many.
         _ => Traffic::Unknown,
     }
@@ -179,13 +180,15 @@ mod tests {
             r#"{"up": false}"#,
             r#"{"up": true, "under_way": 0}"#,
             r#"{"up": true, "under_way": 2}"#,
+            r#"{"up": false, "under_way": 1}"#,
             r#"{"up": true}"#,
         ]);
         let relay = RelayEnd::new("slow", "", slow.clone());
-        let told = traffic(&relay, &["a", "b", "c", "d", "e", "f"]).await;
+        let told = traffic(&relay, &["a", "b", "c", "d", "e", "f", "g"]).await;
         let expected = [
             Traffic::None,
             Traffic::None,
+            Traffic::UnderWay,
             Traffic::UnderWay,
             Traffic::Unknown,
             Traffic::Unknown,

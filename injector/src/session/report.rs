@@ -97,6 +97,16 @@ impl Report {
         self.say(&request_line(&self.time(), line));
     }
 
+    /// Requests are under way when the intercept ends.
+    pub fn waiting(self, count: usize, most: Duration) {
+        let how = match self.is_log {
+            true => format!("at most {}", words::span(most)),
+            false => "Ctrl-C again to stop now".to_owned(),
+        };
+        let requests = words::count(count, "request");
+        self.note(&format!("waiting for {requests} to end ({how})"));
+    }
+
     /// It goes on in the background; how to see its log and how to end it.
     pub fn detached(self, name: &str, log: &Path, flags: &str) {
         let name = curl::quote(name);

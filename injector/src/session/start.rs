@@ -91,7 +91,7 @@ impl Session<'_> {
                 None => Some(failure),
                 Some(place) => {
                     self.report.detail(failure.error());
-                    self.tunnel.close().await;
+                    self.tunnel.abort().await;
                     self.plan.place = place;
                     self.tunnel = Tunnel::open(&self.plan, self.secret.clone());
                     None

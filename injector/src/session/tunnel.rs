@@ -10,10 +10,10 @@ use super::plan::Plan;
 use super::relay::RelayEnd;
 use crate::hint::{Failure, Result};
 use crate::tunnel::Secret;
-use crate::tunnel::developer::{self, Developer, Event, Local, TunnelError};
+use crate::tunnel::developer::{self, Developer, Event, Local, TunnelError, UnderWay};
 
-/// How long running requests may go on when the intercept ends.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long requests under way may take to end when the intercept ends.
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Lines that wait to be printed. A terminal that is paused must not hold up requests, so further ones are dropped.
 const LINES: usize = 1_024;
@@ -28,6 +28,7 @@ pub struct Tunnel {
     events_rx: mpsc::Receiver<Event>,
     shutdown_tx: Option<oneshot::Sender<()>>,
     keeper: JoinHandle<Result<(), TunnelError>>,
+    under_way: UnderWay,
 }
 
 /// Why there is no tunnel.
@@ -47,8 +48,10 @@ impl Tunnel {
             protocol: plan.protocol,
         };
         let mut developer = Developer::new(plan.name.as_str(), secret, local);
-        developer.grace = GRACE;
+        // See [`Self::close`].
+        developer.grace = 2 * GRACE;
         developer.identity.clone_from(&plan.place.identity);
+        let under_way = developer.under_way.clone();
         let (all_tx, all_rx) = mpsc::channel(RESERVED);
         let (events_tx, events_rx) = mpsc::channel(LINES);
         let (shutdown_tx, shutdown_rx) = oneshot::channel::<()>();
@@ -66,6 +69,7 @@ impl Tunnel {
             events_rx,
             shutdown_tx: Some(shutdown_tx),
             keeper,
+            under_way,
         }
     }
 
@@ -115,12 +119,36 @@ impl Tunnel {
         }
     }
 
-    /// Takes nothing new, and waits a while for what runs to end.
-    pub async fn close(&mut self) {
-        if let Some(shutdown_tx) = self.shutdown_tx.take()
-            && shutdown_tx.send(()).is_ok()
-            && !self.keeper.is_finished()
-        {
+    /// How many requests are under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way.count()
+    }
+
+    /// Takes nothing new, and waits at most [`GRACE`] for the requests under way to end. Returns how many were cut off. `on_event`: what happens meanwhile.
+    pub async fn close(&mut self, on_event: impl Fn(Event)) -> usize {
+        if let Some(shutdown_tx) = self.shutdown_tx.take() {
+            // Fails where it has ended by itself.
+            let _ = shutdown_tx.send(());
+        }
+        let _ = timeout(GRACE, self.drain(on_event)).await;
+        let cut = self.under_way();
+        self.abort().await;
+        cut
+    }
+
+    async fn drain(&mut self, on_event: impl Fn(Event)) {
+        while !self.keeper.is_finished() {
+            tokio::select! {
+                Some(event) = self.events_rx.recv() => on_event(event),
+                _ = &mut self.keeper => {}
+            }
+        }
+    }
+
+    /// Closes it at once.
+    pub async fn abort(&mut self) {
+        if !self.keeper.is_finished() {
+            self.keeper.abort();
             let _ = (&mut self.keeper).await;
         }
     }
@@ -135,6 +163,7 @@ impl Tunnel {
             events_rx,
             shutdown_tx: None,
             keeper: tokio::spawn(std::future::pending()),
+            under_way: UnderWay::default(),
         };
         (events_tx, tunnel)
     }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::tunnel::GRACE;
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
+use crate::tunnel::developer::Event;
+use crate::words;
 
 /// Between two attempts at a change that nobody takes.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
@@ -17,12 +21,31 @@ const HURRY: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
+/// How long the cluster stays once requests were cut off: Envoy hears of it from the relay, and then picks a host of the cluster for the second attempt.
+/// With Envoy and relay on one busy machine 5 ms were enough for 64 requests, and 1 ms was not (`sandbox_leaving`); the rest is for relays that are far away.
+pub const HANDOVER: Duration = Duration::from_secs(1);
+
+/// The same where none was: some may just have been refused by a tunnel that was closing.
+const SETTLE: Duration = Duration::from_millis(100);
+
 impl Session<'_> {
-    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended; then the cluster, which a request
-    /// that found the tunnel closed still needs on its way to the app.
+    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended or had its time; then the cluster, of which
+    /// requests that were cut off still need a host.
     pub(super) async fn finish(&mut self, end: End) -> Result<u8> {
         self.report.record(&end.to_string());
         let undone = self.undo().await;
+        let cut = self.close_tunnel().await;
+        if let Some(child) = &self.child {
+            match end {
+                End::Signal(signal) => child.pass(signal),
+                End::Failed(_) => child.pass(Signal::TERM),
+                End::Child(_) => {}
+            }
+        }
+        let cleared = match undone {
+            Ok(()) => self.clear(cut).await,
+            Err(failure) => Err(failure),
+        };
         let code = match (end, &mut self.child) {
             (End::Failed(failure), child) => {
                 if let Some(child) = child {
@@ -31,21 +54,10 @@ impl Session<'_> {
                 Err(failure)
             }
             (End::Child(code), _) => Ok(code),
-            (End::Signal(signal), Some(child)) => {
-                child.pass(signal);
-                Ok(child.wait().await.unwrap_or(1))
-            }
+            (End::Signal(_), Some(child)) => Ok(child.wait().await.unwrap_or(1)),
             (End::Signal(_), None) if self.is_live => Ok(0),
             // What was asked for never came to be.
             (End::Signal(signal), None) => Ok(killed_by(signal)),
-        };
-        self.tunnel.close().await;
-        let cleared = match undone {
-            Ok(()) => {
-                self.patiently(async || self.target.clear(&self.plan.name).await)
-                    .await
-            }
-            Err(failure) => Err(failure),
         };
         if let Some(kept) = &self.kept {
             kept.forget();
@@ -53,6 +65,32 @@ impl Session<'_> {
         let code = code?;
         cleared?;
         Ok(code)
+    }
+
+    /// Lets the requests under way end, for a while. Returns how many did not.
+    async fn close_tunnel(&mut self) -> usize {
+        let report = self.report;
+        match self.tunnel.under_way() {
+            0 => {}
+            count => report.waiting(count, GRACE),
+        }
+        let on_event = |event| {
+            if let Event::Request(line) = event {
+                report.request(&line);
+            }
+        };
+        let cut = self.tunnel.close(on_event).await;
+        if cut > 0 {
+            report.warn(&format!("{} cut off", words::count(cut, "request")));
+        }
+        cut
+    }
+
+    /// Removes the cluster when the requests that were cut off have gone elsewhere.
+    async fn clear(&self, cut: usize) -> Result<()> {
+        sleep(if cut > 0 { HANDOVER } else { SETTLE }).await;
+        self.patiently(async || self.target.clear(&self.plan.name).await)
+            .await
     }
 
     /// As often as it takes, for a while; after that, the lease ends the intercept.
@@ -94,11 +132,13 @@ impl Session<'_> {
         self.created > 0 && matches!(self.target.find(&self.plan.name).await, Ok(None))
     }
 
-    /// Removes entry and cluster, with a moment in between for requests that were just decided; waits for nothing that is under way.
-    pub(super) async fn drop_at_once(&self) -> Result<()> {
+    /// The same, waiting for no request that is under way.
+    pub(super) async fn drop_at_once(&mut self) -> Result<()> {
         let remove = async || self.target.remove(&self.plan.name, &self.address).await;
         also_late(self.is_adding, remove).await?;
         let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
+        self.tunnel.abort().await;
+        sleep(HANDOVER).await;
         self.target.clear(&self.plan.name).await
     }
 }

@@ -25,6 +25,8 @@ pub enum Do {
     Status(u16),
     /// Never answers if the app has this name; another one does as for [`Do::Tell`].
     HoldAt(&'static str),
+    /// If the app has this name, does as for [`Do::Tell`] once [`crate::app::App::say`] got the line [`GO`]; another one does so at once.
+    WaitAt(&'static str),
     /// Sends the body back as it comes, and the request's trailers with it.
     Echo,
     /// Sends that many bytes.
@@ -46,6 +48,7 @@ impl std::fmt::Display for Do {
             Self::Sleep(millis) => write!(f, "sleep={millis}"),
             Self::Status(status) => write!(f, "status={status}"),
             Self::HoldAt(name) => write!(f, "hold={name}"),
+            Self::WaitAt(name) => write!(f, "wait={name}"),
             Self::Echo => f.write_str("echo"),
             Self::Bytes(count) => write!(f, "bytes={count}"),
             Self::Events => f.write_str("events"),
@@ -64,12 +67,11 @@ impl Do {
             .and_then(|value| value.to_str().ok())
             .unwrap_or("tell");
         let (verb, number) = text.split_once('=').unwrap_or((text, "0"));
-        if verb == "hold" {
-            return if number == name {
-                Self::HoldAt("")
-            } else {
-                Self::Tell
-            };
+        match verb {
+            "hold" if number == name => return Self::HoldAt(""),
+            "wait" if number == name => return Self::WaitAt(""),
+            "hold" | "wait" => return Self::Tell,
+            _ => {}
         }
         let number = number.parse().expect("a number in test-do");
         match verb {
@@ -86,6 +88,9 @@ impl Do {
         }
     }
 }
+
+/// The line that ends the waiting of [`Do::WaitAt`].
+pub const GO: &str = "go";
 
 /// What an app tells about a request ([`Do::Tell`]).
 #[derive(Debug)]
@@ -144,6 +149,12 @@ pub(crate) async fn respond(
             told
         }
         Do::HoldAt(_) => std::future::pending().await,
+        Do::WaitAt(_) => {
+            let mut lines = lines.subscribe();
+            let told = tell(request).await?;
+            while lines.recv().await? != GO {}
+            told
+        }
         Do::Echo => request.into_body().map_err(BoxError::from).boxed_unsync(),
         Do::Bytes(count) => zeros(count),
         Do::Wait => {

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::answer::respond;
-pub use crate::answer::{Do, Seen, hex, sha256};
+pub use crate::answer::{Do, GO, Seen, hex, sha256};
 
 /// Names a request, so that its executions can be counted.
 pub const TEST_ID: &str = "test-id";

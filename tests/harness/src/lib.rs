@@ -16,6 +16,7 @@ pub mod fidelity;
 pub mod grpc;
 pub mod intercept;
 pub mod latency;
+pub mod leaving;
 pub mod load;
 pub mod mesh;
 pub mod origin;

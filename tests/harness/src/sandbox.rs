@@ -66,6 +66,11 @@ impl Sandbox {
         &self.url
     }
 
+    /// The directory that Envoy watches.
+    pub fn envoy(&self) -> &std::path::Path {
+        &self.envoy
+    }
+
     /// Its address.
     pub fn addr(&self) -> std::net::SocketAddr {
         let host = self.url.trim_start_matches("http://");

@@ -99,6 +99,14 @@ impl Socket {
         Ok(message.into_text()?.as_str().to_owned())
     }
 
+    /// Reads until it ends; an error where it breaks off without a closing handshake.
+    pub async fn ended(mut self) -> Result<(), BoxError> {
+        while let Some(message) = self.stream.next().await {
+            message?;
+        }
+        Ok(())
+    }
+
     /// Closes it, and waits for the other side to agree.
     pub async fn close(mut self) -> Result<(), BoxError> {
         self.stream.close(None).await?;

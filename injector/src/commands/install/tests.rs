@@ -78,7 +78,11 @@ impl Scratch {
             force,
             ..uninstall::Args::default()
         };
-        uninstall::plain(&args, &self.dir())
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(uninstall::plain(&args, &self.dir()))
     }
 }
 

@@ -52,6 +52,7 @@ impl Keeper {
             local,
             identity,
             replace,
+            under_way,
             ..
         } = developer;
         let is_plain = !name.is_empty()
@@ -73,6 +74,7 @@ impl Keeper {
                 local,
                 name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
+                under_way,
                 events,
             },
             serving: JoinSet::new(),

@@ -9,6 +9,7 @@ mod local;
 mod serve;
 mod session;
 mod switch;
+mod under_way;
 
 use std::io;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 pub use local::{Local, LocalProtocol};
+pub use under_way::UnderWay;
 
 use super::Secret;
 use keeper::Keeper;
@@ -38,6 +40,8 @@ pub struct Developer {
     pub replace: bool,
     /// How long running requests may go on after the shutdown began.
     pub grace: Duration,
+    /// Counts the requests that are under way.
+    pub under_way: UnderWay,
 }
 
 impl Developer {
@@ -50,6 +54,7 @@ impl Developer {
             identity: None,
             replace: false,
             grace: Duration::from_secs(10),
+            under_way: UnderWay::default(),
         }
     }
 }

@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::Event;
 use super::body::{Answer, Upload};
 use super::hold::Held;
 use super::line::Line;
 use super::local::{self, Connection, Local, NoAnswer};
 use super::switch::{self, Switch};
+use super::{Event, UnderWay};
 use crate::tunnel::marks::{self, Unavailable};
 use crate::tunnel::pulse::{self, Signal};
 use crate::tunnel::stream::{Notes, Purpose};
@@ -31,6 +31,7 @@ pub(super) struct Serving {
     pub(super) held: Held,
     /// The program ends: dial nothing new.
     pub(super) leaving: Arc<AtomicBool>,
+    pub(super) under_way: UnderWay,
     /// requests → whoever shows them.
     pub(super) events: mpsc::Sender<Event>,
     /// the relay → whoever keeps the tunnel.
@@ -42,7 +43,7 @@ pub(super) struct Serving {
 /// Answers one stream of the tunnel.
 pub(super) async fn handle(
     serving: Arc<Serving>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     Ok(match Purpose::of(request.uri()) {
         Some(Purpose::Pulse) => open_pulse(&serving, request),
@@ -50,7 +51,11 @@ pub(super) async fn handle(
             Ok(connection) => serving.held.hold(connection),
             Err((mark, _)) => mark.answer(),
         },
-        Some(Purpose::Request { held, chunked }) => answer(&serving, request, held, chunked).await,
+        Some(Purpose::Request { held, chunked }) => {
+            let counted = serving.under_way.enter();
+            request.extensions_mut().insert(counted.clone());
+            counted.answer(answer(&serving, request, held, chunked).await)
+        }
         None => Unavailable::Other.answer(),
     })
 }

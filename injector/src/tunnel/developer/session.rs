@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::hold::Held;
 use super::serve::{Serving, handle};
-use super::{Event, Local};
+use super::{Event, Local, UnderWay};
 use crate::tunnel::liveness::Liveness;
 use crate::tunnel::protocol::Welcome;
 use crate::tunnel::pulse::Signal;
@@ -24,6 +24,7 @@ pub(super) struct Station {
     pub(super) local: Local,
     pub(super) name: HeaderValue,
     pub(super) leaving: Arc<AtomicBool>,
+    pub(super) under_way: UnderWay,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -58,6 +59,7 @@ impl Session {
             name: station.name.clone(),
             held: Held::default(),
             leaving: Arc::clone(&station.leaving),
+            under_way: station.under_way.clone(),
             events: station.events.clone(),
             signals: signals_tx,
             pulse: Mutex::default(),

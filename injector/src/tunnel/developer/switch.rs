@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
 use super::local::{self, Connection, NoAnswer};
+use super::under_way::Counted;
 use crate::tunnel::stream::Notes;
 use crate::tunnel::{Body, empty_body, headers, join};
 
@@ -27,6 +28,7 @@ pub(super) async fn through(
     let tunnel = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
     parts.method = Method::GET;
+    let counted = parts.extensions.remove::<Counted>();
     parts.extensions.clear();
     parts
         .headers
@@ -47,7 +49,7 @@ pub(super) async fn through(
     let server = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
         join(tunnel, server).await;
-        drop(connection);
+        drop((connection, counted));
     });
     let notes = Notes {
         switched: response.headers_mut().remove(header::UPGRADE),

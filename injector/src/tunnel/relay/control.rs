@@ -50,10 +50,10 @@ pub(super) async fn handle(
 /// Whether a tunnel is up, as JSON. Whoever knows the address may know this much.
 fn describe(shared: &Shared, address: &Address) -> String {
     match shared.registry.find(address) {
-        None => serde_json::json!({"up": false}),
+        None => serde_json::json!({"up": false, "under_way": shared.registry.under_way(address)}),
         Some(tunnel) => {
             let since = tunnel.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            serde_json::json!({"up": true, "since": since, "name": tunnel.name, "requests": tunnel.requests(), "under_way": tunnel.under_way()})
+            serde_json::json!({"up": true, "since": since, "name": tunnel.name, "requests": tunnel.requests(), "under_way": shared.registry.under_way(address)})
         }
     }
     .to_string()

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use http::HeaderValue;
@@ -126,9 +126,10 @@ impl Drop for Stream {
     }
 }
 
-/// All tunnels that take requests.
+/// All tunnels that take requests, and those that only end what they have.
 pub(super) struct Registry {
     tunnels: Mutex<HashMap<Address, Arc<Tunnel>>>,
+    draining: Mutex<Vec<(Address, Weak<Tunnel>)>>,
     metrics: Metrics,
 }
 
@@ -136,6 +137,7 @@ impl Registry {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             tunnels: Mutex::default(),
+            draining: Mutex::default(),
             metrics,
         }
     }
@@ -143,6 +145,16 @@ impl Registry {
     /// The tunnel that takes requests for this address now.
     pub(super) fn find(&self, address: &Address) -> Option<Arc<Tunnel>> {
         self.lock().get(address).cloned()
+    }
+
+    /// Requests under way for this address, on tunnels that take no new ones included.
+    pub(super) fn under_way(&self, address: &Address) -> usize {
+        let draining = lock(&self.draining);
+        let tunnels = draining.iter().filter(|(of, _)| of == address);
+        let draining: usize = tunnels
+            .filter_map(|(_, tunnel)| Some(tunnel.upgrade()?.under_way()))
+            .sum();
+        draining + self.find(address).map_or(0, |tunnel| tunnel.under_way())
     }
 
     /// Whether this developer machine may have its address: not while another running program has it, unless it says so.
@@ -163,21 +175,32 @@ impl Registry {
     pub(super) fn insert(&self, address: Address, tunnel: Arc<Tunnel>) {
         let instance = tunnel.instance.clone();
         let mut tunnels = self.lock();
-        let before = tunnels.insert(address, tunnel);
+        let before = tunnels.insert(address.clone(), tunnel);
         self.metrics.tunnels.set(tunnels.len() as i64);
         drop(tunnels);
+        if let Some(before) = &before {
+            self.drain(address, before);
+        }
         if let Some(before) = before.filter(|before| before.instance != instance) {
             before.signal(Signal::Replaced);
         }
     }
 
     /// Takes a tunnel out, unless a newer one already has its address.
-    pub(super) fn remove(&self, address: &Address, tunnel: &Tunnel) {
+    pub(super) fn remove(&self, address: &Address, tunnel: &Arc<Tunnel>) {
+        self.drain(address.clone(), tunnel);
         let mut tunnels = self.lock();
         if tunnels.get(address).is_some_and(|held| held.is(tunnel)) {
             tunnels.remove(address);
             self.metrics.tunnels.set(tunnels.len() as i64);
         }
+    }
+
+    /// Counts what still runs on a tunnel that takes nothing new; its streams hold it.
+    fn drain(&self, address: Address, tunnel: &Arc<Tunnel>) {
+        let mut draining = lock(&self.draining);
+        draining.retain(|(_, known)| known.upgrade().is_some_and(|known| !known.is(tunnel)));
+        draining.push((address, Arc::downgrade(tunnel)));
     }
 
     /// Tells every developer machine.

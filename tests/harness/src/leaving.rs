@@ -1,0 +1,459 @@
+//! What is under way at a developer's server when its intercept ends, and what each client must get. The same cases for the sandbox and for a mesh.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::{Method, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use rustix::process::Signal;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::app::{App, BoxError, Do, GO};
+use crate::client::{Answer, Ask, Client, collect};
+use crate::door::Door;
+use crate::intercept::{Developer, Intercept};
+use crate::wait;
+use crate::websocket::Socket;
+
+/// The name of the developer's server.
+pub const SERVER: &str = "server";
+
+/// How long a client waits for the outcome: longer than any way of ending takes.
+const OUTCOME: Duration = Duration::from_secs(90);
+
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A GET whose answer has not begun.
+    Get,
+    /// A HEAD.
+    Head,
+    /// A POST whose body has arrived.
+    Post,
+    /// A unary gRPC call, over HTTP/2.
+    Grpc,
+    /// A GET whose answer has begun: server-sent events.
+    Events,
+    /// An open WebSocket.
+    WebSocket,
+}
+
+/// All of them.
+pub const KINDS: [Kind; 6] = [
+    Kind::Get,
+    Kind::Head,
+    Kind::Post,
+    Kind::Grpc,
+    Kind::Events,
+    Kind::WebSocket,
+];
+
+/// Does the developer's server answer before the tunnel closes?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Holds,
+    Answers,
+}
+
+/// How an intercept ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A signal.
+    Signal(Signal),
+    /// Two signals: the second one while the command waits.
+    Twice(Signal),
+    /// `kill -9`.
+    Kill,
+    /// `leave` by the same home.
+    Leave,
+    /// `leave` by another machine of the same developer.
+    LeaveElsewhere,
+    /// `leave --all`.
+    LeaveAll,
+    /// `leave` of one in the background.
+    Detached,
+    /// Another command takes its place.
+    Replaced,
+    /// The command behind `--` ends.
+    ChildEnds,
+    /// `uninstall --force`.
+    Uninstalled,
+}
+
+/// What the developer does by signals.
+pub const SIGNALS: [Way; 6] = [
+    Way::Signal(Signal::INT),
+    Way::Signal(Signal::TERM),
+    Way::Signal(Signal::HUP),
+    Way::Twice(Signal::INT),
+    Way::Twice(Signal::TERM),
+    Way::Kill,
+];
+
+/// And by commands.
+pub const COMMANDS: [Way; 6] = [
+    Way::Leave,
+    Way::LeaveElsewhere,
+    Way::LeaveAll,
+    Way::Detached,
+    Way::Replaced,
+    Way::ChildEnds,
+];
+
+impl Way {
+    /// May what is under way end, for some seconds?
+    fn has_grace(self) -> bool {
+        !matches!(self, Self::Kill | Self::Twice(_))
+    }
+
+    /// The name of the developer who leaves so.
+    pub fn developer(self) -> String {
+        let debug = format!("{self:?}");
+        let letters = debug.chars().filter(char::is_ascii_alphabetic);
+        let name: String = letters.collect();
+        name.replace("Signal", "").to_lowercase()
+    }
+
+    /// The intercept's name.
+    pub fn intercept(self) -> String {
+        format!("orders-{}", self.developer())
+    }
+}
+
+/// Where the intercepts are.
+pub struct Place<'p> {
+    /// A developer of this name.
+    pub developer: &'p (dyn Fn(&str) -> Developer + Sync),
+    /// What stands after the port in `--port`.
+    pub service: &'static str,
+    /// Where the clients knock.
+    pub door: Door,
+    /// What they do.
+    pub kinds: &'static [Kind],
+    /// Has the intercept of this name an entry?
+    pub has_entry: &'p (dyn Fn(&str) -> bool + Sync),
+    /// `uninstall --force`.
+    pub uninstall: &'p (dyn Fn() -> Command + Sync),
+    /// For files.
+    pub scratch: &'p Path,
+}
+
+impl Place<'_> {
+    /// All at the same time, each by a developer of their own. Panics unless every client gets what it must.
+    pub async fn leave(&self, ways: &[Way]) {
+        let cells = join_all(ways.iter().map(|way| Cell::start(self, *way))).await;
+        let left = join_all(cells.into_iter().map(|cell| cell.leave(self))).await;
+        let deviations = left.concat();
+        assert!(deviations.is_empty(), "{}", deviations.join("\n"));
+        for way in ways {
+            let client = Client::h1(self.door.clone());
+            let answer = client.get("/", &[("coder", &way.developer())]).await;
+            let served_by = answer.header("x-intercept-served-by");
+            assert_eq!(
+                (answer.status.as_u16(), served_by),
+                (200, None),
+                "{way:?}: after it"
+            );
+        }
+    }
+}
+
+/// One developer, whose requests are under way.
+struct Cell {
+    way: Way,
+    developer: Developer,
+    intercept: Option<Intercept>,
+    under_way: UnderWay,
+    /// The command behind `--` ends when it is there.
+    file: PathBuf,
+    _background: Option<Background>,
+}
+
+/// Ends what goes on in the background where a test does not come to it.
+struct Background(Command);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.output();
+        }
+    }
+}
+
+impl Cell {
+    async fn start(place: &Place<'_>, way: Way) -> Self {
+        let name = way.developer();
+        let developer = (place.developer)(&name);
+        let server = App::start(SERVER).await;
+        let file = place.scratch.join(&name);
+        let port = format!("{}{}", server.port(), place.service);
+        let header = format!("--http-header=Coder={name}");
+        let mut line = vec!["intercept", "orders", "--port", &port, &header];
+        let script = format!("until [ -e '{}' ]; do sleep 0.05; done", file.display());
+        match way {
+            Way::Detached => line.push("--detach"),
+            Way::ChildEnds => line.extend(["--", "sh", "-c", &script]),
+            _ => {}
+        }
+        let (mut intercept, mut background) = (None, None);
+        if way == Way::Detached {
+            background = Some(Background(developer.command(&["leave", "--all"])));
+            let ran = run(developer.command(&line)).await;
+            assert!(ran.status.success(), "{ran:?}");
+        } else {
+            intercept = Some(developer.start(developer.command(&line)).await);
+        }
+        let header = ("coder", name.as_str());
+        let under_way =
+            UnderWay::start(&way.intercept(), &place.door, header, place.kinds, server).await;
+        Self {
+            way,
+            developer,
+            intercept,
+            under_way,
+            file,
+            _background: background,
+        }
+    }
+
+    /// Ends it, and returns what went otherwise than it must.
+    async fn leave(mut self, place: &Place<'_>) -> Vec<String> {
+        let name = self.way.intercept();
+        let mut command = None;
+        match self.way {
+            Way::Signal(signal) => self.process().signal(signal),
+            Way::Twice(signal) => {
+                let process = self.process();
+                process.signal(signal);
+                // The first must have been heard: two in a moment are one.
+                process.wait_output("Ctrl-C again to stop now").await;
+                process.signal(signal);
+            }
+            Way::Kill => self.process().kill(),
+            Way::Leave | Way::Detached => command = Some(self.developer.command(&["leave", &name])),
+            Way::LeaveAll => command = Some(self.developer.command(&["leave", "--all"])),
+            Way::LeaveElsewhere => {
+                let mut leave = self.developer.command(&["leave", &name]);
+                leave.env("HOME", self.file.with_extension("home"));
+                command = Some(leave);
+            }
+            Way::Replaced => return self.replaced(place).await,
+            Way::ChildEnds => std::fs::write(&self.file, "").expect("a writable directory"),
+            Way::Uninstalled => command = Some((place.uninstall)()),
+        }
+        let command = command.map(|command| tokio::spawn(run(command)));
+        if self.way.has_grace() {
+            wait::until(&format!("{name} has no entry"), async || {
+                !(place.has_entry)(&name)
+            })
+            .await;
+            self.under_way.answer();
+        }
+        let deviations = self.outcome().await;
+        if let Some(command) = command {
+            let ran = command.await.expect("no panic");
+            assert!(ran.status.success(), "{ran:?}");
+        }
+        deviations
+    }
+
+    fn process(&mut self) -> &mut crate::command::Process {
+        &mut self.intercept.as_mut().expect("in the foreground").process
+    }
+
+    async fn replaced(self, place: &Place<'_>) -> Vec<String> {
+        let header = format!("--http-header=Coder={}", self.way.developer());
+        let port = format!("1{}", place.service);
+        let line = ["intercept", "orders", "--port", &port, "--replace", &header];
+        let replacing = self.developer.start(self.developer.command(&line)).await;
+        self.under_way.answer();
+        let deviations = self.outcome().await;
+        replacing.leave().await;
+        deviations
+    }
+
+    async fn outcome(mut self) -> Vec<String> {
+        if self.intercept.is_some() {
+            self.process().wait().await;
+        }
+        self.under_way.deviations(self.way.has_grace()).await
+    }
+}
+
+async fn run(mut command: Command) -> Output {
+    wait::blocking(move || command.output().expect("it starts")).await
+}
+
+/// The requests of one intercept that are under way.
+struct UnderWay {
+    intercept: String,
+    cells: Vec<(Kind, Server, JoinHandle<String>)>,
+    server: App,
+}
+
+impl UnderWay {
+    /// Sends them, and returns when the developer's server has all of them. `server` is called [`SERVER`], and nobody else asks it.
+    async fn start(
+        intercept: &str,
+        door: &Door,
+        header: (&str, &str),
+        kinds: &[Kind],
+        server: App,
+    ) -> Self {
+        let (mut cells, mut streams) = (Vec::new(), 0);
+        let begun = Arc::new(AtomicUsize::new(0));
+        for kind in kinds {
+            let servers: &[Server] = match kind {
+                Kind::Events | Kind::WebSocket => &[Server::Holds],
+                _ => &[Server::Holds, Server::Answers],
+            };
+            streams += usize::from(matches!(kind, Kind::Events | Kind::WebSocket));
+            for at in servers {
+                let header = (header.0.to_owned(), header.1.to_owned());
+                let begun = Arc::clone(&begun);
+                let client = tokio::spawn(client(*kind, *at, door.clone(), header, begun));
+                cells.push((*kind, *at, client));
+            }
+        }
+        wait::until("the developer's server has all requests", async || {
+            server.total() == cells.len() && begun.load(Ordering::SeqCst) == streams
+        })
+        .await;
+        Self {
+            intercept: intercept.to_owned(),
+            cells,
+            server,
+        }
+    }
+
+    /// Lets the developer's server answer what it answers.
+    fn answer(&self) {
+        self.server.say(GO);
+    }
+
+    /// What went otherwise than it must, a line each.
+    async fn deviations(self, has_grace: bool) -> Vec<String> {
+        let mut deviations = Vec::new();
+        for (kind, server, client) in self.cells {
+            let got = client.await.expect("no panic");
+            let expected = expected(kind, server, has_grace);
+            if got != expected {
+                deviations.push(format!(
+                    "{}: {kind:?}, the server {server:?}: {got}; expected {expected}",
+                    self.intercept
+                ));
+            }
+        }
+        deviations
+    }
+}
+
+fn expected(kind: Kind, server: Server, has_grace: bool) -> &'static str {
+    match (kind, server) {
+        (Kind::Events | Kind::WebSocket, _) => "broken off",
+        (_, Server::Answers) if has_grace => "200 by the developer",
+        (Kind::Get | Kind::Head, _) => "200 by the cluster",
+        (Kind::Post, _) => "502 of ours",
+        (Kind::Grpc, _) => "grpc-status 13 of ours",
+    }
+}
+
+/// `begun` counts the answers that have.
+async fn client(
+    kind: Kind,
+    at: Server,
+    door: Door,
+    (name, value): (String, String),
+    begun: Arc<AtomicUsize>,
+) -> String {
+    let what = match at {
+        Server::Holds => Do::HoldAt(SERVER),
+        Server::Answers => Do::WaitAt(SERVER),
+    };
+    let outcome = async {
+        let ask = match kind {
+            Kind::Get => Ask::get("/"),
+            Kind::Head => Ask::get("/").method(Method::HEAD),
+            Kind::Post => Ask::post("/", 1_000),
+            Kind::Grpc => grpc(),
+            Kind::Events => return events(door, (&name, &value), &begun).await,
+            Kind::WebSocket => return web_socket(door, (&name, &value), &begun).await,
+        };
+        let client = match kind {
+            Kind::Grpc => Client::h2c(door),
+            _ => Client::h1(door),
+        };
+        let answer = client.ask(ask.header(&name, &value).to(what)).await?;
+        Ok(describe(&answer))
+    };
+    match timeout(OUTCOME, outcome).await {
+        Ok(outcome) => outcome.unwrap_or_else(|error: BoxError| format!("no answer: {error}")),
+        Err(_) => format!("nothing within {OUTCOME:?}"),
+    }
+}
+
+/// An empty message behind its prefix.
+fn grpc() -> Ask {
+    Ask::post("/grpc.health.v1.Health/Check", 5)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+}
+
+async fn events(door: Door, header: (&str, &str), begun: &AtomicUsize) -> Result<String, BoxError> {
+    let ask = Ask::get("/events")
+        .header(header.0, header.1)
+        .to(Do::Events);
+    let response = Client::h1(door).open(ask).await?;
+    begun.fetch_add(1, Ordering::SeqCst);
+    match response.status().as_u16() {
+        200 => Ok(ended(read(response).await)),
+        _ => Ok(describe(&collect(response).await?)),
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<(), BoxError> {
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
+}
+
+async fn web_socket(
+    door: Door,
+    header: (&str, &str),
+    begun: &AtomicUsize,
+) -> Result<String, BoxError> {
+    let mut socket = Socket::open(door, &[header]).await?;
+    assert_eq!(socket.ask("hello").await?, "hello");
+    begun.fetch_add(1, Ordering::SeqCst);
+    Ok(ended(socket.ended().await))
+}
+
+fn ended(end: Result<(), BoxError>) -> String {
+    match end {
+        Ok(()) => "ended in good order".to_owned(),
+        Err(_) => "broken off".to_owned(),
+    }
+}
+
+fn describe(answer: &Answer) -> String {
+    let status = answer.status.as_u16();
+    let is_ours = answer.header("x-intercept-error").is_some();
+    let is_served = answer.header("x-intercept-served-by").is_some();
+    match (status, answer.header("grpc-status")) {
+        (200, Some("13")) if is_ours => "grpc-status 13 of ours".to_owned(),
+        (502, None) if is_ours => "502 of ours".to_owned(),
+        (200, None) if is_served && answer.by() == SERVER => "200 by the developer".to_owned(),
+        (200, None) if !is_served && !is_ours && answer.by() != SERVER => {
+            "200 by the cluster".to_owned()
+        }
+        _ => format!("{answer:?}"),
+    }
+}

@@ -1,0 +1,101 @@
+//! Every way in which an intercept ends while requests are under way, in the sandbox: clients see the cluster's answer, the developer's, or an error of ours, and nothing else.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use harness::app::{App, Do};
+use harness::client::Ask;
+use harness::door::Door;
+use harness::leaving::{COMMANDS, KINDS, Place, SERVER, SIGNALS, Way};
+use harness::mesh::Mesh;
+use harness::plugin::entry;
+use harness::sandbox::Sandbox;
+use harness::tunnel::{Machine, developer};
+use harness::wait;
+use injector::backend::Live;
+use injector::envoy::{Dir, EnvoyDirError};
+
+/// In one sandbox, after which nothing is left of them.
+async fn leave(ways: &[Way]) {
+    let sandbox = Sandbox::start().await;
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let has_entry = |name: &str| {
+        let document = Dir::open(sandbox.envoy()).and_then(|dir| dir.document());
+        document.is_ok_and(|document| document.intercepts.contains_key(name))
+    };
+    let place = Place {
+        developer: &|name| sandbox.developer(name),
+        service: "",
+        door: Door::from(sandbox.addr()),
+        kinds: &KINDS,
+        has_entry: &has_entry,
+        uninstall: &|| {
+            let operator = sandbox.developer("operator");
+            operator.command(&["uninstall", "--force"])
+        },
+        scratch: scratch.path(),
+    };
+    place.leave(ways).await;
+    let clusters = std::fs::read_to_string(sandbox.envoy().join("clusters.json"));
+    let clusters = clusters.unwrap_or_default();
+    for way in ways {
+        // Of one that was killed the lease ends it.
+        let is_left = clusters.contains(&format!("{}\"", way.intercept()));
+        assert_eq!(is_left, *way == Way::Kill, "{way:?}: {clusters}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_signal_keeps_requests_whole() {
+    leave(&SIGNALS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_keeps_requests_whole() {
+    leave(&COMMANDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uninstall_keeps_requests_whole() {
+    leave(&[Way::Uninstalled]).await;
+}
+
+/// How long Envoy needs the cluster once its requests are cut off: the command leaves it 1 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_requests_need_their_cluster_briefly() {
+    const AT_ONCE: usize = 64;
+    let app = App::start("app").await;
+    let mesh = Mesh::of(&app).await;
+    let control = mesh.files().workload().relay.control;
+    for (round, delay) in [0, 1, 5, 20, 250].into_iter().enumerate() {
+        let server = App::start(SERVER).await;
+        let machine = Machine::up(control, developer(server.port())).await;
+        let (name, entry) = entry("bob", mesh.port(), &machine.address(), "coder", "Bob");
+        let added = mesh
+            .files()
+            .add(&name, &entry, |_| Ok::<_, EnvoyDirError>(()));
+        added.expect("a writable directory");
+        let live = mesh
+            .files()
+            .wait_live(&name, &entry.address, wait::DEADLINE);
+        assert_eq!(live.await, Live::Verified);
+        let client = mesh.h1();
+        let asks = (0..AT_ONCE).map(|_| {
+            let ask = Ask::get("/").header("coder", "Bob").to(Do::HoldAt(SERVER));
+            let client = client.clone();
+            tokio::spawn(async move { client.must(ask).await.status.as_u16() })
+        });
+        let asks: Vec<_> = asks.collect();
+        wait::until("all are held", async || server.total() == AT_ONCE).await;
+        mesh.files().remove(&name, None).expect("removed");
+        mesh.files().wait_gone(&name, wait::DEADLINE).await;
+        machine.running.abort();
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        mesh.files().clear_clusters(&[&name]).expect("removed");
+        let answers = join_all(asks).await;
+        let whole = answers.iter().filter(|answer| matches!(answer, Ok(200)));
+        let lost = AT_ONCE - whole.count();
+        println!("round {round}: cluster removed after {delay} ms: {lost} of {AT_ONCE} lost");
+        assert!(delay < 250 || lost == 0, "{delay} ms: {answers:?}");
+    }
+}
