@@ -1,5 +1,6 @@
 //! Names of the tunnel's own headers, and what must not pass from one hop to the next. Knows headers only: no sockets, no bodies.
 
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::{marks, settings};
@@ -75,6 +76,11 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a request may be repeated without harm (RFC 9110 §9.2.1).
+pub(super) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Whether this is gRPC, whose errors are trailers and not statuses. gRPC-Web is not: it is HTTP/1.1 with its trailers in the body.

@@ -38,6 +38,8 @@ pub enum Unavailable {
     Refused,
     /// The tunnel ended before the request was sent.
     NotSent,
+    /// Nothing has been heard of the developer machine for longer than a beat, and the request could not be repeated.
+    Suspect,
     /// Every stream of the tunnel is taken.
     Busy,
     /// The tunnel is for another workload's identity, or nobody vouches for the caller's.
@@ -55,11 +57,12 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::NoAddress,
         Self::NoTunnel,
         Self::Refused,
         Self::NotSent,
+        Self::Suspect,
         Self::Busy,
         Self::Identity,
         Self::HeadersTooLarge,
@@ -76,6 +79,7 @@ impl Unavailable {
             Self::NoTunnel => "no-tunnel",
             Self::Refused => "refused",
             Self::NotSent => "not-sent",
+            Self::Suspect => "suspect",
             Self::Busy => "busy",
             Self::Identity => "identity",
             Self::HeadersTooLarge => "headers-too-large",

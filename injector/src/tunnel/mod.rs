@@ -7,6 +7,7 @@
 //!
 //! What the marks on an answer promise to Envoy is in [`marks`].
 
+mod beat;
 pub mod developer;
 mod headers;
 mod liveness;
@@ -21,6 +22,7 @@ mod stream;
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;
 pub use secret::{Address, InvalidSecret, Secret};
+pub use settings::Tempo;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;

@@ -1,6 +1,4 @@
-//! The one stream that lives as long as a tunnel: both ends beat on it, and the relay says on it what concerns the tunnel as a whole.
-//!
-//! A beat is an empty DATA frame: it is not flow-controlled, so that readers that stall do not silence it, and it does not wait for a PONG behind a bulk upload.
+//! The one stream that lives as long as a tunnel: the relay says on it what concerns the tunnel as a whole.
 //! Its end means that the developer machine takes no new requests. Knows neither registry nor sockets.
 
 use std::pin::Pin;
@@ -11,16 +9,15 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{BoxError, settings};
+use super::BoxError;
 
 /// What the relay says, one byte each; a byte that a version does not know is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Requests for the address now come this way.
     Registered,
-    /// The relay is going: open another tunnel, this one still ends what it has.
+    /// Open another tunnel, this one still ends what it has: the relay is going, or its stream numbers are.
     RelayLeaving,
     /// Another program holds the address now.
     Replaced,
@@ -42,18 +39,13 @@ impl Signal {
     }
 }
 
-/// One direction of the pulse: beats, and in between what comes through the channel. Ends when the channel's other end is dropped.
-pub(super) struct Pulse {
-    beat: Interval,
-    signals: mpsc::Receiver<Signal>,
-}
+/// One direction of the pulse. Ends when the channel's other end is dropped.
+pub(super) struct Pulse(mpsc::Receiver<Signal>);
 
 /// A direction of the pulse, and the channel that feeds it; signals → pulse: what to tell the other end.
 pub(super) fn pulse() -> (mpsc::Sender<Signal>, Pulse) {
     let (signals_tx, signals) = mpsc::channel(4);
-    let mut beat = interval(settings::BEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    (signals_tx, Pulse { beat, signals })
+    (signals_tx, Pulse(signals))
 }
 
 impl HttpBody for Pulse {
@@ -64,18 +56,9 @@ impl HttpBody for Pulse {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.signals.poll_recv(cx) {
-            Poll::Ready(Some(signal)) => {
-                return Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&[
-                    signal.byte()
-                ])))));
-            }
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {}
-        }
-        self.beat
-            .poll_tick(cx)
-            .map(|_| Some(Ok(Frame::data(Bytes::new()))))
+        self.0.poll_recv(cx).map(|signal| {
+            signal.map(|signal| Ok(Frame::data(Bytes::copy_from_slice(&[signal.byte()]))))
+        })
     }
 }
 
@@ -95,21 +78,9 @@ pub(super) async fn listen(mut body: Incoming, mut hear: impl AsyncFnMut(Signal)
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn it_beats_with_empty_frames_says_signals_and_ends_with_its_channel() {
+    #[tokio::test]
+    async fn pulse_ends_with_its_channel() {
         let (signals, mut pulse) = pulse();
-        for _ in 0..3 {
-            assert!(
-                pulse
-                    .frame()
-                    .await
-                    .unwrap()
-                    .unwrap()
-                    .data_ref()
-                    .unwrap()
-                    .is_empty()
-            );
-        }
         signals.send(Signal::Replaced).await.unwrap();
         let frame = pulse.frame().await.unwrap().unwrap();
         assert_eq!(

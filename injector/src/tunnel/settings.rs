@@ -16,6 +16,9 @@ pub(super) const CONNECTION_WINDOW: u32 = 64 * MIB;
 /// The least connection window a tunnel is opened with, when many are open: HTTP/2's own (RFC 9113 §6.9.2), which no peer can be asked to go below.
 pub(super) const LEAST_WINDOW: u32 = 64 * 1024;
 
+/// The largest window there is (RFC 9113 §6.9.1).
+pub(super) const WIDEST_WINDOW: u32 = (1 << 31) - 1;
+
 /// Tunnels that one relay takes. A workload may have 1 000 intercepts, and one of two relays may have to hold all of them.
 pub(super) const TUNNELS: u32 = 2_048;
 
@@ -50,14 +53,29 @@ pub(super) const HEADER_FIELDS_READ: usize = 4_000;
 /// The read buffer of an HTTP/1.1 connection; a whole header list must fit.
 pub(super) const H1_BUFFER: usize = HEADER_LIST_READ as usize;
 
-/// Each end sends something this often.
-pub(super) const BEAT: Duration = Duration::from_secs(2);
+/// How an end of a tunnel shows that it lives, and takes the other for dead. Production values by default; tests that live through hours shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tempo {
+    /// Each end sends something this often.
+    pub beat: Duration,
+    /// A developer machine of which nothing was read for this long gets no requests that could not be repeated: two beats, and a retransmission.
+    pub suspect: Duration,
+    /// An end of which no byte at all was read for this long is dead.
+    pub silence: Duration,
+    /// Requests after which a tunnel is followed by a new one, since HTTP/2 numbers 2³⁰ of them at most.
+    pub requests: u64,
+}
 
-/// An end that read no byte at all for this long takes the tunnel for dead: three beats.
-pub(super) const SILENCE: Duration = Duration::from_secs(6);
-
-/// hyper's own ping time-out, out of the way: it looks at the PONG, which may stand in a queue behind a bulk upload. Liveness is [`SILENCE`].
-pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3_600);
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            beat: Duration::from_millis(500),
+            suspect: Duration::from_millis(1_200),
+            silence: Duration::from_secs(6),
+            requests: 1 << 29,
+        }
+    }
+}
 
 /// Windows of the relay's data side. The round trip inside a cluster is far below 1 ms, so a stream needs little; the connection has room for 256 stalled streams.
 pub(super) const DATA_STREAM_WINDOW: u32 = 256 * 1024;

@@ -17,6 +17,7 @@ pub mod grpc;
 pub mod intercept;
 pub mod latency;
 pub mod leaving;
+pub mod link;
 pub mod load;
 pub mod mesh;
 pub mod origin;

@@ -297,6 +297,7 @@ pub async fn h2(address: SocketAddr) -> Client {
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .max_header_list_size(1024 * 1024)
+        .max_local_error_reset_streams(None)
         .initial_stream_window_size(4 * 1024 * 1024)
         .initial_connection_window_size(64 * 1024 * 1024)
         .handshake(io)
@@ -329,6 +330,20 @@ impl Client {
                 sender.send_request(request).await
             }
         }
+    }
+
+    /// Begins to send a request over HTTP/2, beside others.
+    pub fn start(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+        let Self::H2(sender) = self else {
+            panic!("one request at a time over HTTP/1.1");
+        };
+        *request.uri_mut() = format!("http://orders.shop{}", request.uri())
+            .parse()
+            .unwrap();
+        sender.send_request(request)
     }
 
     /// Whether another request could be sent on this connection.
@@ -714,6 +729,8 @@ impl Wire {
                 let Ok(far) = TcpStream::connect(target).await else {
                     continue;
                 };
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
                 let ((near_read, near_write), (far_read, far_write)) =
                     (near.into_split(), far.into_split());

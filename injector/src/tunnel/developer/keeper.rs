@@ -53,6 +53,7 @@ impl Keeper {
             identity,
             replace,
             under_way,
+            tempo,
             ..
         } = developer;
         let is_plain = !name.is_empty()
@@ -75,6 +76,7 @@ impl Keeper {
                 name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
                 under_way,
+                tempo,
                 events,
             },
             serving: JoinSet::new(),

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub use local::{Local, LocalProtocol};
 pub use under_way::UnderWay;
 
-use super::Secret;
+use super::{Secret, Tempo};
 use keeper::Keeper;
 
 /// What a developer machine offers.
@@ -42,6 +42,8 @@ pub struct Developer {
     pub grace: Duration,
     /// Counts the requests that are under way.
     pub under_way: UnderWay,
+    /// How often its tunnels beat, and how long one may be silent.
+    pub tempo: Tempo,
 }
 
 impl Developer {
@@ -55,6 +57,7 @@ impl Developer {
             replace: false,
             grace: Duration::from_secs(10),
             under_way: UnderWay::default(),
+            tempo: Tempo::default(),
         }
     }
 }

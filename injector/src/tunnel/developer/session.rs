@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use super::hold::Held;
 use super::serve::{Serving, handle};
 use super::{Event, Local, UnderWay};
+use crate::tunnel::beat::Frames;
 use crate::tunnel::liveness::Liveness;
 use crate::tunnel::protocol::Welcome;
 use crate::tunnel::pulse::Signal;
-use crate::tunnel::{settings, with_causes};
+use crate::tunnel::{Tempo, settings, with_causes};
 
 /// What all tunnels of one developer machine share.
 pub(super) struct Station {
@@ -25,6 +26,7 @@ pub(super) struct Station {
     pub(super) name: HeaderValue,
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) under_way: UnderWay,
+    pub(super) tempo: Tempo,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -64,10 +66,10 @@ impl Session {
             signals: signals_tx,
             pulse: Mutex::default(),
         });
-        let window = welcome.window;
+        let (window, tempo) = (welcome.window, station.tempo);
         serving.spawn(async move {
             // Nobody listens any more when the tunnel was left on purpose.
-            let _ = ended_tx.send(serve(upgraded, window, requests, leave_rx).await);
+            let _ = ended_tx.send(serve(upgraded, window, tempo, requests, leave_rx).await);
         });
         Self {
             signals,
@@ -94,10 +96,16 @@ impl Session {
 async fn serve(
     upgraded: Upgraded,
     window: u32,
+    tempo: Tempo,
     requests: Arc<Serving>,
     leave: oneshot::Receiver<()>,
 ) -> String {
-    let io = TokioIo::new(Liveness::new(TokioIo::new(upgraded), settings::SILENCE, ()));
+    let io = TokioIo::new(Liveness::new(
+        TokioIo::new(upgraded),
+        Frames::of_server(),
+        tempo,
+        (),
+    ));
     let service = {
         let requests = Arc::clone(&requests);
         service_fn(move |request| handle(Arc::clone(&requests), request))
@@ -131,8 +139,7 @@ fn server(window: u32) -> hyper::server::conn::http2::Builder<TokioExecutor> {
         .max_concurrent_streams(settings::STREAMS)
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)
         .max_header_list_size(settings::HEADER_LIST_READ)
-        .max_send_buf_size(settings::SEND_BUFFER)
-        .keep_alive_interval(settings::BEAT)
-        .keep_alive_timeout(settings::PING_TIMEOUT);
+        .max_local_error_reset_streams(None)
+        .max_send_buf_size(settings::SEND_BUFFER);
     builder
 }

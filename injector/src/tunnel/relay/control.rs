@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::UNIX_EPOCH;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use super::Shared;
 use super::metrics::TunnelMeter;
 use super::registry::{Share, Tunnel};
+use crate::tunnel::beat::Frames;
 use crate::tunnel::liveness::Liveness;
 use crate::tunnel::protocol::{self, Hello, Refusal, Welcome};
 use crate::tunnel::pulse::{self, Signal};
@@ -85,15 +87,19 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
 async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share) -> Option<()> {
     let upgraded = upgrade.await.ok()?;
     let window = share.window();
+    let is_suspect = Arc::<AtomicBool>::default();
     let meter = TunnelMeter {
         metrics: shared.metrics.clone(),
+        is_suspect: Arc::clone(&is_suspect),
         _held: share,
     };
-    let io = TokioIo::new(Liveness::new(
+    let io = Liveness::new(
         TokioIo::new(upgraded),
-        settings::SILENCE,
+        Frames::of_client(),
+        shared.tempo,
         meter,
-    ));
+    );
+    let io = TokioIo::new(io);
     let (mut sender, mut connection) = client(window).handshake::<_, Body>(io).await.ok()?;
 
     let (signals, beats) = pulse::pulse();
@@ -104,7 +110,14 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
     // With the first answer the peer's settings are here too: whether it takes extended CONNECT, and how many streams.
     let peer_streams = connection.current_max_send_streams();
     let address = hello.secret.address();
-    let tunnel = Tunnel::new(hello, sender, peer_streams, signals);
+    let tunnel = Tunnel::new(
+        hello,
+        sender,
+        peer_streams,
+        signals,
+        is_suspect,
+        shared.tempo.requests,
+    );
     let connection = tunnel.drive(connection);
     shared.registry.insert(address.clone(), Arc::clone(&tunnel));
     tunnel.signal(Signal::Registered);
@@ -139,10 +152,7 @@ fn client(window: u32) -> hyper::client::conn::http2::Builder<TokioExecutor> {
         .max_frame_size(settings::FRAME)
         .max_header_list_size(settings::HEADER_LIST_READ)
         .max_send_buf_size(settings::SEND_BUFFER)
-        .max_pending_accept_reset_streams(settings::PENDING_RESETS)
-        .keep_alive_interval(settings::BEAT)
-        .keep_alive_timeout(settings::PING_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .max_local_error_reset_streams(None);
     builder
 }
 

@@ -76,6 +76,9 @@ fn choose(
     if !peer.may_use(&tunnel) {
         return Err(Unavailable::Identity);
     }
+    if tunnel.is_suspect() && !headers::is_safe(&parts.method) {
+        return Err(Unavailable::Suspect);
+    }
     let protocol = parts
         .extensions
         .get::<hyper::ext::Protocol>()
@@ -263,7 +266,14 @@ mod tests {
             drop(far);
             let _ = connection.await;
         }
-        Tunnel::new(hello(secret), sender, 100, mpsc::channel(1).0)
+        Tunnel::new(
+            hello(secret),
+            sender,
+            100,
+            mpsc::channel(1).0,
+            Arc::default(),
+            u64::MAX,
+        )
     }
 
     fn hello(secret: &Secret) -> Hello {
@@ -280,7 +290,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_request_is_left_without_an_answer_when_its_tunnel_breaks() {
         for round in 0..300 {
-            let (shared, secret) = (Arc::new(Shared::new(1 << 30)), Secret::random());
+            let (shared, secret) = (
+                Arc::new(Shared::new(1 << 30, crate::tunnel::Tempo::default())),
+                Secret::random(),
+            );
             let (near, far) = duplex(64 * 1024);
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
@@ -290,7 +303,14 @@ mod tests {
                 service_fn(|_| async { Ok::<_, Infallible>(Response::new(empty_body())) });
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             let server = tokio::spawn(server.serve_connection(TokioIo::new(far), service));
-            let tunnel = Tunnel::new(hello(&secret), sender, 100, mpsc::channel(1).0);
+            let tunnel = Tunnel::new(
+                hello(&secret),
+                sender,
+                100,
+                mpsc::channel(1).0,
+                Arc::default(),
+                u64::MAX,
+            );
             let address = secret.address();
             let connection = tunnel.drive(connection);
             let callers = (0..8).map(|_| {
@@ -331,7 +351,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_closed_tunnel_hands_back_goes_through_its_successor() {
-        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let (shared, secret) = (
+            Shared::new(1 << 30, crate::tunnel::Tempo::default()),
+            Secret::random(),
+        );
         let address = secret.address();
         let old = tunnel(&secret, false).await;
         shared
@@ -347,7 +370,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_closed_tunnel_without_a_successor_hands_back_is_unavailable() {
-        let (shared, secret) = (Shared::new(1 << 30), Secret::random());
+        let (shared, secret) = (
+            Shared::new(1 << 30, crate::tunnel::Tempo::default()),
+            Secret::random(),
+        );
         let address = secret.address();
         let old = tunnel(&secret, false).await;
         shared.registry.insert(address.clone(), Arc::clone(&old));

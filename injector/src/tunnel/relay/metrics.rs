@@ -1,6 +1,7 @@
 //! What the relay counts, as Prometheus text. Of a request it knows the marks on its answer only.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::HeaderMap;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -82,6 +83,8 @@ impl Metrics {
 /// Counts the bytes of one tunnel, and holds something (its share of the memory) until the connection is gone.
 pub(super) struct TunnelMeter<G> {
     pub(super) metrics: Metrics,
+    /// meter → tunnel: nothing has come for a while.
+    pub(super) is_suspect: Arc<AtomicBool>,
     pub(super) _held: G,
 }
 
@@ -92,6 +95,10 @@ impl<G: Send + Unpin + 'static> Meter for TunnelMeter<G> {
 
     fn written(&self, bytes: usize) {
         self.metrics.to_developers.inc_by(bytes as u64);
+    }
+
+    fn suspect(&self, is_suspect: bool) {
+        self.is_suspect.store(is_suspect, Ordering::Relaxed);
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::pulse::Signal;
-use super::settings;
+use super::{Tempo, settings};
 use caller::Caller;
 use metrics::Metrics;
 use registry::{Memory, Registry};
@@ -38,6 +38,8 @@ pub struct Options {
     pub memory: u64,
     /// How long running requests may go on after the shutdown began.
     pub grace: Duration,
+    /// How often its tunnels beat, and how long one may be silent.
+    pub tempo: Tempo,
 }
 
 impl Default for Options {
@@ -45,11 +47,13 @@ impl Default for Options {
         Self {
             memory: 1024 * 1024 * 1024,
             grace: Duration::from_secs(10),
+            tempo: Tempo::default(),
         }
     }
 }
 
 struct Shared {
+    tempo: Tempo,
     registry: Registry,
     memory: Memory,
     metrics: Metrics,
@@ -59,9 +63,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(memory: u64) -> Self {
+    fn new(memory: u64, tempo: Tempo) -> Self {
         let metrics = Metrics::new();
         Self {
+            tempo,
             registry: Registry::new(metrics.clone()),
             memory: Memory::new(memory),
             metrics,
@@ -86,7 +91,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     control.local_addr()?;
-    let shared = Arc::new(Shared::new(options.memory));
+    let shared = Arc::new(Shared::new(options.memory, options.tempo));
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = JoinSet::new();
     for listener in data {
@@ -158,6 +163,7 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
         .max_frame_size(settings::FRAME)
         .max_concurrent_streams(settings::STREAMS)
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)
+        .max_local_error_reset_streams(None)
         .max_header_list_size(settings::HEADER_LIST_READ)
         .max_send_buf_size(settings::SEND_BUFFER);
     let caller = Caller::at(peer.ip());

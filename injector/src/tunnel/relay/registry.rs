@@ -1,7 +1,7 @@
 //! Which tunnel holds which address, and the memory that all of them may pin together. Knows no HTTP but the handle to send a request with.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -30,6 +30,8 @@ pub(super) struct Tunnel {
     most_streams: usize,
     streams: AtomicUsize,
     requests: AtomicU64,
+    most_requests: u64,
+    is_suspect: Arc<AtomicBool>,
 }
 
 /// A stream of a tunnel, taken until this is dropped.
@@ -38,12 +40,14 @@ pub(super) struct Stream(Arc<Tunnel>);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Tunnel {
-    /// `peer_streams`: how many streams the developer's end takes at once.
+    /// `peer_streams`: how many streams the developer's end takes at once. `is_suspect`: set while nothing is heard of it. `most_requests`: see [`crate::tunnel::Tempo`].
     pub(super) fn new(
         hello: Hello,
         sender: SendRequest<Body>,
         peer_streams: usize,
         signals: mpsc::Sender<Signal>,
+        is_suspect: Arc<AtomicBool>,
+        most_requests: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             // The pulse is a stream as well.
@@ -60,6 +64,8 @@ impl Tunnel {
             signals,
             streams: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
+            most_requests,
+            is_suspect,
         })
     }
 
@@ -100,8 +106,17 @@ impl Tunnel {
         claimed.is_ok().then(|| Stream(Arc::clone(self)))
     }
 
+    /// Counts a request, and asks for the next tunnel in time.
     pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if requests.is_multiple_of(self.most_requests) {
+            self.signal(Signal::RelayLeaving);
+        }
+    }
+
+    /// Whether a beat of the developer machine is missing.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Ordering::Relaxed)
     }
 
     /// Requests sent this way so far.

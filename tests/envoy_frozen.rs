@@ -1,0 +1,87 @@
+//! A laptop that is closed, or a line that goes dead without a word, under requests through a real Envoy.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use harness::app::App;
+use harness::client::Ask;
+use harness::load;
+use harness::mesh::Plan;
+use harness::wait;
+use rustix::process::Signal;
+
+const MATCHES: (&str, &str) = ("coder", "Bob");
+
+/// A request: when it was sent, how long it took, whether it was a POST, and who answered it.
+type Sent = (Instant, Duration, bool, Result<String, String>);
+
+/// 50 GET/s and 50 POST/s. Errors are only for requests that were under way, and for those of the first 1.5 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_machine_costs_no_new_request() {
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::of(&app).start().await;
+    let bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    let client = mesh.h1();
+    wait::until("the server gets what matches", async || {
+        client.get("/", &[MATCHES]).await.by() == "server"
+    })
+    .await;
+    let all = Arc::<Mutex<Vec<Sent>>>::default();
+    let mut asking = tokio::task::JoinSet::new();
+    let mut frozen = None;
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    for tick in 0..450 {
+        ticks.tick().await;
+        if tick == 50 {
+            bob.process.signal(Signal::STOP);
+            frozen = Some(Instant::now());
+        }
+        for is_post in [false, true] {
+            let ask = if is_post {
+                Ask::post("/", 100)
+            } else {
+                Ask::get("/")
+            };
+            let (ask, client, all) = (
+                ask.header(MATCHES.0, MATCHES.1),
+                client.clone(),
+                Arc::clone(&all),
+            );
+            asking.spawn(async move {
+                let began = Instant::now();
+                let answer = load::judge(client.ask(ask).await);
+                let sent = (began, began.elapsed(), is_post, answer);
+                all.lock().unwrap().push(sent);
+            });
+        }
+    }
+    asking.join_all().await;
+    let frozen = frozen.unwrap();
+    let (mut errors, mut last_error, mut slowest) = (0, Duration::ZERO, Duration::ZERO);
+    for (sent, took, is_post, answer) in all.lock().unwrap().iter() {
+        let after = sent.saturating_duration_since(frozen);
+        if let Err(error) = answer {
+            assert!(*is_post && error.contains("x-intercept-error"), "{error}");
+            errors += 1;
+            last_error = last_error.max(after);
+        }
+        if after > Duration::from_millis(1_500) {
+            assert_eq!(answer.as_deref(), Ok("app"), "sent after {after:?}");
+            if *is_post {
+                slowest = slowest.max(*took);
+            }
+        }
+    }
+    println!(
+        "{errors} POSTs lost, the last sent {last_error:?} after; later POSTs took {slowest:?} at most"
+    );
+    assert!(errors > 0, "nothing was under way");
+    assert!(last_error < Duration::from_millis(1_500), "{last_error:?}");
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    bob.process.signal(Signal::CONT);
+    wait::until("the server gets POSTs again", async || {
+        let ask = Ask::post("/", 100).header(MATCHES.0, MATCHES.1);
+        load::judge(client.ask(ask).await).is_ok_and(|by| by == "server")
+    })
+    .await;
+}
