@@ -245,8 +245,12 @@ pub async fn detached(global: &Global) -> Result<String> {
     }
 }
 
+/// A path that is no text is spelled out: two of them are two.
 fn envoy_identity(dir: &Path) -> String {
-    format!("envoy:{}", dir.display())
+    match dir.to_str() {
+        Some(text) => format!("envoy:{text}"),
+        None => format!("envoy:{dir:?}"),
+    }
 }
 
 /// Seconds since the epoch, by this machine's clock.

@@ -51,9 +51,9 @@ pub const DEVELOPER_ROLE: &str = "injector-developer";
 /// What an intercept's EnvoyFilter is called: this and the intercept's name. No object of the installer begins so.
 pub const INTERCEPT_PREFIX: &str = "intercept-";
 
-/// The field manager of one intercept.
+/// The field manager of one intercept; never [`INSTALLER`], whatever the intercept is called.
 pub fn field_manager(intercept: &str) -> String {
-    format!("injector-{intercept}")
+    format!("injector-intercept-{intercept}")
 }
 
 /// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
@@ -118,4 +118,16 @@ pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidFa
         what,
         found: name.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_intercept_has_the_installers_field_manager() {
+        let intercept = INSTALLER.strip_prefix("injector-").expect("ours");
+        assert_ne!(field_manager(intercept), INSTALLER);
+        assert!(!INSTALLER.starts_with(&field_manager("")));
+    }
 }
