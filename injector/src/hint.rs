@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use crate::print::printable;
+use crate::print::one_line;
 
 /// Every way in which a command can fail.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Failure {
     code: u8,
     /// Where, what, what was expected.
     error: String,
+    /// What it is about, a line each.
+    details: Vec<String>,
     /// What to do next, with a command to run.
     hint: String,
     /// May the same work in a moment?
@@ -27,6 +29,7 @@ impl Failure {
         Self {
             code: 1,
             error: error.to_string(),
+            details: Vec::new(),
             hint: hint.into(),
             may_pass: false,
         }
@@ -37,6 +40,7 @@ impl Failure {
         Self {
             code: 2,
             error: error.to_string(),
+            details: Vec::new(),
             hint: hint.into(),
             may_pass: false,
         }
@@ -45,6 +49,12 @@ impl Failure {
     /// With another exit code.
     pub fn exit(self, code: u8) -> Self {
         Self { code, ..self }
+    }
+
+    /// Shows these below the error, a line each.
+    pub fn with_details(self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let details = lines.into_iter().map(Into::into).collect();
+        Self { details, ..self }
     }
 
     /// Says whether the same may work in a moment.
@@ -75,8 +85,11 @@ impl Failure {
 
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (error, hint) = (printable(self.error.trim_end()), printable(&self.hint));
-        write!(f, "error: {error}\n\nhint: {hint}")
+        write!(f, "error: {}", one_line(self.error()))?;
+        for line in &self.details {
+            write!(f, "\n  {}", one_line(line))?;
+        }
+        write!(f, "\n\nhint: {}", one_line(&self.hint))
     }
 }
 
@@ -108,7 +121,9 @@ impl From<clap::Error> for Failure {
             Some(tip) => format!("{tip}; see `{command} --help`"),
             None => format!("{command} --help"),
         };
-        Self::usage(parts.first().unwrap_or(&text), hint)
+        let mut lines = parts.first().unwrap_or(&text).lines();
+        let error = lines.next().unwrap_or_default();
+        Self::usage(error, hint).with_details(lines.map(str::trim))
     }
 }
 

@@ -31,25 +31,44 @@ pub fn print(format: Format, shown: &impl Shown) -> Result<()> {
     stdout(&text)
 }
 
-/// What others wrote must not move the cursor of somebody's terminal: control characters are spelled out, but for the end of a line.
+/// What others wrote must not move the cursor of a terminal, nor turn its text round: what cannot be seen is spelled out, but for the end of a line.
 pub fn printable(text: &str) -> String {
-    spell_out(text, |char| char.is_control() && char != '\n')
+    spell_out(
+        text,
+        |char| char != '\n',
+        |char| char.escape_default().to_string(),
+    )
 }
 
 /// The same for what must stay on its line.
 pub fn one_line(text: &str) -> String {
-    spell_out(text, char::is_control)
+    spell_out(text, |_| true, |char| char.escape_default().to_string())
 }
 
-fn spell_out(text: &str, is_spelled_out: impl Fn(char) -> bool) -> String {
+fn spell_out(
+    text: &str,
+    is_asked: impl Fn(char) -> bool,
+    spelled: impl Fn(char) -> String,
+) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
-        match is_spelled_out(char) {
-            true => shown.extend(char.escape_default()),
+        match is_invisible(char) && is_asked(char) {
+            true => shown.push_str(&spelled(char)),
             false => shown.push(char),
         }
     }
     shown
+}
+
+/// Controls (C1 included), format characters such as U+202E, which reverses what follows, separators of lines, and what no font has: all that `Debug` of a string
+/// spells out, which knows Unicode's categories.
+fn is_invisible(char: char) -> bool {
+    // Behind a letter: a combining mark is only spelled out where it begins a text.
+    let is_spelled_out = || format!("a{char}").escape_debug().count() > 2;
+    match char.is_ascii() {
+        true => char.is_ascii_control(),
+        false => is_spelled_out(),
+    }
 }
 
 /// Writes to stdout. A reader that has gone away (`| head`) wanted no more: that is no failure.
@@ -67,15 +86,28 @@ pub fn stdout(text: &str) -> Result<()> {
     }
 }
 
+/// Outside of strings there is nothing invisible but line feeds, and no string has any.
 fn json(value: &impl Serialize) -> Result<String> {
     let text =
         serde_json::to_string_pretty(value).or_hint("-o json", "use another format: -o text")?;
-    Ok(text + "\n")
+    let utf16 = |char: char| {
+        let units = char.encode_utf16(&mut [0; 2]).to_vec();
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    };
+    Ok(spell_out(&text, |char| char != '\n', utf16) + "\n")
 }
 
+/// A plain scalar cannot spell anything out, so a document that would have to is written as JSON, which is YAML too.
 fn yaml(value: &impl Serialize) -> Result<String> {
     let text = serde_saphyr::to_string(value).or_hint("-o yaml", "use another format: -o json")?;
-    Ok(text.trim_end().to_owned() + "\n")
+    if !text.chars().any(|char| is_invisible(char) && char != '\n') {
+        return Ok(text.trim_end().to_owned() + "\n");
+    }
+    let text =
+        serde_json::to_string_pretty(value).or_hint("-o yaml", "use another format: -o json")?;
+    // YAML knows no surrogates.
+    let utf32 = |char: char| format!("\\U{:08x}", u32::from(char));
+    Ok(spell_out(&text, |char| char != '\n', utf32) + "\n")
 }
 
 /// Columns, each as wide as its widest cell, two blanks apart. A cell is one line whatever is in it.
@@ -104,6 +136,60 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Serialize)]
+    struct Name<'n> {
+        name: &'n str,
+    }
+
+    impl Shown for Name<'_> {
+        fn text(&self) -> String {
+            format!("{}\n", self.name)
+        }
+
+        fn names(&self) -> Vec<&str> {
+            vec![self.name]
+        }
+    }
+
+    /// What must not reach a terminal: C0, DEL, C1, line separators, bidirectional controls, zero-width and tag characters, a byte order mark, private use.
+    const INVISIBLE: &str = "\0\u{1b}\r\t\u{7f}\u{85}\u{9b}\u{ad}\u{61c}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{fff9}\u{e000}\u{e0041}";
+    const VISIBLE: &str = "Zoë e\u{301} боб 山田 हिन्दी 🦀 'a\\b\"";
+
+    #[test]
+    fn invisible_characters_are_spelled_out() {
+        assert_eq!(
+            one_line("bob\u{202e}eve\n\u{9b}2K"),
+            "bob\\u{202e}eve\\n\\u{9b}2K"
+        );
+        for char in INVISIBLE.chars() {
+            let text = printable(&char.to_string());
+            assert!(
+                text.starts_with('\\') && text.is_ascii(),
+                "{char:?}: {text}"
+            );
+        }
+        assert_eq!(printable("a\nb"), "a\nb");
+        assert_eq!(one_line(VISIBLE), VISIBLE);
+    }
+
+    #[test]
+    fn every_format_is_free_of_invisible_characters() {
+        let text = format!("{VISIBLE}{INVISIBLE}");
+        let name = Name { name: &text };
+        let (json, yaml) = (json(&name).expect("JSON"), yaml(&name).expect("YAML"));
+        for document in [&json, &yaml] {
+            assert!(document.contains("山田"), "{document}");
+            let has_invisible = document
+                .chars()
+                .any(|char| is_invisible(char) && char != '\n');
+            assert!(!has_invisible, "{document:?}");
+        }
+        let read: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(read["name"], text);
+        let read: serde_json::Value = serde_saphyr::from_str(&yaml).expect("YAML");
+        assert_eq!(read["name"], text);
+    }
 
     #[test]
     fn a_cell_stays_in_its_row_and_its_column_whatever_others_wrote() {

@@ -7,7 +7,7 @@ use crate::commands::connect;
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;
-use crate::print::{self, Shown};
+use crate::print::{self, Shown, one_line};
 
 /// Look for what could keep intercepts from working
 #[derive(Debug, Clone, clap::Args)]
@@ -34,9 +34,13 @@ impl Shown for Report {
     fn text(&self) -> String {
         let mut text = String::new();
         for check in &self.0 {
-            text.push_str(&format!("{} {}\n", check.outcome.sign(), check.found));
+            text.push_str(&format!(
+                "{} {}\n",
+                check.outcome.sign(),
+                one_line(&check.found)
+            ));
             if let Some(hint) = &check.hint {
-                text.push_str(&format!("  {hint}\n"));
+                text.push_str(&format!("  {}\n", one_line(hint)));
             }
         }
         text

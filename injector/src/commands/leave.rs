@@ -71,7 +71,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         }
     }
     if removed.is_empty() && first_failure.is_none() && !global.quiet {
-        eprintln!("no intercept of {me} is here");
+        eprintln!("no intercept of {} is here", print::one_line(&me));
     }
     print::print(global.output, &Removed { removed })?;
     first_failure.map_or(Ok(()), Err)

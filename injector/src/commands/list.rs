@@ -10,7 +10,7 @@ use crate::cli::{Global, List};
 use crate::detached::Place;
 use crate::hint::Result;
 use crate::left_out;
-use crate::print::{self, Shown};
+use crate::print::{self, Shown, one_line};
 use crate::session::presence::Presence;
 use crate::words;
 
@@ -247,7 +247,7 @@ impl Shown for InterceptShown {
             .filter(|(_, value)| !value.is_empty())
             .map(|(what, value)| vec![format!("  {what}"), value])
             .collect();
-        format!("{}\n{}", self.name, print::table(&rows))
+        format!("{}\n{}", one_line(&self.name), print::table(&rows))
     }
 
     fn names(&self) -> Vec<&str> {

@@ -131,7 +131,11 @@ fn failed(error: SandboxError, args: &Args) -> Failure {
         },
         _ => "injector sandbox".to_owned(),
     };
-    Failure::failed(error, hint)
+    let failure = Failure::failed(&error, hint);
+    match error {
+        SandboxError::Envoy { log, .. } => failure.with_details(log),
+        _ => failure,
+    }
 }
 
 /// The signals that end us.

@@ -14,7 +14,7 @@ use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;
 use crate::operator::remove;
-use crate::print::{self, Shown};
+use crate::print::{self, Shown, one_line};
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,8 +109,11 @@ impl Shown for Removed {
         let lines = self
             .objects
             .iter()
-            .map(|changed| format!("{}  {}\n", changed.done.word(), changed.object));
-        let notes = self.notes.iter().map(|note| format!("note: {note}\n"));
+            .map(|changed| format!("{}  {}\n", changed.done.word(), one_line(&changed.object)));
+        let notes = self
+            .notes
+            .iter()
+            .map(|note| format!("note: {}\n", one_line(note)));
         lines.chain(notes).collect()
     }
 

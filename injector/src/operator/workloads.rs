@@ -97,14 +97,8 @@ impl Listed {
                     }
                 }
                 if chosen.facts.is_empty() {
-                    let reasons: Vec<String> = chosen
-                        .skipped
-                        .iter()
-                        .map(|reason| format!("\n  {reason}"))
-                        .collect();
-                    return Err(
-                        self.none(&format!("no workload can be prepared{}", reasons.concat()))
-                    );
+                    let refused = self.none("no workload can be prepared");
+                    return Err(refused.with_details(chosen.skipped));
                 }
             }
         }

@@ -74,12 +74,12 @@ pub enum SandboxError {
     #[error(transparent)]
     Dir(#[from] EnvoyDirError),
     /// Envoy ended, or does not answer.
-    #[error("envoy {happened}; the end of its log:\n{log}")]
+    #[error("envoy {happened}; the end of its log:")]
     Envoy {
         /// What happened.
         happened: String,
         /// Its last lines.
-        log: String,
+        log: Vec<String>,
     },
     /// The relay or the demo service.
     #[error("the relay or the service ended: {0}")]
@@ -289,9 +289,9 @@ async fn ready(envoy: &mut Process, files: &Path, port: u16) -> Result<SocketAdd
 
 fn envoy_error(happened: &str, files: &Path) -> SandboxError {
     let log = std::fs::read_to_string(files.join("envoy.log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
+    let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     SandboxError::Envoy {
         happened: happened.to_owned(),
-        log: lines[lines.len().saturating_sub(10)..].join("\n"),
+        log: lines[lines.len().saturating_sub(10)..].to_vec(),
     }
 }

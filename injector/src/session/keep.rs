@@ -85,7 +85,7 @@ impl Session<'_> {
 
     /// That nobody answers for a while is nobody's business, until it reaches into the lease: a tunnel that stands says nothing of it.
     async fn tell_unseen(&mut self, failure: &Failure) {
-        self.report.detail(&failure.to_string());
+        self.report.detail(failure.error());
         // By the last comparison of the clocks, where nobody answers.
         let Ok(now) = self.target.now().await else {
             return;

@@ -36,7 +36,7 @@ impl Session<'_> {
                 false
             }
             Err(failure) if failure.may_pass() || self.mending.is_told => {
-                self.report.detail(&failure.to_string());
+                self.report.detail(failure.error());
                 self.mending.is_told
             }
             Err(failure) => {

@@ -13,7 +13,7 @@ use crate::backend::{Live, Replicas};
 use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
-use crate::print::{Shown, one_line, printable};
+use crate::print::{Shown, one_line};
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
@@ -56,20 +56,20 @@ impl Report {
         self.say(&format!(
             "{}{WARNING}warning:{WARNING:#} {}",
             self.stamp(),
-            printable(text)
+            one_line(text)
         ));
     }
 
     /// Something worth knowing.
     pub fn note(self, text: &str) {
-        let (stamp, text) = (self.stamp(), printable(text));
+        let (stamp, text) = (self.stamp(), one_line(text));
         self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
     }
 
     /// Something that a log must tell, and that somebody before a terminal knows.
     pub fn record(self, text: &str) {
         match self.is_log {
-            true => self.say(&format!("{}{}", self.stamp(), printable(text))),
+            true => self.say(&format!("{}{}", self.stamp(), one_line(text))),
             false => self.detail(text),
         }
     }
@@ -77,7 +77,7 @@ impl Report {
     /// Something that only a curious person wants to know.
     pub fn detail(self, text: &str) {
         if self.verbose {
-            let (time, text) = (self.time(), printable(text));
+            let (time, text) = (self.time(), one_line(text));
             self.say(&format!("{DIM}{time} {text}{DIM:#}"));
         }
     }

@@ -136,6 +136,6 @@ pub fn print_objects<'o>(format: Format, objects: impl Iterator<Item = &'o Objec
 /// Notes beside objects that are printed: on stderr, so that what is on stdout can be applied.
 pub fn tell(global: &Global, notes: &[String]) {
     for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::printable(note));
+        eprintln!("note: {}", print::one_line(note));
     }
 }

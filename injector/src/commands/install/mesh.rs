@@ -183,7 +183,7 @@ impl Shown for Report {
             ));
         }
         for note in &self.notes {
-            text.push_str(&format!("\nnote: {note}"));
+            text.push_str(&format!("\nnote: {}", print::one_line(note)));
         }
         if !text.ends_with('\n') {
             text.push('\n');
@@ -243,7 +243,7 @@ async fn apply_cluster_part(
     if !planned.how.no_wait {
         rollout::wait(cluster, namespace, |line| {
             if !quiet {
-                eprintln!("waiting for {line}");
+                eprintln!("waiting for {}", print::one_line(line));
             }
         })
         .await?;
