@@ -209,6 +209,7 @@ mod tests {
                 &[],
                 None,
             ),
+            plan(&[(":authority", "bob.shop.example.com")], &[], None),
             plan(&[(":method", "HEAD")], &[], None),
             plan(&[], &[("dev", "b[o]b,;x")], None),
             plan(&[], &[], regex("(staging-)?api/.*")),

@@ -117,6 +117,25 @@ impl<'i> Condition<'i> {
         self.exact.as_deref()
     }
 
+    /// The text that its writer most likely had in mind: the dots of `bob.example.com` read as dots. It matches.
+    pub(super) fn plain(&self) -> Option<String> {
+        let mut escaped = String::with_capacity(self.written.len());
+        let mut chars = self.written.chars();
+        while let Some(char) = chars.next() {
+            match char {
+                '.' => escaped.push('\\'),
+                '\\' => {
+                    escaped.push(char);
+                    escaped.extend(chars.next());
+                    continue;
+                }
+                _ => {}
+            }
+            escaped.push(char);
+        }
+        literal(&escaped)
+    }
+
     /// As the filter decides it.
     pub(super) fn matches(&self, word: &str) -> bool {
         if let Some(exact) = self.exact() {

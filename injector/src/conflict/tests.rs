@@ -674,6 +674,15 @@ shown!(
 );
 shown!(an_example_prefers_letters, ["C=.{3}"], "GET / C: aaa");
 shown!(
+    example_reads_dots_as_dots,
+    [
+        ":authority=bob.shop.example.com",
+        r"V=1\.2.x",
+        "regex api/v1.0"
+    ],
+    "GET /api/v1.0 :authority: bob.shop.example.com V: 1.2.x"
+);
+shown!(
     an_example_prefers_digits_to_punctuation,
     ["C=[!-9]"],
     "GET / C: 0"

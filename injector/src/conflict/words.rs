@@ -37,6 +37,10 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
     if method && let Some(known) = METHODS.iter().find(|known| all_match(conditions, known)) {
         return Common::Word((*known).to_owned());
     }
+    let fits = |word: &String| can_be_sent(key, word) && all_match(conditions, word);
+    if let Some(word) = plain_words(conditions, READABLE).find(fits) {
+        return Common::Word(word);
+    }
     // No common word is shorter than the shortest of one condition; where the others take that one, it is the answer. Of the others' conditions the last is tried: those before it
     // are compiled once for all thousand of them.
     if let Some((last, rest)) = conditions.split_last()
@@ -160,6 +164,16 @@ fn common_path(
         .copied()
         .filter(|letter| !b" ?#".contains(letter))
         .collect();
+    let slashed = |word: String| match word.starts_with('/') {
+        true => word,
+        false => format!("/{word}"),
+    };
+    if let Some(word) = plain_words(&regexes, &letters)
+        .map(slashed)
+        .find(|word| fits(word))
+    {
+        return Common::Word(word);
+    }
     // As with values. A word with its leading slash left out does not fit, and one that has it is among the shortest.
     if let Some(word) = (regexes.last())
         .and_then(|last| shortest_word(last.syntax()?, &letters))
@@ -180,6 +194,18 @@ fn common_path(
         outer_blanks: false,
     };
     readable_or_unknown(&automata, &within(&letters), &within(&more), work)
+}
+
+/// What a pattern most likely means is its best example: `bob.example.com`, not `bobaexampleacom`.
+fn plain_words<'a>(
+    conditions: &'a [&Condition],
+    letters: &'a [u8],
+) -> impl Iterator<Item = String> + 'a {
+    let is_shown = |word: &String| word.bytes().all(|letter| letters.contains(&letter));
+    conditions
+        .iter()
+        .filter_map(|condition| condition.plain())
+        .filter(move |word| !word.is_empty() && is_shown(word))
 }
 
 /// A word that can be shown, else whether there may be one that cannot.
