@@ -198,7 +198,7 @@ fn control_characters_that_others_wrote_are_spelled_out() {
     let file = place.path().join("evil.json");
     let entry = format!(
         r#"{{"version": 1, "intercepts": {{"evil": {{"port": 8080, "cluster": "intercept|evil", "address": "{}", "owner": "e", "created": 0, "expires": {},
-           "headers": [{{"name": "coder", "value": "\u001bcx"}}]}}}}}}"#,
+           "headers": [{{"name": "coder", "value": "\u001bc\u202ex\u009b+"}}]}}}}}}"#,
         "0".repeat(32),
         now() + 600
     );
@@ -206,8 +206,23 @@ fn control_characters_that_others_wrote_are_spelled_out() {
     let file = file.to_str().expect("UTF-8");
     let ran = place.run(&["explain", "--config", file, "-H", "Coder: Bob", "/"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stdout.contains(r"\u{1b}cx"), "{ran:?}");
-    assert!(!ran.stdout.contains('\u{1b}'), "{ran:?}");
+    assert!(ran.stdout.contains(r"\u{1b}c\u{202e}x\u{9b}+"), "{ran:?}");
+    for format in ["text", "json", "yaml", "name"] {
+        let ran = place.run(&[
+            "explain",
+            "--config",
+            file,
+            "-o",
+            format,
+            "-H",
+            "Coder: Bob",
+            "/",
+        ]);
+        assert!(
+            !ran.stdout.contains(['\u{1b}', '\u{202e}', '\u{9b}']),
+            "{ran:?}"
+        );
+    }
 }
 
 #[test]
@@ -267,9 +282,57 @@ fn explain_reads_standard_input() {
 #[test]
 fn explain_asks_the_intercepts_of_a_service() {
     let place = Place::new();
-    place.add("orders-alice", "alice", &[("Coder", "A.*")]);
-    let ran = place.run(&["explain", "orders", "-H", "Coder: Alice", "/", "-o", "name"]);
+    let server = support::developer_server("here");
+    let port = format!("--port={server}");
+    let command = ["intercept", "orders", &port, "--http-header=Coder=A.*"];
+    let running = place.start("alice", &command);
+    running.is_live();
+    let explain = [
+        "explain",
+        "orders",
+        "-H",
+        "Coder: Alice",
+        "--port=8080",
+        "/",
+    ];
+    let ran = place.run(&explain);
+    assert!(
+        ran.code == Some(0) && ran.stdout.starts_with("orders-alice takes this request.\n"),
+        "{ran:?}"
+    );
+    let ran = place.run(&[&explain[..], &["-o", "name"]].concat());
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "orders-alice\n"));
+    running.signal(rustix::process::Signal::TERM);
+    running.end();
+}
+
+#[test]
+fn explain_says_that_a_tunnel_is_away() {
+    for (place, tunnel, text) in [
+        (
+            Place::new(),
+            "away",
+            "orders-alice matches, but its tunnel is away: the cluster answers.\n",
+        ),
+        (
+            Place::without_relay(),
+            "unknown",
+            "orders-alice takes this request if its tunnel is up: the relay does not answer.\n",
+        ),
+    ] {
+        place.add("orders-alice", "alice", &[("Coder", "A.*")]);
+        let explain = ["explain", "orders", "-H", "Coder: Alice", "/"];
+        let ran = place.run(&explain);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stdout.starts_with(text), "{ran:?}");
+        let ran = place.run(&[&explain[..], &["-o", "json"]].concat());
+        let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(answer["tunnel"], tunnel, "{ran:?}");
+        assert_eq!(answer["intercept"], "orders-alice", "{ran:?}");
+        let ran = place.run(&[&explain[..], &["-o", "name"]].concat());
+        let takes_it = ran.stdout == "orders-alice\n";
+        assert_eq!(takes_it, tunnel == "unknown", "{ran:?}");
+    }
 }
 
 #[test]

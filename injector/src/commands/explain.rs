@@ -8,26 +8,22 @@ use serde::Serialize;
 
 use crate::backend::{self, Backend};
 use crate::cli::{Explain, Global};
+use crate::curl::quote;
 use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
+use crate::session::presence::Presence;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
-    let (document, path, now) = match (&flags.config, flags.words.as_slice()) {
-        (Some(file), [path]) => (read(file)?, path, backend::now()),
+    let (answer, notes) = match (&flags.config, flags.words.as_slice()) {
+        (Some(file), [path]) => in_file(flags, file, path)?,
         (Some(_), [_, path, ..]) => {
             return Err(Failure::usage(
                 "--config and TARGET: expected one of them",
                 format!("injector explain --config FILE {path}"),
             ));
         }
-        (None, [target, path]) => {
-            let backend = Backend::open(global).await?;
-            let target = backend.target(target).await?;
-            // By the clock that leases are counted by, as the filter's node should have it too.
-            let (document, now) = tokio::try_join!(target.configuration(), target.now())?;
-            (document, path, now)
-        }
+        (None, [target, path]) => at_target(global, flags, target, path).await?,
         _ => {
             return Err(Failure::usage(
                 "expected TARGET PATH, or --config FILE PATH",
@@ -35,12 +31,53 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
             ));
         }
     };
-    let request = Asked::new(flags, path, now)?;
-    let (answer, notes) = explain(&document, &request);
     for note in notes {
         eprintln!("warning: {}", print::one_line(&note));
     }
     print::print(global.output, &answer)
+}
+
+/// By the intercepts in a file.
+fn in_file(flags: &Explain, file: &Path, path: &str) -> Result<(Answer, Vec<String>)> {
+    let document = read(file)?;
+    let request = Asked::new(flags, flags.port, path, backend::now())?;
+    // An empty configuration is one without intercepts.
+    let json = match document.trim_ascii() {
+        [] => b"{}",
+        json => json,
+    };
+    serde_json::from_slice::<serde_json::Map<_, serde_json::Value>>(json).or_hint(
+        format_args!("--config {}", file.display()),
+        "kubectl get wasmplugins -o jsonpath='{.items[0].spec.pluginConfig}' prints one",
+    )?;
+    Ok(explain(&document, &request))
+}
+
+/// By the intercepts of a workload, as they are this moment.
+async fn at_target(
+    global: &Global,
+    flags: &Explain,
+    name: &str,
+    path: &str,
+) -> Result<(Answer, Vec<String>)> {
+    let backend = Backend::open(global).await?;
+    let target = backend.target(name).await?;
+    let port = flags.port.map(|port| {
+        let known = target.port(Some(&port.to_string()));
+        known.map(|port| port.number).map_err(|unknown| {
+            let place = global.place_flags();
+            let hint = format!("injector explain{place} {} {}", quote(name), quote(path));
+            Failure::usage(format_args!("--{}", unknown.error()), hint)
+        })
+    });
+    // By the clock that leases are counted by, as the filter's node should have it too.
+    let (document, now) = tokio::try_join!(target.configuration(), target.now())?;
+    let request = Asked::new(flags, port.transpose()?, path, now)?;
+    let (mut answer, notes) = explain(&document, &request);
+    if let Some(address) = &answer.address {
+        answer.tunnel = Some(target.presence(address).await);
+    }
+    Ok((answer, notes))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -66,7 +103,7 @@ struct Asked {
 
 impl Asked {
     /// `now` in seconds since the epoch, by the clock that leases are counted by.
-    fn new(flags: &Explain, path: &str, now: u64) -> Result<Self> {
+    fn new(flags: &Explain, port: Option<u16>, path: &str, now: u64) -> Result<Self> {
         if !path.starts_with('/') {
             return Err(Failure::usage(
                 format!("PATH {path}: expected a path that begins with `/`"),
@@ -79,7 +116,7 @@ impl Asked {
                 (":method".to_owned(), flags.method.clone()),
                 (":scheme".to_owned(), "http".to_owned()),
             ],
-            port: flags.port,
+            port,
             now,
         };
         for header in &flags.headers {
@@ -138,6 +175,12 @@ impl intercept_core::Request for Asked {
 #[derive(Debug, Serialize)]
 struct Answer {
     intercept: Option<String>,
+    /// Of that intercept's tunnel.
+    #[serde(skip)]
+    address: Option<String>,
+    /// Where a relay can be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<Presence>,
     considered: Vec<Considered>,
 }
 
@@ -157,6 +200,9 @@ fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
         .iter()
         .find(|entry| entry.verdict == Verdict::Wins);
     let intercept = winner.map(|entry| entry.intercept.to_owned());
+    let mut compiled = matcher.intercepts().iter();
+    let winner = winner.and_then(|entry| compiled.find(|own| own.name() == entry.intercept));
+    let address = winner.map(|own| own.intercept().address.clone());
     let explained = explained.into_iter().map(|entry| Considered {
         intercept: entry.intercept.to_owned(),
         verdict: entry.verdict.as_str(),
@@ -176,6 +222,8 @@ fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
     (
         Answer {
             intercept,
+            address,
+            tunnel: None,
             considered,
         },
         notes,
@@ -184,9 +232,17 @@ fn explain(document: &[u8], request: &Asked) -> (Answer, Vec<String>) {
 
 impl Shown for Answer {
     fn text(&self) -> String {
-        let text = match &self.intercept {
-            Some(name) => format!("{name} takes this request.\n"),
-            None => "No intercept takes this request: the cluster answers it.\n".to_owned(),
+        let text = match (&self.intercept, self.tunnel) {
+            (Some(name), Some(Presence::Away)) => {
+                format!("{name} matches, but its tunnel is away: the cluster answers.\n")
+            }
+            (Some(name), Some(Presence::Unknown)) => {
+                format!(
+                    "{name} takes this request if its tunnel is up: the relay does not answer.\n"
+                )
+            }
+            (Some(name), Some(Presence::Up) | None) => format!("{name} takes this request.\n"),
+            (None, _) => "No intercept takes this request: the cluster answers it.\n".to_owned(),
         };
         let rows: Vec<Vec<String>> = self
             .considered
@@ -207,7 +263,9 @@ impl Shown for Answer {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.intercept.iter().map(String::as_str).collect()
+        let is_away = self.tunnel == Some(Presence::Away);
+        let taken_by = self.intercept.iter().filter(|_| !is_away);
+        taken_by.map(String::as_str).collect()
     }
 }
 
@@ -228,7 +286,7 @@ mod tests {
             "address": "00000000000000000000000000000000", "owner": "bob", "created": 0, "expires": 1001,
             "headers": [{"name": "Coder", "value": "Bob"}]}}}"#;
         for (now, verdict) in [(1_000, "wins"), (1_001, "expired")] {
-            let asked = Asked::new(&flags, "/", now).unwrap();
+            let asked = Asked::new(&flags, None, "/", now).unwrap();
             let (answer, _) = explain(document.as_bytes(), &asked);
             assert_eq!(answer.considered[0].verdict, verdict, "{now}");
         }
