@@ -72,6 +72,33 @@ pub fn example(intercept: &Intercept) -> Option<ExampleRequest> {
     meet(&rule, None, &mut Work::new(STATES_PER_CHECK)).flatten()
 }
 
+/// A condition, or several under one key, that no request meets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Impossible {
+    /// Those on this header; its name as the filter compares it.
+    Header(String),
+    /// Those on this baggage key.
+    Baggage(String),
+    /// Those on the path.
+    Path,
+}
+
+/// The conditions that keep every request from matching, as far as that can be told.
+pub fn impossible(intercept: &Intercept) -> Option<Impossible> {
+    let rule = Rule::new(intercept);
+    let (rules, mut work) = ([&rule], Work::new(STATES_PER_CHECK));
+    let mut keys = rule.keys.keys().filter(|key| **key != whole_path());
+    let key = keys.find(|key| value_of(key, &rules, &mut work).is_none());
+    match key.cloned() {
+        Some(Key::Header(name)) => Some(Impossible::Header(name)),
+        Some(Key::Baggage(key)) => Some(Impossible::Baggage(key)),
+        None => {
+            let is_path = target_of(&rules, &mut work).is_none();
+            is_path.then_some(Impossible::Path)
+        }
+    }
+}
+
 fn check_within(
     work: &mut Work,
     existing: &Document,

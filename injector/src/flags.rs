@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use intercept_core::{
     Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, Unsatisfiable,
-    validate,
+    header_key, validate,
 };
 
 use crate::cli;
+use crate::conflict::{Impossible, impossible};
 use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::regex_position::{self, InvalidRegex};
+use crate::typed::retyped;
 
 /// The header of `--http-header auto`.
 pub const AUTO_HEADER: &str = "x-intercept-id";
@@ -22,6 +24,9 @@ pub const MIN_LEASE: Duration = Duration::from_secs(5 * 60);
 const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 const INTERCEPT_HELP: &str = "injector intercept --help";
+
+const HEADER: &str = "--http-header";
+const BAGGAGE: &str = "--baggage";
 
 /// Which requests the developer asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +62,13 @@ pub fn conditions(flags: &cli::Conditions) -> Result<Conditions> {
     for member in &flags.baggage {
         let (key, value) = pair(member).ok_or_else(|| {
             let error = format!("--baggage {member}: expected KEY=REGEX");
-            Failure::usage(error, "injector intercept … --baggage=developer=bob")
+            let key = if member.is_empty() {
+                "developer"
+            } else {
+                member
+            };
+            let hint = retyped(BAGGAGE, member, &format!("{key}=VALUE"));
+            Failure::usage(error, hint)
         })?;
         read.baggage.push(MatchBaggage { key, value });
     }
@@ -86,7 +97,7 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
-                let hint = format!("injector intercept … {}", quote(&corrected_header(flag)));
+                let hint = retyped(HEADER, flag, &corrected_header(flag));
                 return Err(Failure::usage(error, hint));
             }
         }
@@ -94,7 +105,7 @@ fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
     Ok(all)
 }
 
-/// `--http-header=NAME=VALUE` for a flag without `=`, which may be a line as it is typed for curl: `Coder: Bob`.
+/// `NAME=VALUE` for a flag without `=`, which may be a line as it is typed for curl: `Coder: Bob`.
 fn corrected_header(flag: &str) -> String {
     let (name, value) = match flag.split_once(':') {
         Some((name, value)) if !name.is_empty() => (name.trim(), value.trim()),
@@ -102,7 +113,7 @@ fn corrected_header(flag: &str) -> String {
     };
     let name = if name.is_empty() { "Coder" } else { name };
     let value = if value.is_empty() { "VALUE" } else { value };
-    format!("--http-header={name}={value}")
+    format!("{name}={value}")
 }
 
 /// The first `=` splits; everything behind it, commas and further `=` included, is the regex.
@@ -161,7 +172,82 @@ fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
         allow_all: true,
         ..Limits::default()
     };
-    validate("flags", &any_intercept(read), &limits).map_err(|invalid| refused(read, &invalid))
+    let intercept = any_intercept(read);
+    validate("flags", &intercept, &limits).map_err(|invalid| refused(read, &invalid))?;
+    impossible(&intercept).map_or(Ok(()), |what| Err(unmeetable(read, &what)))
+}
+
+/// Flag, name and value of each.
+fn header_pairs(read: &Conditions) -> impl Iterator<Item = (&'static str, &str, &str)> {
+    let headers = read.headers.iter();
+    headers.map(|header| (HEADER, header.name.as_str(), header.value.as_str()))
+}
+
+fn baggage_pairs(read: &Conditions) -> impl Iterator<Item = (&'static str, &str, &str)> {
+    let baggage = read.baggage.iter();
+    baggage.map(|member| (BAGGAGE, member.key.as_str(), member.value.as_str()))
+}
+
+fn unmeetable(read: &Conditions, what: &Impossible) -> Failure {
+    let pairs: Vec<_> = match what {
+        Impossible::Header(name) => header_pairs(read)
+            .filter(|(_, known, _)| header_key(known) == *name)
+            .collect(),
+        Impossible::Baggage(key) => baggage_pairs(read)
+            .filter(|(_, known, _)| known == key)
+            .collect(),
+        Impossible::Path => {
+            let flag = read.path.as_ref().map_or(":path".to_owned(), path_flag);
+            return Failure::usage(
+                format!("{flag}: no path matches; the query string is not part of it"),
+                INTERCEPT_HELP,
+            );
+        }
+    };
+    let flags: Vec<String> = pairs
+        .iter()
+        .map(|(flag, name, value)| format!("{flag} {name}={value}"))
+        .collect();
+    match pairs.as_slice() {
+        [(flag, name, one), (_, _, other)] => Failure::usage(
+            format!("{}: no value matches both", flags.join(" and ")),
+            either(flag, name, one, other),
+        ),
+        _ => Failure::usage(
+            format!("{}: no request matches", flags.join(" and ")),
+            INTERCEPT_HELP,
+        ),
+    }
+}
+
+/// What the conditions most likely do not mean.
+pub fn warnings(read: &Conditions) -> Vec<String> {
+    let Some(path) = &read.path else {
+        return Vec::new();
+    };
+    let flag = path_flag(path);
+    let warning = match path {
+        MatchPath::Equal(text) | MatchPath::Prefix(text) if text.contains('*') => format!(
+            "{flag}: `*` stands for itself here; perhaps you mean {}",
+            without_wildcards(text)
+        ),
+        MatchPath::Regex(text) if text.contains("/*") => format!(
+            "{flag}: `/*` matches slashes only; perhaps you mean {}",
+            quote(&format!("--http-path-regex={}", text.replace("/*", "/.*")))
+        ),
+        _ => return Vec::new(),
+    };
+    vec![warning]
+}
+
+/// The flag that means what a wildcard means elsewhere.
+fn without_wildcards(text: &str) -> String {
+    let before = text.trim_end_matches('*');
+    if !before.contains('*') {
+        return quote(&format!("--http-path-prefix={before}"));
+    }
+    let parts: Vec<String> = text.split('*').map(regex_syntax::escape).collect();
+    quote(&format!("--http-path-regex={}", parts.join("[^/]*")))
 }
 
 /// An intercept with these conditions and nothing else to object to.
@@ -181,92 +267,98 @@ fn any_intercept(read: &Conditions) -> Intercept {
 
 fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
     match (invalid, &read.path) {
-        (InvalidIntercept::HeaderName(index, name), _) => Failure::usage(
-            format!(
-                "--http-header {name}={}: expected a header name (letters, digits, `-` and the like), found `{name}`",
-                read.headers[*index].value
-            ),
-            "injector intercept … --http-header=Coder=Bob",
-        ),
-        (InvalidIntercept::ReservedHeader(index, name), _) => Failure::usage(
-            format!(
-                "--http-header {name}={}: `{name}` is reserved, expected a header of your own",
-                read.headers[*index].value
-            ),
-            "injector intercept … --http-header=Coder=Bob",
-        ),
+        (InvalidIntercept::HeaderName(index, name), _) => {
+            let value = &read.headers[*index].value;
+            let expected = "expected a header name (letters, digits, `-` and the like)";
+            renamed(
+                HEADER,
+                name,
+                "Coder",
+                value,
+                &format!("{expected}, found `{name}`"),
+            )
+        }
+        (InvalidIntercept::ReservedHeader(index, name), _) => {
+            let value = &read.headers[*index].value;
+            let error = format!("`{name}` is reserved, expected a header of your own");
+            renamed(HEADER, name, "Coder", value, &error)
+        }
         (InvalidIntercept::UnmetHeader(index, why), _) => {
             let MatchHeader { name, value } = &read.headers[*index];
-            unmet(
-                &format!("--http-header {name}={value}"),
-                "--http-header",
-                name,
-                value,
-                why,
-            )
+            unmet(HEADER, name, value, why)
         }
         (InvalidIntercept::UnmetBaggage(index, why), _) => {
             let MatchBaggage { key, value } = &read.baggage[*index];
-            unmet(
-                &format!("--baggage {key}={value}"),
-                "--baggage",
+            unmet(BAGGAGE, key, value, why)
+        }
+        (InvalidIntercept::BaggageKey(index, key), _) => {
+            let value = &read.baggage[*index].value;
+            let expected = "expected a key (letters, digits, `-` and the like)";
+            renamed(
+                BAGGAGE,
                 key,
+                "developer",
                 value,
-                why,
+                &format!("{expected}, found `{key}`"),
             )
         }
-        (InvalidIntercept::BaggageKey(index, key), _) => Failure::usage(
-            format!(
-                "--baggage {key}={}: expected a key (letters, digits, `-` and the like), found `{key}`",
-                read.baggage[*index].value
-            ),
-            "injector intercept … --baggage=developer=bob",
-        ),
         (InvalidIntercept::Path(text), Some(path)) => {
-            let flag = path_flag(path);
-            Failure::usage(
-                format!("{flag}: expected a path that begins with `/` and has neither `?` nor `#`"),
-                format!(
-                    "injector intercept … {}",
-                    quote(&corrected_path(&flag, text))
-                ),
-            )
+            let without_query = text.split(['?', '#']).next().unwrap_or_default();
+            let expected = "expected a path that begins with `/` and has neither `?` nor `#`";
+            let right = format!("/{}", without_query.trim_start_matches('/'));
+            repathed(path, text, &right, expected)
         }
         (InvalidIntercept::PathCharacter(text), Some(path)) => {
-            let flag = path_flag(path);
-            let name = flag.split(' ').next().unwrap_or_default();
-            let encoded = text.chars().fold(format!("{name}="), |sent, char| {
+            let error = "a character of it stands percent-encoded in requests";
+            let encoded = text.chars().fold(String::new(), |sent, char| {
                 let stands = intercept_core::target::carries_path(format!("/{char}").as_bytes());
                 match stands {
                     true => format!("{sent}{char}"),
                     false => format!("{sent}%{:02X}", u32::from(char)),
                 }
             });
-            Failure::usage(
-                format!("{flag}: a character of it stands percent-encoded in requests"),
-                format!("injector intercept … {}", quote(&encoded)),
-            )
+            repathed(path, text, &encoded, error)
         }
         (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
     }
 }
 
-/// A condition that no request meets.
-fn unmet(flag: &str, kind: &str, name: &str, value: &str, why: &Unsatisfiable) -> Failure {
-    let corrected = match why {
-        Unsatisfiable::Empty => "^$".to_owned(),
-        Unsatisfiable::Excluded(earlier) => format!("({earlier}|{value})"),
-        Unsatisfiable::Blank | Unsatisfiable::Control => value
-            .trim_matches(|char: char| char.is_ascii_whitespace() || char.is_ascii_control())
-            .to_owned(),
-    };
+fn renamed(flag: &str, wrong: &str, right: &str, value: &str, error: &str) -> Failure {
     Failure::usage(
-        format!("{flag}: the value {why}"),
-        format!(
-            "injector intercept … {}",
-            quote(&format!("{kind}={name}={corrected}"))
+        format!("{flag} {wrong}={value}: {error}"),
+        retyped(
+            flag,
+            &format!("{wrong}={value}"),
+            &format!("{right}={value}"),
         ),
     )
+}
+
+fn repathed(path: &MatchPath, wrong: &str, right: &str, error: &str) -> Failure {
+    let typed = path_flag(path);
+    let flag = typed.split(' ').next().unwrap_or_default();
+    Failure::usage(format!("{typed}: {error}"), retyped(flag, wrong, right))
+}
+
+/// A value that no request has.
+fn unmet(flag: &str, name: &str, value: &str, why: &Unsatisfiable) -> Failure {
+    let typed = format!("{name}={value}");
+    let hint = |right: &str| retyped(flag, &typed, &format!("{name}={right}"));
+    let hint = match why {
+        Unsatisfiable::Empty => hint("^$"),
+        // The earlier flag would have to go as well.
+        Unsatisfiable::Excluded(earlier) => either(flag, name, earlier, value),
+        Unsatisfiable::Blank | Unsatisfiable::Control => hint(
+            value.trim_matches(|char: char| char.is_ascii_whitespace() || char.is_ascii_control()),
+        ),
+    };
+    Failure::usage(format!("{flag} {typed}: the value {why}"), hint)
+}
+
+/// One flag instead of two that exclude each other.
+fn either(flag: &str, name: &str, one: &str, other: &str) -> String {
+    let both = quote(&format!("{flag}={name}={one}|{other}"));
+    format!("for either of them: {both}")
 }
 
 fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {
@@ -274,12 +366,6 @@ fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {
         format!("{flag}: {error}"),
         "a regex like RE2's, no look-around, no back-references; for a plain character put `\\` before it, as in --http-header='X-Version=1\\.2'",
     )
-}
-
-fn corrected_path(flag: &str, text: &str) -> String {
-    let path = text.split(['?', '#']).next().unwrap_or_default();
-    let name = flag.split(' ').next().unwrap_or_default();
-    format!("{name}=/{}", path.trim_start_matches('/'))
 }
 
 /// `--port DEV[:SERVICE]`; DEV may be left out.

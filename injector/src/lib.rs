@@ -29,4 +29,5 @@ pub mod remembered;
 pub mod sandbox;
 pub mod session;
 pub mod tunnel;
+pub mod typed;
 pub mod words;

@@ -99,12 +99,17 @@ fn wrong_conditions_are_refused_in_words() {
         &["--http-header=Coder=(?=Bob)"],
         &["--http-header=Coder=(?x)a b"],
         &["--http-header=Coder=(.{0,100}){100}"],
+        &["--http-header=Coder="],
+        &["--http-header", "Coder= Bob"],
+        &["--http-header=Coder=Bob", "--http-header=coder=Ann"],
+        &["--http-header=:authority=orders-shadow"],
         &["--http-header=auto", "--http-header=auto"],
         &["--http-header=all", "--http-header=all"],
         &["--http-header=all", "--http-header=auto"],
         &["--http-header=all", "--http-header=Coder=Bob"],
         &["--http-header=all", "--baggage=dev=bob"],
         &["--baggage=dev"],
+        &["--baggage=dev="],
         &["--baggage=d ev=bob"],
         &["--baggage=dev=("],
         &["--http-path-equal=/a", "--http-path-equal=/b"],
@@ -114,6 +119,7 @@ fn wrong_conditions_are_refused_in_words() {
         &["--http-path-equal=/api?x=1"],
         &["--http-path-prefix="],
         &["--http-path-regex=/api/("],
+        &["--http-path-regex=/api\\?x=.*"],
     ];
     let lines: Vec<Vec<&str>> = flags
         .iter()
@@ -165,6 +171,9 @@ fn other_commands_refuse_in_words() {
     place.add("orders-alice", "alice", &[("Coder", "Alice")]);
     let config = place.path().join("none.json");
     let config = config.to_str().expect("UTF-8");
+    let broken = place.path().join("broken.json");
+    std::fs::write(&broken, r#"{"version": 1, "#).expect("written");
+    let broken = broken.to_str().expect("UTF-8");
     let text = all_fail(
         &place,
         &[
@@ -186,6 +195,8 @@ fn other_commands_refuse_in_words() {
             &["explain", "orders", "--port=http", "/api"],
             &["explain", "--config", config, "/api"],
             &["explain", "--config", config, "orders", "/api"],
+            &["explain", "--config", broken, "/api"],
+            &["explain", "orders", "--port=9", "/api"],
             &["relay", "--listen=8080"],
             &["relay", "--listen=192.0.2.1:0"],
             &["completions", "sh"],

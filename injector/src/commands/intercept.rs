@@ -30,6 +30,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
     if flags.detach && !flags.dry_run && !background::is_copy() {
         return background::send(global).await;
     }
+    warn(global, &flags::warnings(&wanted.conditions));
     let backend = Backend::open(global).await?;
     let target = backend.target(&flags.target).await?;
     let port = target.port(wanted.port.service.as_deref())?;
@@ -231,11 +232,19 @@ fn developer_protocol(protocol: Protocol) -> LocalProtocol {
     }
 }
 
-/// In one go: there may be a thousand.
 fn tell(global: &Global, notes: &[String]) {
-    let told = notes.iter().filter(|_| !global.quiet);
-    let lines: String = told
-        .map(|note| format!("note: {}\n", print::printable(note)))
+    say(global, "note", notes);
+}
+
+fn warn(global: &Global, warnings: &[String]) {
+    say(global, "warning", warnings);
+}
+
+/// In one go: there may be a thousand.
+fn say(global: &Global, what: &str, lines: &[String]) {
+    let said = lines.iter().filter(|_| !global.quiet);
+    let lines: String = said
+        .map(|line| format!("{what}: {}\n", print::one_line(line)))
         .collect();
     eprint!("{lines}");
 }

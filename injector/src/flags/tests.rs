@@ -216,7 +216,7 @@ fn conditions_that_no_request_meets_are_refused() {
         ),
         (
             &["--http-header=Coder=Bob", "--http-header=coder=Ann"],
-            "--http-header coder=Ann: the value excludes that of an earlier condition on this name, `Bob`\ninjector intercept … '--http-header=coder=(Bob|Ann)'",
+            "--http-header coder=Ann: the value excludes that of an earlier condition on this name, `Bob`\nfor either of them: '--http-header=coder=Bob|Ann'",
         ),
         (
             &["--baggage=dev="],
@@ -224,7 +224,7 @@ fn conditions_that_no_request_meets_are_refused() {
         ),
         (
             &["--http-header=x-intercept-via=bob"],
-            "--http-header x-intercept-via=bob: `x-intercept-via` is reserved, expected a header of your own\ninjector intercept … --http-header=Coder=Bob",
+            "--http-header x-intercept-via=bob: `x-intercept-via` is reserved, expected a header of your own\ninjector intercept … --http-header=Coder=bob",
         ),
         (
             &["--http-path-prefix=/a<b"],
@@ -234,4 +234,52 @@ fn conditions_that_no_request_meets_are_refused() {
         assert_eq!(refused(flags), expected);
     }
     assert!(read(&["--http-header=X-Intercept-Dev=bob"]).is_ok());
+}
+
+#[test]
+fn patterns_that_exclude_each_other_are_refused() {
+    for flags in [
+        &["--http-header=Coder=B.*", "--http-header=coder=[^B].*"][..],
+        &["--http-header=:authority=a", "--http-header=host=b"],
+        &["--http-header=:authority=orders-shadow"],
+        &["--http-header=:method=GET,POST"],
+        &["--baggage=dev=a.*", "--baggage=dev=b.*"],
+        &["--http-path-regex=/api\\?x=.*"],
+        &["--http-path-equal=/a\tb"],
+        &["--http-path-equal=/a", "--http-header=:path=/b"],
+    ] {
+        assert!(read(flags).is_err(), "{flags:?}");
+    }
+    for flags in [
+        &["--http-header=Coder=^$"][..],
+        &["--http-header=Coder=B.*", "--http-header=coder=.*b"],
+        &["--http-header=Coder=Bob", "--baggage=Coder=Ann"],
+        &["--baggage=dev=a", "--baggage=Dev=b"],
+        &["--baggage=dev=^$"],
+        &["--http-header=Coder=ö+"],
+        &["--http-path-regex=.*"],
+        &["--http-path-prefix=/é"],
+    ] {
+        assert!(read(flags).is_ok(), "{flags:?}");
+    }
+}
+
+#[test]
+fn wildcards_in_paths_are_warned_of() {
+    for (flag, meant) in [
+        ("--http-path-prefix=/api/*", "--http-path-prefix=/api/"),
+        ("--http-path-equal=/api/**", "--http-path-prefix=/api/"),
+        (
+            "--http-path-equal=/v1.0/*/x",
+            "'--http-path-regex=/v1\\.0/[^/]*/x'",
+        ),
+        ("--http-path-regex=/api/*", "'--http-path-regex=/api/.*'"),
+    ] {
+        let warnings = warnings(&read(&[flag]).expect("valid"));
+        assert_eq!(warnings.len(), 1, "{flag}");
+        assert!(warnings[0].ends_with(meant), "{warnings:?}");
+    }
+    for flag in ["--http-path-prefix=/api/", "--http-path-regex=/api/.*"] {
+        assert_eq!(warnings(&read(&[flag]).expect("valid")), [""; 0]);
+    }
 }
