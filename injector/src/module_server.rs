@@ -1,7 +1,9 @@
 //! Hands out one file, the filter, to the agents of sidecars. Knows nothing of the mesh: what is trusted is the digest that every WasmPlugin pins.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +19,18 @@ use tokio::net::TcpListener;
 /// Where the file is.
 pub const PATH: &str = "/filter.wasm";
 
-/// Whoever opens a connection and says nothing, or leaves it unused, is let go after this.
-const QUIET: Duration = Duration::from_secs(10);
+/// Timeout for a request's head, from its first moment on, and for a connection that is not used.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest head of a request, in bytes: the least that hyper takes. An agent sends a few hundred. Unfinished heads are what a client can make this server keep.
+const HEAD_LIMIT: usize = 8 << 10;
+
+/// Timeout for a connection as a whole, so that a client that does not read does not keep its place.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connections at a time, and those of one address among them; further ones are closed at once. An agent opens one for some milliseconds and tries again.
+const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS_PER_PEER: usize = 64;
 
 /// How long running answers may take once it is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -87,6 +99,7 @@ impl Served {
 /// Serves until `stopped`, then lets running answers end.
 pub async fn serve(listener: TcpListener, served: Served, stopped: impl Future<Output = ()>) {
     let served = Arc::new(served);
+    let places = Arc::new(Places::default());
     let running = GracefulShutdown::new();
     tokio::pin!(stopped);
     loop {
@@ -94,9 +107,12 @@ pub async fn serve(listener: TcpListener, served: Served, stopped: impl Future<O
             accepted = listener.accept() => accepted,
             () = &mut stopped => break,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             // Too many open files, most likely: waiting is all that helps.
             tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Some(place) = places.take(peer.ip()) else {
             continue;
         };
         let served = Arc::clone(&served);
@@ -106,11 +122,54 @@ pub async fn serve(listener: TcpListener, served: Served, stopped: impl Future<O
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(QUIET)
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_LIMIT)
             .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(running.watch(connection));
+        let connection = running.watch(connection);
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(place);
+        });
     }
     let _ = tokio::time::timeout(GRACE, running.shutdown()).await;
+}
+
+/// The connections that are open, by address.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<IpAddr, usize>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    peer: IpAddr,
+}
+
+impl Places {
+    /// `None` where there are too many already.
+    fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = open.values().sum();
+        let own = open.get(&peer).copied().unwrap_or(0);
+        if all >= MAX_CONNECTIONS || own >= MAX_CONNECTIONS_PER_PEER {
+            return None;
+        }
+        open.insert(peer, own + 1);
+        Some(Place {
+            places: Arc::clone(self),
+            peer,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_mut(&self.peer) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(open.remove(&self.peer)),
+        }
+    }
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {
@@ -195,5 +254,43 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    #[test]
+    fn connections_are_bounded_per_peer() {
+        let places = Arc::new(Places::default());
+        let peer = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let take = |number| places.take(peer(number));
+        let mut taken: Vec<Place> = (0..MAX_CONNECTIONS_PER_PEER)
+            .filter_map(|_| take(1))
+            .collect();
+        assert_eq!(taken.len(), MAX_CONNECTIONS_PER_PEER);
+        assert!(take(1).is_none() && take(2).is_some());
+        taken.pop();
+        taken.extend(take(1));
+        for number in 2..=20 {
+            taken.extend((0..MAX_CONNECTIONS).map_while(|_| take(number)));
+        }
+        assert_eq!(taken.len(), MAX_CONNECTIONS);
+        assert!(take(21).is_none());
+        drop(taken);
+        assert!(places.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn head_that_trickles_in_times_out() {
+        use tokio::io::AsyncWriteExt;
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = Served::new(vec![7; 10]);
+        tokio::spawn(serve(listener, served, std::future::pending()));
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+        while client.write_all(b"a").await.is_ok() {
+            assert!(begun.elapsed() < HEAD_TIMEOUT * 3);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
