@@ -40,6 +40,7 @@ fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
     let mut manager = rendered(0)["typed_config"].take();
     manager["stat_prefix"] = json!("inbound");
     manager["route_config"] = json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+        {"match": {"prefix": "/forbidden"}, "direct_response": {"status": 403}},
         {"match": {"prefix": "/"}, "route": {"cluster": "relay", "timeout": "0s"}},
     ]}]});
     manager["http_filters"] = json!([{"name": "envoy.filters.http.router", "typed_config": {
@@ -51,6 +52,7 @@ fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
     };
     json!({
         "admin": {"address": address(([127, 0, 0, 1], 0).into())},
+        "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
         "static_resources": {
             "listeners": [{
                 "name": "inbound",
@@ -77,7 +79,7 @@ fn address(of: SocketAddr) -> Value {
 
 /// A sidecar in front of what listens at `relay`.
 struct Sidecar {
-    _envoy: Envoy,
+    envoy: Envoy,
     port: Port,
     _dir: tempfile::TempDir,
 }
@@ -92,7 +94,7 @@ impl Sidecar {
         };
         let envoy = Envoy::start(&start, &bootstrap(port.addr(), relay, is_h2), dir.path()).await;
         Self {
-            _envoy: envoy,
+            envoy,
             port,
             _dir: dir,
         }
@@ -442,4 +444,37 @@ async fn without_the_route_patch_nobody_has_an_identity() {
     let mark = answer.header("x-intercept-unavailable");
     assert_eq!(mark, Some("identity"), "{answer:?}");
     assert_eq!(origin.received(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runtime_key_changes_no_lost_request() {
+    for (kind, status) in [("text/plain", 502), ("application/grpc", 200)] {
+        let sidecar = Sidecar::before(breaks_after(1).await, false).await;
+        let modify = "/runtime_modify?injector.none=503";
+        let modified = Client::h1(sidecar.envoy.admin())
+            .must(Ask::post(modify, 0))
+            .await;
+        assert_eq!(modified.status, 200, "{modified:?}");
+        let ask = Ask::post("/", 10).header("content-type", kind);
+        let answer = Client::h2c(sidecar.addr()).must(ask).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_lost(&answer, kind);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_the_sidecar_refuses_is_unavailable() {
+    let sidecar = Sidecar::before(breaks_after(1).await, false).await;
+    let client = Client::h1(sidecar.addr());
+    let large = Ask::get("/").header("x-large", "a".repeat(200 * 1024));
+    for (ask, status) in [(Ask::get("/forbidden"), 403), (large, 431)] {
+        let answer = client.must(ask).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(
+            answer.header("x-intercept-unavailable"),
+            Some("relay-sidecar"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.header("x-intercept-lost"), None, "{answer:?}");
+    }
 }

@@ -85,18 +85,19 @@ fn marks(install: &ClusterInstall) -> Object {
     )
     .note(
         format!("{mappers}/0"),
-        "Certainly not handed on: any request may go to the in-cluster version. Only answers of the sidecar itself are looked at; a developer's own 403 or 503 passes as it is.",
+        "Perhaps handed on, and gRPC. Envoy derives grpc-status from the status: of 400 it makes 13, INTERNAL, which clients do not repeat; of 502 it would make 14, which they do.\n\
+         Before the others: a runtime key that is set by chance can make those match more, but never take a request away from these.",
     )
-    .note(format!("{mappers}/0/filter/or_filter/filters/1"), "Refused by an AuthorizationPolicy.")
-    .note(format!("{mappers}/0/filter/or_filter/filters/2"), "Headers too large even so.")
     .note(
         format!("{mappers}/1"),
-        "Perhaps handed on, and gRPC. Envoy derives grpc-status from the status: of 400 it makes 13, INTERNAL, which clients do not repeat; of 502 it would make 14, which they do.",
+        "Perhaps handed on: only safe methods go to the in-cluster version; others see the error, as the relay itself would say it.",
     )
     .note(
         format!("{mappers}/2"),
-        "Perhaps handed on: only safe methods go to the in-cluster version; others see the error, as the relay itself would say it.",
+        "Certainly not handed on: any request may go to the in-cluster version. Only answers of the sidecar itself are looked at; a developer's own 403 or 503 passes as it is.",
     )
+    .note(format!("{mappers}/2/filter/or_filter/filters/1"), "Refused by an AuthorizationPolicy.")
+    .note(format!("{mappers}/2/filter/or_filter/filters/2"), "Headers too large even so.")
     .note(
         "/spec/configPatches/1",
         "The identity in the caller's certificate, in a header that no caller can write. The relay lets a request into a tunnel only if it is the workload's.",
@@ -120,6 +121,8 @@ fn connection_manager() -> Value {
         "max_request_headers_kb": 128,
         "common_http_protocol_options": {"max_headers_count": 1000},
         "local_reply_config": {"mappers": [
+            lost(json!({"and_filter": {"filters": [broken(), is_grpc()]}}), 400),
+            lost(broken(), 502),
             mapper(
                 json!({"or_filter": {"filters": [
                     {"response_flag_filter": {"flags": ["UF", "UH", "UO", "NR", "NC", "RL", "UAEX", "OM"]}},
@@ -129,8 +132,6 @@ fn connection_manager() -> Value {
                 None,
                 &[("x-intercept-unavailable", "relay-sidecar")],
             ),
-            lost(json!({"and_filter": {"filters": [broken(), is_grpc()]}}), 400),
-            lost(broken(), 502),
         ]},
     })
 }
@@ -157,7 +158,7 @@ fn lost(filter: Value, status: u16) -> Value {
     mapper(filter, Some(status), &marks)
 }
 
-/// Envoy demands a runtime key; nobody sets this one.
+/// Envoy demands a runtime key. Who sets it changes the status: hence the order of the mappers.
 fn status_is(status: u16) -> Value {
     json!({"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "injector.none"}}}})
 }
