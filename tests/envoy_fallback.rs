@@ -1,6 +1,10 @@
 //! What becomes of a matched request when the developer's side cannot take it, on every supported Envoy. Every request is counted at the developer's server *and* at
 //! the app: nothing that is not safe ever runs twice, and nothing that was answered is ever repeated.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use harness::app::{App, Do};
 use harness::binaries::ENVOYS;
 use harness::client::{Ask, collect};
@@ -12,6 +16,9 @@ use harness::ports::Port;
 use harness::raw;
 use harness::wait;
 use injector::manifest::facts::Protocol;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// Each of these runs on each Envoy.
 macro_rules! on_each_envoy {
@@ -35,6 +42,7 @@ on_each_envoy!(envoy_1_37_0 = 0, envoy_1_39_3 = 1, envoy_1_40_0 = 2: [
     the_cli_is_killed_under_posts,
     the_relay_is_killed_under_posts,
     the_developers_own_errors_pass,
+    marks_of_the_app_repeat_no_request,
     a_server_that_dies_mid_request_loses_only_what_is_not_safe,
     a_cli_that_dies_mid_request_loses_only_what_is_not_safe,
     a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_runs_twice,
@@ -260,6 +268,71 @@ async fn the_developers_own_errors_pass(version: &str) {
             );
         }
     }
+}
+
+/// An app whose answers bear our marks, as one's that passes on the headers of another service's answer. It counts the requests.
+async fn marking_app() -> (SocketAddr, Arc<AtomicUsize>) {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-intercept-unavailable: no-tunnel\r\n\
+        x-intercept-unavailable: no-tunnel from 192.0.2.1:8080\r\nx-intercept-lost: x\r\n\
+        answered-by: app\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                let read = stream.read_buf(&mut head).await;
+                if read.is_ok_and(|read| read == 0) {
+                    break;
+                }
+            }
+            // Envoy itself asks nothing: what has a head is a request.
+            counted.fetch_add(usize::from(!head.is_empty()), Ordering::SeqCst);
+            let _ = stream.write_all(ANSWER).await;
+        }
+    });
+    (addr, count)
+}
+
+async fn marks_of_the_app_repeat_no_request(version: &str) {
+    let (app, count) = marking_app().await;
+    let server = App::start("server").await;
+    // Where the relay has no endpoint, attempt 1 goes to the app.
+    let without_relay = |bootstrap: &mut Value| {
+        let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+        let clusters = clusters.and_then(Value::as_array_mut).expect("clusters");
+        for cluster in clusters {
+            if cluster["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("intercept-relay|"))
+            {
+                cluster["load_assignment"]["endpoints"] = json!([]);
+            }
+        }
+    };
+    let plan = Plan::at(app, Protocol::Http).on(version);
+    let mesh = plan.edit(without_relay).start().await;
+    let _bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
+    wait::until("it is matched", async || {
+        let answer = mesh.h1().get("/", &[MATCHES]).await;
+        answer.header("x-intercept").is_some()
+    })
+    .await;
+    for client in [mesh.h1(), mesh.h2c()] {
+        for ask in [get(), Ask::post("/", 10).header(MATCHES.0, MATCHES.1)] {
+            let before = count.load(Ordering::SeqCst);
+            let answer = client.must(ask).await;
+            assert_eq!((answer.status.as_u16(), answer.by()), (200, "app"));
+            assert_eq!(count.load(Ordering::SeqCst) - before, 1, "{answer:?}");
+            assert_eq!(answer.header("x-intercept"), Some("orders-bob"));
+            for mark in ["x-intercept-unavailable", "x-intercept-lost"] {
+                assert_eq!(answer.header(mark), None, "{answer:?}");
+            }
+        }
+    }
+    assert_eq!(server.total(), 0);
 }
 
 /// A GET and a POST that `end` hits while the server has them: the GET is answered by the app, the POST by an error that says so.

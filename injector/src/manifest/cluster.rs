@@ -6,12 +6,17 @@ use serde_json::{Value, json};
 
 use super::circuit::breakers;
 use super::facts::Protocol;
+use super::gate;
 
 /// How long a connection may take to stand. In an aggregate, the fallback waits that long for a relay whose machine is gone.
 const CONNECT_TIMEOUT: &str = "1s";
 
 /// How long Envoy keeps an unused connection to the relay: less than the relay keeps it. A POST that races with a close by the other side is lost.
 const RELAY_IDLE_TIMEOUT: &str = "60s";
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const HTTP_OPTIONS_TYPE: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The cluster of an intercept.
 pub fn intercept_name(intercept: &str) -> String {
@@ -37,6 +42,12 @@ pub fn aggregate(name: &str, relay: &str, app: &str) -> Value {
                 "clusters": [relay, app],
             },
         },
+        "typed_extension_protocol_options": {HTTP_OPTIONS: {
+            "@type": HTTP_OPTIONS_TYPE,
+            // Of the member that is asked: Envoy wants some protocol here.
+            "explicit_http_config": {"http_protocol_options": {}},
+            "http_filters": gate::upstream_filters(),
+        }},
     })
 }
 
@@ -63,8 +74,7 @@ fn endpoint(name: &str, address: SocketAddr, options: Option<Value>) -> Value {
         },
     });
     if let Some(options) = options {
-        cluster["typed_extension_protocol_options"] =
-            json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options});
+        cluster["typed_extension_protocol_options"] = json!({HTTP_OPTIONS: options});
     }
     cluster
 }
@@ -90,7 +100,7 @@ fn http_options(protocol: Protocol, common: &Value) -> Option<Value> {
         ),
     };
     let mut options = json!({
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "@type": HTTP_OPTIONS_TYPE,
         key: value,
     });
     for (key, value) in common.as_object().into_iter().flatten() {

@@ -211,7 +211,7 @@ fn gate_piece(port: &Port, default_cluster: &str) -> Piece {
              A request that the developer's side certainly did not take is sent to the in-cluster version, once; a safe one (first route) also when that side broke under way.",
             port.number, port.name
         ),
-        value: json!({"routes": Gate { default_cluster, operation: None }.routes()}),
+        value: json!({"routes": Gate { default_cluster, app: port.app, operation: None }.routes()}),
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 /// Which extension a configuration's type belongs to; `None` for types that are part of Envoy itself.
-const TYPES: [(&str, Option<&str>); 12] = [
+const TYPES: [(&str, Option<&str>); 14] = [
     ("envoy.config.cluster.v3.Cluster", None),
     ("envoy.config.core.v3.TypedExtensionConfig", None),
     ("google.protobuf.StringValue", None),
@@ -19,6 +19,15 @@ const TYPES: [(&str, Option<&str>); 12] = [
     (
         "envoy.extensions.clusters.aggregate.v3.ClusterConfig",
         Some("envoy.clusters.aggregate"),
+    ),
+    (
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        Some("envoy.filters.http.header_mutation"),
+    ),
+    // Part of the router (source/common/router).
+    (
+        "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
+        None,
     ),
     (
         "envoy.extensions.filters.http.router.v3.Router",

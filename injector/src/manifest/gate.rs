@@ -1,5 +1,7 @@
 //! The gate: the two routes that only matched requests see. The same in a plain Envoy and in a mesh, except for the cluster that unmatched requests go to.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 /// The filter sets it to the intercept's name; no client can forge it. (`set_property(["intercept"], …)` becomes `wasm.intercept`.)
@@ -23,6 +25,9 @@ const RETRY_HEADERS: [&str; 6] = [
     "x-envoy-hedge-on-per-try-timeout",
 ];
 
+/// Written by the developer's side and by the relay's sidecar into answers of theirs: the attempt was certainly not handed on, or perhaps.
+pub const MARKS: [&str; 2] = ["x-intercept-unavailable", "x-intercept-lost"];
+
 /// Attempts that certainly were not handed on: any request may then go to the in-cluster version.
 const NEVER_HANDED_ON: &str =
     "connect-failure,refused-stream,reset-before-request,retriable-headers";
@@ -32,6 +37,8 @@ const NEVER_HANDED_ON: &str =
 pub struct Gate<'a> {
     /// Where the port's unmatched requests go; matched ones too while the intercept's cluster is not known.
     pub default_cluster: &'a str,
+    /// The in-cluster version as a fallback. Its own answers are no reason for another attempt, whatever headers they have.
+    pub app: SocketAddr,
     /// The span name of the route that the gate stands in front of, where it has one.
     pub operation: Option<&'a str>,
 }
@@ -46,14 +53,9 @@ impl Gate<'_> {
                 "intercept-safe",
                 SAFE_STATE,
                 &format!("{NEVER_HANDED_ON},reset"),
-                &["x-intercept-unavailable", "x-intercept-lost"],
+                &MARKS,
             ),
-            self.route(
-                "intercept",
-                FILTER_STATE,
-                NEVER_HANDED_ON,
-                &["x-intercept-unavailable"],
-            ),
+            self.route("intercept", FILTER_STATE, NEVER_HANDED_ON, &MARKS[..1]),
         ]
     }
 
@@ -72,12 +74,12 @@ impl Gate<'_> {
             "timeout": "0s",
             "idle_timeout": "0s",
             "max_stream_duration": {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"},
-            "retry_policy": retry_policy(retry_on, marks),
+            "retry_policy": self.retry_policy(retry_on, marks),
         });
         route["request_body_buffer_limit"] = json!(RETRY_BUFFER);
         let removed = ["x-intercept-cluster"].into_iter().chain(RETRY_HEADERS);
         route["request_headers_to_remove"] = removed.collect();
-        route["response_headers_to_remove"] = json!(["x-intercept-lost"]);
+        route["response_headers_to_remove"] = json!(MARKS);
         route["response_headers_to_add"] = json!([{
             "header": {"key": "x-intercept", "value": format!("%FILTER_STATE({FILTER_STATE}:PLAIN)%")},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -103,25 +105,57 @@ impl Gate<'_> {
             },
         })
     }
+
+    /// Once, at once, and not where the first attempt went. A mark in an answer of the in-cluster version is nobody's but its own: where the relay is missing, it was asked first,
+    /// and would run the request twice.
+    fn retry_policy(&self, retry_on: &str, marks: &[&str]) -> Value {
+        let by_app = answered_by(&self.app.to_string());
+        let marks: Vec<Value> = marks
+        .iter()
+        .map(|mark| json!({"name": mark, "string_match": {"suffix": by_app}, "invert_match": true}))
+        .collect();
+        json!({
+            "retry_on": retry_on,
+            "retriable_headers": marks,
+            "num_retries": 1,
+            "retry_back_off": {"base_interval": "0.001s"},
+            "retry_priority": {
+                "name": "envoy.retry_priorities.previous_priorities",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                    "update_frequency": 1,
+                },
+            },
+        })
+    }
 }
 
-/// Once, at once, and not where the first attempt went.
-fn retry_policy(retry_on: &str, marks: &[&str]) -> Value {
-    let marks: Vec<Value> = marks
-        .iter()
-        .map(|mark| json!({"name": mark, "present_match": true}))
-        .collect();
-    json!({
-        "retry_on": retry_on,
-        "retriable_headers": marks,
-        "num_retries": 1,
-        "retry_back_off": {"base_interval": "0.001s"},
-        "retry_priority": {
-            "name": "envoy.retry_priorities.previous_priorities",
+/// What the filter of an intercept's cluster puts behind a mark: who made the answer.
+fn answered_by(host: &str) -> String {
+    format!(" from {host}")
+}
+
+/// The HTTP filters of an intercept's cluster: each mark names the host whose answer it is in, which no header of an answer can change.
+/// Envoy takes them from the aggregate, for all its members (measured).
+pub fn upstream_filters() -> Value {
+    let mutations = MARKS.map(|mark| {
+        let value = format!("%RESP({mark})%{}", answered_by("%UPSTREAM_HOST%"));
+        json!({"append": {
+            "header": {"key": mark, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS",
+        }})
+    });
+    json!([
+        {
+            "name": "envoy.filters.http.header_mutation",
             "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-                "update_frequency": 1,
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                "mutations": {"response_mutations": mutations},
             },
         },
-    })
+        {
+            "name": "upstream_codec",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+        },
+    ])
 }

@@ -74,6 +74,7 @@ fn connection_manager(port: &Port, dir: &Path, options: &BootstrapOptions) -> Va
     if !options.without_filter {
         let gate = Gate {
             default_cluster: &app,
+            app: port.app,
             operation: None,
         };
         routes.extend(gate.routes());

@@ -204,7 +204,7 @@ fn istios_proxy_links_every_extension_that_is_rendered() {
     ]);
     let (named, unlinked) = extensions::check(&rendered);
     assert_eq!(unlinked, Vec::<String>::new());
-    assert_eq!(named.len(), 11, "{named:?}");
+    assert_eq!(named.len(), 12, "{named:?}");
 }
 
 #[test]

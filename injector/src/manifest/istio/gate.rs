@@ -78,6 +78,7 @@ fn routes(mesh: &Mesh, namespace: &str, port: &Port) -> Vec<Value> {
     });
     let gate = gate::Gate {
         default_cluster: &format!("inbound|{}||", port.number),
+        app: port.app,
         operation: operation.as_deref(),
     };
     let insert_first = |route| {
@@ -144,14 +145,16 @@ fn annotated(object: Object, workload: &Workload) -> Object {
         .note(format!("{route}/route/inline_cluster_specifier_plugin"), "The cluster that the filter names, if this proxy knows it; Istio's own otherwise. Between two pushes a plain `cluster_header` would answer 503.")
         .note(format!("{route}/route/timeout"), "Once a developer's server has a request there is no time limit: a breakpoint may hold it.")
         .note(format!("{route}/route/max_stream_duration"), "As in Istio's own route: `grpc-timeout` is heeded.")
-        .note(format!("{route}/route/retry_policy"), "Once, at once, and not where the first attempt went. On positive marks only: \"retry what lacks a mark\" would make the in-cluster version run requests twice.")
+        .note(format!("{route}/route/retry_policy"), "Once, at once, and not where the first attempt went. On positive marks only: \"retry what lacks a mark\" would make the in-cluster version run requests twice. A mark in an answer of the in-cluster version is none.")
         .note(format!("{route}/request_body_buffer_limit"), "Bytes of a body that are kept for the second attempt. A larger request has no fallback.")
         .note(format!("{route}/request_headers_to_remove"), "The filter's own header, and those by which a client could change the retries where it counts as internal.")
+        .note(format!("{route}/response_headers_to_remove"), "The marks are for this proxy alone: an application that passes on the headers of an answer must not make a mark of its own with them.")
         .note(format!("{route}/response_headers_to_add"), "Which intercept took the request, also when the in-cluster version answered in its place.")
         .note("/spec/configPatches/1/patch/value/match/filter_state", "Set by the filter beside the other where the request is safe: GET, HEAD, OPTIONS (RFC 9110 section 9.2.1). PUT and DELETE are left out: two programs would run them.")
         .note(format!("{app}/circuit_breakers"), "Envoy allows 3 retries at once, and a fallback is a retry that holds its slot until the in-cluster version has answered: without this, 62 % of 8 concurrent ones fail.")
         .note(format!("{app}/upstream_bind_config"), "What Istio's own inbound cluster does: connections from this address are not caught by the sidecar again.")
         .note(format!("{app}/metadata"), "As in Istio's own cluster: its metrics take the destination's name from here.")
+        .note(format!("{shared}/typed_extension_protocol_options"), "Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
         .note(format!("{shared}/cluster_type"), "Attempt 1 goes to the first member, attempt 2 to the second. A relay that is missing or has no endpoint is passed over.")
 }
 

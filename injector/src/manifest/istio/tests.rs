@@ -236,7 +236,7 @@ fn istios_proxy_links_every_extension_that_is_rendered() {
         .collect();
     let (named, unlinked) = extensions::check(&json!(values));
     assert_eq!(unlinked, Vec::<String>::new());
-    assert_eq!(named.len(), 6, "{named:?}");
+    assert_eq!(named.len(), 7, "{named:?}");
 }
 
 #[test]
