@@ -6,7 +6,7 @@ use bytes::Bytes;
 use harness::origin::{self, Origin, Received};
 use harness::tunnel::{Machine, Relay, SOON, developer, eventually};
 use http::{HeaderMap, Method, Request};
-use injector::tunnel::developer::LocalProtocol;
+use injector::tunnel::developer::{LocalProtocol, RequestOutcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,9 +17,8 @@ const METHODS: [&str; 9] = [
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /// Sends bytes to the relay's data port for this machine, and reads what comes until the other side closes.
-async fn exchange(relay: &Relay, machine: &Machine, line: &str, rest: &str) -> String {
+async fn exchange(relay: &Relay, address: &str, line: &str, rest: &str) -> String {
     let mut stream = TcpStream::connect(relay.data).await.unwrap();
-    let address = machine.address();
     let head = format!(
         "{line}\r\nhost: orders\r\nconnection: close\r\nx-intercept-address: {address}\r\n"
     );
@@ -69,7 +68,13 @@ async fn http1_requests_keep_their_framing() {
         for method in METHODS {
             let origin = Origin::answering(OK).await;
             let (relay, machine) = rig(&origin).await;
-            let answer = exchange(&relay, &machine, &format!("{method} /a HTTP/1.1"), &sent).await;
+            let answer = exchange(
+                &relay,
+                &machine.address(),
+                &format!("{method} /a HTTP/1.1"),
+                &sent,
+            )
+            .await;
             assert!(
                 answer.starts_with("HTTP/1.1 204"),
                 "{method} {sent:?}: {answer}"
@@ -227,7 +232,7 @@ async fn only_our_names_are_taken() {
     let (relay, machine) = rig(&origin).await;
     let sent = "x-intercept-dev: bob\r\nx-intercept-internal: hold\r\nx-intercept-held: 0\r\nx-intercept-peer: me\r\n\
                 x-intercept-via: orders-ann\r\nx-intercept-via: orders-eve\r\nx-intercept-served-by: me\r\nx-intercept: me\r\n\r\n";
-    let answer = exchange(&relay, &machine, "GET / HTTP/1.1", sent).await;
+    let answer = exchange(&relay, &machine.address(), "GET / HTTP/1.1", sent).await;
     let request = origin.only().await;
     for (name, value) in [
         ("dev", "bob"),
@@ -340,7 +345,7 @@ async fn answers_of_old_servers_pass() {
         let (relay, machine) = rig(&origin).await;
         let got = exchange(
             &relay,
-            &machine,
+            &machine.address(),
             "POST / HTTP/1.1",
             "content-length: 0\r\n\r\n",
         )
@@ -363,11 +368,117 @@ async fn lengths_without_a_body_pass() {
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 1234\r\n\r\n");
         let origin = Origin::answering(answer).await;
         let (relay, machine) = rig(&origin).await;
-        let got = exchange(&relay, &machine, &format!("{method} / HTTP/1.1"), "\r\n").await;
+        let got = exchange(
+            &relay,
+            &machine.address(),
+            &format!("{method} / HTTP/1.1"),
+            "\r\n",
+        )
+        .await;
         assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{got}");
         assert!(
             got.contains("\r\ncontent-length: 1234\r\n"),
             "{method} {status}: {got}"
         );
     }
+}
+
+/// What is said of a request to this port, and what the client got.
+async fn reason(port: u16, method: &str, protocol: LocalProtocol) -> (RequestOutcome, String) {
+    let relay = Relay::start().await;
+    let mut offered = developer(port);
+    offered.local.protocol = protocol;
+    let mut machine = Machine::up(relay.control, offered).await;
+    let answer = exchange(
+        &relay,
+        &machine.address(),
+        &format!("{method} / HTTP/1.1"),
+        "\r\n",
+    )
+    .await;
+    (machine.line().await.outcome, answer)
+}
+
+#[tokio::test]
+async fn tls_on_the_port_is_named() {
+    let alert = Origin::start(|mut stream| async move {
+        let request = origin::receive(&mut stream).await;
+        let alert = b"\x15\x03\x03\x00\x02\x02\x46";
+        stream.write_all(alert).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // With bytes unread a close would be a reset, which overtakes the alert.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        request
+    })
+    .await;
+    let port = alert.port;
+    for protocol in [LocalProtocol::Auto, LocalProtocol::Http2] {
+        let hint =
+            format!("port {port} speaks TLS, and the developer's server has to speak plain HTTP");
+        let (outcome, answer) = reason(port, "POST", protocol).await;
+        assert_eq!(outcome, RequestOutcome::Lost(hint.clone()), "{protocol:?}");
+        assert!(
+            answer.starts_with("HTTP/1.1 502") && answer.contains(&hint),
+            "{answer}"
+        );
+        let (outcome, _) = reason(port, "GET", protocol).await;
+        assert_eq!(outcome, RequestOutcome::FellBack(hint), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_closes_is_named() {
+    // As `openssl s_server` does, too.
+    let origin =
+        Origin::start(|mut stream| async move { origin::receive(&mut stream).await }).await;
+    let hint = format!(
+        "port {} closed the connection without an answer; does it speak plain HTTP, and is it no forwarded port without a target?",
+        origin.port
+    );
+    let (outcome, answer) = reason(origin.port, "POST", LocalProtocol::Auto).await;
+    assert_eq!(outcome, RequestOutcome::Lost(hint.clone()));
+    assert!(answer.contains(&hint), "{answer}");
+}
+
+#[tokio::test]
+async fn lines_say_what_the_client_saw() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+    let part = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello";
+    let chunks = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for (answer, bytes) in [(whole, None), (part, Some(5)), (chunks, Some(5))] {
+        for method in ["GET", "POST"] {
+            let origin = Origin::answering(answer).await;
+            let (outcome, _) = reason(origin.port, method, LocalProtocol::Auto).await;
+            match (&outcome, bytes) {
+                (RequestOutcome::Answered, None) => {}
+                (RequestOutcome::BrokeOff { bytes, .. }, Some(expected)) => {
+                    assert_eq!(*bytes, expected)
+                }
+                other => panic!("{method} {answer:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_answers_have_their_line_at_once_and_when_they_break() {
+    let origin = Origin::start(|mut stream| async move {
+        let request = origin::receive(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        stream.write_all(head).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        request
+    })
+    .await;
+    let (relay, mut machine) = rig(&origin).await;
+    let address = machine.address();
+    let (_, (first, second)) = tokio::join!(
+        exchange(&relay, &address, "GET / HTTP/1.1", "\r\n"),
+        async { (machine.line().await.outcome, machine.line().await.outcome) }
+    );
+    assert_eq!(first, RequestOutcome::Answered);
+    assert!(
+        matches!(second, RequestOutcome::BrokeOff { bytes: 5, .. }),
+        "{second:?}"
+    );
 }

@@ -222,3 +222,73 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     })
     .await;
 }
+
+/// A header block of literals without a table (RFC 7541 section 6.2.2).
+fn literals(headers: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let lines = headers
+        .iter()
+        .map(|(name, value)| [vec![0], text(name), text(value)].concat());
+    lines.collect::<Vec<_>>().concat()
+}
+
+#[tokio::test]
+async fn a_rogue_machine_speaks_for_itself_only() {
+    const END_STREAM: u8 = 1;
+    let relay = Relay::start().await;
+    let long = "x".repeat(120);
+    for (status, mark, value, expected) in [
+        ("200", "x-intercept-served-by", "orders-ann", None),
+        ("200", "x-intercept", "orders-ann", None),
+        ("200", "x-intercept-via", "orders-ann", None),
+        ("200", "x-intercept-error", "a", None),
+        ("200", "x-intercept-lost", "a", None),
+        ("200", "x-intercept-unavailable", "busy", None),
+        ("502", "x-intercept-lost", "without a reason", None),
+        ("502", "x-intercept-error", "a\tb", Some("a b")),
+        ("502", "x-intercept-error", &long, Some(long.as_str())),
+        (
+            "503",
+            "x-intercept-unavailable",
+            "what is this",
+            Some("other"),
+        ),
+        ("503", "x-intercept-unavailable", "busy", Some("busy")),
+    ] {
+        let secret = Secret::random();
+        let mut peer = Peer::open(&relay, &secret, &[]).await;
+        let address = secret.address();
+        let mut client = h1(relay.data).await;
+        harness::tunnel::eventually("the tunnel is up", async || {
+            harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+                .await
+                .contains("true")
+        })
+        .await;
+        let sent = request("POST", "/", address.as_str(), full(""));
+        let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
+            peer.until_headers_of(REQUEST).await;
+            let block = literals(&[(":status", status), (mark, value), ("x-a", "b")]);
+            let flags = END_HEADERS | END_STREAM;
+            peer.send(HEADERS, flags, REQUEST, &block).await;
+        });
+        let what = format!("{status} {mark}: {value}: {answer:?}");
+        assert_eq!(answer.status.as_str(), status, "{what}");
+        assert_eq!(answer.header("x-a"), "b", "{what}");
+        let ours = answer
+            .headers
+            .keys()
+            .filter(|name| name.as_str().starts_with("x-intercept"));
+        let mut ours: Vec<_> = ours
+            .map(|name| (name.as_str(), answer.header(name.as_str())))
+            .collect();
+        ours.sort_unstable();
+        let mut wanted: Vec<_> = expected.map(|value| (mark, value)).into_iter().collect();
+        // Nobody's machine answered a request that was not handed on.
+        if status != "503" {
+            wanted.push(("x-intercept-served-by", "by-hand"));
+        }
+        wanted.sort_unstable();
+        assert_eq!(ours, wanted, "{what}");
+    }
+}

@@ -224,10 +224,11 @@ fn own_value(place: Option<&Remembered>, mine: Option<&Intercept>) -> String {
         .unwrap_or_else(new_id)
 }
 
-/// What a developer's server most likely speaks on this port.
+/// What a pod is spoken to on this port. Where its protocol is not declared, that is what the client speaks, which the relay does not learn.
 fn developer_protocol(protocol: Protocol) -> LocalProtocol {
     match protocol {
-        Protocol::Http | Protocol::Auto => LocalProtocol::Auto,
+        Protocol::Http => LocalProtocol::Http1,
+        Protocol::Auto => LocalProtocol::Auto,
         Protocol::Http2 | Protocol::Grpc => LocalProtocol::Http2,
     }
 }

@@ -42,8 +42,8 @@ impl Purpose {
         Some(Self::Request { held, chunked })
     }
 
-    /// The URI of a request inside the tunnel.
-    pub(super) fn uri(self, path: Option<PathAndQuery>) -> Uri {
+    /// The URI of a request inside the tunnel, with scheme, path and query of this one.
+    pub(super) fn uri(self, of: &Uri) -> Uri {
         let name = match self {
             Self::Pulse => "pulse".to_owned(),
             Self::Hold => "hold".to_owned(),
@@ -53,8 +53,9 @@ impl Purpose {
             }
         };
         let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTP);
+        uri.scheme = Some(of.scheme().cloned().unwrap_or(Scheme::HTTP));
         uri.authority = Authority::try_from(name).ok();
+        let path = of.path_and_query().cloned();
         uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
         Uri::from_parts(uri).unwrap_or_default()
     }
@@ -128,9 +129,12 @@ mod tests {
             .into_iter()
             .flat_map(|held| [false, true].map(|chunked| Purpose::Request { held, chunked }));
         for purpose in [Purpose::Pulse, Purpose::Hold].into_iter().chain(requests) {
-            let uri = purpose.uri(Some(PathAndQuery::from_static("/a?b")));
-            assert_eq!(Purpose::of(&uri), Some(purpose), "{uri}");
-            assert_eq!(uri.path_and_query().unwrap(), "/a?b");
+            for (of, scheme) in [("/a?b", "http"), ("https://orders/a?b", "https")] {
+                let uri = purpose.uri(&Uri::from_static(of));
+                assert_eq!(Purpose::of(&uri), Some(purpose), "{uri}");
+                assert_eq!(uri.path_and_query().unwrap(), "/a?b");
+                assert_eq!(uri.scheme_str(), Some(scheme));
+            }
         }
     }
 

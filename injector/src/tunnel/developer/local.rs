@@ -4,11 +4,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use http::header::{self, HeaderMap};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -53,6 +57,8 @@ pub(super) enum NoAnswer {
     NeverProcessed,
     /// It may have.
     Broken(String),
+    /// The client broke off its request.
+    Cancelled,
 }
 
 /// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
@@ -102,14 +108,116 @@ impl Drop for Connection {
     }
 }
 
+/// A connection to the developer's server that keeps the first bytes that came: hyper's errors tell nothing of them.
+struct Overheard {
+    stream: TcpStream,
+    first: FirstBytes,
+}
+
+/// The first bytes of an answer, as far as they are there.
+#[derive(Clone, Default)]
+struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+
+impl FirstBytes {
+    /// Enough to tell TLS from HTTP.
+    const COUNT: usize = 3;
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut first = self.lock();
+        let missing = Self::COUNT - first.len();
+        first.extend(bytes.iter().take(missing));
+    }
+
+    /// Why the server gave no answer, for people; `error` where the bytes do not tell more.
+    fn explain(&self, port: u16, error: String) -> String {
+        match self.lock().as_slice() {
+            [] => format!(
+                "port {port} closed the connection without an answer; does it speak plain HTTP, and is it no forwarded port without a target?"
+            ),
+            // An alert, in any version (RFC 8446 §5.1): what a TLS server says to plain HTTP.
+            [0x15, 0x03, ..] => format!(
+                "port {port} speaks TLS, and the developer's server has to speak plain HTTP"
+            ),
+            _ => error,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Overheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.first
+            .keep(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Sends one request on a fresh connection, which has to be held until the answer's body has ended.
 pub(super) async fn send(
     stream: TcpStream,
     http2: bool,
+    request: Request<Body>,
+) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+    let port = stream.peer_addr().map_or(0, |address| address.port());
+    let first = FirstBytes::default();
+    let io = TokioIo::new(Overheard {
+        stream,
+        first: first.clone(),
+    });
+    exchange(io, http2, request)
+        .await
+        .map_err(|no_answer| match no_answer {
+            NoAnswer::Broken(error) => NoAnswer::Broken(first.explain(port, error)),
+            other => other,
+        })
+}
+
+async fn exchange(
+    io: TokioIo<Overheard>,
+    http2: bool,
     mut request: Request<Body>,
 ) -> Result<(Response<Incoming>, Connection), NoAnswer> {
     aim(&mut request, http2);
-    let io = TokioIo::new(stream);
     if http2 {
         let (mut sender, connection) = http2_client()
             .handshake(io)
@@ -133,6 +241,7 @@ pub(super) async fn send(
 
 /// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.
 fn aim(request: &mut Request<Body>, http2: bool) {
+    let scheme = request.uri().scheme().cloned();
     let path = request.uri().path_and_query().cloned();
     if !http2 {
         *request.version_mut() = Version::HTTP_11;
@@ -142,7 +251,7 @@ fn aim(request: &mut Request<Body>, http2: bool) {
     let host = request.headers_mut().remove(header::HOST);
     let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.scheme = scheme;
     parts.authority =
         Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
     parts.path_and_query = path;
@@ -177,6 +286,8 @@ impl From<&hyper::Error> for NoAnswer {
     fn from(error: &hyper::Error) -> Self {
         if marks::was_never_processed(error) {
             Self::NeverProcessed
+        } else if error.is_user() {
+            Self::Cancelled
         } else {
             Self::Broken(with_causes(error))
         }

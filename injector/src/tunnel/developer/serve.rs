@@ -143,6 +143,8 @@ async fn answer(
             line.lost(answer.status(), reason);
             answer
         }
+        // Nobody is left to hear this.
+        Err(NoAnswer::Cancelled) => marks::lost("the client broke off its request", grpc),
     }
 }
 

@@ -137,7 +137,7 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
 
 fn pulse_request(beats: pulse::Pulse) -> Request<Body> {
     let mut request = Request::new(http_body_util::BodyExt::boxed_unsync(beats));
-    *request.uri_mut() = Purpose::Pulse.uri(None);
+    *request.uri_mut() = Purpose::Pulse.uri(&http::Uri::default());
     request
 }
 

@@ -83,7 +83,8 @@ fn choose(
         .extensions
         .get::<hyper::ext::Protocol>()
         .map(hyper::ext::Protocol::as_str);
-    if parts.method == Method::CONNECT && protocol != Some("websocket") {
+    let is_websocket = protocol.is_some_and(|name| name.eq_ignore_ascii_case("websocket"));
+    if parts.method == Method::CONNECT && !is_websocket {
         return Err(Unavailable::Connect);
     }
     if !headers::fits(&parts.headers) {
@@ -104,12 +105,15 @@ fn prepare(parts: &mut http::request::Parts, chunked: bool) {
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours_from_request(&mut parts.headers);
-    parts.headers.remove(header::EXPECT);
+    // The developer's end opens its connection before a 100 is sent; what else a client may expect is the server's to answer.
+    if headers::expects_continue(&parts.headers) {
+        parts.headers.remove(header::EXPECT);
+    }
     let purpose = Purpose::Request {
         held: None,
         chunked,
     };
-    parts.uri = purpose.uri(parts.uri.path_and_query().cloned());
+    parts.uri = purpose.uri(&parts.uri);
     parts.version = http::Version::HTTP_2;
 }
 
@@ -203,7 +207,7 @@ async fn hold(
 ) -> Result<(Response<Incoming>, Stream), Response<Body>> {
     let stream = tunnel.claim().ok_or_else(|| Unavailable::Busy.answer())?;
     let mut question = Request::new(empty_body());
-    *question.uri_mut() = Purpose::Hold.uri(None);
+    *question.uri_mut() = Purpose::Hold.uri(request.uri());
     // Nothing of the request itself is on its way yet, so whatever goes wrong here is no loss.
     let mut answer = send(tunnel, question)
         .await
@@ -220,7 +224,7 @@ async fn hold(
         },
         _ => return Err(Unavailable::Other.answer()),
     };
-    *request.uri_mut() = purpose.uri(request.uri().path_and_query().cloned());
+    *request.uri_mut() = purpose.uri(request.uri());
     Ok((answer, stream))
 }
 
@@ -345,7 +349,7 @@ mod tests {
             held: None,
             chunked: false,
         }
-        .uri(None);
+        .uri(&http::Uri::default());
         request
     }
 
