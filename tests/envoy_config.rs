@@ -145,6 +145,42 @@ async fn a_bad_entry_is_left_out_and_counted_while_the_others_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reasons_in_the_log_are_few_and_cannot_be_forged() {
+    let (_app, _developer, mesh) = mesh().await;
+    let entries = (0..30).map(|number| {
+        let (name, mut entry) = entry(&format!("bad-{number:02}"), mesh.port(), NOBODY, "x", "x");
+        entry.headers[0].name = format!("a\n[critical] forged \u{1b}[2J{}", "x".repeat(300));
+        (name, entry)
+    });
+    mesh.write_document(&document(entries)).await;
+    assert_eq!(mesh.envoy.stat("intercept_rejected_entries").await, 30);
+    let log = mesh.envoy.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("wasm log"))
+        .collect();
+    let is_reason = |line: &&str| line.contains("left out: intercepts.bad-");
+    let (reasons, more): (Vec<&str>, Vec<&str>) = lines.into_iter().partition(is_reason);
+    assert!(reasons.len() >= 20 && reasons.len() % 20 == 0, "{log}");
+    assert!(
+        more.iter().any(|line| line.ends_with("left out: 10 more")),
+        "{log}"
+    );
+    for line in &reasons {
+        let (_, reason) = line.split_once("left out: ").expect("a reason");
+        assert!(
+            reason.contains(r"`a\n[critical] forged \u{1b}[2Jxxx"),
+            "{reason}"
+        );
+        assert!(reason.len() < 210, "{} bytes", reason.len());
+    }
+    assert!(
+        !log.lines().any(|line| line.starts_with("[critical]")),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_forbids_is_forbidden_in_the_data_plane() {
     let (_app, _developer, mesh) = mesh().await;
     let port = mesh.port();

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use intercept_core::{Bypass, Request};
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{MapType, MetricType, Status};
+use proxy_wasm::types::{LogLevel, MapType, MetricType, Status};
 
 /// Names the cluster that the gate's route sends a matched request to; the route removes it.
 const CLUSTER_HEADER: &str = "x-intercept-cluster";
@@ -75,6 +75,11 @@ pub fn reroute(name: &str, cluster: &str, address: &str) {
     }
 }
 
+/// Writes a line to Envoy's log.
+pub fn log(level: LogLevel, line: &str) {
+    let _ = hostcalls::log(level, line);
+}
+
 fn set_header(name: &str, value: &str) -> Result<(), Status> {
     hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes()))
 }
@@ -96,6 +101,7 @@ pub struct Metrics {
     expired: Option<u32>,
     looped: Option<u32>,
     uncarried: Option<u32>,
+    spent: Option<u32>,
     rejected: Option<u32>,
 }
 
@@ -108,6 +114,7 @@ impl Metrics {
             expired: define(MetricType::Counter, "intercept_expired_total"),
             looped: define(MetricType::Counter, "intercept_bypassed_loop_total"),
             uncarried: define(MetricType::Counter, "intercept_bypassed_target_total"),
+            spent: define(MetricType::Counter, "intercept_bypassed_budget_total"),
             rejected: define(MetricType::Gauge, "intercept_rejected_entries"),
         }
     }
@@ -127,6 +134,7 @@ impl Metrics {
         count(match bypass {
             Bypass::Loop => self.looped,
             Bypass::Target => self.uncarried,
+            Bypass::Budget => self.spent,
         });
     }
 

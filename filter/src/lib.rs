@@ -16,9 +16,11 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 use crate::host::{Downstream, Metrics};
 
 proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
     proxy_wasm::set_root_context(|_| Box::new(Plugin { matcher: Rc::default(), metrics: Metrics::define() }));
 }}
+
+/// The most entries whose reasons are logged with one configuration.
+const MAX_REASONS: usize = 20;
 
 /// Envoy makes a new root context, and calls `on_vm_start` for it, with every change of the configuration; this is once per VM.
 static ANNOUNCED: AtomicBool = AtomicBool::new(false);
@@ -35,7 +37,11 @@ impl RootContext for Plugin {
     fn on_vm_start(&mut self, _: usize) -> bool {
         if !ANNOUNCED.swap(true, Ordering::Relaxed) {
             let commit = option_env!("INJECTOR_COMMIT").unwrap_or("unknown");
-            log::info!("intercept filter {} ({commit})", env!("CARGO_PKG_VERSION"));
+            let version = env!("CARGO_PKG_VERSION");
+            host::log(
+                LogLevel::Info,
+                &format!("intercept filter {version} ({commit})"),
+            );
         }
         true
     }
@@ -45,8 +51,11 @@ impl RootContext for Plugin {
         let (config, mut rejected) = parse(&json);
         let (matcher, refused) = Matcher::compile(config);
         rejected.extend(refused);
-        for entry in &rejected {
-            log::warn!("left out: {}", entry.reason);
+        for entry in rejected.iter().take(MAX_REASONS) {
+            host::log(LogLevel::Warn, &format!("left out: {}", entry.log_line()));
+        }
+        if let Some(more @ 1..) = rejected.len().checked_sub(MAX_REASONS) {
+            host::log(LogLevel::Warn, &format!("left out: {more} more"));
         }
         self.metrics.record_rejected(rejected.len());
         self.matcher = Rc::new(matcher);

@@ -165,7 +165,12 @@ fn precedence<'i>(
     let (matcher, _) = Matcher::compile(Config {
         limits: unlimited(),
         intercepts: intercepts
-            .map(|(name, intercept)| (name.to_owned(), without_patterns(intercept)))
+            .map(|(name, intercept)| {
+                let mut bare = without_patterns(intercept);
+                // One that its owner has too many of takes its place in the order, too.
+                bare.owner = name.to_owned();
+                (name.to_owned(), bare)
+            })
             .collect(),
     });
     let names = matcher

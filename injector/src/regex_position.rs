@@ -60,7 +60,7 @@ fn judge(pattern: &str, refused: Option<InvalidPattern>) -> Result<(), InvalidRe
     let offset = match refused {
         InvalidPattern::ExtendedFlag => traits.extended_flag,
         InvalidPattern::Syntax(_) => traits.unicode_class,
-        InvalidPattern::TooLong(_) => None,
+        InvalidPattern::TooLong(_) | InvalidPattern::TooLarge => None,
     };
     Err(InvalidRegex {
         what: refused.to_string(),

@@ -238,6 +238,23 @@ fn read_entries(
 }
 
 impl Rejected {
+    /// The reason as a line of a log. Somebody else wrote parts of it: control characters are spelled out, and it is cut off at 200 bytes.
+    pub fn log_line(&self) -> String {
+        const LONGEST: usize = 200;
+        let mut line = String::new();
+        for char in self.reason.chars() {
+            match char {
+                '"' | '\'' => line.push(char),
+                char => line.extend(char.escape_debug()),
+            }
+            if line.len() > LONGEST {
+                line.push('…');
+                break;
+            }
+        }
+        line
+    }
+
     pub(crate) fn new(name: &str, error: &InvalidIntercept) -> Self {
         Self {
             intercept: Some(name.to_owned()),

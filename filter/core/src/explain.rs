@@ -1,5 +1,6 @@
 //! The same decision, told in words: which intercept takes a request, and why each other one does not.
 
+use crate::budget::Fuel;
 use crate::matcher::{Bypass, Compiled, Facts, HeaderId, Matcher, Miss};
 use crate::request::Request;
 
@@ -48,10 +49,13 @@ impl Verdict {
 impl Matcher {
     /// Every intercept in order of precedence, with what became of it. The one that wins is the one that [`Matcher::decide`] takes; the one that is bypassed is why it takes none.
     pub fn explain(&self, request: &impl Request) -> Vec<Considered<'_>> {
-        let facts = self.facts(request);
+        // The steps are counted as in a decision, which looks at other intercepts than this.
+        let is_spent = self.decide(request).bypass == Some(Bypass::Budget);
+        let facts = self.facts(request, Fuel::unlimited());
         let mut winner: Option<&Compiled> = None;
         let explain = |compiled| {
             let (verdict, reason) = match (self.check(compiled, &facts), winner) {
+                (Ok(()), _) if is_spent => (Verdict::Bypassed, describe_bypass(Bypass::Budget)),
                 (Ok(()), None) => {
                     winner = Some(compiled);
                     match self.bypass(compiled, &facts) {
@@ -92,6 +96,7 @@ fn why_first(winner: &Compiled, other: &Compiled) -> String {
 fn describe_bypass(bypass: Bypass) -> String {
     let reason = match bypass {
         Bypass::Loop => "the request has been through it already (x-intercept-via)",
+        Bypass::Budget => "the regexes here take too long to try on this request",
         Bypass::Target => "its tunnel cannot carry this path or authority",
     };
     format!("matches, but {reason}: the cluster answers")

@@ -44,8 +44,9 @@
 //! # Cost of a decision
 //! A request that names no intercepted value costs one look-up per distinct header name in use, however many intercepts name exact values.
 //! An intercept whose conditions are regexes only is tried against every request that carries its header; each such try is bounded by the size of a compiled pattern
-//! ([`pattern::SIZE_LIMIT`]) times the length of the text it sees ([`pattern::TEXT_LIMIT`]).
+//! ([`pattern::SIZE_LIMIT`]) times the length of the text it sees ([`pattern::TEXT_LIMIT`]), and all of them together by [`budget::DECISION_BUDGET`].
 
+pub mod budget;
 mod config;
 mod explain;
 mod interner;

@@ -1,6 +1,8 @@
 //! What one entry may say: the shape of its fields and the operator's limits. Knows nothing of requests.
 
+use crate::budget::{COMPILE_BUDGET, MAX_PER_OWNER};
 use crate::config::{Intercept, Limits, MatchPath};
+use crate::matcher::PathPattern;
 use crate::pattern::{InvalidPattern, Pattern, literal};
 use crate::request::header_key;
 use crate::target;
@@ -86,6 +88,14 @@ pub enum InvalidIntercept {
     /// The path's regex.
     #[error(".path.regex: {0}")]
     PathRegex(InvalidPattern),
+    /// Its owner has [`MAX_PER_OWNER`] older ones.
+    #[error(": one owner has at most {MAX_PER_OWNER} intercepts on a workload")]
+    TooManyOfOwner,
+    /// There is no room for its regexes in [`COMPILE_BUDGET`].
+    #[error(
+        ": the regexes of all intercepts here are larger than {COMPILE_BUDGET} bytes together, and it is left out first (most intercepts of one owner, youngest)"
+    )]
+    TooLargeTogether,
     /// The operator does not allow it.
     #[error(": an intercept of all requests is not allowed here (limits.allow_all)")]
     All,
@@ -134,9 +144,26 @@ pub fn validate(
     intercept: &Intercept,
     limits: &Limits,
 ) -> Result<(), InvalidIntercept> {
+    compile(name, intercept, limits).map(drop)
+}
+
+/// The conditions of an intercept, compiled.
+pub(crate) struct Patterns {
+    pub(crate) headers: Vec<Pattern>,
+    pub(crate) baggage: Vec<Pattern>,
+    pub(crate) path: Option<PathPattern>,
+}
+
+/// [`validate`], with what came of it.
+pub(crate) fn compile(
+    name: &str,
+    intercept: &Intercept,
+    limits: &Limits,
+) -> Result<Patterns, InvalidIntercept> {
     fields(name, intercept)?;
-    conditions(intercept)?;
-    allowed(intercept, limits)
+    let patterns = conditions(intercept)?;
+    allowed(intercept, limits)?;
+    Ok(patterns)
 }
 
 fn fields(name: &str, intercept: &Intercept) -> Result<(), InvalidIntercept> {
@@ -162,7 +189,7 @@ fn fields(name: &str, intercept: &Intercept) -> Result<(), InvalidIntercept> {
     Ok(())
 }
 
-fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
+fn conditions(intercept: &Intercept) -> Result<Patterns, InvalidIntercept> {
     let count = intercept
         .headers
         .len()
@@ -170,6 +197,11 @@ fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
     if count > MAX_CONDITIONS {
         return Err(InvalidIntercept::Conditions(count));
     }
+    let mut patterns = Patterns {
+        headers: Vec::with_capacity(intercept.headers.len()),
+        baggage: Vec::with_capacity(intercept.baggage.len()),
+        path: None,
+    };
     let mut texts = Texts::default();
     for (index, header) in intercept.headers.iter().enumerate() {
         let name = &header.name;
@@ -182,8 +214,9 @@ fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
         {
             return Err(InvalidIntercept::ReservedHeader(index, name.clone()));
         }
-        Pattern::value(&header.value)
+        let pattern = Pattern::value(&header.value)
             .map_err(|error| InvalidIntercept::HeaderValue(index, error))?;
+        patterns.headers.push(pattern);
         fits_header(&header.value)
             .and_then(|()| texts.add(header_key(name), &header.value))
             .map_err(|why| InvalidIntercept::UnmetHeader(index, why))?;
@@ -193,28 +226,24 @@ fn conditions(intercept: &Intercept) -> Result<(), InvalidIntercept> {
         if !is_token(&baggage.key) {
             return Err(InvalidIntercept::BaggageKey(index, baggage.key.clone()));
         }
-        Pattern::value(&baggage.value)
+        let pattern = Pattern::value(&baggage.value)
             .map_err(|error| InvalidIntercept::BaggageValue(index, error))?;
+        patterns.baggage.push(pattern);
         texts
             .add(baggage.key.clone(), &baggage.value)
             .map_err(|why| InvalidIntercept::UnmetBaggage(index, why))?;
     }
-    match &intercept.path {
-        Some(MatchPath::Equal(path) | MatchPath::Prefix(path))
-            if !path.starts_with('/') || path.contains(['?', '#']) =>
-        {
-            Err(InvalidIntercept::Path(path.clone()))
+    if let Some(MatchPath::Equal(path) | MatchPath::Prefix(path)) = &intercept.path {
+        if !path.starts_with('/') || path.contains(['?', '#']) {
+            return Err(InvalidIntercept::Path(path.clone()));
         }
-        Some(MatchPath::Equal(path) | MatchPath::Prefix(path))
-            if !target::carries_path(path.as_bytes()) =>
-        {
-            Err(InvalidIntercept::PathCharacter(path.clone()))
+        if !target::carries_path(path.as_bytes()) {
+            return Err(InvalidIntercept::PathCharacter(path.clone()));
         }
-        Some(MatchPath::Regex(pattern)) => crate::pattern::path(pattern)
-            .map(drop)
-            .map_err(InvalidIntercept::PathRegex),
-        _ => Ok(()),
     }
+    let path = intercept.path.as_ref().map(PathPattern::new).transpose();
+    patterns.path = path.map_err(InvalidIntercept::PathRegex)?;
+    Ok(patterns)
 }
 
 /// The plain texts among the conditions of one intercept, by what they are held against.

@@ -17,8 +17,10 @@ pub use self::compiled::Compiled;
 use self::facts::HeaderNames;
 pub(crate) use self::facts::{Facts, HeaderId};
 use self::index::Index;
+pub(crate) use self::path::PathPattern;
+use crate::budget::{self, Fuel};
 use crate::config::{Config, Rejected};
-use crate::limits::{is_lease_too_long, validate};
+use crate::limits::{self, is_lease_too_long};
 use crate::request::{Request, is_mirror, is_probe_exempt};
 use crate::target;
 
@@ -51,6 +53,8 @@ pub enum Bypass {
     Loop,
     /// The tunnel cannot carry its `:path` or `:authority` byte for byte, see [`crate::target`].
     Target,
+    /// The decision would take more than [`crate::budget::DECISION_BUDGET`] steps.
+    Budget,
 }
 
 /// The first condition of an intercept that a request does not meet.
@@ -81,10 +85,16 @@ impl Matcher {
         let mut rejected = Vec::new();
         let mut compiled = Vec::with_capacity(intercepts.len());
         let mut names = HeaderNames::new();
-        for (name, intercept) in intercepts {
-            match validate(&name, &intercept, &limits) {
-                // Every pattern has just been compiled once, by `validate`: nothing is lost here.
-                Ok(()) => compiled.extend(Compiled::new(name, intercept, &mut names)),
+        let shut_out = budget::shut_out(&intercepts);
+        for ((name, intercept), shut_out) in intercepts.into_iter().zip(shut_out) {
+            let patterns = match shut_out {
+                Some(error) => Err(error),
+                None => limits::compile(&name, &intercept, &limits),
+            };
+            match patterns {
+                Ok(patterns) => {
+                    compiled.push(Compiled::new(name, intercept, patterns, &mut names));
+                }
                 Err(error) => rejected.push(Rejected::new(&name, &error)),
             }
         }
@@ -119,10 +129,16 @@ impl Matcher {
             let Some(compiled) = self.intercepts.get(candidate) else {
                 continue;
             };
-            match self.check(compiled, &facts) {
-                Ok(()) => {
-                    outcome.bypass = self.bypass(compiled, &facts);
-                    outcome.intercept = outcome.bypass.is_none().then_some(compiled);
+            let checked = self.check(compiled, &facts);
+            let checked = checked.map(|()| self.bypass(compiled, &facts));
+            if facts.fuel.is_spent() {
+                outcome.bypass = Some(Bypass::Budget);
+                break;
+            }
+            match checked {
+                Ok(bypass) => {
+                    outcome.bypass = bypass;
+                    outcome.intercept = bypass.is_none().then_some(compiled);
                     break;
                 }
                 Err(miss) => outcome.expired |= miss == Miss::Expired,
@@ -141,15 +157,15 @@ impl Matcher {
             let met = facts
                 .header(*id)
                 .is_some_and(|value| match facts.is_pseudo(*id) {
-                    true => pattern.matches(value),
-                    false => header::matches(pattern, value),
+                    true => pattern.matches_within(value, &facts.fuel),
+                    false => header::matches(pattern, value, &facts.fuel),
                 });
             met.then_some(()).ok_or(Miss::Header(index))?;
         }
         for (index, (key, pattern)) in compiled.baggage.iter().enumerate() {
             let met = facts
                 .header(HeaderId::BAGGAGE)
-                .is_some_and(|value| baggage::matches(key, pattern, value));
+                .is_some_and(|value| baggage::matches(key, pattern, value, &facts.fuel));
             met.then_some(()).ok_or(Miss::Baggage(index))?;
         }
         if compiled.conditions() == 0
@@ -165,7 +181,7 @@ impl Matcher {
         if let Some(path) = &compiled.path {
             let met = facts
                 .header(HeaderId::PATH)
-                .is_some_and(|target| path.matches(path::without_query(target)));
+                .is_some_and(|target| path.matches(path::without_query(target), &facts.fuel));
             met.then_some(()).ok_or(Miss::Path)?;
         }
         if !facts.is_port(compiled.intercept().port) {
@@ -214,7 +230,7 @@ impl Matcher {
         if present.is_empty() && !self.index.needs_no_header() {
             return None;
         }
-        let facts = self.facts(request);
+        let facts = self.facts(request, Fuel::new());
         let mut present = present.into_iter().peekable();
         for id in self.index.headers() {
             let value = present.next_if(|(found, _)| *found == id);
@@ -224,7 +240,7 @@ impl Matcher {
     }
 
     /// Nothing is asked yet.
-    pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R) -> Facts<'r, R> {
-        Facts::new(request, &self.header_names)
+    pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R, fuel: Fuel) -> Facts<'r, R> {
+        Facts::new(request, &self.header_names, fuel)
     }
 }

@@ -1,8 +1,13 @@
 //! How the regexes of an intercept are read: literals apart, everything else by `regex-lite`, always as a whole.
 
+mod outline;
+
 use regex_lite::{Regex, RegexBuilder};
 
-/// The largest compiled regex, in bytes. Ordinary patterns need less than 7 KiB for five of them; `(.{0,100}){100}` would need megabytes and seconds.
+use self::outline::Outline;
+use crate::budget::Fuel;
+
+/// The largest compiled regex, in bytes as they are on a 64-bit machine, whatever this one is. Ordinary patterns need less than 7 KiB for five of them; `(.{0,100}){100}` would need megabytes and seconds.
 pub const SIZE_LIMIT: usize = 8 << 10;
 
 /// The longest regex as it is written, in bytes; plain text has no limit. Hardly anything longer compiles to [`SIZE_LIMIT`], and it is refused unread: a parser's time grows with the text,
@@ -11,6 +16,12 @@ pub const PATTERN_LIMIT: usize = 8 << 10;
 
 /// The longest text that is tried against a regex, in bytes. A longer value can still equal an exact one.
 pub const TEXT_LIMIT: usize = 4 << 10;
+
+/// What [`SIZE_LIMIT`] counts for a state.
+const BYTES_PER_STATE: usize = 32;
+
+/// What a state's place in the tables of a match counts for each group that captures, in bytes of [`cost`].
+const TABLE_WEIGHT: usize = 4;
 
 /// The deepest nesting of groups in a pattern.
 const NEST_LIMIT: u32 = 50;
@@ -21,6 +32,9 @@ pub enum InvalidPattern {
     /// So many bytes, which is more than [`PATTERN_LIMIT`].
     #[error("a regex of {0} bytes, expected at most {PATTERN_LIMIT}")]
     TooLong(usize),
+    /// Compiled, it would be larger than [`SIZE_LIMIT`].
+    #[error("compiled, the regex is larger than {SIZE_LIMIT} bytes")]
+    TooLarge,
     /// What regex-lite says of it. It gives no position; the CLI adds one where it can.
     #[error("{0}")]
     Syntax(String),
@@ -35,7 +49,29 @@ pub enum Pattern {
     /// The value equals this text.
     Exact(String),
     /// The regex, anchored at both ends, matches the value.
-    Regex(Regex),
+    Regex(Program),
+}
+
+/// A compiled regex.
+#[derive(Debug, Clone)]
+pub struct Program {
+    regex: Regex,
+    /// How many states of it one character may visit.
+    states: usize,
+    /// Every text that matches contains this one. Looking for it first is a hundred times cheaper, and most texts that do not match lack it.
+    needle: String,
+}
+
+impl Program {
+    /// Does the text match? One that is not UTF-8 or longer than [`TEXT_LIMIT`] does not, and none once the fuel is spent.
+    pub(crate) fn matches(&self, text: &[u8], fuel: &Fuel) -> bool {
+        let needle = self.needle.as_bytes();
+        text.len() <= TEXT_LIMIT
+            && fuel.spend_on_search(text.len())
+            && (needle.is_empty() || text.windows(needle.len()).any(|window| window == needle))
+            && fuel.spend_on_match(text.len(), self.states)
+            && str::from_utf8(text).is_ok_and(|text| self.regex.is_match(text))
+    }
 }
 
 impl Pattern {
@@ -43,15 +79,19 @@ impl Pattern {
     pub fn value(pattern: &str) -> Result<Self, InvalidPattern> {
         match literal(pattern) {
             Some(text) => Ok(Self::Exact(text)),
-            None => regex(pattern, &anchored(pattern)).map(Self::Regex),
+            None => program(pattern, &anchored(pattern)).map(Self::Regex),
         }
     }
 
     /// Does the value match? A value that is not UTF-8 or longer than [`TEXT_LIMIT`] matches no regex.
     pub fn matches(&self, value: &[u8]) -> bool {
+        self.matches_within(value, &Fuel::unlimited())
+    }
+
+    pub(crate) fn matches_within(&self, value: &[u8], fuel: &Fuel) -> bool {
         match self {
             Self::Exact(text) => text.as_bytes() == value,
-            Self::Regex(regex) => is_match(regex, value),
+            Self::Regex(program) => program.matches(value, fuel),
         }
     }
 
@@ -63,13 +103,15 @@ impl Pattern {
 /// A pattern that is tried against one value after another. A regex sees at most [`TEXT_LIMIT`] bytes of them together; what is longer than the rest of that is passed over.
 pub(crate) struct Budgeted<'p> {
     pattern: &'p Pattern,
+    fuel: &'p Fuel,
     left: usize,
 }
 
 impl<'p> Budgeted<'p> {
-    pub(crate) fn new(pattern: &'p Pattern) -> Self {
+    pub(crate) fn new(pattern: &'p Pattern, fuel: &'p Fuel) -> Self {
         Self {
             pattern,
+            fuel,
             left: TEXT_LIMIT,
         }
     }
@@ -81,13 +123,26 @@ impl<'p> Budgeted<'p> {
             };
             self.left = left;
         }
-        self.pattern.matches(value)
+        self.pattern.matches_within(value, self.fuel)
     }
 }
 
 /// Reads the pattern of a path.
-pub fn path(pattern: &str) -> Result<Regex, InvalidPattern> {
-    regex(pattern, &anchored_path(pattern))
+pub fn path(pattern: &str) -> Result<Program, InvalidPattern> {
+    program(pattern, &anchored_path(pattern))
+}
+
+/// What a pattern costs the proxy to compile and to keep, in bytes; nothing where it is plain text or refused unread. Each match of a regex needs two tables of its states and groups.
+pub(crate) fn cost(pattern: &str) -> usize {
+    if pattern.len() > PATTERN_LIMIT || literal(pattern).is_some() {
+        return 0;
+    }
+    let Outline { size, groups, .. } = Outline::of(pattern);
+    if size > SIZE_LIMIT {
+        return 0;
+    }
+    let tables = (size / BYTES_PER_STATE).saturating_mul(groups);
+    size.saturating_add(tables.saturating_mul(TABLE_WEIGHT))
 }
 
 /// The regex that a value's pattern stands for.
@@ -120,82 +175,37 @@ pub fn literal(pattern: &str) -> Option<String> {
     Some(text)
 }
 
-pub(crate) fn is_match(regex: &Regex, text: &[u8]) -> bool {
-    text.len() <= TEXT_LIMIT && str::from_utf8(text).is_ok_and(|text| regex.is_match(text))
-}
-
 /// The pattern must be valid by itself (`a)|(?:b` is valid only when wrapped), and it is compiled wrapped.
-fn regex(pattern: &str, wrapped: &str) -> Result<Regex, InvalidPattern> {
+fn program(pattern: &str, wrapped: &str) -> Result<Program, InvalidPattern> {
     if pattern.len() > PATTERN_LIMIT {
         return Err(InvalidPattern::TooLong(pattern.len()));
     }
-    if has_extended_flag(pattern) {
+    let outline = Outline::of(pattern);
+    if outline.is_extended {
         return Err(InvalidPattern::ExtendedFlag);
     }
-    compile(pattern)?;
-    compile(wrapped)
+    if outline.size > SIZE_LIMIT {
+        return Err(InvalidPattern::TooLarge);
+    }
+    if !outline.is_balanced {
+        compile(pattern)?;
+    }
+    // Wrapped, an error may be called by another name.
+    let regex = compile(wrapped).map_err(|error| compile(pattern).err().unwrap_or(error))?;
+    Ok(Program {
+        regex,
+        states: outline.size / BYTES_PER_STATE,
+        needle: outline.needle,
+    })
 }
 
+/// The limit is never reached by what [`Outline`] lets through; were it wrong, this bounds the harm.
 fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
     RegexBuilder::new(pattern)
-        .size_limit(SIZE_LIMIT)
+        .size_limit(2 * SIZE_LIMIT)
         .nest_limit(NEST_LIMIT)
         .build()
         .map_err(|error| InvalidPattern::Syntax(error.to_string()))
-}
-
-/// Is there a `(?flags)` or `(?flags:` with an `x` among its flags? Neither `\(?x` nor `[(?x)]` is one.
-fn has_extended_flag(pattern: &str) -> bool {
-    let mut rest = pattern.chars();
-    while let Some(char) = rest.next() {
-        match char {
-            '\\' => drop(rest.next()),
-            '[' => rest = after_class(rest.as_str()).chars(),
-            '(' if rest.as_str().strip_prefix('?').is_some_and(names_x) => return true,
-            _ => {}
-        }
-    }
-    false
-}
-
-/// `flags` is what follows `(?`: flags end at `)` or `:`, and a group's name does not. Looks no further than that: it is asked for each `(?`.
-fn names_x(flags: &str) -> bool {
-    let mut names_x = false;
-    for byte in flags.bytes() {
-        match byte {
-            b')' | b':' => return names_x,
-            b'x' => names_x = true,
-            b'-' | b'a'..=b'z' | b'A'..=b'Z' => {}
-            _ => return false,
-        }
-    }
-    false
-}
-
-/// What follows a character class. A `]` that comes first in it stands for itself, and one may belong to `[:name:]`.
-fn after_class(class: &str) -> &str {
-    let class = class.strip_prefix('^').unwrap_or(class);
-    let mut rest = class.strip_prefix(']').unwrap_or(class).chars();
-    while let Some(char) = rest.next() {
-        match char {
-            '\\' => drop(rest.next()),
-            '[' => {
-                if let Some(after) = rest.as_str().strip_prefix(':').and_then(after_name) {
-                    rest = after.chars();
-                }
-            }
-            ']' => break,
-            _ => {}
-        }
-    }
-    rest.as_str()
-}
-
-/// What follows the `:]` of `[:name:]`. Looks no further than the name.
-fn after_name(class: &str) -> Option<&str> {
-    let is_end = |byte| !matches!(byte, b'^' | b'a'..=b'z' | b'A'..=b'Z');
-    let end = class.bytes().position(is_end)?;
-    class.get(end..)?.strip_prefix(":]")
 }
 
 #[cfg(test)]
@@ -207,8 +217,8 @@ mod tests {
     fn looking_for_an_x_flag_takes_one_pass() {
         for text in ["(?", "(?i", "[:", "[[:a", "[a-"] {
             let pattern = format!("[{}", text.repeat(2_000_000));
-            assert!(!has_extended_flag(&pattern), "{text}");
-            assert!(!has_extended_flag(&text.repeat(2_000_000)), "{text}");
+            assert!(!Outline::of(&pattern).is_extended, "{text}");
+            assert!(!Outline::of(&text.repeat(2_000_000)).is_extended, "{text}");
         }
     }
 
@@ -223,7 +233,7 @@ mod tests {
             "[]](?x)b",
             "[[:alpha:]](?x)b",
         ] {
-            assert!(has_extended_flag(pattern), "{pattern}");
+            assert!(Outline::of(pattern).is_extended, "{pattern}");
         }
     }
 
@@ -242,7 +252,7 @@ mod tests {
             "(?:x)",
             "(?i:x)",
         ] {
-            assert!(!has_extended_flag(pattern), "{pattern}");
+            assert!(!Outline::of(pattern).is_extended, "{pattern}");
             assert!(Pattern::value(pattern).is_ok(), "{pattern}");
         }
     }

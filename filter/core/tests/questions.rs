@@ -188,14 +188,13 @@ fn everybody_is_asked_who_they_are() {
 fn many(count: usize) -> Vec<(String, Intercept)> {
     (0..count)
         .map(|n| {
-            (
-                format!("dev-{n}"),
-                intercept(&[
-                    &format!("Coder=dev-{n}"),
-                    &format!("X-{n}=1"),
-                    "prefix /api",
-                ]),
-            )
+            let mut entry = intercept(&[
+                &format!("Coder=dev-{n}"),
+                &format!("X-{n}=1"),
+                "prefix /api",
+            ]);
+            entry.owner = format!("dev-{n}");
+            (format!("dev-{n}"), entry)
         })
         .collect()
 }

@@ -212,7 +212,7 @@ bad_conditions!(
     ["prefix /"],
     ": an intercept of all requests is not allowed here (limits.allow_all)"
 );
-const TOO_BIG: &str = "compiled regex exceeded size limit";
+const TOO_BIG: &str = "compiled, the regex is larger than 8192 bytes";
 bad_conditions!(
     a_regex_over_8_kib,
     ["A=(.{0,100}){100}"],
@@ -241,10 +241,40 @@ fn a_regex_is_refused_unread_where_it_is_written_in_more_than_8_kib() {
             (reason.clone(), reason)
         );
     }
-    let of_length = |length: usize| format!("[{}]", "a".repeat(length - 2));
+    let of_length =
+        |length: usize| format!("{}{}", "(?s)".repeat(length / 4), "a".repeat(length % 4));
     assert!(Pattern::value(&of_length(8_192)).is_ok());
     assert!(Pattern::value(&of_length(8_193)).is_err());
     assert!(Pattern::value(&"a".repeat(1_000_000)).is_ok(), "plain text");
+}
+
+#[test]
+fn log_lines_are_short_and_cannot_be_forged() {
+    let bad = intercept(&["a\r\n[warning] left out: \u{1b}[2J\u{202e}=1"]);
+    let json = json(
+        unlimited(),
+        &[
+            ("bob", bad),
+            ("ann", intercept(&[&format!("{}=1", "ä".repeat(500))])),
+        ],
+    );
+    let (config, _) = parse(&json);
+    let (_, rejected) = Matcher::compile(config);
+    let lines: Vec<_> = rejected.iter().map(|one| one.log_line()).collect();
+    assert_eq!(
+        lines[1],
+        r"intercepts.bob.headers[0].name: expected a header name, found `a\r\n[warning] left out: \u{1b}[2J\u{202e}`"
+    );
+    assert!(
+        lines[0].ends_with("ää…") && lines[0].len() < 210,
+        "{}",
+        lines[0]
+    );
+    let quoted = intercept_core::Rejected {
+        intercept: None,
+        reason: r#"'"\"#.to_owned(),
+    };
+    assert_eq!(quoted.log_line(), r#"'"\\"#);
 }
 
 #[test]

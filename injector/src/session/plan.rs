@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use intercept_core::budget::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
 
 use crate::backend::Placement;
@@ -74,6 +75,7 @@ impl Plan {
     ) -> Result<Vec<String>> {
         self.check_name(document)?;
         self.check_limits(&document.limits, intercept)?;
+        self.check_room(document, intercept)?;
         self.check_conflicts(document, intercept, now)
     }
 
@@ -143,6 +145,21 @@ impl Plan {
                 "ask an operator, or use other conditions: injector intercept --help",
             )
         })
+    }
+
+    /// Does the filter have room for this entry, and leave out no other one for it?
+    fn check_room(&self, document: &Document, intercept: &Intercept) -> Result<()> {
+        let mut intercepts = document.intercepts.clone();
+        let before = left_out(&intercepts.clone().into_iter().collect::<Vec<_>>());
+        intercepts.insert(self.name.clone(), intercept.clone());
+        let mut after = left_out(&intercepts.into_iter().collect::<Vec<_>>()).into_iter();
+        match after.find(|entry| !before.contains(entry)) {
+            None => Ok(()),
+            Some(entry) => Err(Failure::failed(
+                entry.reason,
+                format!("injector list{}", self.place_flags),
+            )),
+        }
     }
 
     fn check_conflicts(

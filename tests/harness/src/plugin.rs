@@ -37,7 +37,7 @@ pub fn entry(
         port,
         cluster: format!("intercept|{name}"),
         address: address.to_owned(),
-        owner: "bob".to_owned(),
+        owner: name.to_owned(),
         created: now(),
         headers: vec![MatchHeader {
             name: header.to_owned(),

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use super::header::trim;
+use crate::budget::Fuel;
 use crate::pattern::{Budgeted, Pattern};
 
 /// Does any member of that key match?
-pub(crate) fn matches(key: &str, pattern: &Pattern, joined: &[u8]) -> bool {
-    let mut budgeted = Budgeted::new(pattern);
+pub(crate) fn matches(key: &str, pattern: &Pattern, joined: &[u8], fuel: &Fuel) -> bool {
+    let mut budgeted = Budgeted::new(pattern, fuel);
     members(joined).any(|(member, value)| member == key.as_bytes() && budgeted.matches(&value))
 }
 

@@ -5,7 +5,8 @@ use std::cmp::{Ordering, Reverse};
 use super::facts::{HeaderId, HeaderNames};
 use super::path::{self, PathPattern};
 use crate::config::Intercept;
-use crate::pattern::{InvalidPattern, Pattern};
+use crate::limits::Patterns;
+use crate::pattern::Pattern;
 
 /// One intercept, compiled.
 #[derive(Debug)]
@@ -33,23 +34,21 @@ impl Compiled {
     pub(super) fn new(
         name: String,
         intercept: Intercept,
+        patterns: Patterns,
         names: &mut HeaderNames,
-    ) -> Result<Self, InvalidPattern> {
+    ) -> Self {
         let headers = intercept
             .headers
             .iter()
-            .map(|header| Ok((names.id(&header.name), Pattern::value(&header.value)?)));
-        let baggage = intercept
-            .baggage
-            .iter()
-            .map(|member| Ok((member.key.clone(), Pattern::value(&member.value)?)));
-        Ok(Self {
-            headers: headers.collect::<Result<_, _>>()?,
-            baggage: baggage.collect::<Result<_, _>>()?,
-            path: intercept.path.as_ref().map(PathPattern::new).transpose()?,
+            .map(|header| names.id(&header.name));
+        let keys = intercept.baggage.iter().map(|member| member.key.clone());
+        Self {
+            headers: headers.zip(patterns.headers).collect(),
+            baggage: keys.zip(patterns.baggage).collect(),
+            path: patterns.path,
             name,
             intercept,
-        })
+        }
     }
 
     pub(crate) fn header_id(&self, index: usize) -> Option<HeaderId> {

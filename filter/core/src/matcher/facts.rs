@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use crate::budget::Fuel;
 use crate::interner::Interner;
 use crate::request::{Request, VIA, header_key};
 
@@ -62,16 +63,19 @@ pub(crate) struct Facts<'r, R> {
     names: &'r [String],
     headers: Vec<OnceCell<Option<Vec<u8>>>>,
     now: OnceCell<u64>,
+    /// What is left for questions and regexes.
+    pub(super) fuel: Fuel,
 }
 
 impl<'r, R: Request> Facts<'r, R> {
     /// Nothing yet. `names`: every header name that may be asked for, at its [`HeaderId`].
-    pub(crate) fn new(request: &'r R, names: &'r [String]) -> Self {
+    pub(crate) fn new(request: &'r R, names: &'r [String], fuel: Fuel) -> Self {
         Self {
             request,
             names,
             headers: vec![OnceCell::new(); names.len()],
             now: OnceCell::new(),
+            fuel,
         }
     }
 
@@ -84,8 +88,8 @@ impl<'r, R: Request> Facts<'r, R> {
 
     pub(crate) fn header(&self, id: HeaderId) -> Option<&[u8]> {
         let ask = || {
-            id.name(self.names)
-                .and_then(|name| self.request.header(name))
+            let name = id.name(self.names).filter(|_| self.fuel.spend_on_header());
+            name.and_then(|name| self.request.header(name))
         };
         self.headers.get(id.0)?.get_or_init(ask).as_deref()
     }

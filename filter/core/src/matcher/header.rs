@@ -1,11 +1,12 @@
 //! A header condition: which texts of a header's value are tried.
 
+use crate::budget::Fuel;
 use crate::pattern::{Budgeted, Pattern};
 
 /// Does the whole value match, or any member of it as a list? So one header costs one regex at most two passes over [`TEXT_LIMIT`](crate::pattern::TEXT_LIMIT) bytes.
-pub(crate) fn matches(pattern: &Pattern, joined: &[u8]) -> bool {
-    let mut budgeted = Budgeted::new(pattern);
-    pattern.matches(joined) || members(joined).any(|member| budgeted.matches(member))
+pub(crate) fn matches(pattern: &Pattern, joined: &[u8], fuel: &Fuel) -> bool {
+    let mut budgeted = Budgeted::new(pattern, fuel);
+    pattern.matches_within(joined, fuel) || members(joined).any(|member| budgeted.matches(member))
 }
 
 /// The whole value, then each member of it.

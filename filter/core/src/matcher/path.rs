@@ -2,16 +2,15 @@
 
 use std::cmp::Reverse;
 
-use regex_lite::Regex;
-
+use crate::budget::Fuel;
 use crate::config::MatchPath;
-use crate::pattern::{self, InvalidPattern};
+use crate::pattern::{self, InvalidPattern, Program};
 
 #[derive(Debug)]
 pub(crate) enum PathPattern {
     Equal(String),
     Prefix(String),
-    Regex(Regex),
+    Regex(Program),
 }
 
 /// Smaller wins: the kinds in this order, of two prefixes the longer.
@@ -40,11 +39,11 @@ impl PathPattern {
         }
     }
 
-    pub(crate) fn matches(&self, path: &[u8]) -> bool {
+    pub(crate) fn matches(&self, path: &[u8], fuel: &Fuel) -> bool {
         match self {
             Self::Equal(text) => path == text.as_bytes(),
             Self::Prefix(text) => path.starts_with(text.as_bytes()),
-            Self::Regex(regex) => pattern::is_match(regex, path),
+            Self::Regex(program) => program.matches(path, fuel),
         }
     }
 }
