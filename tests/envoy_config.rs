@@ -89,8 +89,7 @@ async fn an_envoy_that_starts_with_a_broken_configuration_serves_and_takes_the_n
 async fn a_bad_entry_is_left_out_and_counted_while_the_others_work() {
     let (_app, _developer, mesh) = mesh().await;
     let port = mesh.port();
-    let mut good = entry("good", port, NOBODY, "coder", "good").1;
-    good.cluster = "intercept|good".to_owned();
+    let good = entry("good", port, NOBODY, "coder", "good").1;
     mesh.write_document(&document([("good".to_owned(), good.clone())]))
         .await;
     let good = serde_json::to_value(good).expect("JSON");
@@ -221,7 +220,7 @@ async fn what_the_operator_forbids_is_forbidden_in_the_data_plane() {
 async fn ten_thousand_intercepts_are_one_configuration_like_any_other() {
     let (_app, _developer, mesh) = mesh().await;
     let port = mesh.port();
-    let one = "intercept|one";
+    let one = format!("intercept|{port}|one");
     let entries = (0..10_000).map(|number| {
         let (name, mut entry) = entry(
             &format!("dev-{number}"),
@@ -231,7 +230,7 @@ async fn ten_thousand_intercepts_are_one_configuration_like_any_other() {
             &format!("coder-{number}"),
         );
         // One cluster for all: what is huge here is the plugin's configuration.
-        entry.cluster = one.to_owned();
+        entry.cluster.clone_from(&one);
         (name, entry)
     });
     mesh.write_document(&document([entry("one", port, NOBODY, "coder", "one")]))

@@ -71,7 +71,7 @@ fn intercepts(mesh: &Mesh, count: usize) -> Document {
     document((0..count).map(|number| {
         let name = format!("dev-{number}");
         let (name, mut entry) = entry(&name, port, NOBODY, "coder", &format!("coder-{number}"));
-        entry.cluster = "intercept|dev-0".to_owned();
+        entry.cluster = format!("intercept|{port}|dev-0");
         (name, entry)
     }))
 }

@@ -7,13 +7,14 @@ use harness::app::{App, Do};
 use harness::client::Ask;
 use harness::door::Door;
 use harness::leaving::{COMMANDS, KINDS, Place, SERVER, SIGNALS, Way};
-use harness::mesh::Mesh;
+use harness::mesh::{Mesh, Plan};
 use harness::plugin::entry;
 use harness::sandbox::Sandbox;
 use harness::tunnel::{Machine, developer};
 use harness::wait;
 use injector::backend::Live;
 use injector::envoy::{Dir, EnvoyDirError};
+use injector::manifest::facts::Protocol;
 
 /// In one sandbox, after which nothing is left of them.
 async fn leave(ways: &[Way]) {
@@ -60,6 +61,29 @@ async fn uninstall_keeps_requests_whole() {
     leave(&[Way::Uninstalled]).await;
 }
 
+/// The same name on another port: what was under way on the first one goes to the program behind that.
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_on_another_port_keeps_requests_whole() {
+    let (app, other) = (App::start("app").await, App::start("other").await);
+    let server = App::start(SERVER).await;
+    let plan = Plan::of(&app).and("admin", &other, Protocol::Http);
+    let mesh = plan.start().await;
+    let (bob, port) = (mesh.developer("bob"), server.port());
+    let mut first = bob
+        .intercept_port(&format!("{port}:http"), &["--http-header=Coder=Bob"])
+        .await;
+    let client = mesh.h1();
+    let held = Ask::get("/").header("coder", "Bob").to(Do::HoldAt(SERVER));
+    let held = tokio::spawn(async move { client.must(held).await });
+    wait::until("it is held", async || server.total() == 1).await;
+    let flags = ["--http-header=Coder=Bob", "--replace"];
+    let second = bob.intercept_port("1:admin", &flags).await;
+    first.process.wait().await;
+    let answer = held.await.expect("no panic");
+    assert_eq!((answer.status.as_u16(), answer.by()), (200, "app"));
+    assert_eq!(second.leave().await.code(), Some(0));
+}
+
 /// How long Envoy needs the cluster once its requests are cut off: the command leaves it 1 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_requests_need_their_cluster_briefly() {
@@ -77,7 +101,7 @@ async fn cut_off_requests_need_their_cluster_briefly() {
         added.expect("a writable directory");
         let live = mesh
             .files()
-            .wait_live(&name, &entry.address, wait::DEADLINE);
+            .wait_live(&name, &entry.address, &entry.cluster, wait::DEADLINE);
         assert_eq!(live.await, Live::Verified);
         let client = mesh.h1();
         let asks = (0..AT_ONCE).map(|_| {

@@ -248,7 +248,7 @@ impl Dir {
         let locked = Locked::new(&self.path)?;
         let may_go = |cluster: &str| {
             let mut names = names.iter();
-            names.any(|name| cluster::intercept_name(name) == cluster)
+            names.any(|name| cluster::is_of(cluster, name))
         };
         locked.write_clusters(&locked.workload()?, &locked.state()?, may_go)
     }
@@ -284,11 +284,17 @@ impl Dir {
     }
 
     /// Waits until Envoy has the intercept with this address and its cluster, or until `timeout`.
-    pub async fn wait_live(&self, name: &str, address: &str, timeout: Duration) -> Live {
+    pub async fn wait_live(
+        &self,
+        name: &str,
+        address: &str,
+        cluster: &str,
+        timeout: Duration,
+    ) -> Live {
         let awaited = Awaited {
             name,
             address: Some(address),
-            cluster: Some(&cluster::intercept_name(name)),
+            cluster: Some(cluster),
         };
         live::wait(&self.workload, awaited, timeout).await
     }

@@ -16,13 +16,13 @@ pub mod rights;
 pub mod sidecar;
 mod store;
 mod target;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::ready;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
@@ -187,15 +187,12 @@ impl Mesh {
             .collect()
     }
 
-    /// Is a request under way through one of these tunnels, wherever it ends? A relay that does not say has none.
-    pub async fn is_busy(&self, addresses: &[String]) -> bool {
+    /// Waits, for a while, until no request is under way through these tunnels. `on_wait` is called where some are.
+    pub async fn wait_idle(&self, addresses: &[String], on_wait: impl FnOnce()) {
         let relays = self.relays().await.unwrap_or_default();
+        let relays: Vec<RelayEnd> = relays.iter().flat_map(Relays::ends).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        let asking = relays.iter().flat_map(Relays::ends).map(async |end| {
-            let traffic = presence::traffic(&end, &addresses).await;
-            traffic.contains(&Traffic::UnderWay)
-        });
-        join_all(asking).await.contains(&true)
+        under_way::wait_idle(&relays, &addresses, on_wait).await;
     }
 
     /// Removes an intercept's entry if it still is the one that was found.

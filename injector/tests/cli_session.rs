@@ -66,7 +66,7 @@ fn the_child_knows_its_intercept_and_gives_the_exit_code() {
     assert_eq!(ran.code, Some(7), "{ran:?}");
     assert!(ran.stdout.starts_with("orders-bob"), "{ran:?}");
     assert!(
-        ran.stdout.contains("intercept|orders-bob"),
+        ran.stdout.contains("intercept|8080|orders-bob"),
         "the entry is there while the child runs: {ran:?}"
     );
     assert!(
@@ -419,7 +419,9 @@ fn leave_takes_no_cluster_from_a_request_that_is_under_way() {
     let address = place.intercepts()["orders-bob"].address.clone();
     let has_cluster = || {
         let clusters = std::fs::read_to_string(place.envoy().join("clusters.json"));
-        clusters.expect("there").contains("intercept|orders-bob")
+        clusters
+            .expect("there")
+            .contains("intercept|8080|orders-bob")
     };
     std::thread::scope(|scope| {
         let request = scope.spawn(|| place.request(&address, "/slow"));
@@ -608,7 +610,7 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let written: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(written["intercepts"]["orders-bob"]["port"], 8080);
-    assert_eq!(written["cluster"]["name"], "intercept|orders-bob");
+    assert_eq!(written["cluster"]["name"], "intercept|8080|orders-bob");
     assert!(place.intercepts().is_empty() && !place.remembers());
 }
 

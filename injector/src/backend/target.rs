@@ -82,7 +82,7 @@ impl Target<'_> {
         match self {
             Self::Envoy(dir) => Ok(Placement {
                 relay: RelayEnd::tcp(dir.workload().relay.control),
-                cluster: cluster::intercept_name(name),
+                cluster: cluster::intercept_name(port, name),
                 identity: None,
                 replica: 0,
             }),
@@ -251,7 +251,7 @@ impl Target<'_> {
             address, cluster, ..
         } = intercept;
         match self {
-            Self::Envoy(dir) => dir.wait_live(name, address, timeout).await,
+            Self::Envoy(dir) => dir.wait_live(name, address, cluster, timeout).await,
             Self::Mesh(target) => {
                 target
                     .wait(name, Some(address), Some(cluster), timeout, progress)

@@ -44,7 +44,7 @@ fn installed() -> (TempDir, Dir) {
 fn intercept(name: &str) -> Intercept {
     Intercept {
         port: 8080,
-        cluster: format!("intercept|{name}"),
+        cluster: format!("intercept|8080|{name}"),
         address: format!("address of {name}"),
         owner: "bob".to_owned(),
         created: NOW,
@@ -81,13 +81,19 @@ fn an_intercept_comes_with_its_cluster_and_goes_with_it() {
     add(&dir, "bob");
     add(&dir, "alice");
     assert_eq!(entries(&dir), ["alice", "bob"]);
-    assert_eq!(clusters(&dir), ["intercept|alice", "intercept|bob"]);
+    assert_eq!(
+        clusters(&dir),
+        ["intercept|8080|alice", "intercept|8080|bob"]
+    );
     assert_eq!(dir.remove("bob", None).unwrap(), Some(intercept("bob")));
     assert_eq!(entries(&dir), ["alice"]);
     // Requests that were decided before still need it.
-    assert_eq!(clusters(&dir), ["intercept|alice", "intercept|bob"]);
+    assert_eq!(
+        clusters(&dir),
+        ["intercept|8080|alice", "intercept|8080|bob"]
+    );
     dir.clear_clusters(&["bob"]).unwrap();
-    assert_eq!(clusters(&dir), ["intercept|alice"]);
+    assert_eq!(clusters(&dir), ["intercept|8080|alice"]);
     assert_eq!(dir.remove("bob", None).unwrap(), None);
 }
 
@@ -100,12 +106,19 @@ fn whoever_comes_or_goes_leaves_the_cluster_of_somebody_who_is_just_leaving() {
     add(&dir, "carol");
     let mut all = clusters(&dir);
     all.sort();
-    assert_eq!(all, ["intercept|ann", "intercept|bob", "intercept|carol"]);
+    assert_eq!(
+        all,
+        [
+            "intercept|8080|ann",
+            "intercept|8080|bob",
+            "intercept|8080|carol"
+        ]
+    );
     dir.remove("ann", None).unwrap();
     dir.clear_clusters(&["bob"]).unwrap();
     let mut left = clusters(&dir);
     left.sort();
-    assert_eq!(left, ["intercept|ann", "intercept|carol"]);
+    assert_eq!(left, ["intercept|8080|ann", "intercept|8080|carol"]);
 }
 
 #[test]
@@ -196,7 +209,7 @@ fn what_the_check_refuses_is_not_written() {
     });
     assert!(refused.is_err());
     assert_eq!(fs::read(dir.path().join("filter.json")).unwrap(), before);
-    assert_eq!(clusters(&dir), ["intercept|bob"]);
+    assert_eq!(clusters(&dir), ["intercept|8080|bob"]);
 }
 
 #[test]
@@ -268,10 +281,10 @@ fn a_cluster_without_an_entry_goes_after_a_while() {
     dir.remove("bob", None).unwrap();
     for later in [0, KEEP_CLUSTER - 1] {
         dir.sweep(NOW + later).unwrap();
-        assert_eq!(clusters(&dir), ["intercept|ann", "intercept|bob"]);
+        assert_eq!(clusters(&dir), ["intercept|8080|ann", "intercept|8080|bob"]);
     }
     dir.sweep(NOW + KEEP_CLUSTER).unwrap();
-    assert_eq!(clusters(&dir), ["intercept|ann"]);
+    assert_eq!(clusters(&dir), ["intercept|8080|ann"]);
     assert!(!dir.path().join("orphans.json").exists());
 }
 
@@ -284,7 +297,23 @@ fn a_cluster_counts_anew_once_its_entry_came_back() {
     add(&dir, "bob");
     dir.remove("bob", None).unwrap();
     dir.sweep(NOW + KEEP_CLUSTER).unwrap();
-    assert_eq!(clusters(&dir), ["intercept|bob"]);
+    assert_eq!(clusters(&dir), ["intercept|8080|bob"]);
+}
+
+#[test]
+fn an_intercept_on_another_port_leaves_the_first_cluster() {
+    let (_scratch, dir) = installed();
+    add(&dir, "bob");
+    let moved = Intercept {
+        port: 9090,
+        cluster: "intercept|9090|bob".to_owned(),
+        ..intercept("bob")
+    };
+    dir.add("bob", &moved, |_| Ok::<(), EnvoyDirError>(()))
+        .unwrap();
+    assert_eq!(clusters(&dir), ["intercept|9090|bob", "intercept|8080|bob"]);
+    dir.clear_clusters(&["bob"]).unwrap();
+    assert_eq!(clusters(&dir), ["intercept|9090|bob"]);
 }
 
 #[test]
@@ -293,7 +322,7 @@ fn installing_again_keeps_the_cluster_of_a_leaver() {
     add(&dir, "bob");
     dir.remove("bob", None).unwrap();
     let dir = Dir::install(dir.path(), &workload()).unwrap();
-    assert_eq!(clusters(&dir), ["intercept|bob"]);
+    assert_eq!(clusters(&dir), ["intercept|8080|bob"]);
 }
 
 #[test]

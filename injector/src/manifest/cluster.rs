@@ -18,9 +18,17 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const HTTP_OPTIONS_TYPE: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-/// The cluster of an intercept.
-pub fn intercept_name(intercept: &str) -> String {
-    format!("intercept|{intercept}")
+/// The cluster of an intercept. It bears the port: an intercept that moves to another one must not send requests that are still under way on the first one to another program.
+pub fn intercept_name(port: u16, intercept: &str) -> String {
+    format!("intercept|{port}|{intercept}")
+}
+
+/// Is it a cluster of this intercept, on whichever port?
+pub fn is_of(cluster: &str, intercept: &str) -> bool {
+    let mut parts = cluster.splitn(3, '|');
+    parts.next() == Some("intercept")
+        && parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
+        && parts.next() == Some(intercept)
 }
 
 /// The cluster of the in-cluster version, as a member of the aggregates.

@@ -34,7 +34,7 @@ pub fn relay_name(protocol: Protocol) -> &'static str {
 /// The cluster of one intercept on one port.
 pub fn cluster(_workload: &Workload, name: &str, port: &Port) -> Value {
     cluster::aggregate(
-        &cluster::intercept_name(name),
+        &cluster::intercept_name(port.number, name),
         relay_name(port.protocol),
         &cluster::app_name(port.number),
     )
@@ -45,7 +45,9 @@ pub fn clusters_file(workload: &Workload, document: &Document, version: u64) -> 
     let clusters = document
         .intercepts
         .iter()
-        .filter(|(name, intercept)| intercept.cluster == cluster::intercept_name(name))
+        .filter(|(name, intercept)| {
+            intercept.cluster == cluster::intercept_name(intercept.port, name)
+        })
         .filter_map(|(name, intercept)| {
             Some(cluster(
                 workload,

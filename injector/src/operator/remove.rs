@@ -2,10 +2,8 @@
 
 mod cluster_part;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 pub use self::cluster_part::cluster_part;
 use super::OURS;
@@ -17,13 +15,6 @@ use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
 use crate::mesh::{self, Mesh, list_ours};
-use crate::session::HANDOVER;
-
-/// How long requests may be under way once their intercepts are removed: a command sees that within 5 s, and then lets them end for 5 s.
-const UNDER_WAY: Duration = Duration::from_secs(15);
-
-/// Between two looks at them.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,7 +196,12 @@ async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> 
     }
     if !ended.is_empty() {
         sleep(USUAL_MESH).await;
-        let _ = timeout(UNDER_WAY, wait_idle(cluster, &ended)).await;
+        let mut mesh = Mesh::new(cluster.clone());
+        mesh.everywhere();
+        let tell = || {
+            eprintln!("note: waiting for requests to end that are under way to developer machines");
+        };
+        mesh.wait_idle(&ended, tell).await;
     }
     Ok(())
 }
@@ -215,20 +211,6 @@ fn addresses(plugin: &Value) -> impl Iterator<Item = String> {
     let entries = plugin["spec"]["pluginConfig"]["intercepts"].as_object();
     let entries = entries.into_iter().flatten();
     entries.filter_map(|(_, entry)| entry["address"].as_str().map(str::to_owned))
-}
-
-/// Until their commands have ended what was under way. Requests that they cut off need a cluster a moment longer.
-async fn wait_idle(cluster: &Cluster, addresses: &[String]) {
-    let mut mesh = Mesh::new(cluster.clone());
-    mesh.everywhere();
-    if !mesh.is_busy(addresses).await {
-        return;
-    }
-    eprintln!("note: waiting for requests to end that are under way to developer machines");
-    while mesh.is_busy(addresses).await {
-        sleep(LOOK).await;
-    }
-    sleep(HANDOVER).await;
 }
 
 /// The gate of a workload, and the clusters of its intercepts.

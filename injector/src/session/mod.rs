@@ -131,6 +131,8 @@ struct Session<'a> {
     is_live: bool,
     /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
     is_adding: bool,
+    /// The entry is removed, and the proxies had their time.
+    is_undone: bool,
     child: Option<Child>,
     /// In seconds since the epoch.
     created: u64,
@@ -155,6 +157,7 @@ impl<'a> Session<'a> {
             is_unseen: false,
             is_live: false,
             is_adding: false,
+            is_undone: false,
             child: None,
             created: 0,
             lease: Lease::new(plan.lease),

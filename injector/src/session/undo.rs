@@ -22,7 +22,7 @@ const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
 /// How long the cluster stays once requests were cut off: Envoy hears of it from the relay, and then picks a host of the cluster for the second attempt.
-/// With Envoy and relay on one busy machine 5 ms were enough for 64 requests, and 1 ms was not (`sandbox_leaving`); the rest is for relays that are far away.
+/// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for relays that are far away.
 pub const HANDOVER: Duration = Duration::from_secs(1);
 
 /// The same where none was: some may just have been refused by a tunnel that was closing.
@@ -34,6 +34,7 @@ impl Session<'_> {
     pub(super) async fn finish(&mut self, end: End) -> Result<u8> {
         self.report.record(&end.to_string());
         let undone = self.undo().await;
+        self.is_undone = undone.is_ok();
         let cut = self.close_tunnel().await;
         if let Some(child) = &self.child {
             match end {
@@ -134,9 +135,11 @@ impl Session<'_> {
 
     /// The same, waiting for no request that is under way.
     pub(super) async fn drop_at_once(&mut self) -> Result<()> {
-        let remove = async || self.target.remove(&self.plan.name, &self.address).await;
-        also_late(self.is_adding, remove).await?;
-        let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
+        if !self.is_undone {
+            let remove = async || self.target.remove(&self.plan.name, &self.address).await;
+            also_late(self.is_adding, remove).await?;
+            let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
+        }
         self.tunnel.abort().await;
         sleep(HANDOVER).await;
         self.target.clear(&self.plan.name).await

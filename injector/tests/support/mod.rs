@@ -146,7 +146,7 @@ impl Place {
         };
         let intercept = Intercept {
             port: 8080,
-            cluster: format!("intercept|{name}"),
+            cluster: format!("intercept|8080|{name}"),
             address: "0123456789abcdef".repeat(2),
             owner: owner.to_owned(),
             created: now(),

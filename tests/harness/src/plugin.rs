@@ -35,7 +35,7 @@ pub fn entry(
 ) -> (String, Intercept) {
     let intercept = Intercept {
         port,
-        cluster: format!("intercept|{name}"),
+        cluster: format!("intercept|{port}|{name}"),
         address: address.to_owned(),
         owner: name.to_owned(),
         created: now(),

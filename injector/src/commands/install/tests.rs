@@ -59,7 +59,7 @@ impl Scratch {
     fn add(&self, name: &str, port: u16, expires: u64) {
         let intercept = Intercept {
             port,
-            cluster: format!("intercept|{name}"),
+            cluster: format!("intercept|{port}|{name}"),
             address: "0".repeat(32),
             owner: "bob".to_owned(),
             created: 0,

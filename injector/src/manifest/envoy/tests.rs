@@ -108,7 +108,7 @@ fn without_the_filter_nothing_of_ours_sees_a_request() {
 
 #[test]
 fn the_files_that_envoy_watches() {
-    let document = document(&[("orders-bob", intercept("intercept|orders-bob", 8080))]);
+    let document = document(&[("orders-bob", intercept("intercept|8080|orders-bob", 8080))]);
     insta::assert_snapshot!(
         "filter.json",
         serde_json::to_string_pretty(&filter_file(&workload(), &document, 7).unwrap()).unwrap()
@@ -121,7 +121,7 @@ fn the_files_that_envoy_watches() {
 
 #[test]
 fn what_the_filter_reads_is_what_was_written() {
-    let document = document(&[("orders-bob", intercept("intercept|orders-bob", 8080))]);
+    let document = document(&[("orders-bob", intercept("intercept|8080|orders-bob", 8080))]);
     let file = filter_file(&workload(), &document, 1).unwrap();
     let text = filter::document_text(filter_in(&file).unwrap()).unwrap();
     assert_eq!(serde_json::from_str::<Document>(text).unwrap(), document);
@@ -130,8 +130,8 @@ fn what_the_filter_reads_is_what_was_written() {
 #[test]
 fn an_intercept_takes_the_relay_cluster_of_its_ports_protocol() {
     let document = document(&[
-        ("a", intercept("intercept|a", 8080)),
-        ("b", intercept("intercept|b", 8090)),
+        ("a", intercept("intercept|8080|a", 8080)),
+        ("b", intercept("intercept|8090|b", 8090)),
     ]);
     let file = clusters_file(&workload(), &document, 1);
     let members: Vec<&Value> = file["resources"]
@@ -152,19 +152,19 @@ fn an_intercept_takes_the_relay_cluster_of_its_ports_protocol() {
 #[test]
 fn only_an_intercepts_own_cluster_is_made() {
     let document = document(&[
-        ("mine", intercept("intercept|mine", 8080)),
+        ("mine", intercept("intercept|8080|mine", 8080)),
         ("shared", intercept("intercept|relay-0|8080", 8080)),
-        ("elsewhere", intercept("intercept|elsewhere", 81)),
+        ("elsewhere", intercept("intercept|81|elsewhere", 81)),
     ]);
     assert_eq!(
         names(&clusters_file(&workload(), &document, 1)),
-        ["intercept|mine"]
+        ["intercept|8080|mine"]
     );
 }
 
 #[test]
 fn every_cluster_of_ours_has_open_circuit_breakers() {
-    let document = document(&[("a", intercept("intercept|a", 8080))]);
+    let document = document(&[("a", intercept("intercept|8080|a", 8080))]);
     let file = clusters_file(&workload(), &document, 1);
     let clusters = static_clusters(&workload());
     let all: Vec<&Value> = clusters
@@ -187,7 +187,7 @@ fn every_cluster_of_ours_has_open_circuit_breakers() {
 
 #[test]
 fn istios_proxy_links_every_extension_that_is_rendered() {
-    let document = document(&[("a", intercept("intercept|a", 8080))]);
+    let document = document(&[("a", intercept("intercept|8080|a", 8080))]);
     let dir = Path::new("/d");
     let options = BootstrapOptions {
         access_log: true,

@@ -14,7 +14,7 @@ const PRIORITY: i32 = 1000;
 
 /// The shared cluster of one relay and one port, for whoever may not write an EnvoyFilter. No intercept can be called so: `|` is in no name.
 pub fn shared_cluster(replica: u16, port: u16) -> String {
-    cluster::intercept_name(&format!("relay-{replica}|{port}"))
+    format!("intercept|relay-{replica}|{port}")
 }
 
 /// The cluster of an intercept: the relay, then the in-cluster version.

@@ -24,7 +24,7 @@ pub struct NewIntercept<'a> {
 ///
 /// The port is in it for the admission policies, which see one object at a time: they hold the entry, and the fallback in the EnvoyFilter, to this one port.
 pub fn own_cluster(name: &str, port: u16) -> String {
-    cluster::intercept_name(&format!("{port}|{name}"))
+    cluster::intercept_name(port, name)
 }
 
 /// Does this entry, as it stands in a WasmPlugin, name the cluster that it has for itself?

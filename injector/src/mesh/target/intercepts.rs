@@ -13,7 +13,7 @@ use crate::manifest::istio::intercept::own_cluster;
 use crate::manifest::istio::{NewIntercept, intercept_objects};
 use crate::mesh::events::{self, Happened};
 use crate::mesh::prepared::{self, Prepared};
-use crate::mesh::store;
+use crate::mesh::{store, under_way};
 
 /// How long to wait for the replicas to let go of an entry that makes room for another one.
 const GONE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,13 +81,17 @@ impl Target {
         held
     }
 
-    /// Removes the entry of the name that is for another port, and waits until no replica has it: its cluster bears that port, and goes with the object that it shares with the new one.
+    /// Removes the entry of the name that is for another port, and waits until no replica has it and what is under way has ended: its cluster bears that port, and goes with the object that it shares with the new one.
     async fn make_room(&self, name: &str, new: &Intercept, document: &Document) -> Result<()> {
         let before = document.intercepts.get(name);
         if let Some(before) = before.filter(|before| has_other_cluster(name, before, new)) {
             // No Event: the name is taken, and what took it is told.
             self.store.remove(name, &before.address).await?;
             self.wait_gone(name, GONE_TIMEOUT).await;
+            // Its command sees that, and ends what is under way.
+            let relays = self.rights.relays.iter();
+            let relays: Vec<_> = relays.map(|relay| self.relays.end(*relay)).collect();
+            under_way::wait_idle(&relays, &[&before.address], || ()).await;
         }
         Ok(())
     }
