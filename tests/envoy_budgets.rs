@@ -51,7 +51,7 @@ fn entries(mesh: &Mesh, count: usize, change: impl Fn(usize, &mut Intercept)) ->
     document((0..count).map(|number| {
         let (name, mut entry) = entry(&format!("dev-{number:04}"), mesh.port(), NOBODY, "x", "x");
         entry.owner = format!("owner-{}", number / MAX_PER_OWNER);
-        entry.cluster = "intercept|dev-0000".to_owned();
+        entry.cluster = format!("intercept|{}|dev-0000", mesh.port());
         change(number, &mut entry);
         (name, entry)
     }))
