@@ -5,6 +5,9 @@ use std::fmt;
 
 use super::message::{End, Fields, Message, Version};
 
+/// What Envoy writes by a clock.
+const CLOCKS: [&[u8]; 2] = [b"date", b"x-envoy-upstream-service-time"];
+
 /// Stands before the names of trailers.
 const TRAILER: &[u8] = b"trailer ";
 
@@ -145,11 +148,10 @@ fn by_name(fields: &Fields) -> BTreeMap<Vec<u8>, Vec<String>> {
 /// Two clocks never show the same: what Envoy wrote is compared by its form only.
 fn comparable(name: &[u8], one: &[String], other: &[String]) -> (String, String) {
     let is_clock = |values: &[String]| match values {
-        [value] if name == b"date" => value.trim().len() == 29 && value.ends_with(" GMT"),
-        [value] if name == b"x-envoy-upstream-service-time" => value.trim().parse::<u64>().is_ok(),
+        [value] => value.ends_with(" GMT") || value.trim().parse::<u64>().is_ok(),
         _ => false,
     };
-    if is_clock(one) && is_clock(other) {
+    if CLOCKS.contains(&name) && is_clock(one) && is_clock(other) {
         return (String::new(), String::new());
     }
     (format!("{one:?}"), format!("{other:?}"))
@@ -171,7 +173,8 @@ fn order(message: &Message, others: &BTreeMap<Vec<u8>, Vec<String>>) -> String {
 fn interim(message: &Message) -> String {
     let interim = message.interim.iter();
     let text = interim.map(|(start, fields)| {
-        let lines = fields.iter().filter(|(name, _)| name != b"date");
+        let lines = fields.iter();
+        let lines = lines.filter(|(name, _)| !CLOCKS.contains(&name.as_slice()));
         let lines = lines.map(|(name, value)| format!("{}:{}", show(name), show(value)));
         format!("{} {}", show(start), lines.collect::<Vec<_>>().join(", "))
     });

@@ -53,6 +53,8 @@ impl<S: AsyncRead + Unpin> Wire<S> {
 
     /// Reads once. `false` at the end of the connection.
     pub(super) async fn fill(&mut self) -> io::Result<bool> {
+        // Into what room is left of a small buffer, it would read a large body in pieces of 64 bytes.
+        self.ahead.reserve(64 * 1024);
         Ok(self.stream.read_buf(&mut self.ahead).await? > 0)
     }
 
