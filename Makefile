@@ -1,11 +1,12 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test images programs test-istio soak lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test fuzz images programs test-istio soak lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
 	@echo 'make sandbox   the same stage, for you to play on (Ctrl-C ends it)'
 	@echo 'make build     target/release/injector and target/filter.wasm'
 	@echo 'make test      every test that needs no cluster'
+	@echo 'make fuzz      random input at length: configurations, decisions, the caller'"'"'s certificate header'
 	@echo 'make test-istio  the tests that need an API server with Istio, on a cluster of their own (root)'
 	@echo 'make soak      an hour of ordinary use, each response judged (DURATION=2m, MESH=1 on the cluster that is up)'
 	@echo 'make cluster   a real Kubernetes with Istio on this machine, as root (make cluster-down takes it away)'
@@ -29,6 +30,13 @@ sandbox: build
 test: build
 	@scripts/install-tools test
 	cargo test --locked --no-fail-fast
+
+# Random input: so many configurations with ten decisions each, and so many headers. `make test` runs a short form of both.
+FUZZ_ROUNDS = 1000000
+FUZZ_HOPS = 100000000
+fuzz:
+	FUZZ_ROUNDS=$(FUZZ_ROUNDS) cargo test --release --locked -p intercept-core --test random -- --nocapture
+	FUZZ_HOPS=$(FUZZ_HOPS) cargo test --release --locked -p injector --lib own_hop_is_cut_behind_random_text
 
 # What the cluster's pods run: the relay as it is shipped, and the tests' stand-in for apps and callers. Both are static programs, built in one go: their images hold nothing else.
 images: build

@@ -302,8 +302,47 @@ mod tests {
         #[test]
         fn own_hop_is_cut_behind_any_header(before in r#"([",;\\=]|URI=|spiffe://victim|[ -~]){0,30}"#) {
             for own in own_elements() {
-                proptest::prop_assert_eq!(cut(&[&format!("{before},{own}")]), vec![before.trim().to_owned()]);
+                proptest::prop_assert_eq!(cut(&[&format!("{before},{own}")]), vec![before.clone()]);
             }
+        }
+    }
+
+    /// `make fuzz` runs it 10⁸ times; `FUZZ_HOPS` says how often.
+    #[test]
+    fn own_hop_is_cut_behind_random_text() {
+        const PARTS: [&[u8]; 12] = [
+            b"\"",
+            b"\\",
+            b",",
+            b";",
+            b"=",
+            b"URI=",
+            b"By=",
+            b"spiffe://victim",
+            b"a",
+            b" ",
+            b"\xff",
+            b"\\\"",
+        ];
+        let rounds = std::env::var("FUZZ_HOPS").map_or(20_000, |text| text.parse().unwrap());
+        let elements = own_elements();
+        let (mut state, mut value) = (0_u64, Vec::new());
+        for round in 0..rounds {
+            value.clear();
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(round | 1);
+            let mut bits = state >> 16;
+            while bits > 0 {
+                value.extend(PARTS[(bits % 13) as usize % PARTS.len()]);
+                bits /= 13 * 13;
+            }
+            let length = value.len();
+            let own = elements[(state >> 8) as usize % elements.len()].as_bytes();
+            value.push(b',');
+            value.extend(own);
+            assert_eq!(split_last(&value), (Some(&value[..length]), own), "{round}");
+            assert!(states(own, PEER), "{round}");
         }
     }
 
