@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 
-use super::{Cluster, ClusterError, error::with_causes};
+use super::{Cluster, ClusterError, credentials::Credentials, error::with_causes};
 use crate::curl::quote;
 use crate::digest;
 
@@ -58,13 +58,13 @@ impl Cluster {
         let server = server.trim_end_matches('/').to_owned();
         let fingerprint = fingerprint(&server, config.root_cert.as_deref().unwrap_or_default());
         let default_namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(|error| ClusterError::Unreachable {
+        let credentials = Credentials::new(config).map_err(|error| ClusterError::Unreachable {
             server: server.clone(),
             reason: with_causes(&error),
             may_pass: false,
         })?;
         Ok(Self {
-            client,
+            credentials,
             default_namespace,
             context_name,
             server,

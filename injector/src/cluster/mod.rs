@@ -2,6 +2,7 @@
 
 mod access;
 mod connect;
+mod credentials;
 pub mod discovery;
 mod error;
 pub mod guarded;
@@ -12,13 +13,13 @@ mod portforward;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 pub use access::{Right, User};
 pub use connect::KubeFlags;
+use credentials::Credentials;
 pub use error::ClusterError;
 pub use kind::Kind;
 use patience::{PATIENCE, Patience};
@@ -32,7 +33,7 @@ const PAGE: u32 = 500;
 /// A cluster, by way of its API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
+    credentials: Credentials,
     default_namespace: String,
     context_name: String,
     server: String,
@@ -228,7 +229,8 @@ impl Cluster {
     async fn server_time_once(&self) -> Result<u64, ClusterError> {
         let request = http::Request::get("/version").body(Vec::new());
         let request = request.map_err(|error| self.unreachable(&error))?;
-        let sent = self.client.send(request.map(kube::client::Body::from));
+        let client = self.credentials.client().await;
+        let sent = client.send(request.map(kube::client::Body::from));
         let response = match tokio::time::timeout(TIMEOUT, sent).await {
             Ok(response) => response.map_err(|error| self.unreachable(&error))?,
             Err(late) => return Err(self.unreachable(&late)),
@@ -256,7 +258,8 @@ impl Cluster {
         let uri = format!("{path}/{pod}/log?container={container}&tailLines={lines}");
         let request = http::Request::get(uri).body(Vec::new());
         let request = request.map_err(|error| self.unreachable(&error))?;
-        match tokio::time::timeout(TIMEOUT, self.client.request_text(request)).await {
+        let client = self.credentials.client().await;
+        match tokio::time::timeout(TIMEOUT, client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused { what, status }),
             Ok(Err(error)) => Err(self.unreachable(&error)),
@@ -288,7 +291,8 @@ impl Cluster {
             refused(kube::core::Status::failure(&error.to_string(), "").boxed())
         })?;
         loop {
-            let sent = self.client.request::<Value>(request.clone());
+            let client = self.credentials.client().await;
+            let sent = client.request::<Value>(request.clone());
             let answer = match tokio::time::timeout(TIMEOUT, sent).await {
                 Ok(Ok(object)) => Ok(object),
                 Ok(Err(kube::Error::Api(status))) => Err(refused(status)),
@@ -296,6 +300,8 @@ impl Cluster {
                 Err(late) => Err(self.unreachable(&late)),
             };
             match answer {
+                Err(ClusterError::Refused { ref status, .. })
+                    if status.code == 401 && self.credentials.refused().await => {}
                 Err(error) if self.is_worth_another(&error).await => {}
                 answer => {
                     if let (Ok(_), Some(patience)) = (&answer, &self.patience) {
@@ -311,7 +317,8 @@ impl Cluster {
         let Some(patience) = &self.patience else {
             return false;
         };
-        patience.is_worthwhile(&self.client, error).await
+        let client = self.credentials.client().await;
+        patience.is_worthwhile(&client, error).await
     }
 
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClusterError {

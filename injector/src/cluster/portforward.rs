@@ -14,10 +14,20 @@ impl Cluster {
         pod: &str,
         port: u16,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, ClusterError> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let ports = [port];
         let what = || format!("port-forward to {}", kind::POD.label(Some(namespace), pod));
-        let opened = tokio::time::timeout(TIMEOUT, pods.portforward(pod, &ports)).await;
+        let open = async || {
+            let client = self.credentials.client().await;
+            let pods: Api<Pod> = Api::namespaced(client, namespace);
+            tokio::time::timeout(TIMEOUT, pods.portforward(pod, &ports)).await
+        };
+        let mut opened = open().await;
+        if let Ok(Err(kube::Error::Api(status))) = &opened
+            && status.code == 401
+            && self.credentials.refused().await
+        {
+            opened = open().await;
+        }
         let mut forwarder = match opened {
             Ok(Ok(forwarder)) => forwarder,
             Ok(Err(kube::Error::Api(status))) => {
