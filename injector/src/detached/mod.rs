@@ -9,7 +9,7 @@ mod here;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ pub use here::here;
 
 use crate::digest;
 use crate::flags;
+
+/// A log that is larger is cut: about a hundred thousand requests.
+const LARGEST_LOG: u64 = 16 << 20;
+/// What is left of it.
+const LEFT_OF_LOG: usize = 1 << 20;
 
 /// Between two looks whether a process has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -188,6 +193,21 @@ impl Prepared {
 }
 
 impl Kept {
+    /// Cuts a log that has grown large down to its newest lines.
+    pub fn bound_log(&self) -> io::Result<()> {
+        let length = self.log.metadata()?.len();
+        if length <= LARGEST_LOG {
+            return Ok(());
+        }
+        let mut newest = vec![0; LEFT_OF_LOG];
+        let from = length.saturating_sub(LEFT_OF_LOG as u64);
+        self.log.read_exact_at(&mut newest, from)?;
+        let line = newest.iter().position(|byte| *byte == b'\n');
+        let whole_lines = line.map_or(&[][..], |at| &newest[at + 1..]);
+        self.log.set_len(0)?;
+        (&self.log).write_all(whole_lines)
+    }
+
     /// It ends in good order: only its log stays. What a later one of this name wrote is not touched.
     pub fn forget(&self) {
         if fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {

@@ -156,3 +156,38 @@ async fn a_log_that_was_cut_short_is_followed_from_its_new_beginning() {
     print_log(log, None, &mut rest).await.expect("printed");
     assert_eq!(String::from_utf8_lossy(&rest), "second\n");
 }
+
+#[test]
+fn large_log_keeps_its_newest_lines() {
+    let (_home, place) = place();
+    let kept = place
+        .prepare("orders-bob")
+        .expect("prepared")
+        .keep(&record(1))
+        .expect("kept");
+    let lines = |from: u64, to: u64| -> String {
+        (from..to)
+            .map(|number| format!("line {number:>90}\n"))
+            .collect()
+    };
+    let log = place.log("orders-bob").expect("a label");
+    (&kept.log)
+        .write_all(lines(0, 100_000).as_bytes())
+        .expect("written");
+    kept.bound_log().expect("cut");
+    assert_eq!(
+        fs::metadata(&log).expect("there").len(),
+        9_600_000,
+        "not large"
+    );
+    (&kept.log)
+        .write_all(lines(100_000, 200_000).as_bytes())
+        .expect("written");
+    kept.bound_log().expect("cut");
+    (&kept.log)
+        .write_all(lines(200_000, 200_001).as_bytes())
+        .expect("written");
+    let text = fs::read_to_string(&log).expect("there");
+    assert!(text.len() < 2 << 20);
+    assert!(text.ends_with(&lines(199_000, 200_001)) && text.starts_with("line "));
+}

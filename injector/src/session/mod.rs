@@ -194,6 +194,10 @@ impl<'a> Session<'a> {
             match next(end(signals, child), &mut looks, &mut self.tunnel).await {
                 Next::End(end) => return end,
                 Next::Look => {
+                    if let Some(kept) = &self.kept {
+                        // A full disk is no reason to end an intercept.
+                        let _ = kept.bound_log();
+                    }
                     // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next,
                     // or put back a cluster that is removed last.
                     let looked = tokio::select! {
