@@ -13,6 +13,7 @@ use harness::tunnel::{
 use http_body::Frame;
 use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
 use injector::tunnel::relay::Options;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -367,7 +368,9 @@ async fn the_control_port_tells_whether_a_tunnel_is_up() {
         .unwrap()
         .unwrap();
     eventually("the tunnel is down", async || {
-        get_text(relay.control, &path).await == "{\"up\":false}"
+        get_text(relay.control, &path)
+            .await
+            .contains("\"up\":false")
     })
     .await;
     let mut client = h1(relay.control).await;
@@ -489,4 +492,75 @@ async fn a_name_that_no_header_can_carry_is_refused() {
             "{error:?}"
         );
     }
+}
+
+/// Who forwards a port to the relay and says nothing, or too much, holds little and keeps nobody out.
+#[tokio::test]
+async fn unfinished_handshakes_are_bounded() {
+    let (relay, server) = (Relay::start().await, LocalServer::start().await);
+    let mut unfinished = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(relay.control).await.unwrap();
+        let head = format!("GET /tunnel HTTP/1.1\r\nx-long: {}", "a".repeat(40_000));
+        let _ = stream.write_all(head.as_bytes()).await;
+        unfinished.push(stream);
+    }
+    for stream in &mut unfinished {
+        let mut answer = Vec::new();
+        // Closed, with an answer or by a reset: nothing of the head is kept.
+        let _ = timeout(SOON, stream.read_to_end(&mut answer))
+            .await
+            .expect("the relay reads no further");
+    }
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    assert!(says_hello(&relay, &machine.address()).await);
+}
+
+/// One secret, a hundred tunnels: each takes the address from the one before, and those may not pile up.
+#[tokio::test]
+async fn tunnels_of_one_address_are_bounded() {
+    let (relay, server) = (Relay::start().await, LocalServer::start().await);
+    let offered = Developer {
+        replace: true,
+        ..developer(server.port)
+    };
+    let mut open = Vec::new();
+    let refusal = loop {
+        let mut stream = TcpStream::connect(relay.control).await.unwrap();
+        let head = format!(
+            "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: {}\r\n\
+             x-intercept-tunnel-secret: {}\r\nx-intercept-tunnel-name: by-hand\r\nx-intercept-tunnel-instance: {}\r\nx-intercept-tunnel-replace: yes\r\n\r\n",
+            injector::tunnel::VERSION,
+            offered.secret.expose(),
+            open.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(timeout(SOON, stream.read_u8()).await.unwrap().unwrap());
+        }
+        if !answer.starts_with(b"HTTP/1.1 101") {
+            break String::from_utf8(answer).unwrap();
+        }
+        let serving = h2::server::Builder::new().handshake::<_, Bytes>(stream);
+        let mut tunnel = serving.await.unwrap();
+        let (_, mut respond) = tunnel.accept().await.unwrap().unwrap();
+        let pulse = respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
+        let serving = tokio::spawn(async move { while tunnel.accept().await.is_some() {} });
+        open.push((pulse, serving));
+        eventually("the tunnel is up", async || {
+            relay.metric("injector_relay_tunnels").await == 1.0
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(open.len() < 50, "as many as anybody wants");
+    };
+    assert!(refusal.starts_with("HTTP/1.1 503"), "{refusal}");
+    for (_, serving) in open {
+        serving.abort();
+    }
+    let machine = Machine::up(relay.control, offered).await;
+    assert!(says_hello(&relay, &machine.address()).await);
 }

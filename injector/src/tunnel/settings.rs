@@ -22,6 +22,19 @@ pub(super) const WIDEST_WINDOW: u32 = (1 << 31) - 1;
 /// Tunnels that one relay takes. A workload may have 1 000 intercepts, and one of two relays may have to hold all of them.
 pub(super) const TUNNELS: u32 = 2_048;
 
+/// Control connections that may be open at once without having become a tunnel. Who opens them cannot be told apart: on a mesh they are all port-forwards,
+/// from 127.0.0.1, and what they say of themselves is free. So all of them together are bounded, to [`CONTROL_BUFFER`] each and half a minute.
+pub(super) const UNOPENED: usize = 1_024;
+
+/// The read buffer of a control connection. A request for a tunnel has less than 1 KiB.
+pub(super) const CONTROL_BUFFER: usize = 16 * 1024;
+
+/// From the upgrade of a control connection to a tunnel that takes requests. A port-forward needs several round trips.
+pub(super) const OPENING: Duration = Duration::from_secs(10);
+
+/// Tunnels of one address that take no requests any more, while some still run on them.
+pub(super) const DRAINING: usize = 8;
+
 /// The memory beyond everybody's least is spent as if this many more tunnels were to come: of 1 GiB, the first gets the whole of [`CONNECTION_WINDOW`],
 /// 40 tunnels get [`STREAM_WINDOW`] or more each, 90 get 1 MiB or more.
 pub(super) const WIDE_TUNNELS: u32 = 14;

@@ -123,6 +123,7 @@ impl Keeper {
     }
 
     async fn open(&mut self, connect: &impl Connect) -> Result<(Session, String), Failed> {
+        while self.serving.try_join_next().is_some() {}
         let stream = connect
             .connect()
             .await
@@ -161,7 +162,6 @@ impl Keeper {
 
     /// Waits before the next attempt, each time twice as long, and never as long as another machine that lost its tunnel at the same moment.
     async fn wait(&mut self, reason: String) {
-        while self.serving.try_join_next().is_some() {}
         let retry_in = self.retry.mul_f64(rand::random_range(0.5..1.0));
         self.retry = (self.retry * 2).min(LAST_RETRY);
         self.tell(Event::Away { reason, retry_in }).await;

@@ -11,6 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::metrics::TunnelMeter;
@@ -105,7 +106,7 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
     let (signals, beats) = pulse::pulse();
     let pulse = tokio::select! {
         _ = &mut connection => return None,
-        pulse = sender.send_request(pulse_request(beats)) => pulse.ok().filter(|response| response.status() == StatusCode::OK)?,
+        pulse = timeout(settings::OPENING, sender.send_request(pulse_request(beats))) => pulse.ok()?.ok().filter(|response| response.status() == StatusCode::OK)?,
     };
     // With the first answer the peer's settings are here too: whether it takes extended CONNECT, and how many streams.
     let peer_streams = connection.current_max_send_streams();

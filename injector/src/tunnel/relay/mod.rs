@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::pulse::Signal;
@@ -57,6 +57,8 @@ struct Shared {
     registry: Registry,
     memory: Memory,
     metrics: Metrics,
+    /// Control connections that have not become a tunnel, nor ended.
+    unopened: Semaphore,
     leaving: AtomicBool,
     /// serve → tunnels: the relay has ended.
     ended: watch::Sender<bool>,
@@ -70,6 +72,7 @@ impl Shared {
             registry: Registry::new(metrics.clone()),
             memory: Memory::new(memory),
             metrics,
+            unopened: Semaphore::new(settings::UNOPENED),
             leaving: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         }
@@ -173,11 +176,18 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
 }
 
 async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
-    let service = service_fn(move |request| control::handle(Arc::clone(&shared), request));
+    let Ok(_unopened) = shared.unopened.try_acquire() else {
+        return;
+    };
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| control::handle(Arc::clone(&shared), request))
+    };
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(settings::CONTROL_BUFFER)
         .header_read_timeout(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let _ = watcher.watch(connection.into_owned()).await;

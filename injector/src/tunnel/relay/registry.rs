@@ -174,7 +174,16 @@ impl Registry {
 
     /// Whether this developer machine may have its address: not while another running program has it, unless it says so.
     pub(super) fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
-        match self.find(&hello.secret.address()) {
+        let address = hello.secret.address();
+        let draining = lock(&self.draining);
+        let is_alive =
+            |(of, tunnel): &&(Address, Weak<Tunnel>)| *of == address && tunnel.strong_count() > 0;
+        if draining.iter().filter(is_alive).count() >= settings::DRAINING {
+            let reason = "requests still run on too many tunnels that this intercept had before";
+            return Err(Refusal::for_now(reason));
+        }
+        drop(draining);
+        match self.find(&address) {
             Some(other) if other.instance != hello.instance && !hello.replace => {
                 let reason = format!(
                     "intercept {} already has a tunnel, from another running `injector intercept`",
