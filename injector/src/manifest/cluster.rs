@@ -18,6 +18,13 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 const HTTP_OPTIONS_TYPE: &str =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/// Bytes that one HTTP/2 stream may have under way, and one client that stalls may pin. Many times what a round trip inside a cluster needs.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The most that HTTP/2 can say (RFC 9113 section 6.9.1). All callers share a connection: with Envoy's own 24 MiB for it and 16 MiB for a stream, two clients
+/// that stall would stop everybody's answers.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
 /// The cluster of an intercept. It bears the port: an intercept that moves to another one must not send requests that are still under way on the first one to another program.
 pub fn intercept_name(port: u16, intercept: &str) -> String {
     format!("intercept|{port}|{intercept}")
@@ -66,8 +73,18 @@ pub fn app(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
 
 /// The relay at a fixed address.
 pub fn relay(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
+    endpoint(name, address, relay_options(protocol))
+}
+
+/// How the relay is spoken to.
+fn relay_options(protocol: Protocol) -> Option<Value> {
     let common = json!({"common_http_protocol_options": {"idle_timeout": RELAY_IDLE_TIMEOUT}});
-    endpoint(name, address, http_options(protocol, &common))
+    http_options(protocol, &common)
+}
+
+/// The same for a cluster that Istio made: a merge replaces these options as a whole.
+pub fn relay_h2_options() -> Value {
+    json!({HTTP_OPTIONS: relay_options(Protocol::Http2)})
 }
 
 fn endpoint(name: &str, address: SocketAddr, options: Option<Value>) -> Value {
@@ -94,7 +111,11 @@ pub fn socket_address(address: SocketAddr) -> Value {
 
 /// `None` where Envoy's default, HTTP/1.1, is all that is wanted. Extended CONNECT carries WebSockets over HTTP/2 (RFC 8441).
 fn http_options(protocol: Protocol, common: &Value) -> Option<Value> {
-    let h2 = json!({"allow_connect": true});
+    let h2 = json!({
+        "allow_connect": true,
+        "initial_stream_window_size": STREAM_WINDOW,
+        "initial_connection_window_size": CONNECTION_WINDOW,
+    });
     let (key, value) = match protocol {
         Protocol::Http if *common == json!({}) => return None,
         Protocol::Http => ("explicit_http_config", json!({"http_protocol_options": {}})),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::facts::{Mesh, Port, Workload};
 use super::object::Object;
 use super::{names, workload};
+use crate::manifest::facts::Protocol;
 use crate::manifest::{cluster, gate};
 
 /// Ours is applied last, so that what it inserts first ends up first.
@@ -70,6 +71,15 @@ pub fn add_cluster(value: Value) -> Value {
     })
 }
 
+/// A patch that keeps callers who stall from stopping the others on a relay's HTTP/2 connection.
+fn relay_windows(mesh: &Mesh, replica: u16) -> Value {
+    json!({
+        "applyTo": "CLUSTER",
+        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"name": mesh.relay_cluster(replica, Protocol::Http2)}},
+        "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": cluster::relay_h2_options()}},
+    })
+}
+
 /// The two routes of one port, in the order in which INSERT_FIRST must be given them.
 fn routes(mesh: &Mesh, namespace: &str, port: &Port) -> Vec<Value> {
     let operation = port.services.first().map(|service| {
@@ -120,6 +130,15 @@ pub fn object(mesh: &Mesh, workload: &Workload) -> Object {
             patches.push(
                 format!("Port {number}, relay {replica}: for developers who may not write EnvoyFilters. It names the relay; which developer is meant, the relay reads from the request."),
                 add_cluster(aggregate(mesh, namespace, &name, port, replica)),
+            );
+        }
+    }
+    let is_h2 = |port: &Port| matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
+    if workload.ports.iter().any(is_h2) {
+        for replica in 0..mesh.relay_replicas {
+            patches.push(
+                format!("Relay {replica} over HTTP/2, where all developers share a connection: a small window for each stream and the largest for the connection, so that a client that stalls slows only itself. What Istio and the DestinationRule say of this cluster's protocol is repeated, since these options are replaced as a whole."),
+                relay_windows(mesh, replica),
             );
         }
     }

@@ -79,7 +79,7 @@ fn patches(object: &Object) -> &Vec<Value> {
 fn clusters(object: &Object) -> BTreeMap<&str, &Value> {
     patches(object)
         .iter()
-        .filter(|patch| patch["applyTo"] == "CLUSTER")
+        .filter(|patch| patch["applyTo"] == "CLUSTER" && patch["patch"]["operation"] == "ADD")
         .map(|patch| &patch["patch"]["value"])
         .map(|cluster| (cluster["name"].as_str().unwrap(), cluster))
         .collect()
@@ -484,4 +484,31 @@ fn an_installation_names_its_revision_its_secret_and_each_relay() {
             "injector-module"
         ]
     );
+}
+
+/// Clients that stall must not stop others on a relay's HTTP/2 connection.
+#[test]
+fn ports_of_http_2_get_windows_at_each_relay() {
+    let merges = |workload: &Workload| -> Vec<Value> {
+        let gate = gate(workload);
+        let merges = patches(&gate).iter();
+        let merges = merges.filter(|patch| patch["patch"]["operation"] == "MERGE");
+        merges.cloned().collect()
+    };
+    assert_eq!(merges(&example::workload()), [json!(null); 0]);
+    let merges = merges(&busy());
+    assert_eq!(merges.len(), usize::from(mesh().relay_replicas));
+    for (replica, patch) in (0..).zip(merges) {
+        let name = mesh().relay_cluster(replica, Protocol::Http2);
+        assert_eq!(patch["match"]["cluster"]["name"], name);
+        assert_eq!(patch["match"]["context"], "SIDECAR_OUTBOUND");
+        let options = &patch["patch"]["value"]["typed_extension_protocol_options"];
+        let options = &options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+        let h2 = &options["explicit_http_config"]["http2_protocol_options"];
+        assert_eq!(h2["initial_connection_window_size"], (1u32 << 31) - 1);
+        assert_eq!(
+            options["common_http_protocol_options"]["idle_timeout"],
+            "60s"
+        );
+    }
 }
