@@ -493,34 +493,32 @@ async fn one_100_is_sent_once_the_server_has_the_connection_and_it_sees_no_expec
 }
 
 #[tokio::test]
-async fn an_early_answer_to_a_large_body_arrives_and_keeps_the_connection() {
+async fn an_early_answer_outruns_no_large_body() {
     let relay = Relay::start().await;
     let machine = Machine::up(relay.control, developer(dead_port().await)).await;
     // The one is answered before anything was read, the other while the body is on its way.
     let none = "66687aadf862bd776c8fc18b8e9f8e20".to_owned();
     let mut intact = 0;
     for (address, reason) in [(none, "no-tunnel"), (machine.address(), "nothing-listens")] {
-        for _ in 0..30 {
+        for _ in 0..60 {
             let mut stream = TcpStream::connect(relay.data).await.unwrap();
             // In small pieces with a read in between, as a client on a real network: the answer
             // is there before most of the body, and the connection must still take the rest.
-            for _ in 0..2 {
-                let head = format!(
-                    "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1048576\r\nx-intercept-address: {address}\r\n\r\n"
-                );
-                stream.write_all(head.as_bytes()).await.unwrap();
+            let head = format!(
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4194304\r\nx-intercept-address: {address}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&[1; 1 << 10]).await.unwrap();
+            let text = read_until(&mut stream, "\r\n\r\n").await;
+            assert!(
+                text.starts_with("HTTP/1.1 503") && text.contains(reason),
+                "{text}"
+            );
+            assert!(text.contains("connection: close"), "{text}");
+            for _ in 0..4095 {
                 stream.write_all(&[1; 1 << 10]).await.unwrap();
-                let text = read_until(&mut stream, "\r\n\r\n").await;
-                assert!(
-                    text.starts_with("HTTP/1.1 503") && text.contains(reason),
-                    "{text}"
-                );
-                assert!(!text.contains("connection: close"), "{text}");
-                for _ in 0..1023 {
-                    stream.write_all(&[1; 1 << 10]).await.unwrap();
-                }
-                intact += 1;
             }
+            intact += 1;
         }
     }
     assert_eq!(intact, 120);
@@ -544,4 +542,45 @@ async fn an_early_answer_of_the_server_passes_with_its_status() {
         assert_eq!((answer.status.as_u16(), answer.text()), (413, "too large"));
         assert!(client.is_usable().await);
     }
+}
+
+/// What hyper answers by itself bears no mark; Envoy would pass it on as the developer's answer.
+#[tokio::test]
+async fn a_request_that_nobody_can_read_is_unavailable() {
+    let (relay, server) = (Relay::start().await, LocalServer::start().await);
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    let address = machine.address();
+    let wide = format!("x: {}\r\n", "v".repeat(3_000_000));
+    for (line, headers, body, reason) in [
+        ("GET /a\u{1}b HTTP/1.1", "", 0, "malformed"),
+        ("POST / HTTP/1.1", "a b: c\r\n", 200_000, "malformed"),
+        ("GET / HTTP/1.1", wide.as_str(), 0, "headers-too-large"),
+    ] {
+        // A request before it on the same connection, and none.
+        for before in [0, 1] {
+            let mut stream = TcpStream::connect(relay.data).await.unwrap();
+            for _ in 0..before {
+                let head = format!(
+                    "GET /hello HTTP/1.1\r\nhost: a\r\nx-intercept-address: {address}\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                read_until(&mut stream, "hello").await;
+            }
+            let head = format!(
+                "{line}\r\nhost: a\r\nx-intercept-address: {address}\r\ncontent-length: {body}\r\n{headers}\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b'b'; body]).await.unwrap();
+            let mut text = String::new();
+            let read = timeout(SOON, stream.read_to_string(&mut text)).await;
+            let read = read.unwrap_or_else(|_| panic!("{line:?} after {before}: no end"));
+            read.expect("in good order");
+            assert!(text.starts_with("HTTP/1.1 503 "), "{line}: {text}");
+            let mark = format!("\r\nx-intercept-unavailable: {reason}\r\n");
+            assert!(text.contains(&mark), "{line}: {text}");
+            assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+        }
+    }
+    let line = "injector_relay_requests_total{outcome=\"unavailable\",reason=\"malformed\"}";
+    assert_eq!(relay.metric(line).await, 4.0);
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::tunnel::{Answer, Relay, ask, full, h1, h2, request, within};
+use http_body_util::BodyExt;
 use injector::tunnel::{Secret, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -290,5 +292,59 @@ async fn a_rogue_machine_speaks_for_itself_only() {
         }
         wanted.sort_unstable();
         assert_eq!(ours, wanted, "{what}");
+    }
+}
+
+/// Requests that are answered with a head and some data, followed at once by a reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_break_arrives() {
+    const SENT: usize = 5_000;
+    let relay = Relay::start().await;
+    let secret = Secret::random();
+    let mut peer = Peer::open(&relay, &secret, &[]).await;
+    let address = secret.address();
+    harness::tunnel::eventually("the tunnel is up", async || {
+        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
+            .await
+            .contains("true")
+    })
+    .await;
+    let mut stream = REQUEST;
+    for is_http2 in [false, true] {
+        // The larger body does not fit the first window.
+        for size in [0, 1_000, 300_000] {
+            for round in 0..100 {
+                let what = format!("HTTP/2: {is_http2}, {size} bytes up, round {round}");
+                let mut client = match is_http2 {
+                    true => h2(relay.data).await,
+                    false => h1(relay.data).await,
+                };
+                let method = if size == 0 { "GET" } else { "POST" };
+                let body = full(Bytes::from(vec![1; size]));
+                let sent = client.send(request(method, "/", address.as_str(), body));
+                let breaking = async {
+                    peer.until_headers_of(stream).await;
+                    peer.send(HEADERS, END_HEADERS, stream, &[0x88]).await;
+                    peer.send(DATA, 0, stream, &[1; SENT]).await;
+                    let reason = INTERNAL_ERROR.to_be_bytes();
+                    peer.send(RST_STREAM, 0, stream, &reason).await;
+                };
+                let both = async { tokio::join!(sent, breaking).0 };
+                let answer = within(harness::tunnel::SOON, both).await;
+                let mut body = answer
+                    .unwrap_or_else(|error| panic!("{what}: {error}"))
+                    .into_body();
+                let mut read = 0;
+                let ended = loop {
+                    match within(harness::tunnel::SOON, body.frame()).await {
+                        Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+                        ended => break ended,
+                    }
+                };
+                assert!(matches!(ended, Some(Err(_))), "{what}: it ended well");
+                assert_eq!(read, SENT, "{what}");
+                stream += 2;
+            }
+        }
     }
 }

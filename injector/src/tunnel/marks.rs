@@ -46,6 +46,8 @@ pub enum Unavailable {
     Identity,
     /// The header list is larger than the tunnel passes.
     HeadersTooLarge,
+    /// The request is one that the relay cannot read.
+    Malformed,
     /// A plain CONNECT, which no tunnel carries.
     Connect,
     /// Nothing takes connections on the developer's port.
@@ -57,7 +59,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::NoAddress,
         Self::NoTunnel,
         Self::Refused,
@@ -66,6 +68,7 @@ impl Unavailable {
         Self::Busy,
         Self::Identity,
         Self::HeadersTooLarge,
+        Self::Malformed,
         Self::Connect,
         Self::NothingListens,
         Self::Leaving,
@@ -83,6 +86,7 @@ impl Unavailable {
             Self::Busy => "busy",
             Self::Identity => "identity",
             Self::HeadersTooLarge => "headers-too-large",
+            Self::Malformed => "malformed",
             Self::Connect => "connect",
             Self::NothingListens => "nothing-listens",
             Self::Leaving => "leaving",

@@ -12,12 +12,15 @@ pub mod developer;
 mod headers;
 mod liveness;
 pub mod marks;
+mod memory;
 mod protocol;
 mod pulse;
 pub mod relay;
 mod secret;
 mod settings;
 mod stream;
+mod switched;
+mod tasks;
 
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;
@@ -27,7 +30,6 @@ pub use settings::Tempo;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper_util::rt::TokioIo;
 
 /// Any error a body can end with: it is only ever shown, or turned into a reset of the stream.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -60,17 +62,3 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-/// Joins two connections that switched protocols until both directions have ended: the end of one does not cut the other.
-async fn join(one: hyper::upgrade::OnUpgrade, other: hyper::upgrade::OnUpgrade) {
-    let Ok((one, other)) = tokio::try_join!(one, other) else {
-        return;
-    };
-    let (mut one, mut other) = (TokioIo::new(one), TokioIo::new(other));
-    // An error ends both; the two clients see it as the end of their connection.
-    let _ =
-        tokio::io::copy_bidirectional_with_sizes(&mut one, &mut other, COPY_BUFFER, COPY_BUFFER)
-            .await;
-}
-
-const COPY_BUFFER: usize = 16 * 1024;

@@ -17,7 +17,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Body, Secret, settings, text_body, with_causes};
+use super::{Body, Secret, text_body, with_causes};
 
 /// The version of what the two ends say to each other. Another one is refused.
 pub const VERSION: u32 = 2;
@@ -32,7 +32,6 @@ const NAME: HeaderName = HeaderName::from_static("x-intercept-tunnel-name");
 const IDENTITY: HeaderName = HeaderName::from_static("x-intercept-tunnel-identity");
 const INSTANCE: HeaderName = HeaderName::from_static("x-intercept-tunnel-instance");
 const REPLACE: HeaderName = HeaderName::from_static("x-intercept-tunnel-replace");
-const WINDOW: HeaderName = HeaderName::from_static("x-intercept-tunnel-window");
 const RELAY_VERSION: HeaderName = HeaderName::from_static("x-intercept-relay-version");
 const RETRY: HeaderName = HeaderName::from_static("x-intercept-retry");
 
@@ -56,8 +55,6 @@ pub(super) struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Welcome {
     pub(super) relay_version: String,
-    /// The connection window in bytes, for both directions: what of the relay's memory this tunnel may pin in each.
-    pub(super) window: u32,
 }
 
 /// What the relay answers to one that it does not take.
@@ -177,17 +174,12 @@ impl Welcome {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, PROTOCOL);
         headers.insert(RELAY_VERSION, super::marks::visible(&self.relay_version));
-        headers.insert(WINDOW, HeaderValue::from(self.window));
         response
     }
 
     fn read(headers: &HeaderMap) -> Self {
-        let window = text(headers, &WINDOW)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(settings::LEAST_WINDOW);
         Self {
             relay_version: text(headers, &RELAY_VERSION).unwrap_or_default(),
-            window: window.clamp(settings::LEAST_WINDOW, settings::CONNECTION_WINDOW),
         }
     }
 }
@@ -334,7 +326,6 @@ mod tests {
         let expected = said.clone();
         let welcome = Welcome {
             relay_version: "1.2.3".into(),
-            window: 5 * 1024 * 1024,
         };
         let answer = welcome.clone();
         let io = relay_end(move |heard| {

@@ -2,25 +2,24 @@
 
 use std::time::Duration;
 
-/// Bytes one stream may have under way. Throughput on a real link is this over the round trip: 4 MiB gave 70 MB/s at 40 ms, 64 KiB gave 1 MB/s.
-pub(super) const STREAM_WINDOW: u32 = 4 * MIB;
+/// Bytes one stream may have under way, and one reader that stalls may pin. Throughput on a real link is this over the round trip: 2 MiB gave 40 MB/s at 40 ms, 4 MiB 60 to 75.
+pub(super) const STREAM_WINDOW: u32 = 2 * MIB;
 
-/// The same in a tunnel with this connection window: at most a quarter of it, so that one reader that stalls never holds up the others.
-pub(super) fn stream_window(connection: u32) -> u32 {
-    (connection / 4).min(STREAM_WINDOW)
-}
+/// Bytes all streams of a connection may have under way: as many as HTTP/2 can say (RFC 9113 §6.9.1), so that no stream ever waits for another one's reader.
+/// What is pinned is bounded by [`super::memory`].
+pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// Bytes all streams of one tunnel may have under way. 16 times a stream's, so that a few readers that stall do not block the others.
-pub(super) const CONNECTION_WINDOW: u32 = 64 * MIB;
-
-/// The least connection window a tunnel is opened with, when many are open: HTTP/2's own (RFC 9113 §6.9.2), which no peer can be asked to go below.
-pub(super) const LEAST_WINDOW: u32 = 64 * 1024;
+/// What a body pins at most whose reader stalls: its window, and the buffer of the HTTP/1.1 connection that it goes to.
+pub(super) const PINNED: u64 = STREAM_WINDOW as u64 + H1_BUFFER as u64;
 
 /// The largest window there is (RFC 9113 §6.9.1).
 pub(super) const WIDEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// Tunnels that one relay takes. A workload may have 1 000 intercepts, and one of two relays may have to hold all of them.
-pub(super) const TUNNELS: u32 = 2_048;
+pub(super) const TUNNELS: usize = 2_048;
+
+/// Bytes that uploads may pin in a developer machine while the developer's server does not read them.
+pub(super) const DEVELOPER_MEMORY: u64 = 512 * MIB as u64;
 
 /// Control connections that may be open at once without having become a tunnel. Who opens them cannot be told apart: on a mesh they are all port-forwards,
 /// from 127.0.0.1, and what they say of themselves is free. So all of them together are bounded, to [`CONTROL_BUFFER`] each and half a minute.
@@ -34,10 +33,6 @@ pub(super) const OPENING: Duration = Duration::from_secs(10);
 
 /// Tunnels of one address that take no requests any more, while some still run on them.
 pub(super) const DRAINING: usize = 8;
-
-/// The memory beyond everybody's least is spent as if this many more tunnels were to come: of 1 GiB, the first gets the whole of [`CONNECTION_WINDOW`],
-/// 40 tunnels get [`STREAM_WINDOW`] or more each, 90 get 1 MiB or more.
-pub(super) const WIDE_TUNNELS: u32 = 14;
 
 /// 64 KiB frames cost 30 % less CPU per byte than the default of 16 KiB.
 pub(super) const FRAME: u32 = 64 * 1024;
@@ -90,21 +85,30 @@ impl Default for Tempo {
     }
 }
 
-/// Windows of the relay's data side. The round trip inside a cluster is far below 1 ms, so a stream needs little; the connection has room for 256 stalled streams.
+/// Bytes one stream of the relay's data side may have under way. The round trip inside a cluster is far below 1 ms, so a stream needs little.
 pub(super) const DATA_STREAM_WINDOW: u32 = 256 * 1024;
-
-/// See [`DATA_STREAM_WINDOW`].
-pub(super) const DATA_CONNECTION_WINDOW: u32 = 64 * MIB;
 
 /// How long an HTTP/1.1 connection on the data side may idle. Above Envoy's own default of one hour: the side that sends must be the one that closes,
 /// or a POST races with the close and cannot be repeated.
 pub(super) const DATA_IDLE: Duration = Duration::from_secs(2 * 3_600);
 
-/// What is read and thrown away of a request's body after an early answer: Envoy's retry buffer, so whatever it could still repeat.
-pub(super) const DRAIN: usize = MIB as usize;
+/// How long a head that has begun may take on a data connection.
+pub(super) const HEAD: Duration = Duration::from_secs(60);
 
-/// How long such a body is read at most.
-pub(super) const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How often the other kernel is asked whether it still knows a data connection on which nothing moves.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a client that closed its connection may leave bytes unread there before it counts as gone.
+pub(super) const ABANDONED: Duration = Duration::from_millis(150);
+
+/// How long what a client still sends is read and thrown away behind the last answer, until it has seen the end. Envoy gives up an upload at once when it is answered.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
+
+/// What is read of a request's body that goes nowhere, to save its connection.
+pub(super) const SKIP: usize = 64 * 1024;
+
+/// How long that may take: a longer body costs the connection, and delays no fallback.
+pub(super) const SKIP_TIME: Duration = Duration::from_millis(5);
 
 /// Time for a developer's server to take a connection on the loopback; a full accept queue would otherwise hold the request, and with it the fallback, for minutes.
 pub(super) const LOCAL_CONNECT: Duration = Duration::from_secs(2);

@@ -2,9 +2,9 @@
 //! the `:authority` of a request, and on an answer [`NOTE`], which is one of our names and therefore removed from what a developer's server answers.
 //! Knows no sockets and no bodies.
 
+use http::header;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{StatusCode, header};
 
 /// What a stream of a tunnel is for; the relay says it in the `:authority`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Purpose {
     Pulse,
     /// Open a connection to the developer's server and hold it for a request that follows.
     Hold,
+    /// A client's request to switch to WebSocket. Once the developer's server has, its two bodies are what both say.
+    Switch,
     /// A client's request.
     Request {
         /// The connection that was opened ahead of it, see [`Purpose::Hold`].
@@ -30,6 +32,7 @@ impl Purpose {
         let (name, chunked) = match uri.authority()?.as_str() {
             "pulse" => return Some(Self::Pulse),
             "hold" => return Some(Self::Hold),
+            "switch" => return Some(Self::Switch),
             name => match name.strip_suffix(CHUNKED) {
                 Some(name) => (name, true),
                 None => (name, false),
@@ -47,6 +50,7 @@ impl Purpose {
         let name = match self {
             Self::Pulse => "pulse".to_owned(),
             Self::Hold => "hold".to_owned(),
+            Self::Switch => "switch".to_owned(),
             Self::Request { held, chunked } => {
                 let name = held.map_or_else(|| "tunnel".to_owned(), |id| format!("held-{id}"));
                 name + if chunked { CHUNKED } else { "" }
@@ -69,10 +73,8 @@ const NOTE: HeaderName = HeaderName::from_static("x-intercept");
 pub(super) struct Notes {
     /// To [`Purpose::Hold`]: the connection that is held.
     pub(super) held: Option<u64>,
-    /// To an extended CONNECT: the developer's server switched, to this protocol.
+    /// To [`Purpose::Switch`]: the developer's server switched, to this protocol.
     pub(super) switched: Option<HeaderValue>,
-    /// To an extended CONNECT: the developer's server did not switch, and this was its status. A 2xx would mean success there (RFC 8441 §5).
-    pub(super) status: Option<StatusCode>,
     /// The answer's `content-length`. As itself, h2 would hold the body against it and turn one that broke off into an error without its reason.
     pub(super) length: Option<HeaderValue>,
 }
@@ -82,11 +84,9 @@ impl Notes {
     pub(super) fn write(mut self, answer: &mut HeaderMap) {
         self.length = self.length.or(answer.remove(header::CONTENT_LENGTH));
         let held = self.held.map(HeaderValue::from);
-        let status = self.status.map(|status| HeaderValue::from(status.as_u16()));
         for (key, value) in [
             ("held=", held),
             ("switched=", self.switched),
-            ("status=", status),
             ("length=", self.length),
         ] {
             let note = value.map(|value| [key.as_bytes(), value.as_bytes()].concat());
@@ -104,7 +104,6 @@ impl Notes {
         };
         let value = |key| note(key).and_then(|value| HeaderValue::from_bytes(value).ok());
         let held = note("held=").and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-        let status = note("status=").and_then(|status| StatusCode::from_bytes(status).ok());
         let (switched, length) = (value("switched="), value("length="));
         answer.remove(NOTE);
         if let Some(length) = &length {
@@ -113,7 +112,6 @@ impl Notes {
         Self {
             held,
             switched,
-            status,
             length,
         }
     }
@@ -156,7 +154,6 @@ mod tests {
         let notes = Notes {
             held: Some(7),
             switched: Some(HeaderValue::from_static("WebSocket, x=y")),
-            status: Some(StatusCode::NOT_FOUND),
             length: None,
         };
         let mut headers = HeaderMap::new();

@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::line::Line;
 use super::local::Connection;
+use crate::tunnel::memory::Pinned;
 use crate::tunnel::{BoxError, headers, marks, with_causes};
 
 /// An answer that goes on for longer gets its line before its end.
@@ -18,7 +19,7 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// The body of a request, framed towards the developer's server as the client framed it.
 pub(super) struct Upload {
-    body: Incoming,
+    body: Pinned<Incoming>,
     /// The head does not tell its length. hyper would take such a body for none if it is empty, and with GET and HEAD always.
     chunked: bool,
     /// hyper decides by the first look whether there is a body at all.
@@ -26,7 +27,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(body: Incoming, chunked: bool) -> Self {
+    pub(super) fn new(body: Pinned<Incoming>, chunked: bool) -> Self {
         Self {
             body,
             chunked,

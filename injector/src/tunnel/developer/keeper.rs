@@ -129,7 +129,7 @@ impl Keeper {
             .await
             .map_err(|error| Failed::ForNow(format!("the relay cannot be reached: {error}")))?;
         let (upgraded, welcome) = protocol::open(stream, &self.hello).await?;
-        let mut session = Session::start(upgraded, &welcome, &self.station, &mut self.serving);
+        let mut session = Session::start(upgraded, &self.station, &mut self.serving);
         loop {
             match session.news().await {
                 News::Signal(Signal::Registered) => return Ok((session, welcome.relay_version)),

@@ -22,15 +22,10 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn start<B>(serving: &Arc<Serving>, request: &Request<B>) -> Self {
-        // A WebSocket comes as CONNECT only inside the tunnel.
-        let method = match request.method() {
-            &Method::CONNECT => Method::GET,
-            method => method.clone(),
-        };
         let path = request.uri().path_and_query();
         Self {
             serving: Arc::clone(serving),
-            method,
+            method: request.method().clone(),
             path: path.map_or_else(|| "/".to_owned(), ToString::to_string),
             started: Instant::now(),
             answered: None,

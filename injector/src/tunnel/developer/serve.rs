@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use super::local::{self, Connection, Local, NoAnswer};
 use super::switch::{self, Switch};
 use super::{Event, UnderWay};
 use crate::tunnel::marks::{self, Unavailable};
+use crate::tunnel::memory::Share;
 use crate::tunnel::pulse::{self, Signal};
 use crate::tunnel::stream::{Notes, Purpose};
 use crate::tunnel::{Body, headers};
@@ -29,6 +30,8 @@ pub(super) struct Serving {
     /// The intercept's name.
     pub(super) name: HeaderValue,
     pub(super) held: Held,
+    /// What uploads may pin that the developer's server does not read.
+    pub(super) share: Share,
     /// The program ends: dial nothing new.
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) under_way: UnderWay,
@@ -43,7 +46,7 @@ pub(super) struct Serving {
 /// Answers one stream of the tunnel.
 pub(super) async fn handle(
     serving: Arc<Serving>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     Ok(match Purpose::of(request.uri()) {
         Some(Purpose::Pulse) => open_pulse(&serving, request),
@@ -51,10 +54,13 @@ pub(super) async fn handle(
             Ok(connection) => serving.held.hold(connection),
             Err((mark, _)) => mark.answer(),
         },
+        Some(Purpose::Switch) => {
+            let counted = serving.under_way.enter();
+            counted.answer(answer(&serving, request, None, false, true).await)
+        }
         Some(Purpose::Request { held, chunked }) => {
             let counted = serving.under_way.enter();
-            request.extensions_mut().insert(counted.clone());
-            counted.answer(answer(&serving, request, held, chunked).await)
+            counted.answer(answer(&serving, request, held, chunked, false).await)
         }
         None => Unavailable::Other.answer(),
     })
@@ -79,6 +85,10 @@ async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> 
         let reason = "this machine is leaving".to_owned();
         return Err((Unavailable::Leaving, reason));
     }
+    if serving.share.is_spent() {
+        let reason = "too much is waiting for the developer's server to read it".to_owned();
+        return Err((Unavailable::Busy, reason));
+    }
     let port = serving.local.port;
     local::connect(port)
         .await
@@ -90,6 +100,7 @@ async fn answer(
     mut request: Request<Incoming>,
     held: Option<u64>,
     chunked: bool,
+    switches: bool,
 ) -> Response<Body> {
     let mut line = Line::start(serving, &request);
     let connection = match held.and_then(|id| serving.held.take(id)) {
@@ -108,17 +119,14 @@ async fn answer(
         .headers_mut()
         .append(headers::VIA, serving.name.clone());
     let grpc = headers::is_grpc(request.headers());
-    let mut notes = Notes::default();
-    let answered = if request.method() == Method::CONNECT {
+    let answered = if switches {
+        let request = request.map(|body| serving.share.pin(body));
         match switch::through(connection, request).await {
             Ok(Switch::Done(answer)) => {
                 line.answered(StatusCode::SWITCHING_PROTOCOLS);
                 return answer;
             }
-            Ok(Switch::Declined(response, connection)) => {
-                notes.status = Some(response.status());
-                Ok((response, connection))
-            }
+            Ok(Switch::Declined(response, connection)) => Ok((response, connection)),
             Err(no_answer) => Err(no_answer),
         }
     } else {
@@ -129,11 +137,14 @@ async fn answer(
                 .headers_mut()
                 .insert(header::TRANSFER_ENCODING, coding);
         }
-        let request = request.map(|body| Upload::new(body, chunked).boxed_unsync());
+        let request = request.map(|body| {
+            let body = serving.share.pin(body);
+            Upload::new(body, chunked).boxed_unsync()
+        });
         local::send(connection, http2, request).await
     };
     match answered {
-        Ok((response, connection)) => pass_on(response, connection, line, notes, grpc),
+        Ok((response, connection)) => pass_on(response, connection, line, grpc),
         Err(NoAnswer::NeverProcessed) => {
             line.fell_back("the developer's server refused the request".to_owned());
             Unavailable::Refused.answer()
@@ -153,7 +164,6 @@ fn pass_on(
     response: Response<Incoming>,
     connection: Connection,
     mut line: Line,
-    notes: Notes,
     grpc: bool,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
@@ -166,10 +176,7 @@ fn pass_on(
     line.answered(parts.status);
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
-    if notes.status.is_some() {
-        parts.status = StatusCode::BAD_GATEWAY;
-    }
-    notes.write(&mut parts.headers);
+    Notes::default().write(&mut parts.headers);
     let is_h2 = parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_2;
     let body = Answer::new(body, is_h2, line, connection).boxed_unsync();

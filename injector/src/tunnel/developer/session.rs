@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -16,8 +16,9 @@ use super::serve::{Serving, handle};
 use super::{Event, Local, UnderWay};
 use crate::tunnel::beat::Frames;
 use crate::tunnel::liveness::Liveness;
-use crate::tunnel::protocol::Welcome;
+use crate::tunnel::memory::Memory;
 use crate::tunnel::pulse::Signal;
+use crate::tunnel::tasks::Tasks;
 use crate::tunnel::{Tempo, settings, with_causes};
 
 /// What all tunnels of one developer machine share.
@@ -47,12 +48,7 @@ pub(super) enum News {
 
 impl Session {
     /// Serves an opened stream on a task in `serving`.
-    pub(super) fn start(
-        upgraded: Upgraded,
-        welcome: &Welcome,
-        station: &Station,
-        serving: &mut JoinSet<()>,
-    ) -> Self {
+    pub(super) fn start(upgraded: Upgraded, station: &Station, serving: &mut JoinSet<()>) -> Self {
         let (signals_tx, signals) = mpsc::channel(4);
         let (ended_tx, ended) = oneshot::channel();
         let (leave, leave_rx) = oneshot::channel();
@@ -60,16 +56,17 @@ impl Session {
             local: station.local,
             name: station.name.clone(),
             held: Held::default(),
+            share: Memory::new(settings::DEVELOPER_MEMORY).share(),
             leaving: Arc::clone(&station.leaving),
             under_way: station.under_way.clone(),
             events: station.events.clone(),
             signals: signals_tx,
             pulse: Mutex::default(),
         });
-        let (window, tempo) = (welcome.window, station.tempo);
+        let tempo = station.tempo;
         serving.spawn(async move {
             // Nobody listens any more when the tunnel was left on purpose.
-            let _ = ended_tx.send(serve(upgraded, window, tempo, requests, leave_rx).await);
+            let _ = ended_tx.send(serve(upgraded, tempo, requests, leave_rx).await);
         });
         Self {
             signals,
@@ -95,7 +92,6 @@ impl Session {
 
 async fn serve(
     upgraded: Upgraded,
-    window: u32,
     tempo: Tempo,
     requests: Arc<Serving>,
     leave: oneshot::Receiver<()>,
@@ -110,7 +106,7 @@ async fn serve(
         let requests = Arc::clone(&requests);
         service_fn(move |request| handle(Arc::clone(&requests), request))
     };
-    let mut connection = pin!(server(window).serve_connection(io, service));
+    let mut connection = pin!(server().serve_connection(io, service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
         // Said, or forgotten: a session that nobody holds any more must not serve on.
@@ -126,15 +122,14 @@ async fn serve(
     }
 }
 
-fn server(window: u32) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+fn server() -> hyper::server::conn::http2::Builder<Tasks> {
+    let mut builder = hyper::server::conn::http2::Builder::new(Tasks);
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .enable_connect_protocol()
         .adaptive_window(false)
-        .initial_connection_window_size(window)
-        .initial_stream_window_size(settings::stream_window(window))
+        .initial_connection_window_size(settings::CONNECTION_WINDOW)
+        .initial_stream_window_size(settings::STREAM_WINDOW)
         .max_frame_size(settings::FRAME)
         .max_concurrent_streams(settings::STREAMS)
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)

@@ -10,17 +10,19 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::Shared;
 use super::metrics::TunnelMeter;
-use super::registry::{Share, Tunnel};
+use super::registry::Tunnel;
 use crate::tunnel::beat::Frames;
 use crate::tunnel::liveness::Liveness;
 use crate::tunnel::protocol::{self, Hello, Refusal, Welcome};
 use crate::tunnel::pulse::{self, Signal};
 use crate::tunnel::stream::Purpose;
+use crate::tunnel::tasks::Tasks;
 use crate::tunnel::{Address, Body, empty_body, settings, text_body};
 
 /// Answers one request on the control port.
@@ -68,31 +70,34 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
         return Err(Refusal::for_now("the relay is shutting down"));
     }
     shared.registry.admit(&hello)?;
-    let share = shared.memory.take().ok_or_else(|| {
-        Refusal::full("the relay's memory is spoken for by the tunnels that are open")
-    })?;
+    let place = Arc::clone(&shared.places)
+        .try_acquire_owned()
+        .map_err(|_| Refusal::full("the relay has as many tunnels as it takes"))?;
     let welcome = Welcome {
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
-        window: share.window(),
     };
     tokio::spawn(run(
         Arc::clone(shared),
         hello,
         hyper::upgrade::on(request),
-        share,
+        place,
     ));
     Ok(welcome.response())
 }
 
 /// One tunnel's life. An error at any point just ends it: the developer machine comes again.
-async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share) -> Option<()> {
+async fn run(
+    shared: Arc<Shared>,
+    hello: Hello,
+    upgrade: OnUpgrade,
+    place: OwnedSemaphorePermit,
+) -> Option<()> {
     let upgraded = upgrade.await.ok()?;
-    let window = share.window();
     let is_suspect = Arc::<AtomicBool>::default();
     let meter = TunnelMeter {
         metrics: shared.metrics.clone(),
         is_suspect: Arc::clone(&is_suspect),
-        _held: share,
+        _held: place,
     };
     let io = Liveness::new(
         TokioIo::new(upgraded),
@@ -101,20 +106,21 @@ async fn run(shared: Arc<Shared>, hello: Hello, upgrade: OnUpgrade, share: Share
         meter,
     );
     let io = TokioIo::new(io);
-    let (mut sender, mut connection) = client(window).handshake::<_, Body>(io).await.ok()?;
+    let (mut sender, mut connection) = client().handshake::<_, Body>(io).await.ok()?;
 
     let (signals, beats) = pulse::pulse();
     let pulse = tokio::select! {
         _ = &mut connection => return None,
         pulse = timeout(settings::OPENING, sender.send_request(pulse_request(beats))) => pulse.ok()?.ok().filter(|response| response.status() == StatusCode::OK)?,
     };
-    // With the first answer the peer's settings are here too: whether it takes extended CONNECT, and how many streams.
+    // With the first answer the peer's settings are here too: how many streams it takes.
     let peer_streams = connection.current_max_send_streams();
     let address = hello.secret.address();
     let tunnel = Tunnel::new(
         hello,
         sender,
         peer_streams,
+        shared.memory.share(),
         signals,
         is_suspect,
         shared.tempo.requests,
@@ -142,13 +148,13 @@ fn pulse_request(beats: pulse::Pulse) -> Request<Body> {
     request
 }
 
-fn client(window: u32) -> hyper::client::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+fn client() -> hyper::client::conn::http2::Builder<Tasks> {
+    let mut builder = hyper::client::conn::http2::Builder::new(Tasks);
     builder
         .timer(TokioTimer::new())
         .adaptive_window(false)
-        .initial_connection_window_size(window)
-        .initial_stream_window_size(settings::stream_window(window))
+        .initial_connection_window_size(settings::CONNECTION_WINDOW)
+        .initial_stream_window_size(settings::STREAM_WINDOW)
         .initial_max_send_streams(settings::STREAMS as usize)
         .max_frame_size(settings::FRAME)
         .max_header_list_size(settings::HEADER_LIST_READ)

@@ -5,57 +5,69 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::Shared;
 use super::caller::{Caller, Peer};
-use super::inbound::Inbound;
+use super::inbound::{self, Inbound};
 use super::metrics::Counted;
-use super::outbound::Outbound;
+use super::outbound::{Answering, Outbound};
 use super::registry::{Stream, Tunnel};
+use super::socket::Connection;
 use super::switch;
 use crate::tunnel::marks::{self, Unavailable};
 use crate::tunnel::stream::{Notes, Purpose};
+use crate::tunnel::tasks::Upload;
 use crate::tunnel::{Address, Body, empty_body, headers, with_causes};
 
 /// Answers one request on a data port.
 pub(super) async fn handle(
     shared: Arc<Shared>,
+    connection: Arc<Connection>,
     caller: Caller,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Answering>, Infallible> {
     let counted = Counted::start(&shared.metrics);
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
     let peer = caller.identify(&mut parts.headers);
     let held_back = headers::expects_continue(&parts.headers);
     let chunked = !incoming.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH);
-    let body = Inbound::new(incoming, parts.version, held_back).boxed_unsync();
-    let response = match choose(&shared, &peer, &parts) {
-        Err(reason) => reason.answer(),
+    let upload = Arc::<Upload>::default();
+    if incoming.is_end_stream() {
+        upload.ended();
+    }
+    let version = parts.version;
+    let mut response = match choose(&shared, &peer, &parts) {
+        Err(reason) => {
+            if version < Version::HTTP_2 && !held_back {
+                inbound::skip(incoming, &upload).await;
+            }
+            reason.answer()
+        }
         Ok((address, tunnel)) => {
             tunnel.count_request();
             prepare(&mut parts, chunked);
             match switching {
-                Some(switching) => switch::through(&tunnel, parts, switching).await,
+                Some(switching) => switch::through(&tunnel, parts, switching, &connection).await,
                 None => {
-                    exchange(
-                        &shared,
-                        &address,
-                        tunnel,
-                        Request::from_parts(parts, body),
-                        held_back,
-                    )
-                    .await
+                    let body = Inbound::new(incoming, version, &upload, tunnel.share());
+                    let request = Request::from_parts(parts, body.boxed_unsync());
+                    exchange(&shared, &address, tunnel, request, &upload, held_back).await
                 }
             }
         }
     };
     counted.end(response.headers());
-    Ok(response)
+    if version < Version::HTTP_2 && !upload.has_ended() {
+        // Nobody may read the rest: the next request must not be written behind it.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Ok(response.map(|body| Answering::new(body, connection)))
 }
 
 /// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
@@ -122,6 +134,7 @@ async fn exchange(
     address: &Address,
     mut tunnel: Arc<Tunnel>,
     mut request: Request<Body>,
+    upload: &Arc<Upload>,
     held_back: bool,
 ) -> Response<Body> {
     let grpc = headers::is_grpc(request.headers());
@@ -139,7 +152,7 @@ async fn exchange(
         let unsent = match send(&tunnel, request).await {
             Ok(response) => {
                 drop(held);
-                return pass_on(response, &tunnel, stream).0;
+                return pass_on(response, &tunnel, stream, upload);
             }
             Err(failure) => match failure {
                 Failure::NotSent(request) => *request,
@@ -228,18 +241,20 @@ async fn hold(
     Ok((answer, stream))
 }
 
-/// The answer as it goes to Envoy, and what the developer's end noted on it. Its stream is taken until its body has ended.
+/// The answer as it goes to Envoy. Its stream is taken until its body has ended.
 pub(super) fn pass_on(
     response: Response<Incoming>,
     tunnel: &Tunnel,
     stream: Stream,
-) -> (Response<Body>, Notes) {
+    upload: &Arc<Upload>,
+) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    let notes = Notes::take(&mut parts.headers);
+    // They say nothing to anybody else, and the length goes back to where it belongs.
+    Notes::take(&mut parts.headers);
     marks::keep_valid(parts.status, &mut parts.headers, &tunnel.served_by);
     parts.version = http::Version::HTTP_11;
-    let body = Outbound::new(body, stream).boxed_unsync();
-    (Response::from_parts(parts, body), notes)
+    let body = Outbound::new(body, stream, Arc::clone(upload)).boxed_unsync();
+    Response::from_parts(parts, body)
 }
 
 #[cfg(test)]
@@ -251,7 +266,13 @@ mod tests {
 
     use super::*;
     use crate::tunnel::Secret;
+    use crate::tunnel::memory::{Memory, Share};
     use crate::tunnel::protocol::Hello;
+    use crate::tunnel::relay::Options;
+
+    fn share() -> Share {
+        Memory::new(1 << 30).share()
+    }
 
     /// A tunnel to a machine that answers everything, or to none any more.
     async fn tunnel(secret: &Secret, alive: bool) -> Arc<Tunnel> {
@@ -274,6 +295,7 @@ mod tests {
             hello(secret),
             sender,
             100,
+            share(),
             mpsc::channel(1).0,
             Arc::default(),
             u64::MAX,
@@ -294,10 +316,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_request_is_left_without_an_answer_when_its_tunnel_breaks() {
         for round in 0..300 {
-            let (shared, secret) = (
-                Arc::new(Shared::new(1 << 30, crate::tunnel::Tempo::default())),
-                Secret::random(),
-            );
+            let (shared, secret) = (Arc::new(Shared::new(&Options::default())), Secret::random());
             let (near, far) = duplex(64 * 1024);
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near))
@@ -311,6 +330,7 @@ mod tests {
                 hello(&secret),
                 sender,
                 100,
+                share(),
                 mpsc::channel(1).0,
                 Arc::default(),
                 u64::MAX,
@@ -321,9 +341,16 @@ mod tests {
                 let (shared, address) = (Arc::clone(&shared), address.clone());
                 let tunnel = Arc::clone(&tunnel);
                 tokio::spawn(async move {
-                    while exchange(&shared, &address, Arc::clone(&tunnel), request(), false)
-                        .await
-                        .status()
+                    while exchange(
+                        &shared,
+                        &address,
+                        Arc::clone(&tunnel),
+                        request(),
+                        &Arc::default(),
+                        false,
+                    )
+                    .await
+                    .status()
                         == 200
                     {}
                 })
@@ -355,17 +382,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_closed_tunnel_hands_back_goes_through_its_successor() {
-        let (shared, secret) = (
-            Shared::new(1 << 30, crate::tunnel::Tempo::default()),
-            Secret::random(),
-        );
+        let (shared, secret) = (Shared::new(&Options::default()), Secret::random());
         let address = secret.address();
         let old = tunnel(&secret, false).await;
         shared
             .registry
             .insert(address.clone(), tunnel(&secret, true).await);
         assert_eq!(
-            exchange(&shared, &address, old, request(), false)
+            exchange(&shared, &address, old, request(), &Arc::default(), false)
                 .await
                 .status(),
             200
@@ -374,14 +398,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_closed_tunnel_without_a_successor_hands_back_is_unavailable() {
-        let (shared, secret) = (
-            Shared::new(1 << 30, crate::tunnel::Tempo::default()),
-            Secret::random(),
-        );
+        let (shared, secret) = (Shared::new(&Options::default()), Secret::random());
         let address = secret.address();
         let old = tunnel(&secret, false).await;
         shared.registry.insert(address.clone(), Arc::clone(&old));
-        let answer = exchange(&shared, &address, old, request(), false).await;
+        let answer = exchange(&shared, &address, old, request(), &Arc::default(), false).await;
         assert_eq!(
             Unavailable::on(answer.headers()),
             Some(Unavailable::NotSent)

@@ -72,6 +72,11 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a request that was not handed on.
+    pub(super) fn count_unavailable(&self, reason: Unavailable) {
+        self.count("unavailable", reason.as_str());
+    }
+
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -120,7 +125,7 @@ impl<'a> Counted<'a> {
     pub(super) fn end(mut self, answer: &HeaderMap) {
         self.ended = true;
         match Unavailable::on(answer) {
-            Some(reason) => self.metrics.count("unavailable", reason.as_str()),
+            Some(reason) => self.metrics.count_unavailable(reason),
             None if answer.contains_key(marks::LOST) => self.metrics.count("lost", ""),
             None => self.metrics.count("answered", ""),
         }

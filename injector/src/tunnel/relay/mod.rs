@@ -8,6 +8,7 @@ mod inbound;
 mod metrics;
 mod outbound;
 mod registry;
+mod socket;
 mod switch;
 
 use std::io;
@@ -24,18 +25,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::memory::Memory;
 use super::pulse::Signal;
+use super::tasks::Tasks;
 use super::{Tempo, settings};
 use caller::Caller;
 use metrics::Metrics;
-use registry::{Memory, Registry};
+use registry::Registry;
 
 /// What a relay can be told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that answers under way may pin over all tunnels. Each tunnel gets a part as its connection window, 64 MiB while there are few and never less
-    /// than 64 KiB; 1 GiB is good for 2 048 tunnels, and no relay takes more. Requests under way may pin as much again.
+    /// Bytes that slow peers may pin over all tunnels; beyond it, and for one tunnel beyond what is left for all others, new requests are answered in the cluster.
     pub memory: u64,
+    /// Tunnels that it takes.
+    pub tunnels: usize,
     /// How long running requests may go on after the shutdown began.
     pub grace: Duration,
     /// How often its tunnels beat, and how long one may be silent.
@@ -46,6 +50,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             memory: 1024 * 1024 * 1024,
+            tunnels: settings::TUNNELS,
             grace: Duration::from_secs(10),
             tempo: Tempo::default(),
         }
@@ -56,6 +61,7 @@ struct Shared {
     tempo: Tempo,
     registry: Registry,
     memory: Memory,
+    places: Arc<Semaphore>,
     metrics: Metrics,
     /// Control connections that have not become a tunnel, nor ended.
     unopened: Semaphore,
@@ -65,12 +71,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(memory: u64, tempo: Tempo) -> Self {
+    fn new(options: &Options) -> Self {
         let metrics = Metrics::new();
         Self {
-            tempo,
+            tempo: options.tempo,
             registry: Registry::new(metrics.clone()),
-            memory: Memory::new(memory),
+            memory: Memory::new(options.memory),
+            places: Arc::new(Semaphore::new(options.tunnels)),
             metrics,
             unopened: Semaphore::new(settings::UNOPENED),
             leaving: AtomicBool::new(false),
@@ -94,7 +101,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     control.local_addr()?;
-    let shared = Arc::new(Shared::new(options.memory, options.tempo));
+    let shared = Arc::new(Shared::new(&options));
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = JoinSet::new();
     for listener in data {
@@ -147,7 +154,7 @@ async fn accept<F>(
 
 /// HTTP/1.1 and h2c with prior knowledge on one port. A connection that breaks is its client's business.
 async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Tasks);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -162,7 +169,7 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
         .enable_connect_protocol()
         .adaptive_window(false)
         .initial_stream_window_size(settings::DATA_STREAM_WINDOW)
-        .initial_connection_window_size(settings::DATA_CONNECTION_WINDOW)
+        .initial_connection_window_size(settings::CONNECTION_WINDOW)
         .max_frame_size(settings::FRAME)
         .max_concurrent_streams(settings::STREAMS)
         .max_pending_accept_reset_streams(settings::PENDING_RESETS)
@@ -170,9 +177,28 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
         .max_header_list_size(settings::HEADER_LIST_READ)
         .max_send_buf_size(settings::SEND_BUFFER);
     let caller = Caller::at(peer.ip());
-    let service = service_fn(move |request| forward::handle(Arc::clone(&shared), caller, request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let _ = watcher.watch(connection.into_owned()).await;
+    let (socket, connection) = socket::pair(stream);
+    let service = {
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        service_fn(move |request| {
+            connection.answering();
+            forward::handle(
+                Arc::clone(&shared),
+                Arc::clone(&connection),
+                caller,
+                request,
+            )
+        })
+    };
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
+    tokio::select! {
+        () = connection.run(watcher.watch(serving.into_owned())) => {}
+        () = connection.abandoned() => {}
+        () = connection.head_overdue() => {}
+    }
+    if let Some(reason) = connection.refused() {
+        shared.metrics.count_unavailable(reason);
+    }
 }
 
 async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {

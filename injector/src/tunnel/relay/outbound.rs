@@ -1,26 +1,80 @@
 //! The body of an answer as it goes to Envoy. Holds its stream of the tunnel until it ends.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::future::AbortHandle;
+use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::registry::Stream;
-use crate::tunnel::{BoxError, headers, marks};
+use super::socket::Connection;
+use crate::tunnel::memory::Pinned;
+use crate::tunnel::tasks::{self, Upload};
+use crate::tunnel::{Body, BoxError, headers, marks};
 
-/// An answer's body. If the tunnel breaks under it, the error makes hyper reset the stream towards Envoy.
+/// An answer's body. If it breaks off, its client is sent all that came before, and then sees it break off.
 pub(super) struct Outbound {
-    body: Incoming,
-    _stream: Stream,
+    /// `None` once it has broken off.
+    open: Option<(Pinned<Incoming>, Stream)>,
+    upload: Arc<Upload>,
+    sending: Arc<Sending>,
+}
+
+/// Data that hyper was given and has not written yet. h2 throws that away when the stream is reset.
+#[derive(Default)]
+struct Sending {
+    chunks: AtomicUsize,
+    waiting: AtomicWaker,
+}
+
+/// Data that tells when it is written.
+struct Chunk {
+    data: Bytes,
+    sending: Arc<Sending>,
 }
 
 impl Outbound {
-    pub(super) fn new(body: Incoming, stream: Stream) -> Self {
+    pub(super) fn new(body: Incoming, stream: Stream, upload: Arc<Upload>) -> Self {
         Self {
-            body,
-            _stream: stream,
+            open: Some((stream.pin(body), stream)),
+            upload,
+            sending: Arc::default(),
+        }
+    }
+
+    /// Never ready: ends the task that asks once nothing is being sent any more.
+    fn poll_break_off<T>(&self, cx: &Context<'_>, task: &AbortHandle) -> Poll<T> {
+        self.sending.waiting.register(cx.waker());
+        if self.sending.chunks.load(SeqCst) == 0 {
+            task.abort();
+        }
+        Poll::Pending
+    }
+}
+
+impl Sending {
+    fn send(self: &Arc<Self>, data: Bytes) -> Bytes {
+        self.chunks.fetch_add(1, SeqCst);
+        let sending = Arc::clone(self);
+        Bytes::from_owner(Chunk { data, sending })
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.sending.chunks.fetch_sub(1, SeqCst) == 1 {
+            self.sending.waiting.wake();
         }
     }
 }
@@ -33,20 +87,87 @@ impl HttpBody for Outbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(mut frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
-            return match self.body.is_end_stream() {
-                true => Poll::Ready(None),
-                // A reset that says NO_ERROR looks like an end to hyper.
-                false => Poll::Ready(Some(Err("the developer machine broke off".into()))),
+        let task = tasks::current();
+        if let Some((body, _)) = &mut self.open {
+            let error = match ready!(next(body, cx)) {
+                Some(Ok(frame)) => {
+                    return Poll::Ready(Some(Ok(frame.map_data(|data| self.sending.send(data)))));
+                }
+                Some(Err(error)) => error,
+                None => return Poll::Ready(None),
             };
-        };
-        if let Some(trailers) = frame.trailers_mut() {
-            if let Some(reason) = marks::broken_off_reason(trailers) {
-                return Poll::Ready(Some(Err(reason.into())));
+            if task.is_none() {
+                return Poll::Ready(Some(Err(error)));
             }
-            headers::remove_ours(trailers);
+            self.open = None;
         }
-        Poll::Ready(Some(Ok(frame)))
+        match task {
+            Some(task) => self.poll_break_off(cx, &task),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|(body, _)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let open = self.open.as_ref();
+        open.map_or_else(SizeHint::default, |(body, _)| body.size_hint())
+    }
+}
+
+/// What comes next, however its end is said.
+fn next(
+    body: &mut Pinned<Incoming>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    let Some(mut frame) = ready!(Pin::new(&mut *body).poll_frame(cx)?) else {
+        return match body.is_end_stream() {
+            true => Poll::Ready(None),
+            // A reset that says NO_ERROR looks like an end to hyper.
+            false => Poll::Ready(Some(Err("the developer machine broke off".into()))),
+        };
+    };
+    if let Some(trailers) = frame.trailers_mut() {
+        if let Some(reason) = marks::broken_off_reason(trailers) {
+            return Poll::Ready(Some(Err(reason.into())));
+        }
+        headers::remove_ours(trailers);
+    }
+    Poll::Ready(Some(Ok(frame)))
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        // Whoever has the whole answer, or has left, sends nothing more.
+        self.upload.stop();
+    }
+}
+
+/// The body of any answer on a data connection, which is told when all of it is made.
+pub(super) struct Answering {
+    body: Body,
+    connection: Arc<Connection>,
+}
+
+impl Answering {
+    pub(super) fn new(body: Body, connection: Arc<Connection>) -> Self {
+        Self { body, connection }
+    }
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -55,5 +176,11 @@ impl HttpBody for Outbound {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.connection.answered();
     }
 }

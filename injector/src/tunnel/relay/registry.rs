@@ -1,4 +1,4 @@
-//! Which tunnel holds which address, and the memory that all of them may pin together. Knows no HTTP but the handle to send a request with.
+//! Which tunnel holds which address. Knows no HTTP but the handle to send a request with.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use http::HeaderValue;
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::metrics::Metrics;
+use crate::tunnel::memory::{Pinned, Share};
 use crate::tunnel::protocol::{Hello, Refusal};
 use crate::tunnel::pulse::Signal;
 use crate::tunnel::{Address, Body, marks, settings};
@@ -27,6 +29,7 @@ pub(super) struct Tunnel {
     /// `None` once the connection has ended.
     sender: Mutex<Option<SendRequest<Body>>>,
     signals: mpsc::Sender<Signal>,
+    share: Share,
     most_streams: usize,
     streams: AtomicUsize,
     requests: AtomicU64,
@@ -45,6 +48,7 @@ impl Tunnel {
         hello: Hello,
         sender: SendRequest<Body>,
         peer_streams: usize,
+        share: Share,
         signals: mpsc::Sender<Signal>,
         is_suspect: Arc<AtomicBool>,
         most_requests: u64,
@@ -62,6 +66,7 @@ impl Tunnel {
             instance: hello.instance,
             sender: Mutex::new(Some(sender)),
             signals,
+            share,
             streams: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             most_requests,
@@ -96,8 +101,16 @@ impl Tunnel {
         })
     }
 
-    /// Takes a stream, at once or not at all: what waits inside hyper would neither be sent nor fall back.
+    /// Its part of the relay's memory.
+    pub(super) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Takes a stream, at once or not at all: what waits inside hyper would neither be sent nor fall back. None while readers that stall pin too much.
     pub(super) fn claim(self: &Arc<Self>) -> Option<Stream> {
+        if self.share.is_spent() {
+            return None;
+        }
         let claimed = self
             .streams
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
@@ -132,6 +145,13 @@ impl Tunnel {
     /// Tells the developer's end; a pulse too full to take it belongs to a peer that does not listen.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = self.signals.try_send(signal);
+    }
+}
+
+impl Stream {
+    /// The answer on it, counted while its reader stalls.
+    pub(super) fn pin(&self, answer: Incoming) -> Pinned<Incoming> {
+        self.0.share.pin(answer)
     }
 }
 
@@ -240,124 +260,6 @@ impl Registry {
     }
 }
 
-/// The bytes that answers under way may pin in the relay over all tunnels together.
-///
-/// Every tunnel is sure of [`settings::LEAST_WINDOW`]: that much is set aside for as many tunnels as a relay takes. What is left over is spent on larger
-/// windows, in parts that shrink as tunnels come, so that the first few are as fast as they can be and the thousandth still opens. A tunnel keeps what it
-/// was opened with: a window that was promised cannot be taken back (RFC 9113 §6.9.2).
-pub(super) struct Memory(Arc<Mutex<Left>>);
-
-struct Left {
-    /// Tunnels that may still open.
-    tunnels: u32,
-    /// Bytes that may still go into windows above the least.
-    spare: u64,
-    /// Tunnels that are open.
-    open: u32,
-}
-
-/// One tunnel's share of the memory, given back when dropped.
-pub(super) struct Share {
-    memory: Arc<Mutex<Left>>,
-    window: u32,
-}
-
-impl Memory {
-    /// Room for [`settings::TUNNELS`], or for as many as these bytes are good for.
-    pub(super) fn new(bytes: u64) -> Self {
-        let least = u64::from(settings::LEAST_WINDOW);
-        let tunnels = u32::try_from(bytes / least)
-            .unwrap_or(u32::MAX)
-            .min(settings::TUNNELS);
-        Self(Arc::new(Mutex::new(Left {
-            tunnels,
-            spare: bytes - u64::from(tunnels) * least,
-            open: 0,
-        })))
-    }
-
-    /// A share with a window of 64 KiB to 64 MiB; `None` when there are as many tunnels as the memory is good for.
-    pub(super) fn take(&self) -> Option<Share> {
-        let mut left = lock(&self.0);
-        left.tunnels = left.tunnels.checked_sub(1)?;
-        let part = left.spare / u64::from(settings::WIDE_TUNNELS + left.open);
-        let more = u32::try_from(part)
-            .unwrap_or(u32::MAX)
-            .min(settings::CONNECTION_WINDOW - settings::LEAST_WINDOW);
-        left.spare -= u64::from(more);
-        left.open += 1;
-        Some(Share {
-            memory: Arc::clone(&self.0),
-            window: settings::LEAST_WINDOW + more,
-        })
-    }
-}
-
-impl Share {
-    /// The connection window that this share is good for.
-    pub(super) fn window(&self) -> u32 {
-        self.window
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut left = lock(&self.memory);
-        left.tunnels += 1;
-        left.open -= 1;
-        left.spare += u64::from(self.window - settings::LEAST_WINDOW);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KIB: u64 = 1024;
-    const MIB: u64 = 1024 * KIB;
-
-    fn windows(memory: &Memory) -> (Vec<Share>, Vec<u64>) {
-        let shares: Vec<_> = std::iter::from_fn(|| memory.take()).collect();
-        let windows = shares.iter().map(|share| share.window().into()).collect();
-        (shares, windows)
-    }
-
-    #[test]
-    fn the_first_tunnels_are_wide_and_the_thousandth_still_opens() {
-        let (shares, windows) = windows(&Memory::new(1024 * MIB));
-        assert_eq!(shares.len(), 2_048);
-        assert_eq!(windows[0], 64 * MIB);
-        assert!(windows[..40].iter().all(|window| *window >= 4 * MIB));
-        assert!(windows[..90].iter().all(|window| *window >= MIB));
-        assert!(windows.is_sorted_by(|one, next| one >= next));
-        assert!(windows.iter().all(|window| *window >= 64 * KIB));
-        assert!(windows.iter().sum::<u64>() <= 1024 * MIB);
-    }
-
-    #[test]
-    fn what_a_tunnel_gives_back_is_there_for_the_next_ones() {
-        let memory = Memory::new(1024 * MIB);
-        let (shares, first) = windows(&memory);
-        drop(shares);
-        let (mut shares, again) = windows(&memory);
-        assert_eq!(first, again);
-        // The wide ones leave, of a full relay: as many come in their place, no wider than they may be beside the others.
-        shares.drain(..40);
-        let (more, later) = windows(&memory);
-        assert_eq!(more.len(), 40);
-        let all: u64 = shares.iter().map(|share| u64::from(share.window())).sum();
-        assert!(all + later.iter().sum::<u64>() <= 1024 * MIB);
-    }
-
-    #[test]
-    fn little_memory_is_good_for_few_tunnels_of_the_least_window() {
-        let (shares, windows) = windows(&Memory::new(3 * 64 * KIB + 1));
-        assert_eq!(windows, [64 * KIB; 3]);
-        drop(shares);
-        assert!(Memory::new(64 * KIB - 1).take().is_none());
-    }
 }

@@ -1,0 +1,514 @@
+//! Clients that stall, leave, or are answered early, through a real Envoy: each slows itself only, and is gone everywhere soon after it left.
+//! The developer's servers are sockets, so that no library of ours reads or closes anything for them.
+//!
+//! `SLOW_CLIENTS` is how many clients do it at once (20), `EARLY_ANSWERS` how many uploads are answered early (20), `TUNNELS` how many tunnels the relay has (2),
+//! `GONE_SECONDS` when a client that left must be gone everywhere (2).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use harness::app::App;
+use harness::client::Ask;
+use harness::mesh::{Mesh, Plan};
+use harness::plugin::{NOBODY, document, entry};
+use harness::ports::Port;
+use harness::tunnel::{self, Client, LocalServer, Machine, developer, full, get_text, repeat};
+use harness::{load, raw, wait};
+use http::Request;
+use injector::manifest::facts::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+const MIB: u64 = 1 << 20;
+/// Below this, a difference is the machine's noise.
+const FLOOR: Duration = Duration::from_millis(30);
+/// How much slower others may become.
+const SLOWER: u32 = 10;
+
+fn parameter(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
+
+/// A developer's server made of sockets:
+///
+/// | path | answer |
+/// |---|---|
+/// | `/refuse` | `413` at once; the body is never read |
+/// | `/stall` | none, and the body is not read until [`Sockets::read_on`] |
+/// | `/socket` | `101`, then nothing is read or written until then |
+/// | others | `hello`, once the body is read |
+struct Sockets {
+    port: u16,
+    /// Connections whose end has not been read yet.
+    open: Arc<AtomicUsize>,
+    reading: watch::Sender<bool>,
+}
+
+impl Sockets {
+    async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (open, reading) = (Arc::<AtomicUsize>::default(), watch::Sender::new(false));
+        let (count, may_read) = (Arc::clone(&open), reading.subscribe());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (count, may_read) = (Arc::clone(&count), may_read.clone());
+                tokio::spawn(async move {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let _ = serve(stream, may_read).await;
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self {
+            port,
+            open,
+            reading,
+        }
+    }
+
+    fn read_on(&self) {
+        self.reading.send_replace(true);
+    }
+}
+
+async fn serve(mut stream: TcpStream, mut may_read: watch::Receiver<bool>) -> std::io::Result<()> {
+    let head = read_head(&mut stream).await?;
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    match path.as_str() {
+        "/refuse" => {
+            let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 9\r\nconnection: close\r\n\r\ntoo large";
+            stream.write_all(answer).await?;
+        }
+        "/stall" => {}
+        "/socket" => {
+            let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+            stream.write_all(answer).await?;
+        }
+        _ => {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map_or(0, |length| length.parse().unwrap());
+            stream.read_exact(&mut vec![0; length]).await?;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello";
+            return stream.write_all(answer).await;
+        }
+    }
+    let _ = may_read.wait_for(|may| *may).await;
+    while stream.read(&mut [0; 65536]).await? > 0 {}
+    Ok(())
+}
+
+async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// A mesh whose relay has tunnels to one server: of Ann, of Bob, and of others that nobody asks. Carol's address has no tunnel.
+struct Bed {
+    mesh: Mesh,
+    machines: Vec<Machine>,
+    protocol: Protocol,
+    _app: App,
+}
+
+impl Bed {
+    async fn new(protocol: Protocol, port: u16) -> Self {
+        let app = App::start("app").await;
+        let mesh = Plan::at(app.addr(), protocol).start().await;
+        let control = mesh.files().workload().relay.control;
+        let tunnels = (0..parameter("TUNNELS", 2)).map(|_| Machine::up(control, developer(port)));
+        let machines = join_all(tunnels).await;
+        let named = |name: &str, address: &str| entry(name, mesh.port(), address, "coder", name);
+        let document = document([
+            named("ann", &machines[0].address()),
+            named("bob", &machines[1].address()),
+            named("carol", NOBODY),
+        ]);
+        mesh.write_document(&document).await;
+        Self {
+            mesh,
+            machines,
+            protocol,
+            _app: app,
+        }
+    }
+
+    async fn client(&self) -> Client {
+        match self.protocol {
+            Protocol::Http => tunnel::h1(self.mesh.addr()).await,
+            _ => tunnel::h2(self.mesh.addr()).await,
+        }
+    }
+
+    /// The slowest but one of some small requests of Ann, of Bob, and of nobody in particular.
+    async fn times(&self) -> [Duration; 3] {
+        let mut clients = [
+            ("ann", self.client().await),
+            ("bob", self.client().await),
+            ("dave", self.client().await),
+        ];
+        let mut all = [const { Vec::new() }; 3];
+        for _ in 0..20 {
+            for ((coder, client), times) in clients.iter_mut().zip(&mut all) {
+                let asked = Instant::now();
+                let sent = client.send(post("/hello", coder, full("abc")));
+                let answer = timeout(wait::DEADLINE, sent).await;
+                let answer = answer.unwrap_or_else(|_| panic!("{coder} waits for ever"));
+                let answer = tunnel::Answer::read(answer.unwrap()).await.unwrap();
+                assert_eq!(answer.status, 200, "{coder}");
+                times.push(asked.elapsed());
+                if answer.header("connection") == "close" {
+                    *client = self.client().await;
+                }
+            }
+        }
+        all.map(|mut times| {
+            times.sort();
+            times[times.len() - 2]
+        })
+    }
+
+    fn assert_no_slower(&self, now: [Duration; 3], usual: [Duration; 3], what: &str) {
+        println!("{:?}, {what}: {now:?}, usually {usual:?}", self.protocol);
+        for ((who, now), usual) in ["ann", "bob", "others"].iter().zip(now).zip(usual) {
+            assert!(
+                now <= SLOWER * usual.max(FLOOR),
+                "{:?}, {what}: {who} waits {now:?}, usually {usual:?}",
+                self.protocol
+            );
+        }
+    }
+
+    /// Requests of Ann that the relay has under way.
+    async fn under_way(&self) -> u64 {
+        let control = self.mesh.files().workload().relay.control;
+        let path = format!("/tunnels/{}", self.machines[0].address());
+        let text = get_text(control, &path).await;
+        let described: serde_json::Value = serde_json::from_str(&text).unwrap();
+        described["under_way"].as_u64().expect("a tunnel")
+    }
+
+    /// Descriptors that the relay has open.
+    fn descriptors(&mut self) -> usize {
+        let id = self.mesh.relay().id();
+        std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
+    }
+
+    /// Waits until nothing is left of the clients that left just now.
+    async fn assert_gone(&mut self, before: usize, what: &str) {
+        let left = Instant::now();
+        let limit = Duration::from_secs(parameter("GONE_SECONDS", 2) as u64);
+        loop {
+            // Envoy keeps a few connections for the next requests.
+            let (under_way, open) = (self.under_way().await, self.descriptors());
+            if under_way == 0 && open <= before + 8 {
+                println!(
+                    "{:?}, {what}: gone after {:?}",
+                    self.protocol,
+                    left.elapsed()
+                );
+                return;
+            }
+            assert!(
+                left.elapsed() < limit,
+                "{:?}, {what}: {under_way} under way, {open} descriptors of {before}",
+                self.protocol
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the relay has received all that it takes.
+    async fn settled(&self, direction: &str) {
+        let control = self.mesh.files().workload().relay.control;
+        let mut before = String::new();
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let text = get_text(control, "/metrics").await;
+            let bytes = text.lines().find(|line| line.contains(direction));
+            // What is said every two seconds changes the last digits only.
+            let now = bytes.expect("a counter").trim_end_matches(char::is_numeric);
+            let digits = bytes.unwrap()[now.len()..].to_owned();
+            let now = digits[..digits.len().saturating_sub(4)].to_owned();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
+fn post(path: &str, coder: &str, body: tunnel::Body) -> Request<tunnel::Body> {
+    let request = Request::post(path).header("coder", coder);
+    request.body(body).unwrap()
+}
+
+fn get(path: &str, coder: &str) -> Request<tunnel::Body> {
+    let request = Request::get(path).header("coder", coder);
+    request.body(full("")).unwrap()
+}
+
+const PROTOCOLS: [Protocol; 4] = [
+    Protocol::Http,
+    Protocol::Http2,
+    Protocol::Grpc,
+    Protocol::Auto,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_readers_slow_only_themselves() {
+    for protocol in PROTOCOLS {
+        let server = LocalServer::start().await;
+        let mut bed = Bed::new(protocol, server.port).await;
+        let usual = bed.times().await;
+        let before = bed.descriptors();
+        for readers in [1, parameter("SLOW_CLIENTS", 20)] {
+            let what = format!("{readers} stalled readers");
+            let mut stalled = Vec::new();
+            for _ in 0..readers {
+                let mut client = bed.client().await;
+                let sent = client.send(get(&format!("/big/{}", 64 * MIB), "ann"));
+                let answer = timeout(wait::DEADLINE, sent).await.expect("a head");
+                assert_eq!(answer.as_ref().unwrap().status(), 200);
+                stalled.push((client, answer));
+            }
+            bed.settled("from_developer").await;
+            let now = bed.times().await;
+            bed.assert_no_slower(now, usual, &what);
+            assert_eq!(server.open.load(Ordering::SeqCst), readers, "{what}");
+            drop(stalled);
+            bed.assert_gone(before, &what).await;
+            wait::until("the server is rid of them", async || {
+                server.open.load(Ordering::SeqCst) == 0
+            })
+            .await;
+        }
+    }
+}
+
+/// Uploads to a path whose body is not read, each given up after a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn abandoned_uploads_are_gone() {
+    for protocol in PROTOCOLS {
+        let server = Sockets::start().await;
+        let mut bed = Bed::new(protocol, server.port).await;
+        let usual = bed.times().await;
+        let before = bed.descriptors();
+        let uploads = parameter("SLOW_CLIENTS", 20);
+        let what = format!("{uploads} abandoned uploads");
+        join_all((0..uploads).map(|_| upload_and_leave(&bed))).await;
+        let left = Instant::now();
+        let now = bed.times().await;
+        bed.assert_no_slower(now, usual, &what);
+        println!("asked {:?} after they left", left.elapsed());
+        // Over HTTP/1.1 the end of Envoy's connection waits behind what is not read of it: nobody can know of it yet.
+        if protocol == Protocol::Http {
+            continue;
+        }
+        bed.assert_gone(before, &what).await;
+        // The server finds that every one of them has ended.
+        server.read_on();
+        wait::until("every connection to the server has ended", async || {
+            server.open.load(Ordering::SeqCst) == 0
+        })
+        .await;
+    }
+}
+
+async fn upload_and_leave(bed: &Bed) {
+    const SIZE: u64 = 32 * MIB;
+    let waiting = Duration::from_millis(1_500);
+    if bed.protocol != Protocol::Http {
+        let mut client = bed.client().await;
+        let sent = client.send(post("/stall", "ann", repeat(b'u', SIZE)));
+        let answer = timeout(waiting, sent).await;
+        assert!(answer.is_err(), "{answer:?}");
+        return;
+    }
+    let mut stream = TcpStream::connect(bed.mesh.addr()).await.unwrap();
+    // The end of what was sent would wait behind what Envoy does not read, and then nobody could know of it.
+    stream.set_zero_linger().unwrap();
+    let head =
+        format!("POST /stall HTTP/1.1\r\nhost: a\r\ncoder: ann\r\ncontent-length: {SIZE}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let sending = async { while stream.write_all(&[b'u'; 65536]).await.is_ok() {} };
+    assert!(timeout(waiting, sending).await.is_err());
+}
+
+/// Uploads that stall but whose clients stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_uploads_slow_only_themselves() {
+    for protocol in PROTOCOLS {
+        let server = Sockets::start().await;
+        let mut bed = Bed::new(protocol, server.port).await;
+        let usual = bed.times().await;
+        let before = bed.descriptors();
+        let uploads = parameter("SLOW_CLIENTS", 20);
+        let what = format!("{uploads} stalled uploads");
+        let mut stalled = Vec::new();
+        for _ in 0..uploads {
+            let mut client = bed.client().await;
+            stalled.push(tokio::spawn(async move {
+                let sent = client.send(post("/stall", "ann", repeat(b'u', 32 * MIB)));
+                sent.await.map(|answer| answer.status())
+            }));
+        }
+        wait::until("all are under way", async || {
+            bed.under_way().await as usize == uploads
+        })
+        .await;
+        bed.settled("to_developer").await;
+        let now = bed.times().await;
+        bed.assert_no_slower(now, usual, &what);
+        for upload in &stalled {
+            assert!(!upload.is_finished());
+            upload.abort();
+        }
+        // Over HTTP/1.1 the end of a connection waits behind what Envoy does not read: nobody can know of it yet.
+        if protocol != Protocol::Http {
+            bed.assert_gone(before, &what).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_closed_connection_is_gone() {
+    let server = LocalServer::start().await;
+    let mut bed = Bed::new(Protocol::Http, server.port).await;
+    bed.times().await;
+    let before = bed.descriptors();
+    let mut held = Vec::new();
+    for _ in 0..parameter("SLOW_CLIENTS", 20) {
+        let mut stream = TcpStream::connect(bed.mesh.addr()).await.unwrap();
+        let head = format!(
+            "GET /big/{} HTTP/1.1\r\nhost: a\r\ncoder: ann\r\n\r\n",
+            64 * MIB
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.read_u8().await.unwrap();
+        held.push(stream);
+    }
+    for stream in &mut held {
+        stream.shutdown().await.unwrap();
+    }
+    // Envoy takes the end of one direction for the end of both.
+    bed.assert_gone(before, "half-closed").await;
+}
+
+/// WebSockets to a server that neither reads nor closes, left idle or while much is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_left_behind_are_gone() {
+    for protocol in [Protocol::Http, Protocol::Http2, Protocol::Auto] {
+        for is_idle in [true, false] {
+            let server = Sockets::start().await;
+            let mut bed = Bed::new(protocol, server.port).await;
+            let usual = bed.times().await;
+            let before = bed.descriptors();
+            let sockets = parameter("SLOW_CLIENTS", 20);
+            let what = format!("{sockets} WebSockets, idle: {is_idle}");
+            let address = bed.mesh.addr();
+            join_all((0..sockets).map(|_| open_and_leave(address, is_idle))).await;
+            let now = bed.times().await;
+            bed.assert_no_slower(now, usual, &what);
+            // See abandoned uploads: Envoy does not notice the end of a client that it does not read.
+            if !is_idle {
+                continue;
+            }
+            bed.assert_gone(before, &what).await;
+            server.read_on();
+            wait::until("every connection to the server has ended", async || {
+                server.open.load(Ordering::SeqCst) == 0
+            })
+            .await;
+        }
+    }
+}
+
+async fn open_and_leave(address: SocketAddr, is_idle: bool) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The end of what was sent would wait behind what Envoy does not read, and then nobody could know of it.
+    stream.set_zero_linger().unwrap();
+    let head = b"GET /socket HTTP/1.1\r\nhost: a\r\ncoder: ann\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let answer = timeout(wait::DEADLINE, read_head(&mut stream)).await;
+    let answer = answer.expect("an answer").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    if !is_idle {
+        let sending = async { while stream.write_all(&[b'w'; 65536]).await.is_ok() {} };
+        let _ = timeout(Duration::from_millis(1_500), sending).await;
+    }
+}
+
+/// A `413` to an upload whose body nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_arrives_whatever_the_upload() {
+    let server = Sockets::start().await;
+    let bed = Bed::new(Protocol::Http, server.port).await;
+    let body = Bytes::from(vec![b'u'; 32 * MIB as usize]);
+    for size in [2_500_000, 6_000_000, body.len()] {
+        let mut answers = Vec::new();
+        for _ in 0..parameter("EARLY_ANSWERS", 20) {
+            let mut stream = TcpStream::connect(bed.mesh.addr()).await.unwrap();
+            let head = format!(
+                "POST /refuse HTTP/1.1\r\nhost: a\r\ncoder: ann\r\ncontent-length: {size}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (mut from, mut to) = stream.into_split();
+            let body = body.slice(..size);
+            let sending = tokio::spawn(async move { to.write_all(&body).await.map(|()| to) });
+            let mut answer = Vec::new();
+            let reading = timeout(wait::DEADLINE, async {
+                while !raw::contains(&answer, "too large")
+                    && from.read_buf(&mut answer).await.is_ok_and(|read| read > 0)
+                {}
+            });
+            reading.await.expect("an answer in time");
+            sending.abort();
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            answers.push((
+                raw::status(&answer),
+                raw::contains(&answer, "x-intercept-served-by: "),
+                text,
+            ));
+        }
+        let wrong = answers
+            .iter()
+            .filter(|(status, served, _)| (*status, *served) != (Some(413), true));
+        let (count, sample) = (wrong.clone().count(), wrong.clone().next());
+        println!("{size}: {count} of {} wrong", answers.len());
+        assert_eq!(
+            count,
+            0,
+            "of {} with {size} bytes: {sample:?}",
+            answers.len()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_of_900_kb_falls_back() {
+    for protocol in [Protocol::Http, Protocol::Http2] {
+        let silent = Port::reserve();
+        let bed = Bed::new(protocol, silent.number()).await;
+        // Nothing listens behind Ann's tunnel, and Carol has none.
+        for coder in ["ann", "carol"] {
+            let ask = Ask::post("/", 900_000).header("coder", coder);
+            let count = 5 * parameter("EARLY_ANSWERS", 20);
+            let client = bed.mesh.h1();
+            let outcome = load::run(&client, 8, count, move |number| ask.clone().id(number)).await;
+            outcome.assert_no_errors();
+            assert_eq!(outcome.answered_by("app"), count, "{:?}", outcome.by());
+        }
+    }
+}
