@@ -1,5 +1,5 @@
 # The recipes that people need; CI calls the same ones.
-.PHONY: help tools build demo sandbox test fuzz images programs test-istio soak lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test fuzz images programs test-istio test-peers soak lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
@@ -8,6 +8,7 @@ help:
 	@echo 'make test      every test that needs no cluster'
 	@echo 'make fuzz      random input at length: configurations, decisions, the caller'"'"'s certificate header'
 	@echo 'make test-istio  the tests that need an API server with Istio, on a cluster of their own (root)'
+	@echo 'make test-peers  test suites of grpc-go, Autobahn and h2spec, unmatched and matched (Go)'
 	@echo 'make soak      an hour of ordinary use, each response judged (DURATION=2m, MESH=1 on the cluster that is up)'
 	@echo 'make cluster   a real Kubernetes with Istio on this machine, as root (make cluster-down takes it away)'
 	@echo 'make lint      formatting, clippy, licences and bans'
@@ -65,6 +66,11 @@ test-istio: tools
 	  RUST_TEST_THREADS=4 run --test istio_intercepts --test istio_commands --test istio_fallback; \
 	  RUST_TEST_THREADS=2 run --test istio_leaving; run --test istio_faults; \
 	  exit $$failed'
+
+# Test suites of others, built once. Their time limits do not expect to share two cores.
+test-peers: build
+	@tests/peers/build
+	cargo test --locked --no-fail-fast --test peers -- --test-threads=2
 
 # PROFILE=dev spares the compiling, and costs a third of a core while it runs.
 DURATION = 1h

@@ -53,6 +53,17 @@ pub fn standin() -> PathBuf {
     )
 }
 
+/// A program of other people's test suites.
+pub fn peer(name: &str) -> PathBuf {
+    let path = cache().join("injector/peers").join(name);
+    assert!(
+        path.is_file(),
+        "{} is not here; run: tests/peers/build",
+        path.display()
+    );
+    path
+}
+
 /// A tool of the system.
 pub fn tool(name: &str, package: &str) -> PathBuf {
     in_path(name).unwrap_or_else(|| panic!("{name} is not here; run: apt-get install {package}"))
