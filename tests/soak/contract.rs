@@ -179,11 +179,16 @@ pub enum Verdict {
     Cluster,
     /// As it should be: the developer's server answered.
     Developer,
+    /// The cluster answered a request that is not safe, as it does while a tunnel has missed a beat. Whether it had, its relay counts.
+    Suspect,
     /// An error that the contract names.
     Named(&'static str),
     /// Something else.
     Deviation(&'static str),
 }
+
+/// What the contract does not know, but for a tunnel that has missed a beat.
+pub const IN_PLACE: &str = "the cluster answered in the place of a live developer";
 
 /// What the contract names.
 pub const EXPLAINED: &str =
@@ -212,7 +217,12 @@ pub fn judge_unmatched(outcome: &Outcome) -> Verdict {
 pub fn judge(kind: Kind, name: &str, met: Met, breaks: &[Break], outcome: &Outcome) -> Verdict {
     let may_break = met.leaving || !breaks.is_empty();
     match outcome {
-        Outcome::Answered { by, marks } => judge_answer(name, met, breaks, by, marks.as_ref()),
+        Outcome::Answered { by, marks } => {
+            match judge_answer(name, met, breaks, by, marks.as_ref()) {
+                Verdict::Deviation(IN_PLACE) if !kind.is_safe() => Verdict::Suspect,
+                verdict => verdict,
+            }
+        }
         Outcome::Refused { .. } if kind.is_safe() => Verdict::Deviation("safe: an error"),
         Outcome::Refused {
             status: 502,
@@ -255,9 +265,7 @@ fn judge_answer(
         ("app", Some(other), None) if other != name => {
             Verdict::Deviation("matched by somebody else's intercept")
         }
-        ("app", _, None) if met.only_live() && breaks.is_empty() => {
-            Verdict::Deviation("the cluster answered in the place of a live developer")
-        }
+        ("app", _, None) if met.only_live() && breaks.is_empty() => Verdict::Deviation(IN_PLACE),
         ("app", _, None) => Verdict::Cluster,
         _ => Verdict::Deviation("answered by somebody else"),
     }
@@ -323,8 +331,10 @@ mod tests {
         let bob = by("bob", [Some("bob"), Some("bob")]);
         assert_eq!(judge(LIVE, &bob), Verdict::Developer);
         let cluster = by("app", [Some("bob"), None]);
-        assert!(matches!(judge(LIVE, &cluster), Verdict::Deviation(_)));
+        assert_eq!(judge(LIVE, &cluster), Verdict::Deviation(IN_PLACE));
         assert_eq!(judge(LEFT, &cluster), Verdict::Cluster);
+        let post = super::judge(Kind::Post, "bob", LIVE, &[], &cluster);
+        assert_eq!(post, Verdict::Suspect);
         for wrong in [
             by("bob", [Some("bob"), None]),
             by("ann", [Some("ann"), Some("ann")]),

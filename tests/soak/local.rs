@@ -18,7 +18,7 @@ use rustix::process::Signal;
 
 use crate::contract::{Breaks, Kind};
 use crate::ledger::Side;
-use crate::stage::{NAMES, Parts, Stage, counting, person};
+use crate::stage::{NAMES, Parts, Stage, counting, person, suspects_of};
 use crate::world::{Lane, Person, World};
 
 /// What a port of protocol `auto` takes.
@@ -46,6 +46,8 @@ pub struct Local {
     steady: Mesh,
     restless: Mesh,
     restarted: Arc<Breaks>,
+    /// Of the relays that are gone: see [`Stage::suspects`].
+    suspects: u64,
     _app: App,
 }
 
@@ -84,6 +86,7 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
         steady,
         restless,
         restarted,
+        suspects: 0,
         _app: app,
     };
     Stage::local(parts, local)
@@ -132,6 +135,16 @@ impl Local {
         }
     }
 
+    pub async fn suspects(&self) -> u64 {
+        let relays =
+            [&self.steady, &self.restless].map(|mesh| mesh.files().workload().relay.control);
+        let mut sum = self.suspects;
+        for control in relays {
+            sum += suspects_of(control).await;
+        }
+        sum
+    }
+
     /// Restarts the second relay, politely and by `kill -9` in turn.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         let mut counts = [0, 0];
@@ -142,6 +155,7 @@ impl Local {
             }
             let is_killed = counts[0] > counts[1];
             counts[usize::from(is_killed)] += 1;
+            self.suspects += suspects_of(self.restless.files().workload().relay.control).await;
             self.restarted.begin(is_killed);
             let mut relay = self.restless.take_relay();
             if !is_killed {

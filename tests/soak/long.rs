@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::app::Do;
+use harness::app::{Do, GO};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -36,7 +36,7 @@ impl Long {
             (Kind::Socket, Do::Tell),
             (Kind::Talk, Do::Tell),
         ];
-        let breakpoint = person.map(|_| (Kind::Post, Do::Wait));
+        let breakpoint = person.map(|person| (Kind::Post, Do::WaitAt(person.name)));
         for (kind, to) in streams.into_iter().chain(breakpoint) {
             if person.is_some_and(|person| !person.takes(kind)) {
                 continue;
@@ -69,7 +69,7 @@ impl Long {
     pub async fn end(self, world: &World, holders: &[Arc<Person>]) {
         self.end.send_replace(true);
         for holder in holders {
-            holder.server.say("go on");
+            holder.server.say(GO);
         }
         let ended = tokio::time::timeout(Duration::from_secs(60), self.requests.join_all()).await;
         let Ok(ended) = ended else {

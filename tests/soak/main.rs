@@ -28,7 +28,7 @@ use harness::intercept::Intercept;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::contract::Phase;
+use crate::contract::{IN_PLACE, Phase};
 use crate::long::Long;
 use crate::people::{AWAY, Rhythm, come_and_go, count_losses};
 use crate::report::Report;
@@ -185,6 +185,12 @@ async fn soak(options: &Options) -> Report {
     }
     stage.look(&world).await;
     judge_end(&world, &stage, &restarts);
+    let suspects = stage.suspects().await;
+    let left_over = world.tally.lock().expect("no panic").suspects;
+    if left_over > suspects {
+        let example = format!("{left_over} requests that are not safe, the relays say {suspects}");
+        world.deviates(IN_PLACE, &example);
+    }
     let (requests, wrong) = world.ledger.audit();
     for one in &wrong {
         world.deviates("ran otherwise than its client was told", one);
@@ -199,6 +205,7 @@ async fn soak(options: &Options) -> Report {
         developers: options.developers,
         restarts,
         changes,
+        suspects,
         tally,
         summaries: samples.summaries(warm),
     }

@@ -4,18 +4,21 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::app::sha256;
+use harness::binaries;
 use harness::cluster::{DEVELOPERS, Plan, SYSTEM, Stage as Namespace};
+use harness::command::Process;
 use harness::grpc::Grpc;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::contract::{Breaks, Kind};
 use crate::ledger::Side;
-use crate::stage::{NAMES, Parts, Stage, person};
+use crate::stage::{NAMES, Parts, Stage, person, suspects_of};
 use crate::world::{Lane, World};
 
 const HTTP: &[Kind] = &[Kind::Get, Kind::Post, Kind::Events, Kind::Socket];
@@ -39,6 +42,8 @@ pub struct Mesh {
     read: BTreeMap<PathBuf, u64>,
     /// The relay of the holders.
     steady: usize,
+    /// Of the relays that are gone: see [`Stage::suspects`].
+    suspects: u64,
 }
 
 /// Brings it up.
@@ -86,6 +91,7 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
         restarted,
         read: BTreeMap::new(),
         steady,
+        suspects: 0,
     };
     Stage::mesh(parts, mesh)
 }
@@ -159,6 +165,24 @@ impl Mesh {
         }
     }
 
+    pub async fn suspects(&self) -> u64 {
+        self.suspects + self.suspects_of(0).await + self.suspects_of(1).await
+    }
+
+    /// Asked by port-forward: nothing else reaches the control port.
+    async fn suspects_of(&self, relay: usize) -> u64 {
+        let pod = format!("pod/injector-relay-{relay}");
+        let mut command = Command::new(binaries::tool("kubectl", "kubernetes-client"));
+        command.args(["-n", SYSTEM, "port-forward", &pod, ":7070"]);
+        let mut forward = Process::start("port-forward", self.namespace.dir(), command);
+        let control = forward.wait_output_with("tells where it listens", |output| {
+            let (_, rest) = output.split_once("Forwarding from ")?;
+            rest.split_once(' ')?.0.parse().ok()
+        });
+        let control = control.await;
+        suspects_of(control).await
+    }
+
     /// Restarts the relay that the holders do not have, in three ways, and istiod.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         let mut counts = [0; RESTARTS.len()];
@@ -176,6 +200,7 @@ impl Mesh {
                 kubectl.must(&[&istiod[..], &["restart", "deployment/istiod"]].concat());
                 continue;
             }
+            self.suspects += self.suspects_of(1 - self.steady).await;
             // Its sidecar explains what it can, unless both go at once.
             self.restarted.begin(which != 0);
             let delete = ["-n", SYSTEM, "delete", "pod", &relay, "--wait=false"];

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::contract::{Kind, Phase, Verdict};
+use crate::contract::{Kind, Outcome, Phase, Verdict};
 use crate::failures;
 use crate::requests::{Fired, Shot, Until, fire};
 use crate::world::{Lane, Person, World};
@@ -237,8 +237,17 @@ async fn judge_parting(
     parting: JoinSet<(&'static str, Fired)>,
 ) {
     for (what, fired) in parting.join_all().await {
+        let is_late = matches!(
+            &fired.outcome,
+            // On a machine that stalls it reached Envoy when the intercept was gone.
+            Outcome::Answered {
+                marks: Some([None, _]),
+                ..
+            }
+        );
         let is_right = matches!(fired.verdict, Verdict::Developer | Verdict::Deviation(_));
-        if what == SHORT && way.is_patient() && !is_right && person.breaks.count() == 0 {
+        if what == SHORT && way.is_patient() && !(is_right || is_late) && person.breaks.count() == 0
+        {
             let (took, outcome) = (fired.took, &fired.outcome);
             let example = format!("{} {}, {took:?}: {outcome:?}", person.name, way.name());
             world.deviates("a request that had time was cut short in leaving", &example);

@@ -19,6 +19,8 @@ pub struct Report {
     pub developers: usize,
     pub restarts: Vec<(String, usize)>,
     pub changes: u64,
+    /// How many requests the relays themselves left to the cluster because a tunnel had missed a beat.
+    pub suspects: u64,
     pub tally: Tally,
     pub summaries: Vec<Summary>,
 }
@@ -90,6 +92,11 @@ impl Report {
             text,
             "| tunnels lost by themselves | {} |",
             self.tally.lost_tunnels
+        )?;
+        writeln!(
+            text,
+            "| not safe, and answered by the cluster because the tunnel had missed a beat | {} (relays: {}) |",
+            self.tally.suspects, self.suspects
         )?;
         writeln!(
             text,
@@ -245,7 +252,7 @@ impl Report {
         });
         json!({"place": self.place, "seconds": self.lasted.as_secs_f64(), "asked_seconds": self.asked.as_secs_f64(),
             "requests": self.requests, "developers": self.developers, "restarts": self.restarts, "configuration_changes": self.changes,
-            "tunnels_lost": self.tally.lost_tunnels, "turns": self.tally.turns, "long": self.tally.long,
+            "tunnels_lost": self.tally.lost_tunnels, "missed_beats": self.tally.suspects, "missed_beats_by_relays": self.suspects, "turns": self.tally.turns, "long": self.tally.long,
             "rows": rows.collect::<Value>(), "named": named.collect::<Value>(), "deviations": deviations.collect::<Value>(),
             "latencies": latencies.collect::<Value>(), "processes": processes.collect::<Value>(), "good": self.is_good()})
     }

@@ -117,7 +117,7 @@ pub async fn fire(world: &World, lane: &Lane, person: Option<&Person>, shot: Sho
         world.deviates(what, &example);
     }
     let told = match verdict {
-        Verdict::Cluster => Told::App,
+        Verdict::Cluster | Verdict::Suspect => Told::App,
         Verdict::Developer => Told::Server,
         _ => Told::Error,
     };
@@ -371,7 +371,9 @@ async fn call(
 /// gRPC's statuses as if they were HTTP's: 13 with our reason is our 502, 14 is what Envoy says instead of 503.
 fn refused(status: &tonic::Status, has_begun: bool) -> Outcome {
     let text = format!("{status:?}");
-    if has_begun {
+    // The head was there, and no message yet.
+    let is_headed = status.message().contains("reading a body");
+    if has_begun || is_headed {
         return Outcome::Broken(text);
     }
     let (status, is_explained) = match status.code() {

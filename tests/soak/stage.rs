@@ -1,11 +1,12 @@
 //! Where a soak plays: on this machine, or on the mesh of the test cluster. Both have a relay that is left alone, for what must last, and one that is restarted now and then.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use harness::app::App;
-use harness::client::Client;
+use harness::client::{Ask, Client};
 use harness::intercept::Developer;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -106,6 +107,14 @@ impl Stage {
         }
     }
 
+    /// How many requests the relays have left to the cluster because a tunnel had missed a beat, those included that were restarted.
+    pub async fn suspects(&mut self) -> u64 {
+        match &mut self.place {
+            Place::Local(local) => local.suspects().await,
+            Place::Mesh(mesh) => mesh.suspects().await,
+        }
+    }
+
     /// What goes on beside, a few seconds' worth of it.
     pub async fn look(&mut self, world: &World) {
         match &mut self.place {
@@ -142,6 +151,18 @@ pub async fn person(
         port,
         kinds,
     })
+}
+
+/// What the relay with that control port says of [`Stage::suspects`].
+pub async fn suspects_of(control: SocketAddr) -> u64 {
+    let metrics = Client::h1(control).ask(Ask::get("/metrics")).await;
+    let metrics = metrics.map(|answer| answer.body).unwrap_or_default();
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let line = metrics
+        .lines()
+        .find(|line| line.contains("reason=\"suspect\""));
+    let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    count.unwrap_or_default()
 }
 
 /// An app that counts in the ledger.

@@ -80,6 +80,8 @@ pub struct Tally {
     /// What the long ones say at their end.
     pub long: Vec<String>,
     pub lost_tunnels: u64,
+    /// Requests that the cluster answered because a tunnel had missed a beat.
+    pub suspects: u64,
     pub expected_losses: u64,
 }
 
@@ -149,11 +151,12 @@ impl World {
         let mut tally = self.tally.lock().expect("no panic");
         let row = tally.rows.entry((lane, matched, kind)).or_default();
         match verdict {
-            Verdict::Cluster => row.cluster += 1,
+            Verdict::Cluster | Verdict::Suspect => row.cluster += 1,
             Verdict::Developer => row.developer += 1,
             Verdict::Named(_) => row.named += 1,
             Verdict::Deviation(_) => row.deviations += 1,
         }
+        tally.suspects += u64::from(*verdict == Verdict::Suspect);
         if let Verdict::Named(name) = verdict {
             *tally.named.entry((kind, name)).or_default() += 1;
         }

@@ -35,8 +35,6 @@ pub enum Do {
     Events,
     /// Server-sent events, numbered from 0, with that many milliseconds between them, until the client goes.
     Ticks(u64),
-    /// Answers as for [`Do::Tell`] after the next line that [`crate::app::App::say`] gets.
-    Wait,
     /// Three chunks and the trailer `test-trailer: NAME`.
     Trailers,
 }
@@ -53,7 +51,6 @@ impl std::fmt::Display for Do {
             Self::Bytes(count) => write!(f, "bytes={count}"),
             Self::Events => f.write_str("events"),
             Self::Ticks(millis) => write!(f, "ticks={millis}"),
-            Self::Wait => f.write_str("wait"),
             Self::Trailers => f.write_str("trailers"),
         }
     }
@@ -82,7 +79,6 @@ impl Do {
             "bytes" => Self::Bytes(number),
             "events" => Self::Events,
             "ticks" => Self::Ticks(number),
-            "wait" => Self::Wait,
             "trailers" => Self::Trailers,
             other => panic!("test-do: {other} is nothing that the app can do"),
         }
@@ -157,12 +153,6 @@ pub(crate) async fn respond(
         }
         Do::Echo => request.into_body().map_err(BoxError::from).boxed_unsync(),
         Do::Bytes(count) => zeros(count),
-        Do::Wait => {
-            let mut line = lines.subscribe();
-            let told = tell(request).await?;
-            line.recv().await?;
-            told
-        }
         Do::Events => return Ok(events(lines)),
         Do::Ticks(millis) => return Ok(ticks(millis)),
         Do::Trailers => trailers(name)?,
