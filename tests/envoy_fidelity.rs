@@ -66,7 +66,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         what: "a WebSocket is asked for anew: HTTP/1.1 on every port, with a `Sec-WebSocket-Key` if the client sent none, `Connection` and `Upgrade` in our spelling",
-        why: "the tunnel carries it as an extended CONNECT (RFC 8441), which has none of them",
+        why: "the tunnel carries it as two bodies, which have none of them",
         covers: |pair, deviation| is_websocket(&pair.case) && is_of_an_upgrade(deviation),
     },
     Difference {

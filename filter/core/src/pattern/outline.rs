@@ -255,7 +255,7 @@ impl Walk<'_> {
             count = count.saturating_add(1);
             is_first = false;
         }
-        let fold = if self.folds_case { 2 } else { 1 };
+        let fold: usize = if self.folds_case { 2 } else { 1 };
         // Was the item before a single character, which may begin a range?
         let mut may_begin = false;
         loop {
@@ -277,7 +277,7 @@ impl Walk<'_> {
             };
             is_first = false;
             may_begin = ranges == 1;
-            count = count.saturating_add(fold * ranges);
+            count = count.saturating_add(fold.saturating_mul(ranges));
         }
         self.ranges(count);
     }
