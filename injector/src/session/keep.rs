@@ -166,13 +166,12 @@ impl Session<'_> {
         let Plan {
             name, place_flags, ..
         } = &self.plan;
-        if let Ok(None) = self.target.there().await {
-            return self.target.gone(name);
-        }
-        let who = self.target.who_removed(name, self.created).await;
-        let what = match who {
+        let what = match self.target.who_removed(name, self.created).await {
             Some(who) => format!("{who} removed this intercept"),
-            None => "this intercept was removed".to_owned(),
+            None => match self.target.there().await {
+                Ok(None) => return self.target.gone(name),
+                _ => "this intercept was removed".to_owned(),
+            },
         };
         Failure::failed(
             format!("{name}: {what}; it is not brought back"),

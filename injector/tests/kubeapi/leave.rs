@@ -140,11 +140,11 @@ fn where_no_pod_is_nobody_is_waited_for_at_an_end() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
-/// Its command ends, and says whose doing that was.
-fn assert_lost(bob: Running, removed_by: &str) {
+/// Its command ends, and says why.
+fn assert_lost(bob: Running, what: &str) {
     let end = bob.end();
     assert_eq!(end.code, Some(1), "{end:?}");
-    let told = format!("orders-bob: {removed_by} removed this intercept; it is not brought back");
+    let told = format!("orders-bob: {what}; it is not brought back");
     assert!(end.stderr.contains(&told), "{end:?}");
 }
 
@@ -154,7 +154,7 @@ fn whoever_loses_an_intercept_is_told_who_removed_it() {
     let bob = stage.live("bob");
     let left = stage.run("admin", &["leave", "--force", "orders-bob"]);
     assert_eq!(left.code, Some(0), "{left:?}");
-    assert_lost(bob, "admin");
+    assert_lost(bob, "admin removed this intercept");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn whoever_loses_an_intercept_to_an_uninstallation_is_told_whose_it_was() {
     let uninstall = ["uninstall", "--workload=orders", "--force"];
     let gone = stage.run("admin", &uninstall);
     assert_eq!(gone.code, Some(0), "{gone:?}");
-    assert_lost(bob, "admin");
+    assert_lost(bob, "admin removed this intercept");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_entry_that_was_removed_does_not_come_back() {
     let stage = Stage::new("removed");
     let bob = stage.live("bob");
     stage.remove_entry("orders-bob");
-    assert_lost(bob, "somebody");
+    assert_lost(bob, "this intercept was removed");
     assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(stage.clusters(), [""; 0]);
 }

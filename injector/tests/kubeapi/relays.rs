@@ -86,7 +86,7 @@ fn a_tunnel_for_which_one_relay_has_no_room_goes_to_the_other() {
     let stage = Stage::new("crowded");
     own_relays(&stage, "crowded-system", VERSION);
     let options = relay::Options {
-        memory: 64 << 10,
+        tunnels: 1,
         ..relay::Options::default()
     };
     let full = stage.server.relay("crowded-system", 0, options);
