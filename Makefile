@@ -76,7 +76,7 @@ test-peers: build
 DURATION = 1h
 PROFILE = release
 soak: $(if $(MESH),images,build)
-	cargo run --locked --profile $(PROFILE) -p e2e --bin soak -- --duration $(DURATION) $(if $(MESH),--mesh) $(SOAK)
+	cargo run --locked --profile $(PROFILE) --bin soak -- --duration $(DURATION) $(if $(MESH),--mesh) $(SOAK)
 
 cluster: tools
 	@tests/cluster/build

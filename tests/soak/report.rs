@@ -248,7 +248,7 @@ impl Report {
         let processes = self.summaries.iter().map(|one| {
             json!({"process": one.what, "samples": one.samples, "memory_kib": fit(&one.memory_kib),
                 "descriptors": fit(&one.descriptors), "cpu_percent": one.cpu_percent,
-                "grows": one.memory_grows() || one.descriptors_grow()})
+                "grows": one.memory_grows() || one.descriptors_grow(), "points": one.points})
         });
         json!({"place": self.place, "seconds": self.lasted.as_secs_f64(), "asked_seconds": self.asked.as_secs_f64(),
             "requests": self.requests, "developers": self.developers, "restarts": self.restarts, "configuration_changes": self.changes,

@@ -87,6 +87,8 @@ impl Fit {
 #[derive(Debug)]
 pub struct Summary {
     pub what: String,
+    /// Seconds since the begin, memory in KiB, descriptors: of the whole time, for who wants to look at them otherwise.
+    pub points: Vec<(u64, f64, f64)>,
     pub samples: usize,
     pub memory_kib: Fit,
     pub descriptors: Fit,
@@ -156,8 +158,11 @@ fn summarize(series: &Series, warm: Duration) -> Option<Summary> {
     };
     let (first, last) = (points.first()?, points.last()?);
     let time = last.at.saturating_sub(first.at).as_secs_f64();
+    let all = series.points.iter();
+    let all = all.map(|point| (point.at.as_secs(), point.memory_kib, point.descriptors));
     Some(Summary {
         what: series.what.clone(),
+        points: all.collect(),
         samples: points.len(),
         memory_kib: fit(|point| point.memory_kib)?,
         descriptors: fit(|point| point.descriptors)?,
