@@ -372,7 +372,7 @@ async fn a_server_that_dies_mid_request_loses_only_what_is_not_safe(version: &st
     let _bob = intercept(&mesh, &server).await;
     // The app, asked second, is to answer: it must not die of the same request.
     let hold = Do::HoldAt("server");
-    assert_lost(&app, &server, &mesh, hold, async || server.kill()).await;
+    assert_lost(&app, &server, &mesh, hold, async || server.kill().await).await;
 }
 
 async fn a_cli_that_dies_mid_request_loses_only_what_is_not_safe(version: &str) {
@@ -466,7 +466,7 @@ async fn a_client_that_waits_for_100_continue_falls_back(version: &str) {
     let mut bob = intercept(&mesh, &server).await;
     let answer = raw::expect_100(mesh.addr(), "coder: Bob").await;
     assert!(answer.contains("answered-by: server"), "{answer}");
-    server.kill();
+    server.kill().await;
     let answer = raw::expect_100(mesh.addr(), "coder: Bob").await;
     assert!(
         answer.contains("answered-by: app"),

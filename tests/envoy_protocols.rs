@@ -65,7 +65,7 @@ async fn the_app_is_spoken_to_as_ever_when_it_answers_in_the_developers_place() 
             let version_seen = app.seen().pop().expect("a request").version;
             assert_eq!(version_seen, version, "unmatched, {protocol:?}");
         }
-        server.kill();
+        server.kill().await;
         for client in [mesh.h1(), mesh.h2c()] {
             let answer = client.get("/", &[MATCHES]).await;
             assert_eq!(

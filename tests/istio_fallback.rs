@@ -174,7 +174,7 @@ async fn a_client_that_waits_for_100_continue_falls_back() {
     let door = stage.door(80);
     let answer = raw::expect_100(door.clone(), "coder: Bob").await;
     assert!(answer.contains("answered-by: server"), "{answer}");
-    server.kill();
+    server.kill().await;
     let answer = raw::expect_100(door.clone(), "coder: Bob").await;
     assert!(
         answer.contains("answered-by: app"),

@@ -114,13 +114,13 @@ async fn a_request_whose_server_dies_is_lost_and_says_whose_machine_it_was() {
                 ),
                 async {
                     eventually("the request arrived", async || server.count("/hang") == 1).await;
-                    server.kill();
+                    server.kill().await;
                 }
             );
             assert_lost(&answer);
             assert_eq!(answer.header("x-intercept-served-by"), "orders-bob");
         }
-        server.kill();
+        server.kill().await;
         let answer = ask(
             &mut h1(relay.data).await,
             request(method, "/hello", &machine.address(), full("")),
@@ -144,7 +144,7 @@ async fn a_lost_grpc_call_is_internal_and_not_a_502() {
         .insert("content-type", "application/grpc+proto".parse().unwrap());
     let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
         eventually("the call arrived", async || server.count("/hang") == 1).await;
-        server.kill();
+        server.kill().await;
     });
     assert_eq!(
         (answer.status.as_u16(), answer.header("grpc-status")),

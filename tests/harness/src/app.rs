@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
@@ -15,10 +15,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::answer::respond;
 pub use crate::answer::{Do, GO, Seen, hex, sha256};
+use crate::wait;
 
 /// Names a request, so that its executions can be counted.
 pub const TEST_ID: &str = "test-id";
@@ -50,7 +51,7 @@ struct State {
     finished: AtomicUsize,
     seen: Mutex<Vec<http::request::Parts>>,
     events: tokio::sync::broadcast::Sender<String>,
-    connections: Mutex<Vec<tokio::task::AbortHandle>>,
+    connections: Mutex<Vec<AbortHandle>>,
 }
 
 impl App {
@@ -133,12 +134,24 @@ impl App {
         self.state.events.send(line.to_owned()).unwrap_or_default()
     }
 
-    /// Stops listening and cuts every connection, as a killed process would.
-    pub fn kill(&self) {
+    /// Stops listening and cuts every connection, as a killed process would. Once it returns, whoever connects is refused.
+    pub async fn kill(&self) {
+        wait::until("the app is dead", async || {
+            self.cut();
+            self.accepting.is_finished() && self.connections().iter().all(AbortHandle::is_finished)
+        })
+        .await;
+    }
+
+    fn cut(&self) {
         self.accepting.abort();
-        for connection in self.state.connections.lock().expect("no panic").drain(..) {
+        for connection in self.connections().iter() {
             connection.abort();
         }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.state.connections.lock().expect("no panic")
     }
 }
 
@@ -150,7 +163,7 @@ impl std::fmt::Debug for App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.kill();
+        self.cut();
     }
 }
 

@@ -503,10 +503,11 @@ impl LocalServer {
             .unwrap_or_default()
     }
 
-    /// Ends every connection at once and listens no more.
-    pub fn kill(&self) {
+    /// Ends every connection at once and listens no more. Once it returns, whoever connects is refused.
+    pub async fn kill(&self) {
         self.accepting.abort();
         self.kill.notify_waiters();
+        eventually("nothing listens", async || self.accepting.is_finished()).await;
     }
 }
 
