@@ -1,5 +1,7 @@
 //! HTTP clients that repeat nothing by themselves, and what they got.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -10,6 +12,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::app::{ANSWERED_BY, BoxError, Do, Seen, TEST_DO, TEST_ID};
 use crate::door::Door;
+use crate::wait;
 
 /// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -211,4 +214,27 @@ pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
         trailers: collected.trailers().cloned(),
         body: collected.to_bytes(),
     })
+}
+
+/// Waits until the answer is right on 20 new connections in a row: every replica gives it.
+pub async fn wait_answered(
+    door: &Door,
+    what: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    is_right: impl Fn(&Answer) -> bool,
+) {
+    let (mut seen, started) = (String::new(), Instant::now());
+    let mut row = 0;
+    while row < 20 {
+        let answer = Client::h1(door.clone()).get(path, headers).await;
+        row = if is_right(&answer) { row + 1 } else { 0 };
+        if row == 0 {
+            seen = format!("{answer:?}");
+        }
+        assert!(
+            started.elapsed() < wait::DEADLINE,
+            "waited in vain until {what}; last {seen}"
+        );
+    }
 }

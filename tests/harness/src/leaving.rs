@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::app::{App, BoxError, Do, GO};
-use crate::client::{Answer, Ask, Client, collect};
+use crate::client::{Answer, Ask, Client, collect, wait_answered};
 use crate::door::Door;
 use crate::intercept::{Developer, Intercept};
 use crate::wait;
@@ -191,7 +191,7 @@ impl Cell {
         let name = way.developer();
         let developer = (place.developer)(&name);
         let server = App::start(SERVER).await;
-        let file = place.scratch.join(&name);
+        let file = place.scratch.join(format!("{name}{}", place.service));
         let port = format!("{}{}", server.port(), place.service);
         let header = format!("--http-header=Coder={name}");
         let mut line = vec!["intercept", "orders", "--port", &port, &header];
@@ -210,6 +210,11 @@ impl Cell {
             intercept = Some(developer.start(developer.command(&line)).await);
         }
         let header = ("coder", name.as_str());
+        // Not every developer can see when the proxies have it.
+        wait_answered(&place.door, "it is live", "/", &[header], |answer| {
+            answer.by() == SERVER
+        })
+        .await;
         let under_way =
             UnderWay::start(&way.intercept(), &place.door, header, place.kinds, server).await;
         Self {
@@ -306,7 +311,7 @@ impl UnderWay {
         kinds: &[Kind],
         server: App,
     ) -> Self {
-        let (mut cells, mut streams) = (Vec::new(), 0);
+        let (mut cells, mut streams, before) = (Vec::new(), 0, server.total());
         let begun = Arc::new(AtomicUsize::new(0));
         for kind in kinds {
             let servers: &[Server] = match kind {
@@ -322,7 +327,7 @@ impl UnderWay {
             }
         }
         wait::until("the developer's server has all requests", async || {
-            server.total() == cells.len() && begun.load(Ordering::SeqCst) == streams
+            server.total() - before == cells.len() && begun.load(Ordering::SeqCst) == streams
         })
         .await;
         Self {

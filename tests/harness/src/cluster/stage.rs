@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::kubectl::Kubectl;
 use super::{Cluster, DEVELOPERS, objects};
 use crate::app::App;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, wait_answered};
 use crate::door::Door;
 use crate::intercept::{Developer, Intercept};
 use crate::load::Executed;
@@ -336,7 +336,7 @@ impl Stage {
             .await;
     }
 
-    /// Waits until the answer is right on 20 new connections in a row: every replica gives it.
+    /// Waits until every replica gives the right answer at the first port.
     pub async fn wait_answered(
         &self,
         what: &str,
@@ -344,20 +344,7 @@ impl Stage {
         headers: &[(&str, &str)],
         is_right: impl Fn(&Answer) -> bool,
     ) {
-        let door = self.door(80);
-        let (mut seen, started) = (String::new(), Instant::now());
-        let mut row = 0;
-        while row < 20 {
-            let answer = Client::h1(door.clone()).get(path, headers).await;
-            row = if is_right(&answer) { row + 1 } else { 0 };
-            if row == 0 {
-                seen = format!("{answer:?}");
-            }
-            assert!(
-                started.elapsed() < wait::DEADLINE,
-                "waited in vain until {what}; last {seen}"
-            );
-        }
+        wait_answered(&self.door(80), what, path, headers, is_right).await;
     }
 }
 
