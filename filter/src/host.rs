@@ -1,6 +1,7 @@
 //! Every call that the filter makes to Envoy, each in the form that cannot trap.
 
 use std::cell::OnceCell;
+use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
 use intercept_core::{Bypass, Request};
@@ -105,9 +106,16 @@ pub struct Metrics {
     rejected: Option<u32>,
 }
 
+/// Once per VM: Envoy keeps a record of each definition, also of a name that it knows, for as long as the VM lives.
+static METRICS: OnceLock<Metrics> = OnceLock::new();
+
 impl Metrics {
-    /// Registers them. Must run in the root context.
-    pub fn define() -> Self {
+    /// Those of this VM. Must run in the root context.
+    pub fn of_vm() -> Self {
+        *METRICS.get_or_init(Self::define)
+    }
+
+    fn define() -> Self {
         let define = |kind, name| hostcalls::define_metric(kind, name).ok();
         Self {
             matched: define(MetricType::Counter, "intercept_matched_total"),

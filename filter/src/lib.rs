@@ -16,7 +16,7 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 use crate::host::{Downstream, Metrics};
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(Plugin { matcher: Rc::default(), metrics: Metrics::define() }));
+    proxy_wasm::set_root_context(|_| Box::new(Plugin { matcher: Rc::default(), metrics: Metrics::of_vm() }));
 }}
 
 /// The most entries whose reasons are logged with one configuration.
