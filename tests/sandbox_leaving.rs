@@ -1,6 +1,6 @@
 //! Every way in which an intercept ends while requests are under way, in the sandbox: clients see the cluster's answer, the developer's, or an error of ours, and nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use harness::app::{App, Do};
@@ -15,6 +15,7 @@ use harness::wait;
 use injector::backend::Live;
 use injector::envoy::{Dir, EnvoyDirError};
 use injector::manifest::facts::Protocol;
+use rustix::process::Signal;
 
 /// In one sandbox, after which nothing is left of them.
 async fn leave(ways: &[Way]) {
@@ -59,6 +60,30 @@ async fn every_command_keeps_requests_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uninstall_keeps_requests_whole() {
     leave(&[Way::Uninstalled]).await;
+}
+
+/// Envoy crashes when a cluster goes before its workers have taken it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_outlives_an_intercept_that_ends_at_once() {
+    const STAYS: Duration = Duration::from_secs(1);
+    let sandbox = Sandbox::start().await;
+    let server = App::start(SERVER).await;
+    let has_cluster = || {
+        let clusters = std::fs::read_to_string(sandbox.envoy().join("clusters.json"));
+        clusters.expect("there").contains("orders-bob")
+    };
+    for leaves in [false, true] {
+        let bob = sandbox.developer("bob");
+        let mut live = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
+        let began = Instant::now();
+        match leaves {
+            true => assert!(bob.run(&["leave", "orders-bob"]).status.success()),
+            false => live.process.signal(Signal::INT),
+        }
+        live.process.wait().await;
+        assert!(!has_cluster());
+        assert!(began.elapsed() > STAYS, "leaves: {leaves}");
+    }
 }
 
 /// The same name on another port: what was under way on the first one goes to the program behind that.

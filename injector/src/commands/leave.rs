@@ -12,6 +12,7 @@ use crate::curl::quote;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
+use crate::session::TAKEN;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
     // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
-    sleep(SETTLE).await;
+    sleep(SETTLE.max(youth(&backend, &chosen).await)).await;
     let busy = backend.are_busy(&chosen).await;
     for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
         if let Err(failure) = backend.clear(found).await {
@@ -75,6 +76,18 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     print::print(global.output, &Removed { removed })?;
     first_failure.map_or(Ok(()), Err)
+}
+
+/// How long the youngest cluster has to stay yet.
+async fn youth(backend: &Backend, chosen: &[&Found]) -> Duration {
+    let created = chosen.iter().map(|found| found.intercept.created);
+    let age = backend
+        .now()
+        .await
+        .unwrap_or(0)
+        .saturating_sub(created.max().unwrap_or(0));
+    // Of `created` the second is known.
+    (TAKEN + Duration::from_secs(1)).saturating_sub(Duration::from_secs(age))
 }
 
 /// Who asks, and what there is.

@@ -34,7 +34,7 @@ use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-pub use self::undo::HANDOVER;
+pub use self::undo::{HANDOVER, TAKEN};
 use crate::backend::Target;
 use crate::cli::Global;
 use crate::detached::{Kept, Prepared};
@@ -131,6 +131,8 @@ struct Session<'a> {
     is_live: bool,
     /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
     is_adding: bool,
+    /// When entry and cluster were written last.
+    added: Option<Instant>,
     /// The entry is removed, and the proxies had their time.
     is_undone: bool,
     child: Option<Child>,
@@ -157,6 +159,7 @@ impl<'a> Session<'a> {
             is_unseen: false,
             is_live: false,
             is_adding: false,
+            added: None,
             is_undone: false,
             child: None,
             created: 0,

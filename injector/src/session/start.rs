@@ -168,6 +168,7 @@ impl Session<'_> {
             .target
             .add(&plan.name, &intercept, plan.place.replica, &check)
             .await;
+        self.added = Some(Instant::now());
         // What was refused will not come; what broke off may.
         self.is_adding = added.as_ref().is_err_and(Failure::may_pass);
         added?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::tunnel::GRACE;
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
@@ -27,6 +27,10 @@ pub const HANDOVER: Duration = Duration::from_secs(1);
 
 /// The same where none was: some may just have been refused by a tunnel that was closing.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How long a cluster stays at least. Envoy crashes when an aggregate cluster goes before a worker has taken it, because its load balancer's factory refers to what the main thread
+/// has freed by then (envoyproxy/envoy#35157, open in 1.40). Workers take it at once, unless they wait for a processor: 20 ms were too short on a busy machine.
+pub const TAKEN: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended or had its time; then the cluster, of which
@@ -89,9 +93,15 @@ impl Session<'_> {
 
     /// Removes the cluster when the requests that were cut off have gone elsewhere.
     async fn clear(&self, cut: usize) -> Result<()> {
-        sleep(if cut > 0 { HANDOVER } else { SETTLE }).await;
+        self.outlast(if cut > 0 { HANDOVER } else { SETTLE }).await;
         self.patiently(async || self.target.clear(&self.plan.name).await)
             .await
+    }
+
+    /// Waits so long, and until the cluster may go.
+    async fn outlast(&self, time: Duration) {
+        let taken = self.added.map(|added| added + TAKEN);
+        sleep_until((Instant::now() + time).max(taken.unwrap_or_else(Instant::now))).await;
     }
 
     /// As often as it takes, for a while; after that, the lease ends the intercept.
@@ -141,7 +151,7 @@ impl Session<'_> {
             let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
         }
         self.tunnel.abort().await;
-        sleep(HANDOVER).await;
+        self.outlast(HANDOVER).await;
         self.target.clear(&self.plan.name).await
     }
 }
