@@ -73,7 +73,24 @@ pub fn app(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
 
 /// The relay at a fixed address.
 pub fn relay(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
-    endpoint(name, address, relay_options(protocol))
+    let mut cluster = endpoint(name, address, relay_options(protocol));
+    // The numbers are those of Linux; another kernel would refuse every connection.
+    if cfg!(target_os = "linux") {
+        cluster["upstream_bind_config"] = reset_on_close();
+    }
+    cluster
+}
+
+/// Connections to a relay that are reset when Envoy closes them (`SO_LINGER` of 0 s). An end in good order waits behind what the relay does not read because
+/// nothing takes it, and a client that left would stay there for ever.
+pub fn reset_on_close() -> Value {
+    // `{l_onoff: 1, l_linger: 0}` in base64; Envoy runs on little-endian machines only.
+    json!({"socket_options": [{
+        "description": "SO_LINGER",
+        "level": 1,
+        "name": 13,
+        "buf_value": "AQAAAAAAAAA=",
+    }]})
 }
 
 /// How the relay is spoken to.

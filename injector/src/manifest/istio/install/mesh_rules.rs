@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ClusterInstall, H2_PORT, HTTP_PORT};
+use crate::manifest::cluster;
 use crate::manifest::istio::names::{self, RELAY};
 use crate::manifest::istio::object::Object;
 
@@ -74,6 +75,10 @@ fn marks(install: &ClusterInstall) -> Object {
                     "applyTo": "ROUTE_CONFIGURATION",
                     "match": {"context": "SIDECAR_INBOUND"},
                     "patch": {"operation": "MERGE", "value": identity()},
+                }, {
+                    "applyTo": "CLUSTER",
+                    "match": {"context": "SIDECAR_INBOUND", "cluster": {"name": format!("inbound|{HTTP_PORT}||")}},
+                    "patch": {"operation": "MERGE", "value": {"upstream_bind_config": cluster::reset_on_close()}},
                 }],
             },
         }),
@@ -101,6 +106,10 @@ fn marks(install: &ClusterInstall) -> Object {
     .note(
         "/spec/configPatches/1",
         "The identity in the caller's certificate, in a header that no caller can write. The relay lets a request into a tunnel only if it is the workload's.",
+    )
+    .note(
+        "/spec/configPatches/2",
+        "A client that leaves is gone at the relay at once: an end in good order would wait behind what the relay does not read.",
     )
 }
 
