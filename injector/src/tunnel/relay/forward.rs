@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 
 use super::Shared;
@@ -66,6 +66,10 @@ pub(super) async fn handle(
         // Nobody may read the rest: the next request must not be written behind it.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
+    }
+    if version < Version::HTTP_2 && response.status() == StatusCode::NOT_MODIFIED {
+        // hyper writes the length of what is not sent (RFC 9110 section 8.6) only where the body does not know its own.
+        response = response.map(|body| StreamBody::new(BodyStream::new(body)).boxed_unsync());
     }
     Ok(response.map(|body| Answering::new(body, connection)))
 }
