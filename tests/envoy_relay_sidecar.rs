@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use harness::app::App;
 use harness::binaries::{self, ENVOY};
 use harness::client::{Answer, Ask, Client};
 use harness::envoy::{Envoy, Start};
@@ -13,8 +14,9 @@ use harness::origin::Origin;
 use harness::ports::Port;
 use harness::tunnel::{self, Machine, Relay};
 use harness::wait;
-use injector::manifest::istio::example;
+use injector::manifest::facts::Protocol;
 use injector::manifest::istio::install::cluster_objects;
+use injector::manifest::istio::{example, workload_objects};
 use injector::tunnel::developer::Developer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -257,6 +259,36 @@ async fn end_of_a_client_overtakes_unread_bytes() {
     // Whoever waits for this alone hears of the end only.
     let ended = timeout(Duration::from_secs(2), relay.ready(Interest::PRIORITY)).await;
     assert!(ended.expect("an end").expect("a socket").is_read_closed());
+}
+
+/// The way of a matched request on a port without a protocol: out of the workload's sidecar, through the relay's.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_passes_on_auto_ports() {
+    let (relay, server) = (Relay::start().await, App::start("server").await);
+    let machine = Machine::up(relay.control, tunnel::developer(server.port())).await;
+    let sidecar = Sidecar::patched(relay.data, rendered(2)).await;
+    let workload = Sidecar::patched(sidecar.addr(), outbound(Protocol::Auto)).await;
+    let address = machine.address();
+    let header = ("x-intercept-address", address.as_str());
+    let answered = Grpc::new(workload.addr(), &[header]).unary().await;
+    assert_eq!(answered.expect("trailers"), "server");
+    let answer = Client::h1(workload.addr()).get("/", &[header]).await;
+    assert_eq!(answer.by(), "server", "{answer:?}");
+}
+
+/// What the gate of a workload makes of Istio's own cluster of a relay.
+fn outbound(protocol: Protocol) -> Value {
+    let mut workload = example::workload();
+    workload.ports[0].protocol = protocol;
+    let (mesh, plugin) = (example::install().mesh, example::plugin());
+    let objects = workload_objects(&mesh, &workload, &plugin).expect("the example's facts");
+    let patches = objects.iter().filter_map(|object| {
+        let object = object.value();
+        object.pointer("/spec/configPatches")?.as_array()
+    });
+    let mut patches = patches.flatten();
+    let patch = patches.find(|patch| patch["match"]["context"] == "SIDECAR_OUTBOUND");
+    patch.expect("a patch")["patch"]["value"].clone()
 }
 
 const ORDERS: &str = "spiffe://cluster.local/ns/shop/sa/orders";

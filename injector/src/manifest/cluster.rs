@@ -100,8 +100,8 @@ fn relay_options(protocol: Protocol) -> Option<Value> {
 }
 
 /// The same for a cluster that Istio made: a merge replaces these options as a whole.
-pub fn relay_h2_options() -> Value {
-    json!({HTTP_OPTIONS: relay_options(Protocol::Http2)})
+pub fn merged_relay_options(protocol: Protocol) -> Value {
+    json!({HTTP_OPTIONS: relay_options(protocol)})
 }
 
 fn endpoint(name: &str, address: SocketAddr, options: Option<Value>) -> Value {
