@@ -68,7 +68,10 @@ pub fn aggregate(name: &str, relay: &str, app: &str) -> Value {
 
 /// The in-cluster version at a fixed address.
 pub fn app(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
-    endpoint(name, address, http_options(protocol, &json!({})))
+    let mut cluster = endpoint(name, address, http_options(protocol, &json!({})));
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] =
+        json!({"filter_metadata": {gate::APP_METADATA: {}}});
+    cluster
 }
 
 /// The relay at a fixed address.

@@ -184,8 +184,9 @@ fn annotated(object: Object, workload: &Workload) -> Object {
         .note("/spec/configPatches/1/patch/value/match/filter_state", "Set by the filter beside the other where the request is safe: GET, HEAD, OPTIONS (RFC 9110 section 9.2.1). PUT and DELETE are left out: two programs would run them.")
         .note(format!("{app}/circuit_breakers"), "Envoy allows 3 retries at once, and a fallback is a retry that holds its slot until the in-cluster version has answered: without this, 62 % of 8 concurrent ones fail.")
         .note(format!("{app}/upstream_bind_config"), "What Istio's own inbound cluster does: connections from this address are not caught by the sidecar again.")
+        .note(format!("{app}/load_assignment"), "By its metadata, the intercepts' clusters know the in-cluster version.")
         .note(format!("{app}/metadata"), "As in Istio's own cluster: its metrics take the destination's name from here.")
-        .note(format!("{shared}/typed_extension_protocol_options"), "Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
+        .note(format!("{shared}/typed_extension_protocol_options"), "Only the relay is told the tunnel's address. Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
         .note(format!("{shared}/cluster_type"), "Attempt 1 goes to the first member, attempt 2 to the second. A relay that is missing or has no endpoint is passed over.")
 }
 
