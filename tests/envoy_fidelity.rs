@@ -1,7 +1,7 @@
 //! What a developer's server receives is what a pod would have received, and its answer reaches the client as a pod's would: each case is sent through one
 //! Envoy unmatched and matched, and compared byte for byte. What may differ is one list, equal to that of `docs/reference.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use harness::fidelity::{
@@ -123,36 +123,6 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// Faults that are known and not mended yet: a name, and which deviations they explain.
-struct Fault {
-    what: &'static str,
-    covers: fn(&Pair, &Deviation) -> bool,
-}
-
-const OPEN_FAULTS: &[Fault] = &[
-    Fault {
-        what: "an answer that breaks off behind its head loses it",
-        covers: |pair, _| {
-            let name = &pair.case.name;
-            ["broken off", "reset ", "a length that says"]
-                .iter()
-                .any(|text| name.contains(text))
-        },
-    },
-    Fault {
-        what: "an early answer is overtaken by a reset",
-        covers: |pair, deviation| {
-            pair.case.name.contains("early") && deviation.side == Side::Response
-        },
-    },
-    Fault {
-        what: "a 304 loses its length",
-        covers: |pair, deviation| {
-            pair.case.name.contains("304") && is_missing(deviation, &["content-length"])
-        },
-    },
-];
-
 fn is_added(deviation: &Deviation, names: &[&str]) -> bool {
     matches!(&deviation.what, What::Added(name) if names.contains(&name.as_str()))
 }
@@ -251,7 +221,6 @@ async fn every_case_is_the_same_both_ways() {
     // A comparison of nothing with nothing proves nothing.
     assert!(received >= if is_whole { 3_500 } else { 0 }, "{received}");
 
-    let mut open: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut unknown = Vec::new();
     let mut seen = BTreeSet::new();
     for pair in &pairs {
@@ -262,18 +231,7 @@ async fn every_case_is_the_same_both_ways() {
                 seen.insert(difference.what);
                 continue;
             }
-            let list = match OPEN_FAULTS.iter().find(|fault| covers(fault.covers)) {
-                Some(fault) if is_whole => open.entry(fault.what).or_default(),
-                _ => &mut unknown,
-            };
-            list.push(format!("{}: {deviation}", pair.case.title()));
-        }
-    }
-    for fault in OPEN_FAULTS {
-        let found = open.remove(fault.what).unwrap_or_default();
-        println!("open: {} ({} times)", fault.what, found.len());
-        for text in found {
-            println!("  {text}");
+            unknown.push(format!("{}: {deviation}", pair.case.title()));
         }
     }
     assert!(unknown.is_empty(), "\n{}", unknown.join("\n"));

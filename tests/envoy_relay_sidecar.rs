@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use harness::app::App;
 use harness::binaries::{self, ENVOY};
 use harness::client::{Answer, Ask, Client};
 use harness::envoy::{Envoy, Start};
@@ -12,19 +14,22 @@ use harness::origin::Origin;
 use harness::ports::Port;
 use harness::tunnel::{self, Machine, Relay};
 use harness::wait;
-use injector::manifest::istio::example;
+use injector::manifest::facts::Protocol;
 use injector::manifest::istio::install::cluster_objects;
+use injector::manifest::istio::{example, workload_objects};
 use injector::tunnel::developer::Developer;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// A body that no single read takes.
 const BODY: usize = 64 * 1024;
 /// Nearly all of it; over HTTP/2 Envoy may not send more of it unasked.
 const NEARLY_ALL: usize = 60_000;
 
-/// The settings of one patch as the installer renders them: of the connection manager, then of the route configuration.
+/// The settings of one patch as the installer renders them: of the connection manager, of the route configuration, of the cluster that is the relay.
 fn rendered(patch: usize) -> Value {
     let objects = cluster_objects(&example::install()).expect("the example's facts");
     let filters: Vec<Value> = objects
@@ -36,7 +41,11 @@ fn rendered(patch: usize) -> Value {
     filters[0]["spec"]["configPatches"][patch]["patch"]["value"].clone()
 }
 
-fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
+/// `to` is what Istio's own cluster of the relay becomes.
+fn bootstrap(listen: SocketAddr, relay: SocketAddr, mut to: Value) -> Value {
+    to["name"] = json!("relay");
+    to["type"] = json!("STATIC");
+    to["load_assignment"] = json!({"cluster_name": "relay", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(relay)}}]}]});
     let mut manager = rendered(0)["typed_config"].take();
     manager["stat_prefix"] = json!("inbound");
     manager["route_config"] = json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
@@ -45,11 +54,6 @@ fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
     ]}]});
     manager["http_filters"] = json!([{"name": "envoy.filters.http.router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]);
-    let protocol = if is_h2 {
-        "http2_protocol_options"
-    } else {
-        "http_protocol_options"
-    };
     json!({
         "admin": {"address": address(([127, 0, 0, 1], 0).into())},
         "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
@@ -60,15 +64,7 @@ fn bootstrap(listen: SocketAddr, relay: SocketAddr, is_h2: bool) -> Value {
                 "enable_reuse_port": true,
                 "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}],
             }],
-            "clusters": [{
-                "name": "relay",
-                "type": "STATIC",
-                "load_assignment": {"cluster_name": "relay", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(relay)}}]}]},
-                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {protocol: {}},
-                }},
-            }],
+            "clusters": [to],
         },
     })
 }
@@ -86,13 +82,31 @@ struct Sidecar {
 
 impl Sidecar {
     async fn before(relay: SocketAddr, is_h2: bool) -> Self {
+        let protocol = if is_h2 {
+            "http2_protocol_options"
+        } else {
+            "http_protocol_options"
+        };
+        let options = json!({
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {protocol: {}},
+        });
+        Self::patched(
+            relay,
+            json!({"typed_extension_protocol_options": {HTTP_OPTIONS: options}}),
+        )
+        .await
+    }
+
+    /// The same with a cluster that was patched.
+    async fn patched(relay: SocketAddr, to: Value) -> Self {
         let (dir, port) = (tempfile::tempdir().expect("a directory"), Port::reserve());
         let start = Start {
             program: vec![binaries::envoy(ENVOY)],
             concurrency: 1,
             deadline: wait::DEADLINE,
         };
-        let envoy = Envoy::start(&start, &bootstrap(port.addr(), relay, is_h2), dir.path()).await;
+        let envoy = Envoy::start(&start, &bootstrap(port.addr(), relay, to), dir.path()).await;
         Self {
             envoy,
             port,
@@ -220,6 +234,61 @@ async fn a_request_that_never_reached_the_relay_is_unavailable_for_every_method(
         assert_eq!(answer.header("x-intercept-lost"), None);
         assert_eq!(answer.header("x-intercept-error"), None);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_a_client_overtakes_unread_bytes() {
+    // More than the kernel takes for a relay that does not read, less than it takes from the sidecar.
+    const UNREAD: usize = 1 << 20;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let sidecar = Sidecar::patched(listener.local_addr().expect("an address"), rendered(2)).await;
+    let mut client = TcpStream::connect(sidecar.addr()).await.expect("Envoy");
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+        2 * UNREAD
+    );
+    client.write_all(head.as_bytes()).await.expect("room");
+    client.write_all(&vec![b'u'; UNREAD]).await.expect("room");
+    let (relay, _) = listener.accept().await.expect("the sidecar");
+    assert!(
+        timeout(Duration::from_secs(1), client.read_u8())
+            .await
+            .is_err()
+    );
+    drop(client);
+    // Whoever waits for this alone hears of the end only.
+    let ended = timeout(Duration::from_secs(2), relay.ready(Interest::PRIORITY)).await;
+    assert!(ended.expect("an end").expect("a socket").is_read_closed());
+}
+
+/// The way of a matched request on a port without a protocol: out of the workload's sidecar, through the relay's.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_passes_on_auto_ports() {
+    let (relay, server) = (Relay::start().await, App::start("server").await);
+    let machine = Machine::up(relay.control, tunnel::developer(server.port())).await;
+    let sidecar = Sidecar::patched(relay.data, rendered(2)).await;
+    let workload = Sidecar::patched(sidecar.addr(), outbound(Protocol::Auto)).await;
+    let address = machine.address();
+    let header = ("x-intercept-address", address.as_str());
+    let answered = Grpc::new(workload.addr(), &[header]).unary().await;
+    assert_eq!(answered.expect("trailers"), "server");
+    let answer = Client::h1(workload.addr()).get("/", &[header]).await;
+    assert_eq!(answer.by(), "server", "{answer:?}");
+}
+
+/// What the gate of a workload makes of Istio's own cluster of a relay.
+fn outbound(protocol: Protocol) -> Value {
+    let mut workload = example::workload();
+    workload.ports[0].protocol = protocol;
+    let (mesh, plugin) = (example::install().mesh, example::plugin());
+    let objects = workload_objects(&mesh, &workload, &plugin).expect("the example's facts");
+    let patches = objects.iter().filter_map(|object| {
+        let object = object.value();
+        object.pointer("/spec/configPatches")?.as_array()
+    });
+    let mut patches = patches.flatten();
+    let patch = patches.find(|patch| patch["match"]["context"] == "SIDECAR_OUTBOUND");
+    patch.expect("a patch")["patch"]["value"].clone()
 }
 
 const ORDERS: &str = "spiffe://cluster.local/ns/shop/sa/orders";

@@ -6,11 +6,12 @@ use harness::app::App;
 use harness::client::{Ask, Client};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::{NOBODY, document, entry};
+use harness::ports::Port;
 use harness::raw;
 use harness::recorder::Recorder;
 use injector::manifest::facts::Protocol;
 use intercept_core::MatchBaggage;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -281,6 +282,50 @@ async fn the_same_over_http_2() {
     let (with, without) = (with.request_frames(), without.request_frames());
     assert!(without.len() > UNMATCHED.len(), "recorded at all");
     assert_eq!(with, without);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fallback_arrives_as_an_unmatched_request() {
+    const MATCHED: &str = "GET /a?b=c HTTP/1.1\r\nconnection: close\r\nhost: orders\r\nx-request-id: 1\r\ncoder: Bob\r\n\r\n";
+    let silent = Port::reserve();
+    // A relay that is not there is asked first; a cluster without a relay goes to the app at once.
+    for has_relay in [true, false] {
+        let app = Recorder::start().await;
+        let plan = Plan::at(app.addr(), Protocol::Http).relay_at(silent.addr());
+        let edit = move |bootstrap: &mut Value| {
+            let resources = &mut bootstrap["static_resources"];
+            let filters = &mut resources["listeners"][0]["filter_chains"][0]["filters"];
+            filters[0]["typed_config"]["generate_request_id"] = false.into();
+            let clusters = resources["clusters"].as_array_mut().expect("clusters");
+            let mut clusters = clusters.iter_mut();
+            let relay = clusters.find(|cluster| cluster["name"] == "intercept-relay|http");
+            if !has_relay {
+                relay.expect("a relay")["load_assignment"]["endpoints"] = json!([]);
+            }
+        };
+        let mesh = plan.one_worker().edit(edit).start().await;
+        let bob = entry("bob", mesh.port(), NOBODY, "coder", "Bob");
+        mesh.write_document(&document([bob])).await;
+        let arrived = async |request: &str| {
+            let before = app.bytes().len();
+            let answer = raw::exchange(mesh.addr(), request.as_bytes()).await;
+            assert_eq!(raw::status(&answer), Some(200), "{has_relay}: {request}");
+            let is_matched = raw::contains(&answer, "x-intercept: bob\r\n");
+            let bytes = app.bytes()[before..].to_vec();
+            (is_matched, String::from_utf8(bytes).expect("text"))
+        };
+        let (is_matched, matched) = arrived(MATCHED).await;
+        assert!(
+            is_matched && matched.starts_with("GET /a?b=c "),
+            "{matched}"
+        );
+        let unmatched = arrived(&MATCHED.replace("Bob", "Rob")).await;
+        assert_eq!(
+            unmatched,
+            (false, matched.replace("Bob", "Rob")),
+            "{has_relay}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

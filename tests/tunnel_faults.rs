@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::tunnel::{
-    self, Answer, LocalServer, Machine, Relay, SOON, Wire, ask, developer, eventually, full, h1,
-    h2, repeat, request, within,
+    self, Answer, LocalServer, Machine, Relay, SOON, Wire, ask, developer, eventually, full,
+    get_text, h1, h2, repeat, request, within,
 };
 use http_body_util::BodyExt;
 use injector::tunnel::developer::RequestOutcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A port on which nothing listens.
 async fn dead_port() -> u16 {
@@ -386,6 +386,42 @@ async fn a_client_that_goes_away_ends_its_request_at_the_server() {
             .await,
         2.0
     );
+}
+
+/// A client that is reset while every buffer on its way is full, as Envoy resets it.
+#[tokio::test]
+async fn end_of_a_stalled_upload_is_noticed() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let server = developer(listener.local_addr().unwrap().port());
+    let relay = Relay::start().await;
+    let machine = Machine::up(relay.control, server).await;
+    let path = format!("/tunnels/{}", machine.address());
+    let under_way = async || {
+        let text = get_text(relay.control, &path).await;
+        let described: serde_json::Value = serde_json::from_str(&text).unwrap();
+        described["under_way"].as_u64().expect("a tunnel")
+    };
+    let mut client = TcpStream::connect(relay.data).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\nx-intercept-address: {}\r\n\r\n",
+        machine.address()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let sending = async { while client.write_all(&[b'u'; 65536]).await.is_ok() {} };
+    assert!(timeout(Duration::from_secs(1), sending).await.is_err());
+    assert_eq!(under_way().await, 1);
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let gone = async {
+        while under_way().await > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let gone = timeout(Duration::from_secs(2), gone).await;
+    gone.expect("gone at the relay");
+    let rest = timeout(SOON, server.read_to_end(&mut Vec::new())).await;
+    let _ = rest.expect("gone at the developer's end");
 }
 
 #[tokio::test]

@@ -1,22 +1,27 @@
-//! Entries that the filter leaves out or lets nobody match, by its own code: what an operator forbade after they were written among them. Pure.
+//! Entries that the filter leaves out or lets nobody match, by its own code: what an operator forbade after they were written among them, and what there is no room for.
+//! Pure.
 
 use std::time::Duration;
 
-use intercept_core::{Intercept, Limits, is_lease_too_long, validate};
+use intercept_core::{Config, Intercept, Limits, Matcher, is_lease_too_long};
 
 use crate::words;
 
-/// Why this entry takes no request at this moment, though its lease is not over; `None`: it does. `now` in seconds since the epoch.
-pub fn reason(name: &str, entry: &Intercept, limits: &Limits, now: u64) -> Option<String> {
-    let reason = match validate(name, entry, limits) {
-        Err(invalid) => invalid.to_string(),
-        Ok(()) => lease(entry.expires, limits, now)?,
+/// Each entry that takes no request at this moment though its lease is not over, and why. `now` in seconds since the epoch, where it is known.
+pub fn reasons(config: Config, now: Option<u64>) -> Vec<(String, String)> {
+    let too_long = |(name, entry): &(String, Intercept)| {
+        let reason = lease(entry.expires, &config.limits, now?)?;
+        Some((name.clone(), format!("intercepts.{name}{reason}")))
     };
-    Some(reason.trim_start_matches(['.', ':', ' ']).to_owned())
+    let too_long: Vec<_> = config.intercepts.iter().filter_map(too_long).collect();
+    let (_, refused) = Matcher::compile(config);
+    let refused = refused.into_iter();
+    let named = refused.filter_map(|rejected| Some((rejected.intercept?, rejected.reason)));
+    named.chain(too_long).collect()
 }
 
-/// The same of its lease alone, as the rest of a path to the entry: the filter accepts the entry, and checks this with every match.
-pub fn lease(expires: u64, limits: &Limits, now: u64) -> Option<String> {
+/// The filter accepts the entry, and checks this with every match.
+fn lease(expires: u64, limits: &Limits, now: u64) -> Option<String> {
     let longest = limits.max_lease_seconds;
     is_lease_too_long(expires, now, longest).then(|| {
         let [left, longest] =
@@ -37,7 +42,9 @@ mod tests {
         entry.expires = NOW + expires;
         let mut limits = Limits::default();
         change(&mut limits);
-        reason(example::INTERCEPT, &entry, &limits, NOW)
+        let intercepts = vec![(example::INTERCEPT.to_owned(), entry)];
+        let found = reasons(Config { limits, intercepts }, Some(NOW));
+        found.into_iter().next().map(|(_, reason)| reason)
     }
 
     #[test]
@@ -48,12 +55,15 @@ mod tests {
         assert_eq!(
             reason_of(8 * 3_600, an_hour).as_deref(),
             Some(
-                "expires: expected a lease of at most 1 h (limits.max_lease_seconds), found one with 8 h left"
+                "intercepts.orders-bob.expires: expected a lease of at most 1 h (limits.max_lease_seconds), found one with 8 h left"
             )
         );
         let none = |limits: &mut Limits| limits.header_names = Some(Vec::new());
         let reason = reason_of(60, none).expect("forbidden");
-        assert!(reason.starts_with("headers[0].name: "), "{reason}");
+        assert!(
+            reason.starts_with("intercepts.orders-bob.headers[0].name: "),
+            "{reason}"
+        );
         assert!(reason.contains("(limits.header_names)"), "{reason}");
     }
 }

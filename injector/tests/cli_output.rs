@@ -96,6 +96,31 @@ fn what_the_filter_leaves_out_is_not_shown_as_live() {
 }
 
 #[test]
+fn an_entry_without_room_is_left_out() {
+    let place = Place::new();
+    for number in 0..=20 {
+        place.add(&format!("bob-{number:02}"), "bob", &[("Coder", "Bob")]);
+    }
+    place.add("carol", "carol", &[("Coder", "Carol")]);
+    let list = place.run(&["list"]).stdout;
+    let left_out = list.lines().filter(|line| line.contains(" left out "));
+    let names = left_out.filter_map(|line| line.split(' ').next());
+    assert_eq!(names.collect::<Vec<_>>(), ["bob-20"], "{list}");
+    let why = "one owner has at most 20 intercepts on a workload";
+    let status = place.run(&["status", "bob-20"]).stdout;
+    assert!(
+        status.contains(&format!("  reason       {why}")),
+        "{status}"
+    );
+    let explained = place
+        .run(&["explain", "orders", "-H", "Coder: Bob", "/"])
+        .stdout;
+    let line = explained.lines().find(|line| line.starts_with("  bob-20 "));
+    let line = line.unwrap_or_else(|| panic!("{explained}"));
+    assert!(line.contains("rejected") && line.ends_with(why), "{line}");
+}
+
+#[test]
 fn an_empty_list_is_said_on_stderr() {
     let place = Place::new();
     for (arguments, stdout) in [

@@ -1,8 +1,9 @@
 //! `injector list`: what is intercepted at the moment, one line each; and one intercept as every command shows it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
+use intercept_core::{Config, Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
 use crate::backend::{Backend, Found, Replicas};
@@ -80,19 +81,19 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
     let all = backend.all().await?;
     let now = backend.now().await?;
     let (tunnels, replicas) = tokio::join!(backend.presences(&all), backend.replicas(&all));
+    let left_out = left_out(&all, now);
     let mut shown = Vec::new();
-    for ((found, tunnel), replicas) in all.into_iter().zip(tunnels).zip(replicas) {
+    let beside = left_out.into_iter().zip(tunnels).zip(replicas);
+    for (found, ((left_out, tunnel), replicas)) in all.into_iter().zip(beside) {
         let Found {
             namespace,
             workload,
             name,
             intercept,
-            limits,
             ..
         } = found;
         let place = Place::of(&backend.detached_in(namespace.as_deref()));
         let detached = place.and_then(|place| detached(&place, &name, &intercept.address));
-        let left_out = left_out::reason(&name, &intercept, &limits, now);
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
         one.left_out = left_out;
         one.namespace = namespace;
@@ -104,6 +105,31 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
         eprintln!("nothing is intercepted");
     }
     Ok(shown)
+}
+
+/// Why each takes no request although its lease is not over, where that is so. In the same order.
+fn left_out(all: &[Found], now: u64) -> Vec<Option<String>> {
+    let workload = |found: &Found| (found.namespace.clone(), found.kind, found.workload.clone());
+    let of_workload = |found: &[Found]| {
+        let intercepts = found.iter();
+        let intercepts = intercepts.map(|one| (one.name.clone(), one.intercept.clone()));
+        let config = Config {
+            limits: found[0].limits.clone(),
+            intercepts: intercepts.collect(),
+        };
+        let mut reasons = HashMap::new();
+        for (name, reason) in left_out::reasons(config, Some(now)) {
+            let reason = reason.strip_prefix(&format!("intercepts.{name}"));
+            let reason = reason
+                .unwrap_or_default()
+                .trim_start_matches(['.', ':', ' ']);
+            reasons.entry(name).or_insert(reason.to_owned());
+        }
+        let reasons = found.iter().map(|one| reasons.remove(&one.name));
+        reasons.collect::<Vec<_>>()
+    };
+    let workloads = all.chunk_by(|one, next| workload(one) == workload(next));
+    workloads.flat_map(of_workload).collect()
 }
 
 fn detached(place: &Place, name: &str, address: &str) -> Option<DetachedShown> {

@@ -1,6 +1,5 @@
 //! What is left over of intercepts in a namespace: entries whose lease is over, entries that the filter leaves out, clusters without an entry, entries without their cluster.
 
-use intercept_core::Config;
 use serde_json::Value;
 
 use super::Check;
@@ -130,25 +129,15 @@ impl LeftOut<'_> {
 fn all_left_out(plugin: &Value, now: Option<u64>) -> Vec<LeftOut<'_>> {
     let text = plugin.pointer("/spec/pluginConfig").map(Value::to_string);
     let (config, unread) = intercept_core::parse(text.unwrap_or_default().as_bytes());
-    let too_long = too_long(&config, now);
-    let (_, refused) = intercept_core::Matcher::compile(config);
-    let rejected = unread.into_iter().chain(refused);
-    let named = rejected.filter_map(|rejected| Some((rejected.intercept?, rejected.reason)));
+    let unread = unread.into_iter();
+    let unread = unread.filter_map(|rejected| Some((rejected.intercept?, rejected.reason)));
     let one = |(name, reason)| LeftOut {
         plugin: name_of(plugin),
         name,
         reason,
     };
-    named.chain(too_long).map(one).collect()
-}
-
-/// Which leases are longer than the operator allows, and why that is so.
-fn too_long(config: &Config, now: Option<u64>) -> Vec<(String, String)> {
-    let entries = config.intercepts.iter().filter_map(|(name, entry)| {
-        let reason = left_out::lease(entry.expires, &config.limits, now?)?;
-        Some((name.clone(), format!("intercepts.{name}{reason}")))
-    });
-    entries.collect()
+    let left_out = left_out::reasons(config, now);
+    unread.chain(left_out).map(one).collect()
 }
 
 fn entries(plugin: &Value) -> impl Iterator<Item = (&String, &Value)> {

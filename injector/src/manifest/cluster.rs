@@ -68,12 +68,32 @@ pub fn aggregate(name: &str, relay: &str, app: &str) -> Value {
 
 /// The in-cluster version at a fixed address.
 pub fn app(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
-    endpoint(name, address, http_options(protocol, &json!({})))
+    let mut cluster = endpoint(name, address, http_options(protocol, &json!({})));
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] =
+        json!({"filter_metadata": {gate::APP_METADATA: {}}});
+    cluster
 }
 
 /// The relay at a fixed address.
 pub fn relay(name: &str, address: SocketAddr, protocol: Protocol) -> Value {
-    endpoint(name, address, relay_options(protocol))
+    let mut cluster = endpoint(name, address, relay_options(protocol));
+    // The numbers are those of Linux; another kernel would refuse every connection.
+    if cfg!(target_os = "linux") {
+        cluster["upstream_bind_config"] = reset_on_close();
+    }
+    cluster
+}
+
+/// Connections to a relay that are reset when Envoy closes them (`SO_LINGER` of 0 s). An end in good order waits behind what the relay does not read because
+/// nothing takes it, and a client that left would stay there for ever.
+pub fn reset_on_close() -> Value {
+    // `{l_onoff: 1, l_linger: 0}` in base64; Envoy runs on little-endian machines only.
+    json!({"socket_options": [{
+        "description": "SO_LINGER",
+        "level": 1,
+        "name": 13,
+        "buf_value": "AQAAAAAAAAA=",
+    }]})
 }
 
 /// How the relay is spoken to.
@@ -83,8 +103,8 @@ fn relay_options(protocol: Protocol) -> Option<Value> {
 }
 
 /// The same for a cluster that Istio made: a merge replaces these options as a whole.
-pub fn relay_h2_options() -> Value {
-    json!({HTTP_OPTIONS: relay_options(Protocol::Http2)})
+pub fn merged_relay_options(protocol: Protocol) -> Value {
+    json!({HTTP_OPTIONS: relay_options(protocol)})
 }
 
 fn endpoint(name: &str, address: SocketAddr, options: Option<Value>) -> Value {

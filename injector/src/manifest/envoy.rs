@@ -171,6 +171,8 @@ pub fn pieces(
     }
     pieces.push(Piece {
         comment: "The in-cluster version as a fallback, and the relay. Envoy's default circuit breakers allow three retries at once, and every fallback is a retry: hence the thresholds.\n\
+                  By the metadata of its endpoint, the intercepts' clusters know the in-cluster version. A connection to the relay is reset when it is closed (SO_LINGER): its end would wait\n\
+                  behind what the relay does not read, and a client that left would stay. Leave that out where Envoy does not run on Linux.\n\
                   Add them to the clusters you have; they never change."
             .to_owned(),
         value: json!({"static_resources": {"clusters": static_clusters(workload)}}),

@@ -28,6 +28,9 @@ const RETRY_HEADERS: [&str; 6] = [
 /// Written by the developer's side and by the relay's sidecar into answers of theirs: the attempt was certainly not handed on, or perhaps.
 pub const MARKS: [&str; 2] = ["x-intercept-unavailable", "x-intercept-lost"];
 
+/// Written by the filter: which tunnel a matched request is for.
+const ADDRESS: &str = "x-intercept-address";
+
 /// Attempts that certainly were not handed on: any request may then go to the in-cluster version.
 const NEVER_HANDED_ON: &str =
     "connect-failure,refused-stream,reset-before-request,retriable-headers";
@@ -135,22 +138,35 @@ fn answered_by(host: &str) -> String {
     format!(" from {host}")
 }
 
-/// The HTTP filters of an intercept's cluster: each mark names the host whose answer it is in, which no header of an answer can change.
-/// Envoy takes them from the aggregate, for all its members (measured).
+/// In the metadata of the in-cluster version's endpoint, by which the filters of an intercept's cluster know it.
+pub const APP_METADATA: &str = "intercept-app";
+
+/// The HTTP filters of an intercept's cluster. Each mark names the host whose answer it is in, which no header of an answer can change; the relay alone is told
+/// the tunnel's address. Envoy takes them from the aggregate, for all its members, and runs them for each attempt, whose host is known by then (measured).
 pub fn upstream_filters() -> Value {
-    let mutations = MARKS.map(|mark| {
+    let marks = MARKS.map(|mark| {
         let value = format!("%RESP({mark})%{}", answered_by("%UPSTREAM_HOST%"));
-        json!({"append": {
-            "header": {"key": mark, "value": value},
-            "append_action": "OVERWRITE_IF_EXISTS",
-        }})
+        set(mark, &value, "OVERWRITE_IF_EXISTS")
     });
+    // The gate's routes have removed it, so what is to be sent can wait in it.
+    let held = "x-intercept-cluster";
+    let unless_app = format!(
+        "%CEL(xds.upstream_host_metadata != null && '{APP_METADATA}' in xds.upstream_host_metadata.filter_metadata ? '' : request.headers['{held}'])%"
+    );
     json!([
         {
             "name": "envoy.filters.http.header_mutation",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-                "mutations": {"response_mutations": mutations},
+                "mutations": {
+                    "request_mutations": [
+                        set(held, &format!("%REQ({ADDRESS})%"), "OVERWRITE_IF_EXISTS_OR_ADD"),
+                        {"remove": ADDRESS},
+                        set(ADDRESS, &unless_app, "OVERWRITE_IF_EXISTS_OR_ADD"),
+                        {"remove": held},
+                    ],
+                    "response_mutations": marks,
+                },
             },
         },
         {
@@ -158,4 +174,9 @@ pub fn upstream_filters() -> Value {
             "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
         },
     ])
+}
+
+/// Does nothing where the value turns out empty.
+fn set(header: &str, value: &str, action: &str) -> Value {
+    json!({"append": {"header": {"key": header, "value": value}, "append_action": action}})
 }

@@ -7,11 +7,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::settings;
+use super::{BoxError, settings};
 
 /// Bytes that bodies may pin together.
 pub(super) struct Memory {
@@ -109,6 +110,19 @@ impl<B: HttpBody + Unpin> HttpBody for Pinned<B> {
     }
 }
 
+/// What comes next of a body. Over HTTP/2, a reset that says NO_ERROR looks like an end to hyper.
+pub(super) fn poll_next<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin>(
+    body: &mut B,
+    is_http2: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    let next = ready!(Pin::new(&mut *body).poll_frame(cx));
+    if next.is_none() && is_http2 && !body.is_end_stream() {
+        return Poll::Ready(Some(Err("the stream was reset".into())));
+    }
+    Poll::Ready(next.map(|frame| frame.map_err(Into::into)))
+}
+
 impl<B> Drop for Pinned<B> {
     fn drop(&mut self) {
         self.recount(false);
@@ -117,7 +131,6 @@ impl<B> Drop for Pinned<B> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
 
     use super::*;

@@ -27,7 +27,11 @@ pub use protocol::VERSION;
 pub use secret::{Address, InvalidSecret, Secret};
 pub use settings::Tempo;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -36,6 +40,32 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The one body type on our side of hyper.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body, and what goes with it when it is dropped.
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> HttpBody for Guarded<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 fn empty_body() -> Body {
     http_body_util::Empty::new()

@@ -71,12 +71,12 @@ pub fn add_cluster(value: Value) -> Value {
     })
 }
 
-/// A patch that keeps callers who stall from stopping the others on a relay's HTTP/2 connection.
-fn relay_windows(mesh: &Mesh, replica: u16) -> Value {
+/// A patch to Istio's own cluster of a relay: how it is spoken to by ports of this protocol.
+fn relay_options(mesh: &Mesh, replica: u16, protocol: Protocol) -> Value {
     json!({
         "applyTo": "CLUSTER",
-        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"name": mesh.relay_cluster(replica, Protocol::Http2)}},
-        "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": cluster::relay_h2_options()}},
+        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"name": mesh.relay_cluster(replica, protocol)}},
+        "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": cluster::merged_relay_options(protocol)}},
     })
 }
 
@@ -133,12 +133,24 @@ pub fn object(mesh: &Mesh, workload: &Workload) -> Object {
             );
         }
     }
-    let is_h2 = |port: &Port| matches!(port.protocol, Protocol::Http2 | Protocol::Grpc);
-    if workload.ports.iter().any(is_h2) {
+    let speaks = |protocols: &[Protocol]| {
+        let mut ports = workload.ports.iter();
+        ports.any(|port| protocols.contains(&port.protocol))
+    };
+    let whole = "What Istio and the DestinationRule say of this cluster's protocol is repeated, since these options are replaced as a whole.";
+    if speaks(&[Protocol::Http2, Protocol::Grpc]) {
         for replica in 0..mesh.relay_replicas {
             patches.push(
-                format!("Relay {replica} over HTTP/2, where all developers share a connection: a small window for each stream and the largest for the connection, so that a client that stalls slows only itself. What Istio and the DestinationRule say of this cluster's protocol is repeated, since these options are replaced as a whole."),
-                relay_windows(mesh, replica),
+                format!("Relay {replica} over HTTP/2, where all developers share a connection: a small window for each stream and the largest for the connection, so that a client that stalls slows only itself. {whole}"),
+                relay_options(mesh, replica, Protocol::Http2),
+            );
+        }
+    }
+    if speaks(&[Protocol::Auto]) {
+        for replica in 0..mesh.relay_replicas {
+            patches.push(
+                format!("Relay {replica} in what the client speaks, for ports without a protocol: over HTTP/1.1 a gRPC call loses its trailers. {whole}"),
+                relay_options(mesh, replica, Protocol::Auto),
             );
         }
     }
@@ -172,8 +184,9 @@ fn annotated(object: Object, workload: &Workload) -> Object {
         .note("/spec/configPatches/1/patch/value/match/filter_state", "Set by the filter beside the other where the request is safe: GET, HEAD, OPTIONS (RFC 9110 section 9.2.1). PUT and DELETE are left out: two programs would run them.")
         .note(format!("{app}/circuit_breakers"), "Envoy allows 3 retries at once, and a fallback is a retry that holds its slot until the in-cluster version has answered: without this, 62 % of 8 concurrent ones fail.")
         .note(format!("{app}/upstream_bind_config"), "What Istio's own inbound cluster does: connections from this address are not caught by the sidecar again.")
+        .note(format!("{app}/load_assignment"), "By its metadata, the intercepts' clusters know the in-cluster version.")
         .note(format!("{app}/metadata"), "As in Istio's own cluster: its metrics take the destination's name from here.")
-        .note(format!("{shared}/typed_extension_protocol_options"), "Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
+        .note(format!("{shared}/typed_extension_protocol_options"), "Only the relay is told the tunnel's address. Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
         .note(format!("{shared}/cluster_type"), "Attempt 1 goes to the first member, attempt 2 to the second. A relay that is missing or has no endpoint is passed over.")
 }
 

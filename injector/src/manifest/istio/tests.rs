@@ -488,7 +488,7 @@ fn an_installation_names_its_revision_its_secret_and_each_relay() {
 
 /// Clients that stall must not stop others on a relay's HTTP/2 connection.
 #[test]
-fn ports_of_http_2_get_windows_at_each_relay() {
+fn relays_are_spoken_to_as_ports_are() {
     let merges = |workload: &Workload| -> Vec<Value> {
         let gate = gate(workload);
         let merges = patches(&gate).iter();
@@ -497,14 +497,16 @@ fn ports_of_http_2_get_windows_at_each_relay() {
     };
     assert_eq!(merges(&example::workload()), [json!(null); 0]);
     let merges = merges(&busy());
-    assert_eq!(merges.len(), usize::from(mesh().relay_replicas));
-    for (replica, patch) in (0..).zip(merges) {
-        let name = mesh().relay_cluster(replica, Protocol::Http2);
+    let http2 = (0..2).map(|replica| (replica, Protocol::Http2, "explicit_http_config"));
+    let auto = (0..2).map(|replica| (replica, Protocol::Auto, "use_downstream_protocol_config"));
+    assert_eq!(merges.len(), 4);
+    for ((replica, protocol, key), patch) in http2.chain(auto).zip(merges) {
+        let name = mesh().relay_cluster(replica, protocol);
         assert_eq!(patch["match"]["cluster"]["name"], name);
         assert_eq!(patch["match"]["context"], "SIDECAR_OUTBOUND");
         let options = &patch["patch"]["value"]["typed_extension_protocol_options"];
         let options = &options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
-        let h2 = &options["explicit_http_config"]["http2_protocol_options"];
+        let h2 = &options[key]["http2_protocol_options"];
         assert_eq!(h2["initial_connection_window_size"], (1u32 << 31) - 1);
         assert_eq!(
             options["common_http_protocol_options"]["idle_timeout"],

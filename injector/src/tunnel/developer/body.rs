@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::line::Line;
 use super::local::Connection;
-use crate::tunnel::memory::Pinned;
+use crate::tunnel::memory::{Pinned, poll_next};
 use crate::tunnel::{BoxError, headers, marks, with_causes};
 
 /// An answer that goes on for longer gets its line before its end.
@@ -45,12 +45,7 @@ impl HttpBody for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.begun = true;
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)?);
-        if frame.is_none() && !self.body.is_end_stream() {
-            // A reset that says NO_ERROR looks like an end to hyper.
-            return Poll::Ready(Some(Err("the client broke off".into())));
-        }
-        Poll::Ready(frame.map(Ok))
+        poll_next(&mut self.body, true, cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -91,21 +86,11 @@ impl Answer {
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => {
-                if !self.line.is_told() && self.long.as_mut().poll(cx).is_ready() {
-                    self.line.goes_on();
-                }
-                Poll::Pending
-            }
-            // A reset that says NO_ERROR looks like an end to hyper.
-            Poll::Ready(None) if self.is_h2 && !self.body.is_end_stream() => {
-                Poll::Ready(Some(Err("the stream was reset".to_owned())))
-            }
-            Poll::Ready(next) => {
-                Poll::Ready(next.map(|frame| frame.map_err(|error| with_causes(&error))))
-            }
+        let next = poll_next(&mut self.body, self.is_h2, cx);
+        if next.is_pending() && !self.line.is_told() && self.long.as_mut().poll(cx).is_ready() {
+            self.line.goes_on();
         }
+        next.map_err(|error| with_causes(&*error))
     }
 }
 

@@ -1,16 +1,12 @@
 //! How many requests a developer machine is busy with: from a request's arrival to the end of its answer, or of the WebSocket that it became.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::tunnel::{Body, BoxError};
+use crate::tunnel::{Body, Guarded};
 
 /// Counts the requests of all tunnels of one developer machine.
 #[derive(Clone, Debug, Default)]
@@ -48,36 +44,8 @@ impl Drop for One {
 impl Counted {
     /// The answer, whose body is counted to its end.
     pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
-        let counted = |body| CountedBody {
-            body,
-            _counted: self,
-        };
+        let counted = |body| Guarded { body, _guard: self };
         response.map(|body| counted(body).boxed_unsync())
-    }
-}
-
-struct CountedBody {
-    body: Body,
-    _counted: Counted,
-}
-
-impl HttpBody for CountedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

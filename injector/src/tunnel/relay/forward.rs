@@ -5,23 +5,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 
 use super::Shared;
 use super::caller::{Caller, Peer};
 use super::inbound::{self, Inbound};
 use super::metrics::Counted;
-use super::outbound::{Answering, Outbound};
+use super::outbound::Outbound;
 use super::registry::{Stream, Tunnel};
-use super::socket::Connection;
+use super::socket::{Answering, Connection};
 use super::switch;
 use crate::tunnel::marks::{self, Unavailable};
 use crate::tunnel::stream::{Notes, Purpose};
 use crate::tunnel::tasks::Upload;
-use crate::tunnel::{Address, Body, empty_body, headers, with_causes};
+use crate::tunnel::{Address, Body, Guarded, empty_body, headers, with_causes};
 
 /// Answers one request on a data port.
 pub(super) async fn handle(
@@ -29,7 +29,7 @@ pub(super) async fn handle(
     connection: Arc<Connection>,
     caller: Caller,
     mut request: Request<Incoming>,
-) -> Result<Response<Answering>, Infallible> {
+) -> Result<Response<Guarded<Answering>>, Infallible> {
     let counted = Counted::start(&shared.metrics);
     let switching = switch::Switching::read(&mut request);
     let (mut parts, incoming) = request.into_parts();
@@ -67,7 +67,14 @@ pub(super) async fn handle(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    Ok(response.map(|body| Answering::new(body, connection)))
+    if version < Version::HTTP_2 && response.status() == StatusCode::NOT_MODIFIED {
+        // hyper writes the length of what is not sent (RFC 9110 section 8.6) only where the body does not know its own.
+        response = response.map(|body| StreamBody::new(BodyStream::new(body)).boxed_unsync());
+    }
+    Ok(response.map(|body| Guarded {
+        body,
+        _guard: Answering(connection),
+    }))
 }
 
 /// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.

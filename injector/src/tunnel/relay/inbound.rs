@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::tunnel::memory::{Pinned, Share};
+use crate::tunnel::memory::{Pinned, Share, poll_next};
 use crate::tunnel::tasks::Upload;
 use crate::tunnel::{BoxError, settings};
 
@@ -55,13 +55,9 @@ impl HttpBody for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.upload.sending();
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)?);
-        let has_ended = self.body.is_end_stream();
-        if frame.is_none() && self.is_http2 && !has_ended {
-            // A reset that says NO_ERROR looks like an end to hyper.
-            return Poll::Ready(Some(Err("the client broke off".into())));
-        }
-        if frame.is_none() || has_ended {
+        let is_http2 = self.is_http2;
+        let frame = ready!(poll_next(&mut self.body, is_http2, cx)?);
+        if frame.is_none() || self.body.is_end_stream() {
             self.upload.ended();
         }
         Poll::Ready(frame.map(Ok))

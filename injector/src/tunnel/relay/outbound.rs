@@ -12,10 +12,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::registry::Stream;
-use super::socket::Connection;
-use crate::tunnel::memory::Pinned;
+use crate::tunnel::memory::{Pinned, poll_next};
 use crate::tunnel::tasks::{self, Upload};
-use crate::tunnel::{Body, BoxError, headers, marks};
+use crate::tunnel::{BoxError, headers, marks};
 
 /// An answer's body. If it breaks off, its client is sent all that came before, and then sees it break off.
 pub(super) struct Outbound {
@@ -124,12 +123,8 @@ fn next(
     body: &mut Pinned<Incoming>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-    let Some(mut frame) = ready!(Pin::new(&mut *body).poll_frame(cx)?) else {
-        return match body.is_end_stream() {
-            true => Poll::Ready(None),
-            // A reset that says NO_ERROR looks like an end to hyper.
-            false => Poll::Ready(Some(Err("the developer machine broke off".into()))),
-        };
+    let Some(mut frame) = ready!(poll_next(body, true, cx)?) else {
+        return Poll::Ready(None);
     };
     if let Some(trailers) = frame.trailers_mut() {
         if let Some(reason) = marks::broken_off_reason(trailers) {
@@ -144,43 +139,5 @@ impl Drop for Outbound {
     fn drop(&mut self) {
         // Whoever has the whole answer, or has left, sends nothing more.
         self.upload.stop();
-    }
-}
-
-/// The body of any answer on a data connection, which is told when all of it is made.
-pub(super) struct Answering {
-    body: Body,
-    connection: Arc<Connection>,
-}
-
-impl Answering {
-    pub(super) fn new(body: Body, connection: Arc<Connection>) -> Self {
-        Self { body, connection }
-    }
-}
-
-impl HttpBody for Answering {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.connection.answered();
     }
 }

@@ -51,6 +51,9 @@ pub(super) struct Connection {
     refused: OnceLock<Unavailable>,
 }
 
+/// Goes with the body of an answer, and tells the connection that all of it is made.
+pub(super) struct Answering(pub(super) Arc<Connection>);
+
 /// No request is with our service: what hyper writes over HTTP/1.1 is an answer of its own.
 const IDLE: u8 = 0;
 /// A request is, or its answer is being made.
@@ -174,12 +177,6 @@ impl Connection {
         self.phase.store(ANSWERING, Relaxed);
     }
 
-    /// The answer to it is made.
-    pub(super) fn answered(&self) {
-        // One that switches protocols stays as it is.
-        let _ = (self.phase).compare_exchange(ANSWERING, ANSWERED, Relaxed, Relaxed);
-    }
-
     /// What follows the answer is not HTTP.
     pub(super) fn switching(&self) {
         self.phase.store(SWITCHED, Relaxed);
@@ -192,6 +189,13 @@ impl Connection {
 
     fn head(&self) -> MutexGuard<'_, Option<Instant>> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        // One that switches protocols stays as it is.
+        let _ = (self.0.phase).compare_exchange(ANSWERING, ANSWERED, Relaxed, Relaxed);
     }
 }
 

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{ClusterInstall, H2_PORT, HTTP_PORT};
+use crate::manifest::cluster;
+use crate::manifest::facts::Protocol;
 use crate::manifest::istio::names::{self, RELAY};
 use crate::manifest::istio::object::Object;
 
@@ -74,6 +76,10 @@ fn marks(install: &ClusterInstall) -> Object {
                     "applyTo": "ROUTE_CONFIGURATION",
                     "match": {"context": "SIDECAR_INBOUND"},
                     "patch": {"operation": "MERGE", "value": identity()},
+                }, {
+                    "applyTo": "CLUSTER",
+                    "match": {"context": "SIDECAR_INBOUND", "cluster": {"name": format!("inbound|{HTTP_PORT}||")}},
+                    "patch": {"operation": "MERGE", "value": to_relay()},
                 }],
             },
         }),
@@ -102,6 +108,11 @@ fn marks(install: &ClusterInstall) -> Object {
         "/spec/configPatches/1",
         "The identity in the caller's certificate, in a header that no caller can write. The relay lets a request into a tunnel only if it is the workload's.",
     )
+    .note(
+        "/spec/configPatches/2",
+        "A client that leaves is gone at the relay at once: an end in good order would wait behind what the relay does not read.\n\
+         And the relay is spoken to as its sidecar is: over HTTP/1.1 a gRPC call loses its trailers.",
+    )
 }
 
 /// Removed before it is added: Envoy adds no empty value, and would leave a caller without a certificate the one that it sent.
@@ -112,6 +123,14 @@ fn identity() -> Value {
             "header": {"key": "x-intercept-peer", "value": "%DOWNSTREAM_PEER_URI_SAN%"},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
         }],
+    })
+}
+
+/// The cluster that is the relay's own process.
+fn to_relay() -> Value {
+    json!({
+        "upstream_bind_config": cluster::reset_on_close(),
+        "typed_extension_protocol_options": cluster::merged_relay_options(Protocol::Auto),
     })
 }
 
