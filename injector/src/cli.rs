@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::cluster::KubeFlags;
 use crate::commands::{doctor, install, module_server, render, sandbox, uninstall};
-use crate::curl::quote;
+use crate::shell::quote;
 
 const AFTER_HELP: &str = "\
 Five minutes, no cluster:

@@ -9,9 +9,9 @@ use intercept_core::{
 
 use crate::cli;
 use crate::conflict::{Impossible, impossible};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::regex_position::{self, InvalidRegex};
+use crate::shell::quote;
 use crate::typed::retyped;
 
 /// The header of `--http-header auto`.

@@ -28,6 +28,7 @@ pub mod regex_position;
 pub mod remembered;
 pub mod sandbox;
 pub mod session;
+pub mod shell;
 pub mod tunnel;
 pub mod typed;
 pub mod words;

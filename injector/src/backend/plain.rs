@@ -7,11 +7,11 @@ use intercept_core::Intercept;
 
 use super::Live;
 use crate::cli::envoy_flag;
-use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Workload};
 use crate::sandbox;
+use crate::shell::quote;
 
 /// A directory has one workload, and TARGET must mean it.
 pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {

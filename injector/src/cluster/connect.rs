@@ -7,8 +7,8 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::{Cluster, ClusterError, credentials::Credentials, error::with_causes};
-use crate::curl::quote;
 use crate::digest;
+use crate::shell::quote;
 
 /// An API server that does not even take the connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::backend::{self, Backend};
 use crate::cli::{Explain, Global};
-use crate::curl::quote;
 use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
 use crate::session::presence::Presence;
+use crate::shell::quote;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
@@ -89,7 +89,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     }
     std::fs::read(file).or_hint(
         format_args!("--config {}", file.display()),
-        format!("ls -l {}", crate::curl::quote(&file.to_string_lossy())),
+        format!("ls -l {}", crate::shell::quote(&file.to_string_lossy())),
     )
 }
 

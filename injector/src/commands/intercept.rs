@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Target};
 use crate::cli::{self, Format, Global};
-use crate::curl::quote;
 use crate::detached::{Place, Prepared};
 use crate::developer;
 use crate::environment::{EnvFile, Environment};
@@ -20,6 +19,7 @@ use crate::remembered::{Remembered, new_id};
 use crate::session::plan::Plan;
 use crate::session::presence::Presence;
 use crate::session::{self, Beside, ChildCommand, background, program};
+use crate::shell::quote;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
 use crate::words;

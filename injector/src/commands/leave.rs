@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use crate::backend::{Backend, Found};
 use crate::cli::{Global, Leave};
-use crate::curl::quote;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
+use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);

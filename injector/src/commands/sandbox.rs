@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::curl::quote;
 use crate::hint::{Failure, OrHint, Result};
 use crate::sandbox::{
     NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy, find_filter,
 };
+use crate::shell::quote;
 
 /// Try it without a cluster: Envoy, a demo service `orders` and the relay on this machine
 #[derive(Debug, Clone, clap::Args)]

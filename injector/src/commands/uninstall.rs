@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::backend::{USUAL_ENVOY, settled};
 use crate::cli::Global;
 use crate::commands::connect_patiently;
-use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::print::{self, Shown, one_line};
+use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
 use crate::manifest::istio::Kind;
+use crate::shell::quote;
 
 pub use ports::{PortNames, ServiceName, meant, port_names};
 

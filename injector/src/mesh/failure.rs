@@ -3,10 +3,10 @@
 use super::plugin::InvalidPlugin;
 use super::prepared::UnreadableGate;
 use crate::backend::SelectPort;
-use crate::curl::quote;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
+use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.
 pub fn of_plugin(error: InvalidPlugin) -> Failure {

@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::pods;
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::CONTROL_PORT;
 use crate::manifest::istio::names;
 use crate::session::presence::{self, Traffic};
 use crate::session::relay::RelayEnd;
+use crate::shell::quote;
 use crate::tunnel::developer::{Connect, Connecting, Stream};
 
 /// The relay's container.

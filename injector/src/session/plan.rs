@@ -7,8 +7,8 @@ use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, Mat
 
 use crate::backend::Placement;
 use crate::conflict::{self, ExampleRequest, Kind, Meeting};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
 use crate::words;
 

@@ -14,6 +14,7 @@ use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
 use crate::print::{Shown, one_line};
+use crate::shell::quote;
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
@@ -109,7 +110,7 @@ impl Report {
 
     /// It goes on in the background; how to see its log and how to end it.
     pub fn detached(self, name: &str, log: &Path, flags: &str) {
-        let name = curl::quote(name);
+        let name = quote(name);
         let rows = [
             [
                 "  log",

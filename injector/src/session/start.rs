@@ -16,10 +16,10 @@ use super::tunnel::{NotUp, Tunnel};
 use super::{Beside, ENVOY_TIMEOUT, Session, background};
 use crate::backend::Live;
 use crate::commands::list::InterceptShown;
-use crate::curl::quote;
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
 use crate::print;
+use crate::shell::quote;
 use crate::words;
 
 /// How long the first connection to the relay may take.

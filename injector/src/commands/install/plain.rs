@@ -7,10 +7,10 @@ use std::path::Path;
 use http::Uri;
 
 use super::Args;
-use crate::curl::quote;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
+use crate::shell::quote;
 
 /// What is said about a plain Envoy. That it is complete is checked by hand: in a cluster all of it must be missing.
 #[derive(Debug, Clone, Default, clap::Args)]
