@@ -24,6 +24,7 @@ pub mod module_server;
 pub mod operator;
 pub mod prepare;
 pub mod print;
+pub mod printable;
 pub mod regex_position;
 pub mod remembered;
 pub mod sandbox;

@@ -7,7 +7,8 @@ use crate::commands::connect;
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;
-use crate::print::{self, Shown, one_line};
+use crate::print::{self, Shown};
+use crate::printable::one_line;
 
 /// Look for what could keep intercepts from working
 #[derive(Debug, Clone, clap::Args)]

@@ -10,6 +10,7 @@ use crate::backend::{self, Backend};
 use crate::cli::{Explain, Global};
 use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
+use crate::printable::one_line;
 use crate::session::presence::Presence;
 use crate::shell::quote;
 
@@ -32,7 +33,7 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
         }
     };
     for note in notes {
-        eprintln!("warning: {}", print::one_line(&note));
+        eprintln!("warning: {}", one_line(&note));
     }
     print::print(global.output, &answer)
 }

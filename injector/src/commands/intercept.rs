@@ -15,6 +15,7 @@ use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
 use crate::print::{self, Shown};
+use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
 use crate::session::plan::Plan;
 use crate::session::presence::Presence;
@@ -245,7 +246,7 @@ fn warn(global: &Global, warnings: &[String]) {
 fn say(global: &Global, what: &str, lines: &[String]) {
     let said = lines.iter().filter(|_| !global.quiet);
     let lines: String = said
-        .map(|line| format!("{what}: {}\n", print::one_line(line)))
+        .map(|line| format!("{what}: {}\n", one_line(line)))
         .collect();
     eprint!("{lines}");
 }

@@ -11,6 +11,7 @@ use crate::cli::{Global, Leave};
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};
+use crate::printable::one_line;
 use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
@@ -71,7 +72,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         }
     }
     if removed.is_empty() && first_failure.is_none() && !global.quiet {
-        eprintln!("no intercept of {} is here", print::one_line(&me));
+        eprintln!("no intercept of {} is here", one_line(&me));
     }
     print::print(global.output, &Removed { removed })?;
     first_failure.map_or(Ok(()), Err)

@@ -10,7 +10,8 @@ use crate::cli::{Global, List};
 use crate::detached::Place;
 use crate::hint::Result;
 use crate::left_out;
-use crate::print::{self, Shown, one_line};
+use crate::print::{self, Shown};
+use crate::printable::one_line;
 use crate::session::presence::Presence;
 use crate::words;
 

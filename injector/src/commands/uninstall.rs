@@ -13,7 +13,8 @@ use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;
 use crate::operator::remove;
-use crate::print::{self, Shown, one_line};
+use crate::print::{self, Shown};
+use crate::printable::one_line;
 use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.

@@ -11,6 +11,7 @@ use crate::operator::apply::{self, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
 use crate::operator::remove;
 use crate::print;
+use crate::printable::one_line;
 
 /// Everything that the same command would apply, and what it would remove and leave.
 pub async fn print(global: &Global, planned: &Planned<'_>) -> Result<()> {
@@ -136,6 +137,6 @@ pub fn print_objects<'o>(format: Format, objects: impl Iterator<Item = &'o Objec
 /// Notes beside objects that are printed: on stderr, so that what is on stdout can be applied.
 pub fn tell(global: &Global, notes: &[String]) {
     for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::one_line(note));
+        eprintln!("note: {}", one_line(note));
     }
 }

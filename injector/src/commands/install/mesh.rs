@@ -17,6 +17,7 @@ use crate::operator::plan::{self, Said};
 use crate::operator::rollout;
 use crate::operator::workloads::{Chosen, Wanted};
 use crate::print::{self, Shown};
+use crate::printable::one_line;
 
 /// What is said about a cluster.
 #[derive(Debug, Clone, clap::Args)]
@@ -183,7 +184,7 @@ impl Shown for Report {
             ));
         }
         for note in &self.notes {
-            text.push_str(&format!("\nnote: {}", print::one_line(note)));
+            text.push_str(&format!("\nnote: {}", one_line(note)));
         }
         if !text.ends_with('\n') {
             text.push('\n');
@@ -243,7 +244,7 @@ async fn apply_cluster_part(
     if !planned.how.no_wait {
         rollout::wait(cluster, namespace, |line| {
             if !quiet {
-                eprintln!("waiting for {}", print::one_line(line));
+                eprintln!("waiting for {}", one_line(line));
             }
         })
         .await?;
