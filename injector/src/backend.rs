@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use self::answers::{Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
 pub(crate) use self::plain::settled;
 use self::plain::{clear, named, remove};
-use crate::cli::Global;
+use crate::args::{Global, connect, connect_patiently};
 use crate::developer;
 use crate::envoy::Dir;
 use crate::hint::{Failure, Result};
@@ -48,7 +48,7 @@ impl Backend {
         match &global.envoy {
             Some(dir) => Ok(Self::Envoy(Dir::open(dir)?)),
             None => {
-                let cluster = crate::commands::connect(global).await?;
+                let cluster = connect(global).await?;
                 Ok(Self::Mesh(Mesh::new(cluster)))
             }
         }
@@ -59,7 +59,7 @@ impl Backend {
         match &global.envoy {
             Some(_) => Self::open(global).await,
             None => {
-                let cluster = crate::commands::connect_patiently(global).await?;
+                let cluster = connect_patiently(global).await?;
                 Ok(Self::Mesh(Mesh::new(cluster)))
             }
         }

@@ -1,8 +1,8 @@
 //! Everything behind the `injector` command.
 
+pub mod args;
 pub mod ask;
 pub mod backend;
-pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod conflict;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use injector::cli::Cli;
+use injector::args::Cli;
 use injector::commands::{self, exec_child};
 use injector::hint::{Failure, Result};
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::cli::Format;
+use crate::args::Format;
 use crate::hint::{Failure, OrHint, Result};
 use crate::printable::{is_invisible, one_line, printable, spell_out};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use intercept_core::Intercept;
 
 use super::Live;
-use crate::cli::envoy_flag;
+use crate::args::envoy_flag;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Workload};

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Completions};
+use crate::args::{Cli, Completions};
 use crate::hint::Result;
 use crate::print;
 

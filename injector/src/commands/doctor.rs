@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cli::Global;
-use crate::commands::connect;
+use crate::args::{Global, connect};
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names::SYSTEM_NAMESPACE;

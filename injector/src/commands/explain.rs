@@ -6,8 +6,8 @@ use std::path::Path;
 use intercept_core::{Matcher, Rejected, Verdict, parse};
 use serde::Serialize;
 
+use crate::args::{Explain, Global};
 use crate::backend::{self, Backend};
-use crate::cli::{Explain, Global};
 use crate::hint::{Failure, OrHint, Result};
 use crate::print::{self, Shown};
 use crate::printable::one_line;
@@ -275,7 +275,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::args::{Cli, Command};
 
     #[test]
     fn a_lease_ends_by_the_clock_that_is_asked() {

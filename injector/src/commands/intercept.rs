@@ -6,8 +6,8 @@ use intercept_core::{Intercept, MatchHeader};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::args::{self, Format, Global};
 use crate::backend::{Backend, Target};
-use crate::cli::{self, Format, Global};
 use crate::detached::{Place, Prepared};
 use crate::developer;
 use crate::environment::{EnvFile, Environment};
@@ -26,7 +26,7 @@ use crate::tunnel::developer::LocalProtocol;
 use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.
-pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
+pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
     if flags.detach && !flags.dry_run && !background::is_copy() {
         return background::send(global).await;
@@ -98,7 +98,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
 /// Everything that may be refused, before anything is made.
 async fn beside(
     global: &Global,
-    flags: &cli::Intercept,
+    flags: &args::Intercept,
     backend: &Backend,
     target: &Target<'_>,
     plan: &Plan,
@@ -148,7 +148,7 @@ fn base_name(target: &str) -> &str {
 /// The address of one's own intercept of the name, if its place may be taken. One whose lease is over takes no requests, wherever its tunnel is.
 async fn replaces(
     global: &Global,
-    flags: &cli::Intercept,
+    flags: &args::Intercept,
     target: &Target<'_>,
     name: &str,
     mine: Option<&Intercept>,
@@ -192,7 +192,7 @@ impl Wanted {
         !conditions.auto && words::takes_everybody(&conditions.headers, &conditions.baggage)
     }
 
-    fn read(flags: &cli::Intercept) -> Result<Self> {
+    fn read(flags: &args::Intercept) -> Result<Self> {
         if flags.detach && !flags.command.is_empty() {
             return Err(Failure::usage(
                 "--detach: a command behind `--` needs the terminal that --detach gives back",

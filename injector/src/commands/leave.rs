@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use crate::args::{Global, Leave};
 use crate::backend::{Backend, Found};
-use crate::cli::{Global, Leave};
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::print::{self, Shown};

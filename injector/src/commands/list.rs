@@ -5,8 +5,8 @@ use std::time::Duration;
 use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
+use crate::args::{Global, List};
 use crate::backend::{Backend, Found, Replicas};
-use crate::cli::{Global, List};
 use crate::detached::Place;
 use crate::hint::Result;
 use crate::left_out;

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 
+use crate::args::{Global, Logs};
 use crate::backend;
-use crate::cli::{Global, Logs};
 use crate::detached::{Place, print_log};
 use crate::hint::{Failure, OrHint, Result};
 use crate::shell::quote;

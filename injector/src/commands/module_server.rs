@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Global;
+use crate::args::Global;
 use crate::hint::{Failure, OrHint, Result};
 use crate::module_server::{PATH, Served, serve};
 

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use crate::args::Global;
 use crate::backend;
-use crate::cli::Global;
 use crate::commands::install;
 use crate::envoy::Dir;
 use crate::hint::{Failure, OrHint, Result};

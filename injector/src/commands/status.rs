@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::list::{InterceptShown, gather};
-use crate::cli::{Global, Status};
+use crate::args::{Global, Status};
 use crate::hint::Result;
 use crate::print::{self, Shown};
 

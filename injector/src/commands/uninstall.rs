@@ -6,9 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::args::{Global, connect_patiently};
 use crate::backend::{USUAL_ENVOY, settled};
-use crate::cli::Global;
-use crate::commands::connect_patiently;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::handed_on::HandedOn;
 use super::signals::Signals;
-use crate::cli::Global;
+use crate::args::Global;
 use crate::hint::{OrHint, Result};
 use crate::print;
 

@@ -9,8 +9,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::plan::Plan;
+use crate::args::Global;
 use crate::backend::{Live, Replicas};
-use crate::cli::Global;
 use crate::commands::list::InterceptShown;
 use crate::curl;
 use crate::print::Shown;

@@ -2,7 +2,7 @@
 
 use super::mesh::without_clock;
 use super::planned::Planned;
-use crate::cli::{Format, Global};
+use crate::args::{Format, Global};
 use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};
 use crate::manifest::istio::{Module, Object};

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 pub use limits::LimitFlags;
 
-use crate::cli::Global;
+use crate::args::Global;
 use crate::hint::{Failure, Result};
 use crate::print;
 
