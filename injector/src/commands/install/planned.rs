@@ -2,10 +2,10 @@
 
 use intercept_core::Limits;
 
-use super::Args;
 use super::filter::filter;
-use super::mesh::{How, wanted};
-use crate::args::{Global, connect_patiently};
+use super::limits::limits;
+use super::mesh::{said, wanted};
+use crate::args::{Global, How, Install, connect_patiently};
 use crate::cluster::Cluster;
 use crate::hint::Result;
 use crate::install_line::Kept;
@@ -37,15 +37,15 @@ pub struct Planned<'a> {
 
 impl<'a> Planned<'a> {
     /// Asks the cluster, and refuses what can be refused.
-    pub async fn new(global: &Global, args: &'a Args) -> Result<Self> {
-        let Args {
+    pub async fn new(global: &Global, args: &'a Install) -> Result<Self> {
+        let Install {
             prepare, mesh, how, ..
         } = args;
         let wanted = wanted(prepare, mesh)?;
         let filter = filter(prepare.module.as_deref(), mesh.module_url.as_deref())?;
-        let limits = prepare.limits.limits()?;
+        let limits = limits(&prepare.limits)?;
         let cluster = connect_patiently(global).await?;
-        let (install, installed) = plan::install(&cluster, &mesh.said()).await?;
+        let (install, installed) = plan::install(&cluster, &said(mesh)).await?;
         let has_part = wanted.is_none() || installed.is_none() || mesh.change_cluster_part();
         let chosen = match wanted {
             Some(wanted) => {
