@@ -2,7 +2,6 @@
 
 pub mod completions;
 pub mod doctor;
-pub mod exec_child;
 pub mod explain;
 pub mod install;
 pub mod intercept;

@@ -3,6 +3,7 @@
 //! The order is what keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel goes.
 
 pub mod background;
+pub mod exec_child;
 pub mod plan;
 pub mod presence;
 pub mod program;

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::program;
 use crate::hint::{Failure, Result};
-use crate::session::program;
 use crate::shell::quote;
 
 /// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
