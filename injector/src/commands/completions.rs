@@ -4,7 +4,7 @@ use clap::CommandFactory;
 
 use crate::args::{Cli, Completions};
 use crate::hint::Result;
-use crate::print;
+use crate::output::print;
 
 /// Prints the script.
 pub fn run(flags: &Completions) -> Result<()> {

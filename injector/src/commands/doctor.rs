@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::args::{Doctor, Global, connect};
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{Explain, Global};
 use crate::backend::{self, Backend};
 use crate::hint::{Failure, OrHint, Result};
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::session::presence::Presence;
 use crate::shell::quote;

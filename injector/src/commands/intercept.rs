@@ -14,7 +14,7 @@ use crate::environment::{EnvFile, Environment};
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
 use crate::session::plan::Plan;

@@ -10,7 +10,7 @@ use crate::args::{Global, Leave};
 use crate::backend::{Backend, Found};
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;
 

@@ -11,7 +11,7 @@ use crate::manifest::cluster;
 use crate::manifest::envoy::{BootstrapOptions, bootstrap, pieces};
 use crate::manifest::facts::Port;
 use crate::manifest::yaml::{self, Piece};
-use crate::print;
+use crate::output::print;
 
 /// Prints it.
 pub async fn run(global: &Global, args: &Render) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::operator::apply::Changed;
 use crate::operator::remove;
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;
 

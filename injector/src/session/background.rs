@@ -16,7 +16,7 @@ use super::handed_on::HandedOn;
 use super::signals::Signals;
 use crate::args::Global;
 use crate::hint::{OrHint, Result};
-use crate::print;
+use crate::output::print;
 
 /// Tells the copy that it is one.
 const VARIABLE: &str = "INJECTOR_GOES_TO_BACKGROUND";

@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::plan::Plan;
 use crate::args::Global;
 use crate::backend::{Live, Replicas};
-use crate::commands::list::InterceptShown;
 use crate::curl;
-use crate::print::Shown;
+use crate::output::intercept::InterceptShown;
+use crate::output::print::Shown;
 use crate::printable::one_line;
 use crate::shell::quote;
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
@@ -124,7 +124,7 @@ impl Report {
             .iter()
             .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
             .collect();
-        let table = crate::print::table(&rows);
+        let table = crate::output::print::table(&rows);
         self.say(&format!(
             "{BOLD}{name}{BOLD:#} goes on in the background\n{}",
             table.trim_end()
@@ -214,7 +214,7 @@ fn block(plan: &Plan, live: &Live) -> String {
         }
         rows.push(vec!["  try".to_owned(), curl::line(plan, &example)]);
     }
-    let table = crate::print::table(&rows);
+    let table = crate::output::print::table(&rows);
     format!(
         "{BOLD}{}{BOLD:#} {verified}\n{}",
         plan.name,

@@ -15,10 +15,10 @@ use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
 use super::{Beside, ENVOY_TIMEOUT, Session, background};
 use crate::backend::Live;
-use crate::commands::list::InterceptShown;
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
-use crate::print;
+use crate::output::intercept::InterceptShown;
+use crate::output::print;
 use crate::shell::quote;
 use crate::words;
 

@@ -10,7 +10,7 @@ use crate::operator::again::Stale;
 use crate::operator::apply::{self, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
 use crate::operator::remove;
-use crate::print;
+use crate::output::print;
 use crate::printable::one_line;
 
 /// Everything that the same command would apply, and what it would remove and leave.

@@ -14,7 +14,7 @@ use crate::operator::apply::{self, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
 use crate::operator::rollout;
 use crate::operator::workloads::{Chosen, Wanted};
-use crate::print::{self, Shown};
+use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 
 /// What the flags say about the cluster part.

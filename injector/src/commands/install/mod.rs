@@ -9,7 +9,7 @@ mod planned;
 
 use crate::args::{Global, Install};
 use crate::hint::{Failure, Result};
-use crate::print;
+use crate::output::print;
 
 /// Runs whichever form the flags mean.
 pub async fn run(global: &Global, args: &Install) -> Result<()> {
