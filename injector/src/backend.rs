@@ -16,8 +16,8 @@ use crate::developer;
 use crate::envoy::Dir;
 use crate::hint::{Failure, Result};
 use crate::mesh::{self, Mesh};
-use crate::session::presence::{self, Presence, Traffic};
-use crate::session::relay::RelayEnd;
+use crate::tunnel::presence::{self, Presence, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// How long a change takes to reach an Envoy that watches files, generously.
 pub(crate) const USUAL_ENVOY: Duration = Duration::from_millis(200);

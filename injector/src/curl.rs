@@ -60,8 +60,8 @@ fn header(name: &str, value: &str) -> String {
 mod tests {
     use super::*;
     use crate::backend::Placement;
-    use crate::session::relay::RelayEnd;
     use crate::shell::tests::words;
+    use crate::tunnel::relay_end::RelayEnd;
     use intercept_core::{Config, Limits, MatchBaggage, MatchHeader, MatchPath, Matcher, Request};
     use std::collections::BTreeMap;
     use std::time::Duration;

@@ -38,8 +38,8 @@ use crate::backend::{Found, Live, Replicas};
 use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{Kind, names};
-use crate::session::presence::{self, Presence, Traffic};
-use crate::session::relay::RelayEnd;
+use crate::tunnel::presence::{self, Presence, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// How many Events are written at the same time.
 const TELLING: usize = 16;

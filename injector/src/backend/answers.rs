@@ -4,7 +4,7 @@ use intercept_core::{Intercept, Limits};
 
 use crate::manifest::facts::Protocol;
 use crate::manifest::istio::Kind;
-use crate::session::relay::RelayEnd;
+use crate::tunnel::relay_end::RelayEnd;
 
 /// An intercept, and where it was found.
 #[derive(Debug, Clone)]

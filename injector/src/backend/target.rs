@@ -14,8 +14,8 @@ use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError};
 use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
-use crate::session::presence::{self, Presence};
-use crate::session::relay::RelayEnd;
+use crate::tunnel::presence::{self, Presence};
+use crate::tunnel::relay_end::RelayEnd;
 
 impl Target<'_> {
     /// The workload's name.

@@ -11,8 +11,8 @@ use crate::backend::{self, Backend};
 use crate::hint::{Failure, OrHint, Result};
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
-use crate::session::presence::Presence;
 use crate::shell::quote;
+use crate::tunnel::presence::Presence;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {

@@ -18,11 +18,11 @@ use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
 use crate::session::plan::Plan;
-use crate::session::presence::Presence;
 use crate::session::{self, Beside, ChildCommand, background, program};
 use crate::shell::quote;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
+use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.

@@ -11,10 +11,10 @@ use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::CONTROL_PORT;
 use crate::manifest::istio::names;
-use crate::session::presence::{self, Traffic};
-use crate::session::relay::RelayEnd;
 use crate::shell::quote;
 use crate::tunnel::developer::{Connect, Connecting, Stream};
+use crate::tunnel::presence::{self, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// The relay's container.
 const CONTAINER: &str = "relay";

@@ -26,7 +26,7 @@ use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, Port, names};
-use crate::session::presence::Presence;
+use crate::tunnel::presence::Presence;
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]

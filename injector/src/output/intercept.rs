@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::print::{self, Shown};
 use crate::backend::Replicas;
 use crate::printable::one_line;
-use crate::session::presence::Presence;
+use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// One intercept as it is shown; the JSON of `list` and `status`.

@@ -5,9 +5,7 @@
 pub mod background;
 pub mod exec_child;
 pub mod plan;
-pub mod presence;
 pub mod program;
-pub mod relay;
 
 mod child;
 mod handed_on;
@@ -35,7 +33,6 @@ use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-pub use self::undo::HANDOVER;
 use crate::args::Global;
 use crate::backend::Target;
 use crate::detached::{Kept, Prepared};

@@ -229,7 +229,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::session::relay::RelayEnd;
+    use crate::tunnel::relay_end::RelayEnd;
 
     fn plan(name: &str, owner: &str) -> Plan {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));

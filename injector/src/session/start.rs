@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::plan::Plan;
-use super::presence::Presence;
 use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
 use super::{Beside, ENVOY_TIMEOUT, Session, background};
@@ -20,6 +19,7 @@ use crate::hint::{Failure, OrHint, Result};
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;
+use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// How long the first connection to the relay may take.
