@@ -1,7 +1,7 @@
 //! A command line to paste: one request that an intercept matches.
 
 use crate::conflict::{self, ExampleRequest};
-use crate::session::plan::Plan;
+use crate::model::Plan;
 use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
 
@@ -59,7 +59,7 @@ fn header(name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Placement;
+    use crate::model::Placement;
     use crate::shell::tests::words;
     use crate::tunnel::relay_end::RelayEnd;
     use intercept_core::{Config, Limits, MatchBaggage, MatchHeader, MatchPath, Matcher, Request};

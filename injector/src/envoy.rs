@@ -13,15 +13,18 @@ use serde_json::{Map, Value};
 use self::files::{Locked, State};
 use self::live::Awaited;
 pub use self::live::{cluster_path, names};
-use crate::backend::Live;
 use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
 use crate::manifest::{self, cluster};
+use crate::model::Live;
 
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
 pub const SWEEP_AFTER: u64 = 600;
 
 /// How long a cluster stays that was found without an entry, in seconds: nobody is leaving as slowly as that.
 pub const KEEP_CLUSTER: u64 = 30;
+
+/// How long a change takes to reach an Envoy that watches files, generously.
+pub const USUAL_ENVOY: Duration = Duration::from_millis(200);
 
 /// A directory that an operator prepared with `injector --envoy DIR install`.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ pub mod left_out;
 pub mod lookup;
 pub mod manifest;
 pub mod mesh;
+pub mod model;
 pub mod module_server;
 pub mod operator;
 pub mod output;

@@ -28,16 +28,17 @@ use serde_json::Value;
 
 use self::clock::Clock;
 use self::events::Happened;
+pub use self::live::USUAL_MESH;
 use self::plugin::Plugin;
 use self::relay::Relays;
 use self::sidecar::Awaited;
 use self::store::Store;
 pub(crate) use self::store::list_ours;
 pub use self::target::Target;
-use crate::backend::{Found, Live, Replicas};
 use crate::cluster::{Cluster, ClusterError, Right, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{Kind, names};
+use crate::model::{Found, Live, Replicas};
 use crate::tunnel::presence::{self, Presence, Traffic};
 use crate::tunnel::relay_end::RelayEnd;
 

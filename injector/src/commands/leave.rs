@@ -7,9 +7,10 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::args::{Global, Leave};
-use crate::backend::{Backend, Found};
+use crate::backend::Backend;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
+use crate::model::Found;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::args::{Global, List};
-use crate::backend::{Backend, Found};
+use crate::backend::Backend;
 use crate::detached::Place;
 use crate::hint::Result;
 use crate::left_out;
+use crate::model::Found;
 use crate::output::intercept::{DetachedShown, InterceptShown};
 use crate::output::print::{self, Shown};
 

@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::args::{Global, Uninstall, connect_patiently};
-use crate::backend::{USUAL_ENVOY, settled};
-use crate::envoy::{Dir, EnvoyDirError};
+use crate::envoy::{Dir, EnvoyDirError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
+use crate::model::settled;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::output::print::{self, Shown};

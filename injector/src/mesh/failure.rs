@@ -2,10 +2,10 @@
 
 use super::plugin::InvalidPlugin;
 use super::prepared::UnreadableGate;
-use crate::backend::SelectPort;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
+use crate::model::SelectPort;
 use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.

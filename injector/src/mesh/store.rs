@@ -13,12 +13,12 @@ use super::clock::Clock;
 use super::events::Happened;
 use super::plugin::Plugin;
 use super::{failure, patch, prepared};
-use crate::backend::NotRenewed;
 use crate::cluster::{Apply, Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::envoy::SWEEP_AFTER;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::{Kind, field_manager, names};
+use crate::model::NotRenewed;
 use crate::shell::quote;
 
 /// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.

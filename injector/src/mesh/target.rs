@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::clock::Clock;
 use super::environment;
 use super::live;
+use super::live::USUAL_MESH;
 use super::plugin::Plugin;
 use super::prepared::{self, Prepared};
 use super::relay::Relays;
@@ -18,7 +19,6 @@ use super::rights::Rights;
 use super::sidecar::Awaited;
 use super::store::{self, Store};
 use super::{failure, pods};
-use crate::backend::{Live, Placement, Replicas, SelectPort, TargetPort, USUAL_MESH, settled};
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
@@ -26,6 +26,7 @@ use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::{Kind, Port, names};
+use crate::model::{Live, Placement, Replicas, SelectPort, TargetPort, settled};
 use crate::tunnel::presence::Presence;
 
 /// A workload that an operator prepared, seen by one developer.

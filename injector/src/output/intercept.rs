@@ -6,7 +6,7 @@ use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
 use serde::Serialize;
 
 use super::print::{self, Shown};
-use crate::backend::Replicas;
+use crate::model::Replicas;
 use crate::printable::one_line;
 use crate::tunnel::presence::Presence;
 use crate::words;

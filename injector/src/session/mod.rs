@@ -4,7 +4,6 @@
 
 pub mod background;
 pub mod exec_child;
-pub mod plan;
 pub mod program;
 
 mod child;
@@ -29,7 +28,6 @@ use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
 use self::mend::Mending;
-use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
@@ -38,6 +36,7 @@ use crate::backend::Target;
 use crate::detached::{Kept, Prepared};
 use crate::environment::EnvFile;
 use crate::hint::{Failure, Result};
+use crate::model::Plan;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::Event;
 

@@ -8,10 +8,9 @@ use anstyle::{AnsiColor, Style};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::plan::Plan;
 use crate::args::Global;
-use crate::backend::{Live, Replicas};
 use crate::curl;
+use crate::model::{Live, Plan, Replicas};
 use crate::output::intercept::InterceptShown;
 use crate::output::print::Shown;
 use crate::printable::one_line;

@@ -9,13 +9,12 @@ use intercept_core::{Document, Intercept};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::plan::Plan;
 use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
 use super::{Beside, ENVOY_TIMEOUT, Session, background};
-use crate::backend::Live;
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
+use crate::model::{Live, Plan};
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;

@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::plan::Plan;
 use crate::hint::{Failure, Result};
+use crate::model::Plan;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::{self, Developer, Event, Local, TunnelError, UnderWay};
 use crate::tunnel::relay_end::RelayEnd;

@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use injector::backend::NotRenewed;
 use injector::hint::Failure;
 use injector::manifest::istio::{Port, example, workload_objects};
+use injector::model::NotRenewed;
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use serde_json::{Value, json};

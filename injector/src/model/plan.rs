@@ -5,7 +5,7 @@ use std::time::Duration;
 use intercept_core::budget::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
 
-use crate::backend::Placement;
+use super::answers::Placement;
 use crate::conflict::{self, ExampleRequest, Kind, Meeting};
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
