@@ -4,8 +4,8 @@
 use intercept_core::Limits;
 use serde_json::Value;
 
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{Module, names};
-use crate::mesh::prepared;
 use crate::shell::quote;
 
 /// What must be said again.

@@ -9,7 +9,7 @@ use crate::envoy::SWEEP_AFTER;
 use crate::left_out;
 use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::names;
-use crate::mesh::prepared;
+use crate::manifest::istio::prepared;
 use crate::shell::quote;
 
 const ID: &str = "leftovers";

@@ -10,7 +10,7 @@ use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Target, is_ours, text};
 use crate::cluster::Cluster;
 use crate::manifest::istio::names;
-use crate::mesh::prepared::workload_of;
+use crate::manifest::istio::prepared::workload_of;
 use crate::mesh::{pods, sidecar};
 
 /// The listener through which everything comes in.

@@ -9,7 +9,7 @@ use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
-use crate::mesh::prepared::{self, Prepared};
+use crate::manifest::istio::prepared::{self, Prepared};
 use crate::operator::{OURS, installed};
 use crate::prepare;
 

@@ -1,10 +1,10 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
 use super::plugin::InvalidPlugin;
-use super::prepared::UnreadableGate;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
+use crate::manifest::istio::prepared::UnreadableGate;
 use crate::model::SelectPort;
 use crate::shell::quote;
 

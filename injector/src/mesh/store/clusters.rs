@@ -7,8 +7,9 @@ use super::{ATTEMPTS, FORCED, Store, refused};
 use crate::cluster::guarded::resource_version;
 use crate::cluster::{ClusterError, kind};
 use crate::hint::Result;
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{field_manager, names};
-use crate::mesh::{patch, prepared};
+use crate::mesh::patch;
 
 impl Store {
     /// Applies an intercept's own EnvoyFilter.

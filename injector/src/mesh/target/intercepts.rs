@@ -9,9 +9,9 @@ use super::Target;
 use crate::cluster::kind;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::own_cluster;
+use crate::manifest::istio::prepared::{self, Prepared};
 use crate::manifest::istio::{NewIntercept, intercept_objects};
 use crate::mesh::events::{self, Happened};
-use crate::mesh::prepared::{self, Prepared};
 use crate::mesh::{store, under_way};
 use crate::model::NotRenewed;
 
