@@ -324,7 +324,7 @@ impl Mesh {
     }
 
     fn store(&self, namespace: &str, kind: Kind, workload: &str) -> Store {
-        let plugin = names::of_workload_named(kind, workload);
+        let plugin = names::of_workload(kind, workload);
         Store::new(&self.cluster, namespace, &plugin, Clock::default())
     }
 }

@@ -259,7 +259,7 @@ impl Target {
 }
 
 fn plugin_name(found: &Found) -> String {
-    names::of_workload_named(found.kind, &found.name)
+    names::of_workload(found.kind, &found.name)
 }
 
 /// What others wrote that reaches these requests.

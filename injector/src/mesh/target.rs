@@ -52,7 +52,7 @@ impl Target {
         let (listed, owner) =
             tokio::join!(Listed::read(cluster, namespace, None), cluster.whoami());
         let found = lookup::find(wanted, &listed?)?;
-        let name = names::of_workload_named(found.kind, &found.name);
+        let name = names::of_workload(found.kind, &found.name);
         let (gate, plugin, pods) = tokio::join!(
             cluster.get(&kind::ENVOY_FILTER, Some(namespace), &name),
             cluster.get(&kind::WASM_PLUGIN, Some(namespace), &name),

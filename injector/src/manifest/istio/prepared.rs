@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::facts::{Kind, Mesh, Port, ServicePort, Workload};
-use super::install::H2_PORT;
+use super::facts::{Mesh, Port, ServicePort, Workload};
+use super::kind::Kind;
 use super::names;
+use super::ports::H2_PORT;
 use crate::manifest::facts::Protocol;
 
 /// The mesh's root namespace in a stock installation. The installer refused to write there; here it only completes the facts.

@@ -87,6 +87,6 @@ impl Store {
     /// Its plugin bears the workload's name, and so does the annotation.
     fn is_of_this_workload(&self, filter: &Value) -> bool {
         prepared::workload_of(filter)
-            .is_some_and(|(kind, name)| names::of_workload_named(kind, name) == self.plugin)
+            .is_some_and(|(kind, name)| names::of_workload(kind, name) == self.plugin)
     }
 }
