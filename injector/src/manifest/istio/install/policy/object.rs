@@ -1,16 +1,8 @@
-//! Admission policies: they hold a developer to what RBAC cannot say, single fields of a WasmPlugin and the shape of an EnvoyFilter.
-//!
-//! Held is whoever may not `update` the very object: developers only have `patch`. An administrator, a GitOps controller or a mesh team with full rights is not, and needs no exception.
-//! The expressions are evaluated over maps of up to a thousand entries; each has a budget of a million cost units (Kubernetes' `PerCallLimit`).
-
-mod cel;
-mod envoy_filter;
-mod leftover;
-mod wasm_plugin;
+//! One admission policy with its binding, and the texts that several are made of.
 
 use serde_json::{Value, json};
 
-use crate::manifest::istio::facts::Mesh;
+use super::cel;
 use crate::manifest::istio::names;
 use crate::manifest::istio::object::Object;
 
@@ -21,56 +13,40 @@ pub const MAX_INTERCEPTS: usize = 1000;
 pub const LEFTOVER_AFTER_SECONDS: u64 = 600;
 
 /// The name of an intercept, without anchors: a DNS label.
-const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
+pub const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
 
 /// The name of a workload, without anchors: a DNS subdomain.
-const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?";
+pub const SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?";
 
 /// Seconds since the epoch, without anchors.
-const SECONDS: &str = "[0-9]{1,12}";
-
-pub(super) fn objects(mesh: &Mesh, has_clock: bool) -> Vec<Object> {
-    [
-        wasm_plugin::policy(),
-        envoy_filter::policy(mesh),
-        envoy_filter::deletions(),
-        leftover::entries(has_clock),
-        leftover::clusters(has_clock),
-    ]
-    .into_iter()
-    .flat_map(|policy| {
-        let binding = policy.binding();
-        [policy.object(), binding]
-    })
-    .collect()
-}
+pub const SECONDS: &str = "[0-9]{1,12}";
 
 /// A ValidatingAdmissionPolicy in the making.
-struct Policy {
-    name: &'static str,
-    comment: String,
-    group: &'static str,
-    version: &'static str,
-    resource: &'static str,
-    operations: &'static [&'static str],
+pub struct Policy {
+    pub name: &'static str,
+    pub comment: String,
+    pub group: &'static str,
+    pub version: &'static str,
+    pub resource: &'static str,
+    pub operations: &'static [&'static str],
     /// Name, expression: the policy applies where all are true.
-    conditions: Vec<(&'static str, String)>,
+    pub conditions: Vec<(&'static str, String)>,
     /// Name, expression, comment.
-    variables: Vec<(&'static str, String, &'static str)>,
-    validations: Vec<Validation>,
+    pub variables: Vec<(&'static str, String, &'static str)>,
+    pub validations: Vec<Validation>,
     /// Is the API server's clock needed? There is no `now` in CEL.
-    clock: bool,
+    pub clock: bool,
 }
 
-struct Validation {
-    comment: &'static str,
-    expression: String,
-    message: String,
+pub struct Validation {
+    pub comment: &'static str,
+    pub expression: String,
+    pub message: String,
 }
 
 impl Policy {
     /// Not those who may do more anyway. The namespace controller, which may not `update`, deletes collections: such a request has no name.
-    fn held(group: &str, resource: &str) -> (&'static str, String) {
+    pub fn held(group: &str, resource: &str) -> (&'static str, String) {
         let may = |verb| {
             format!(
                 "authorizer.group('{group}').resource('{resource}').namespace(request.namespace).name(has(request.name) ? request.name : '').check('{verb}').allowed()"
@@ -86,7 +62,8 @@ impl Policy {
         )
     }
 
-    fn object(&self) -> Object {
+    /// The policy.
+    pub fn object(&self) -> Object {
         let mut spec = json!({"failurePolicy": "Fail"});
         if self.clock {
             spec["paramKind"] = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"});
@@ -150,7 +127,8 @@ impl Policy {
         object
     }
 
-    fn binding(&self) -> Object {
+    /// What puts it into force.
+    pub fn binding(&self) -> Object {
         let mut spec = json!({"policyName": self.name, "validationActions": ["Deny"]});
         let mut object_comment =
             "Puts the policy before it into force, in every namespace.".to_owned();
@@ -175,7 +153,7 @@ impl Policy {
 }
 
 /// A label or annotation of an object, or nothing. `object` may be typed by a schema that does not know the key.
-fn metadata_text(object: &str, map: &str, key: &str) -> String {
+pub fn metadata_text(object: &str, map: &str, key: &str) -> String {
     format!(
         "dyn({object}).metadata.?{map}[?{}].orValue('')",
         cel::literal(&Value::from(key))
