@@ -5,7 +5,8 @@ use std::io;
 
 use crate::args::{Global, Logs};
 use crate::backend;
-use crate::detached::{Place, print_log};
+use crate::detached::Place;
+use crate::detached::follow::print_log;
 use crate::hint::{Failure, OrHint, Result};
 use crate::shell::quote;
 

@@ -1,7 +1,7 @@
 //! From what somebody calls TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or a reason out;
 //! only [`Listed::read`] asks the API server.
 
-mod ports;
+pub mod ports;
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,6 @@ use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
 use crate::manifest::istio::Kind;
 use crate::shell::quote;
-
-pub use ports::{PortNames, ServiceName, meant, port_names};
 
 /// What TARGET asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::pods;
-use crate::cluster::{Cluster, Kind, Right, kind};
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, Kind, kind};
 use crate::environment::{self, Environment, Objects, Reference};
 use crate::hint::{Failure, OrHint, Result};
 use crate::shell::quote;

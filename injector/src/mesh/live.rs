@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::refusals::{REJECTED, Refusals, envoys_words};
 use super::sidecar::{Awaited, get, missing};
 use super::{pods, store};
-use crate::cluster::{Cluster, ClusterError, Right, kind};
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::model::{Live, Replicas};
 
 /// How long a change takes from the API server through istiod to a sidecar: 0.3 to 0.5 s, measured.

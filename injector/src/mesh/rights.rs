@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Cluster, ClusterError, Right, kind};
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names;
 use crate::shell::quote;

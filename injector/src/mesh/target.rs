@@ -22,7 +22,7 @@ use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
-use crate::lookup::{self, Found, Listed};
+use crate::lookup::{self, Found, Listed, ports};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
 use crate::manifest::istio::prepared::{self, Prepared};
 use crate::manifest::istio::{Kind, Port, names};
@@ -109,7 +109,7 @@ impl Target {
         let namespace = self.store.namespace();
         let place = self.store.cluster().place_flags(Some(namespace));
         let meant = match word {
-            Some(word) => match lookup::meant(&self.found, word) {
+            Some(word) => match ports::meant(&self.found, word) {
                 Some(number) => Some(number),
                 // A port that nothing declares can be prepared all the same.
                 None => word.parse().ok(),
@@ -117,7 +117,7 @@ impl Target {
             None => None,
         };
         let shown = |port: &Port| {
-            let names = lookup::port_names(&self.found, port.number);
+            let names = ports::port_names(&self.found, port.number);
             SelectPort {
                 number: port.number,
                 name: names
@@ -130,7 +130,7 @@ impl Target {
         let ports = &self.prepared.workload.ports;
         // A Service that leads to some of them only means those.
         let of_service = |port: &&Port| {
-            !lookup::port_names(&self.found, port.number)
+            !ports::port_names(&self.found, port.number)
                 .services
                 .is_empty()
         };
@@ -168,7 +168,7 @@ impl Target {
     /// The URL inside the cluster.
     fn url(&self, number: u16) -> String {
         let namespace = self.store.namespace();
-        let names = lookup::port_names(&self.found, number);
+        let names = ports::port_names(&self.found, number);
         match names.services.first() {
             Some(service) if service.number == 80 => {
                 format!("http://{}.{namespace}", service.service)

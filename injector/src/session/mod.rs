@@ -34,7 +34,7 @@ use self::tunnel::Tunnel;
 use crate::args::Global;
 use crate::backend::Target;
 use crate::detached::{Kept, Prepared};
-use crate::environment::EnvFile;
+use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
 use crate::model::Plan;
 use crate::tunnel::Secret;
