@@ -13,7 +13,7 @@ use super::environment;
 use super::live;
 use super::live::USUAL_MESH;
 use super::plugin::Plugin;
-use super::relay::Relays;
+use super::relay::{Relays, ask_relays};
 use super::rights::Rights;
 use super::sidecar::Awaited;
 use super::store::{self, Store};
@@ -226,7 +226,7 @@ impl Target {
             .relays
             .iter()
             .map(|relay| self.relays.end(*relay));
-        let answers = super::ask_relays(relays, &[address]).await;
+        let answers = ask_relays(relays, &[address]).await;
         answers.first().copied().unwrap_or(Presence::Unknown)
     }
 

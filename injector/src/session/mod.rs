@@ -27,7 +27,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
-use self::mend::Mending;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
@@ -139,6 +138,14 @@ struct Session<'a> {
     mending: Mending,
     /// What is remembered of it on this machine while it runs in the background.
     kept: Option<Kept>,
+}
+
+/// What is known of the Envoy cluster of an intercept that lives.
+#[derive(Debug, Default)]
+struct Mending {
+    next: Option<Instant>,
+    /// Somebody was told that it is gone.
+    is_told: bool,
 }
 
 impl<'a> Session<'a> {

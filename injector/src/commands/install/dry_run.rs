@@ -1,7 +1,6 @@
 //! What `install --dry-run` and `render istio` print: objects on stdout, so that they can be applied, and beside them on stderr what an operator should know.
 
-use super::mesh::without_clock;
-use super::planned::Planned;
+use super::planned::{Planned, without_clock};
 use crate::args::{Format, Global};
 use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};

@@ -5,51 +5,17 @@ use serde::Serialize;
 use super::dry_run::{self, print_objects, tell};
 use super::filter::filter;
 use super::limits::limits;
-use super::planned::Planned;
+use super::planned::{Planned, said, wanted, without_clock};
 use crate::args::{Global, Install, MeshFlags, Prepare, connect};
-use crate::hint::{Failure, Result};
+use crate::hint::Result;
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
 use crate::operator::apply::{self, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
 use crate::operator::rollout;
-use crate::operator::workloads::{Chosen, Wanted};
+use crate::operator::workloads::Chosen;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
-
-/// What the flags say about the cluster part.
-pub(super) fn said(flags: &MeshFlags) -> Said {
-    Said {
-        namespace: flags.relay_namespace.clone(),
-        cluster_domain: flags.cluster_domain.clone(),
-        root_namespace: flags.root_namespace.clone(),
-        replicas: flags.replicas,
-        image: flags.relay_image.clone(),
-        image_pull_secret: flags.image_pull_secret.clone(),
-        revision: flags.revision.clone(),
-    }
-}
-
-/// Which workloads the flags mean; `None`: none at all.
-pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a MeshFlags) -> Result<Option<Wanted<'a>>> {
-    let wanted = match (prepare.workload.as_slice(), &flags.selector, flags.all) {
-        (_, Some(labels), _) => Some(Wanted::Labelled(labels)),
-        (_, _, true) => Some(Wanted::All),
-        ([], None, false) => None,
-        (names, None, false) => Some(Wanted::Named(names)),
-    };
-    let port = (!prepare.port.is_empty()).then_some("--port http");
-    match port.or(prepare.limits.given()) {
-        Some(flag) if wanted.is_none() => Err(Failure::usage(
-            format!(
-                "{}: of which workload?",
-                flag.split(' ').next().unwrap_or(flag)
-            ),
-            format!("injector install --workload orders {flag}"),
-        )),
-        _ => Ok(wanted),
-    }
-}
 
 /// What `install` has to say.
 #[derive(Debug, Default, Serialize)]
@@ -109,14 +75,6 @@ pub async fn run(global: &Global, args: &Install) -> Result<()> {
         prepare_others(&planned, &mut report).await?;
     }
     print::print(global.output, &report)
-}
-
-/// What an operator should know where API servers keep no Lease.
-pub(super) fn without_clock(install: &ClusterInstall) -> Option<String> {
-    (!install.has_clock).then(|| {
-        "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
-            .to_owned()
-    })
 }
 
 async fn apply_cluster_part(
