@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use intercept_core::budget::left_out;
+use intercept_core::room::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
 
 use super::answers::Placement;
