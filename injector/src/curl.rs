@@ -1,13 +1,14 @@
 //! A command line to paste: one request that an intercept matches.
 
-use crate::conflict::{self, ExampleRequest};
+use intercept_overlap::ExampleRequest;
+
 use crate::model::Plan;
 use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
 
 /// A request that the plan's intercept matches and that curl can send.
 pub fn example(plan: &Plan) -> Option<ExampleRequest> {
-    let example = conflict::example(&plan.intercept("", 0, 0))?;
+    let example = intercept_overlap::example(&plan.intercept("", 0, 0))?;
     let is_sendable =
         |name: &str| !name.starts_with(':') || name.eq_ignore_ascii_case(":authority");
     let all = example.headers.iter().all(|(name, _)| is_sendable(name));

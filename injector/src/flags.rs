@@ -6,11 +6,11 @@ use intercept_core::{
     Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, Unsatisfiable,
     header_key, validate,
 };
+use intercept_overlap::regex_position::{self, InvalidRegex};
+use intercept_overlap::{Impossible, impossible};
 
 use crate::args;
-use crate::conflict::{Impossible, impossible};
 use crate::hint::{Failure, Result};
-use crate::regex_position::{self, InvalidRegex};
 use crate::shell::quote;
 use crate::typed::retyped;
 

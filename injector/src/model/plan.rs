@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use intercept_core::room::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
+use intercept_overlap::{ExampleRequest, Kind, Meeting};
 
 use super::answers::Placement;
-use crate::conflict::{self, ExampleRequest, Kind, Meeting};
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
@@ -168,7 +168,7 @@ impl Plan {
         intercept: &Intercept,
         now: u64,
     ) -> Result<Vec<String>> {
-        conflict::check(document, &self.name, intercept, now)
+        intercept_overlap::check(document, &self.name, intercept, now)
             .iter()
             .map(|meeting| self.judge(meeting))
             .collect()
