@@ -12,9 +12,9 @@ use harness::plugin::entry;
 use harness::sandbox::Sandbox;
 use harness::tunnel::{Machine, developer};
 use harness::wait;
-use injector::backend::Live;
 use injector::envoy::{Dir, EnvoyDirError};
 use injector::manifest::facts::Protocol;
+use injector::model::Live;
 use rustix::process::Signal;
 
 /// In one sandbox, after which nothing is left of them.

@@ -1,28 +1,21 @@
 //! Where intercepts are kept, as the commands see it: one question or change per method, whatever is behind it: a plain Envoy's directory, or a mesh.
 //! Knows no flags but the ones that choose the backend, and of tunnels only where they end.
 
-mod answers;
 mod plain;
 mod target;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use self::answers::{Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort};
-pub(crate) use self::plain::settled;
 use self::plain::{clear, named, remove};
-use crate::cli::Global;
+use crate::args::{Global, connect, connect_patiently};
 use crate::developer;
-use crate::envoy::Dir;
+use crate::envoy::{Dir, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::mesh::{self, Mesh};
-use crate::session::presence::{self, Presence, Traffic};
-use crate::session::relay::RelayEnd;
-
-/// How long a change takes to reach an Envoy that watches files, generously.
-pub(crate) const USUAL_ENVOY: Duration = Duration::from_millis(200);
-/// The same from the API server through istiod to a sidecar: 0.3 to 0.5 s, measured.
-pub(crate) const USUAL_MESH: Duration = Duration::from_millis(1_500);
+use crate::mesh::{self, Mesh, USUAL_MESH};
+use crate::model::{Found, Live, Replicas, settled};
+use crate::tunnel::presence::{self, Presence, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// The place where intercepts are kept.
 #[derive(Debug)]
@@ -48,7 +41,7 @@ impl Backend {
         match &global.envoy {
             Some(dir) => Ok(Self::Envoy(Dir::open(dir)?)),
             None => {
-                let cluster = crate::commands::connect(global).await?;
+                let cluster = connect(global).await?;
                 Ok(Self::Mesh(Mesh::new(cluster)))
             }
         }
@@ -59,7 +52,7 @@ impl Backend {
         match &global.envoy {
             Some(_) => Self::open(global).await,
             None => {
-                let cluster = crate::commands::connect_patiently(global).await?;
+                let cluster = connect_patiently(global).await?;
                 Ok(Self::Mesh(Mesh::new(cluster)))
             }
         }

@@ -1,12 +1,14 @@
-//! A command line to paste: one request that an intercept matches, quoted for a POSIX shell.
+//! A command line to paste: one request that an intercept matches.
 
-use crate::conflict::{self, ExampleRequest};
-use crate::session::plan::Plan;
+use intercept_overlap::ExampleRequest;
+
+use crate::model::Plan;
+use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
 
 /// A request that the plan's intercept matches and that curl can send.
 pub fn example(plan: &Plan) -> Option<ExampleRequest> {
-    let example = conflict::example(&plan.intercept("", 0, 0))?;
+    let example = intercept_overlap::example(&plan.intercept("", 0, 0))?;
     let is_sendable =
         |name: &str| !name.starts_with(':') || name.eq_ignore_ascii_case(":authority");
     let all = example.headers.iter().all(|(name, _)| is_sendable(name));
@@ -55,56 +57,15 @@ fn header(name: &str, value: &str) -> String {
     }
 }
 
-/// Quoted so that a POSIX shell hands it on unchanged, and left bare where it needs no quotes.
-pub fn quote(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Placement;
-    use crate::session::relay::RelayEnd;
+    use crate::model::Placement;
+    use crate::shell::tests::words;
+    use crate::tunnel::relay_end::RelayEnd;
     use intercept_core::{Config, Limits, MatchBaggage, MatchHeader, MatchPath, Matcher, Request};
     use std::collections::BTreeMap;
-    use std::process::Command;
     use std::time::Duration;
-
-    /// What a shell makes of a text, word by word.
-    fn words(script: &str) -> Vec<String> {
-        let script = format!("set -- {script}; printf '%s\\0' \"$@\"");
-        let output = Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .expect("sh runs");
-        assert!(output.status.success(), "{script}");
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        text.split_terminator('\0').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn a_shell_hands_on_what_was_quoted() {
-        let texts = [
-            "plain", "", " ", "it's", "a\"b", "$HOME", "`id`", "\\", "a\nb", "!x", "*", "~", "é",
-            "'", "''", "a;b", "#c", "a&b", "(a|b)",
-        ];
-        for text in texts {
-            assert_eq!(words(&quote(text)), [text]);
-        }
-    }
-
-    #[test]
-    fn what_needs_no_quotes_has_none() {
-        assert_eq!(
-            quote("http://127.0.0.1:10000/api"),
-            "http://127.0.0.1:10000/api"
-        );
-        assert_eq!(quote("Coder: Bob"), "'Coder: Bob'");
-    }
 
     fn plan(headers: &[(&str, &str)], baggage: &[(&str, &str)], path: Option<MatchPath>) -> Plan {
         let own = |(one, other): &(&str, &str)| ((*one).to_owned(), (*other).to_owned());

@@ -1,6 +1,7 @@
 //! The plain-Envoy backend: a directory of files that Envoy watches, changed atomically and under a lock. The only code that writes them.
 //! What stands in them is `manifest`'s business; what an intercept may say is `intercept-core`'s.
 
+mod error;
 mod files;
 mod live;
 
@@ -10,12 +11,13 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 use serde_json::{Map, Value};
 
+pub use self::error::{EnvoyDirError, RenewError};
 use self::files::{Locked, State};
 use self::live::Awaited;
 pub use self::live::{cluster_path, names};
-use crate::backend::Live;
 use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
 use crate::manifest::{self, cluster};
+use crate::model::Live;
 
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
 pub const SWEEP_AFTER: u64 = 600;
@@ -23,76 +25,14 @@ pub const SWEEP_AFTER: u64 = 600;
 /// How long a cluster stays that was found without an entry, in seconds: nobody is leaving as slowly as that.
 pub const KEEP_CLUSTER: u64 = 30;
 
+/// How long a change takes to reach an Envoy that watches files, generously.
+pub const USUAL_ENVOY: Duration = Duration::from_millis(200);
+
 /// A directory that an operator prepared with `injector --envoy DIR install`.
 #[derive(Debug)]
 pub struct Dir {
     path: PathBuf,
     workload: Workload,
-}
-
-/// Why the directory cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvoyDirError {
-    /// No `workload.json`.
-    #[error("{}: no workload is installed here", .0.display())]
-    NotInstalled(PathBuf),
-    /// The system's word.
-    #[error("{}: {error}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: std::io::Error,
-    },
-    /// Not what this program writes.
-    #[error("{}: {reason}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The workload has no such port.
-    #[error("{workload} has no port {port}")]
-    UnknownPort {
-        /// The workload.
-        workload: String,
-        /// What was asked for.
-        port: u16,
-    },
-    /// An intercept is on a port that the new workload does not have.
-    #[error("{intercept} intercepts port {port}, which would be no longer there")]
-    PortInUse {
-        /// The intercept.
-        intercept: String,
-        /// Its port.
-        port: u16,
-    },
-    /// Intercepts would be cut off.
-    #[error("{workload} is intercepted by {}", .intercepts.join(", "))]
-    Live {
-        /// The workload.
-        workload: String,
-        /// Their names.
-        intercepts: Vec<String>,
-    },
-}
-
-/// Why a lease was not renewed.
-#[derive(Debug, thiserror::Error)]
-pub enum RenewError {
-    /// Somebody removed the entry. It is not brought back.
-    #[error("the intercept was removed")]
-    Gone,
-    /// Another tunnel has the name now.
-    #[error("the intercept was taken over by {owner}")]
-    Taken {
-        /// Who claims it.
-        owner: String,
-    },
-    /// The directory.
-    #[error(transparent)]
-    Dir(#[from] EnvoyDirError),
 }
 
 impl Dir {

@@ -6,12 +6,12 @@ use intercept_core::{
     Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, Unsatisfiable,
     header_key, validate,
 };
+use intercept_overlap::regex_position::{self, InvalidRegex};
+use intercept_overlap::{Impossible, impossible};
 
-use crate::cli;
-use crate::conflict::{Impossible, impossible};
-use crate::curl::quote;
+use crate::args;
 use crate::hint::{Failure, Result};
-use crate::regex_position::{self, InvalidRegex};
+use crate::shell::quote;
 use crate::typed::retyped;
 
 /// The header of `--http-header auto`.
@@ -51,7 +51,7 @@ pub struct Port {
 }
 
 /// Reads the condition flags, and checks them by the same code that the filter runs.
-pub fn conditions(flags: &cli::Conditions) -> Result<Conditions> {
+pub fn conditions(flags: &args::Conditions) -> Result<Conditions> {
     let mut read = Conditions {
         headers: Vec::new(),
         auto: false,
@@ -84,7 +84,7 @@ pub fn conditions(flags: &cli::Conditions) -> Result<Conditions> {
 }
 
 /// The words of `--http-header`. Answers whether `all` is among them.
-fn headers(flags: &cli::Conditions, read: &mut Conditions) -> Result<bool> {
+fn headers(flags: &args::Conditions, read: &mut Conditions) -> Result<bool> {
     let mut all = false;
     for flag in &flags.http_header {
         match (pair(flag), flag.as_str()) {
@@ -122,7 +122,7 @@ fn pair(flag: &str) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-fn path(flags: &cli::Conditions) -> Result<Option<MatchPath>> {
+fn path(flags: &args::Conditions) -> Result<Option<MatchPath>> {
     let equal = flags.http_path_equal.iter().cloned().map(MatchPath::Equal);
     let prefix = flags
         .http_path_prefix
@@ -155,7 +155,7 @@ fn path_flag(path: &MatchPath) -> String {
 
 /// Everything that would be refused whatever the operator allows, told in terms of flags: the regexes first, since only here one can say where they are wrong,
 /// then the filter's own check.
-fn check(flags: &cli::Conditions, read: &Conditions) -> Result<()> {
+fn check(flags: &args::Conditions, read: &Conditions) -> Result<()> {
     for header in &read.headers {
         let flag = format!("--http-header {}={}", header.name, header.value);
         regex_position::describe(&header.value).map_err(|error| invalid_regex(&flag, &error))?;

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use crate::print::one_line;
+use crate::printable::one_line;
 
 /// Every way in which a command can fail.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 use intercept_core::Limits;
 use serde_json::Value;
 
-use crate::curl::quote;
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{Module, names};
-use crate::mesh::prepared;
+use crate::shell::quote;
 
 /// What must be said again.
 #[derive(Debug, Clone, PartialEq, Eq)]

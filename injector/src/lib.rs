@@ -1,11 +1,10 @@
 //! Everything behind the `injector` command.
 
+pub mod args;
 pub mod ask;
 pub mod backend;
-pub mod cli;
 pub mod cluster;
 pub mod commands;
-pub mod conflict;
 pub mod curl;
 pub mod detached;
 pub mod developer;
@@ -20,14 +19,16 @@ pub mod left_out;
 pub mod lookup;
 pub mod manifest;
 pub mod mesh;
+pub mod model;
 pub mod module_server;
 pub mod operator;
+pub mod output;
 pub mod prepare;
-pub mod print;
-pub mod regex_position;
+pub mod printable;
 pub mod remembered;
 pub mod sandbox;
 pub mod session;
+pub mod shell;
 pub mod tunnel;
 pub mod typed;
 pub mod words;

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use injector::cli::Cli;
-use injector::commands::{self, exec_child};
+use injector::args::Cli;
+use injector::commands;
 use injector::hint::{Failure, Result};
+use injector::session::exec_child;
 
 fn main() -> ExitCode {
     if let Some(asked) = exec_child::asked(std::env::args_os().skip(1)) {

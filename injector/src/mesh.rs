@@ -9,7 +9,6 @@ pub mod live;
 pub mod patch;
 pub mod plugin;
 pub mod pods;
-pub mod prepared;
 mod refusals;
 pub mod relay;
 pub mod rights;
@@ -28,18 +27,20 @@ use serde_json::Value;
 
 use self::clock::Clock;
 use self::events::Happened;
+pub use self::live::USUAL_MESH;
 use self::plugin::Plugin;
-use self::relay::Relays;
+use self::relay::{Relays, ask_relays};
 use self::sidecar::Awaited;
 use self::store::Store;
 pub(crate) use self::store::list_ours;
 pub use self::target::Target;
-use crate::backend::{Found, Live, Replicas};
-use crate::cluster::{Cluster, ClusterError, Right, kind};
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
-use crate::manifest::istio::{Kind, names};
-use crate::session::presence::{self, Presence, Traffic};
-use crate::session::relay::RelayEnd;
+use crate::manifest::istio::{Kind, names, prepared};
+use crate::model::{Found, Live, Replicas};
+use crate::tunnel::presence::{Presence, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// How many Events are written at the same time.
 const TELLING: usize = 16;
@@ -324,7 +325,7 @@ impl Mesh {
     }
 
     fn store(&self, namespace: &str, kind: Kind, workload: &str) -> Store {
-        let plugin = names::of_workload_named(kind, workload);
+        let plugin = names::of_workload(kind, workload);
         Store::new(&self.cluster, namespace, &plugin, Clock::default())
     }
 }
@@ -377,30 +378,4 @@ fn by_relay(filters: &[Value], all: &[&Found]) -> BTreeMap<(String, u16), Vec<St
 fn mesh_of(gate: &Value) -> Option<(String, u16)> {
     let mesh = prepared::read(gate).ok()?.mesh;
     Some((mesh.namespace, mesh.relay_replicas))
-}
-
-/// A tunnel ends at one relay; which one, the relays say themselves.
-async fn ask_relays(relays: impl Iterator<Item = RelayEnd>, addresses: &[&str]) -> Vec<Presence> {
-    let addresses: Vec<String> = addresses
-        .iter()
-        .map(|&address| address.to_owned())
-        .collect();
-    let mut asking = tokio::task::JoinSet::new();
-    for end in relays {
-        let addresses = addresses.clone();
-        asking.spawn(async move {
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            presence::ask_all(&end, &addresses).await
-        });
-    }
-    let mut known = vec![None; addresses.len()];
-    while let Some(answers) = asking.join_next().await {
-        for (known, answer) in known.iter_mut().zip(answers.unwrap_or_default()) {
-            *known = Some(known.map_or(answer, |known: Presence| known.or(answer)));
-        }
-    }
-    known
-        .into_iter()
-        .map(|known| known.unwrap_or(Presence::Unknown))
-        .collect()
 }

@@ -1,6 +1,6 @@
 //! The command line as it was typed, for hints that run when they are pasted. Knows no flag by name.
 
-use crate::curl::quote;
+use crate::shell::quote;
 
 /// The command as it was typed, with this value of a flag put right.
 pub fn retyped(flag: &str, wrong: &str, right: &str) -> String {

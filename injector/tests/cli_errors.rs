@@ -9,7 +9,7 @@ use support::{Place, Ran, now, ran};
 fn told(place: &Place, arguments: &[&str], ran: &Ran) -> String {
     let typed: Vec<String> = arguments
         .iter()
-        .map(|word| injector::curl::quote(word))
+        .map(|word| injector::shell::quote(word))
         .collect();
     let code = ran.code.expect("an exit code");
     place.stable(&format!(

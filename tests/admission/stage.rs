@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use injector::manifest::istio::install::cluster_objects;
 use injector::manifest::istio::intercept::own_cluster;
 use injector::manifest::istio::{
-    INSTALLER, NewIntercept, Object, Workload, example, intercept_objects, names, workload_objects,
+    INSTALLER, NewIntercept, Object, Workload, example, intercept_objects, workload_objects,
 };
 use intercept_core::Intercept;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub fn cluster(namespace: &str, name: &str, entry: &Intercept) -> Value {
 }
 
 pub fn plugin() -> String {
-    names::of_workload(&example::workload())
+    example::workload().object_name()
 }
 
 /// Namespace, verb, resource, subresource.

@@ -1,19 +1,19 @@
 //! OCI images, reproducible byte for byte: no time, no user, no order of a hash map in them. A kind of image (`filter`) says what is in it; `layer` packs
 //! files, `layout` writes the result. Pushing is left to skopeo or crane.
 
+mod blob;
 pub mod filter;
 mod layer;
-mod layout;
+pub mod layout;
 pub mod relay;
 
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::image::{ImageConfiguration, MediaType};
-use sha2::{Digest, Sha256};
+use oci_spec::image::ImageConfiguration;
 
+pub use blob::sha256_hex;
 pub use layer::{File, Layer};
-pub use layout::{is_layout, write_layout};
 
 /// An image: everything that ends up in a layout, less names and digests.
 #[derive(Debug)]
@@ -24,13 +24,6 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// Of the manifest, in the order of their keys.
     pub annotations: Vec<(String, String)>,
-}
-
-/// A blob with its media type.
-#[derive(Debug)]
-struct Blob {
-    media_type: MediaType,
-    bytes: Vec<u8>,
 }
 
 /// The name of an image inside a repository or layout, as the distribution specification has it.
@@ -68,14 +61,6 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The SHA-256 of some bytes in lower-case hexadecimal digits.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,13 +88,5 @@ mod tests {
         ] {
             assert!(tag.parse::<Tag>().is_err(), "{tag}");
         }
-    }
-
-    #[test]
-    fn sha256_is_what_the_standard_says() {
-        assert_eq!(
-            sha256_hex(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
     }
 }

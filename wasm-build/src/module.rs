@@ -2,7 +2,6 @@
 
 mod reach;
 
-use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use wasmparser::{
     BinaryReaderError, Export, ExternalKind, Parser, Payload, Validator, WasmFeatures,
 };
 
-use self::reach::Reach;
+use self::reach::{Reach, slice};
 
 /// What Envoy's host must find: entry points of the SDK, and of the callbacks only those that the filter answers.
 ///
@@ -208,11 +207,6 @@ fn kept<'a>(
         }
     }
     Ok(kept)
-}
-
-/// The parser made the range from this very slice.
-fn slice(module: &[u8], range: Range<u64>) -> &[u8] {
-    &module[range.start as usize..range.end as usize]
 }
 
 #[cfg(test)]

@@ -3,15 +3,10 @@
 
 use std::cell::Cell;
 
-use crate::config::{Intercept, MatchPath, Rejected};
-use crate::interner::Interner;
-use crate::limits::InvalidIntercept;
-use crate::pattern;
-
 /// The most intercepts that one owner may have on a workload.
 pub const MAX_PER_OWNER: usize = 20;
 
-/// The most that all regexes of a workload's intercepts may cost to compile and keep, in bytes; see [`pattern::SIZE_LIMIT`] for how they are counted. A usual regex costs 1 KiB.
+/// The most that all regexes of a workload's intercepts may cost to compile and keep, in bytes; see [`crate::pattern::SIZE_LIMIT`] for how they are counted. A usual regex costs 1 KiB.
 pub const COMPILE_BUDGET: usize = 3 << 20;
 
 /// The most steps that one decision may take. A regex takes one for each byte of the text and each state that it has; `.*session=bob.*` has 22.
@@ -22,56 +17,6 @@ const BYTES_PER_STEP: usize = 16;
 
 /// What it takes to ask the proxy for a header, in steps.
 const ASK: usize = 50;
-
-/// The entries there is no room for, with the reasons that [`crate::Matcher::compile`] gives; compiles nothing.
-pub fn left_out(intercepts: &[(String, Intercept)]) -> Vec<Rejected> {
-    let shut_out = intercepts.iter().zip(shut_out(intercepts));
-    shut_out
-        .filter_map(|((name, _), error)| Some(Rejected::new(name, &error?)))
-        .collect()
-}
-
-/// Which entries there is no room for, by their place. Each owner's first entry comes before each owner's second, and so on: whoever has most entries loses first.
-pub(crate) fn shut_out(intercepts: &[(String, Intercept)]) -> Vec<Option<InvalidIntercept>> {
-    let mut owners = Interner::default();
-    let mut counts = Vec::new();
-    let mut ranks = Vec::with_capacity(intercepts.len());
-    for (_, intercept) in intercepts {
-        let owner = owners.intern(&intercept.owner);
-        if owner == counts.len() {
-            counts.push(0_usize);
-        }
-        if let Some(count) = counts.get_mut(owner) {
-            ranks.push(*count);
-            *count = count.saturating_add(1);
-        }
-    }
-    let mut shut_out = Vec::new();
-    shut_out.resize_with(intercepts.len(), || Some(InvalidIntercept::TooManyOfOwner));
-    let mut left = COMPILE_BUDGET;
-    for round in 0..MAX_PER_OWNER {
-        let entries = intercepts.iter().zip(&ranks).zip(&mut shut_out);
-        for (((_, intercept), _), slot) in entries.filter(|((_, rank), _)| **rank == round) {
-            let rest = left.checked_sub(cost(intercept));
-            left = rest.unwrap_or(left);
-            *slot = rest.is_none().then_some(InvalidIntercept::TooLargeTogether);
-        }
-    }
-    shut_out
-}
-
-fn cost(intercept: &Intercept) -> usize {
-    let headers = intercept.headers.iter().map(|header| &header.value);
-    let baggage = intercept.baggage.iter().map(|member| &member.value);
-    let path = match &intercept.path {
-        Some(MatchPath::Regex(pattern)) => Some(pattern),
-        _ => None,
-    };
-    let patterns = headers.chain(baggage).chain(path);
-    patterns.fold(0, |sum: usize, pattern| {
-        sum.saturating_add(pattern::cost(pattern))
-    })
-}
 
 /// The steps that a decision has left.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::interner::Interner;
-use crate::limits::InvalidIntercept;
+use crate::invalid::InvalidIntercept;
 
 /// The schema that this crate reads and writes. A higher one is refused as a whole: guessing at its meaning could send a request astray.
 pub const SCHEMA_VERSION: u64 = 1;

@@ -50,10 +50,13 @@ pub mod budget;
 mod config;
 mod explain;
 mod interner;
+mod invalid;
 mod limits;
 mod matcher;
+mod path;
 pub mod pattern;
 mod request;
+pub mod room;
 pub mod target;
 
 pub use config::{
@@ -61,6 +64,7 @@ pub use config::{
     Rejected, SCHEMA_VERSION, parse,
 };
 pub use explain::{Considered, Verdict};
-pub use limits::{InvalidIntercept, Unsatisfiable, is_lease_too_long, validate};
+pub use invalid::{InvalidIntercept, Unsatisfiable};
+pub use limits::{is_lease_too_long, validate};
 pub use matcher::{Bypass, Compiled, Matcher, Outcome};
 pub use request::{Request, header_key, is_mirror, is_probe_exempt};

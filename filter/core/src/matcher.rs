@@ -9,7 +9,6 @@ mod compiled;
 mod facts;
 mod header;
 mod index;
-mod path;
 
 use std::collections::BinaryHeap;
 
@@ -17,11 +16,12 @@ pub use self::compiled::Compiled;
 use self::facts::HeaderNames;
 pub(crate) use self::facts::{Facts, HeaderId};
 use self::index::Index;
-pub(crate) use self::path::PathPattern;
-use crate::budget::{self, Fuel};
+use crate::budget::Fuel;
 use crate::config::{Config, Rejected};
 use crate::limits::{self, is_lease_too_long};
+use crate::path;
 use crate::request::{Request, is_mirror, is_probe_exempt};
+use crate::room;
 use crate::target;
 
 /// All intercepts of a workload, ready to decide.
@@ -85,7 +85,7 @@ impl Matcher {
         let mut rejected = Vec::new();
         let mut compiled = Vec::with_capacity(intercepts.len());
         let mut names = HeaderNames::new();
-        let shut_out = budget::shut_out(&intercepts);
+        let shut_out = room::shut_out(&intercepts);
         for ((name, intercept), shut_out) in intercepts.into_iter().zip(shut_out) {
             let patterns = match shut_out {
                 Some(error) => Err(error),

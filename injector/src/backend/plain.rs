@@ -1,17 +1,15 @@
 //! A plain Envoy's directory as a backend: what a word means there, and its errors with what to do.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::time::Duration;
 
 use intercept_core::Intercept;
 
-use super::Live;
-use crate::cli::envoy_flag;
-use crate::curl::quote;
+use crate::args::envoy_flag;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Workload};
 use crate::sandbox;
+use crate::shell::quote;
 
 /// A directory has one workload, and TARGET must mean it.
 pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
@@ -32,14 +30,6 @@ pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
             envoy_flag(dir.path())
         ),
     ))
-}
-
-/// Where it cannot be seen, waits for as long as it usually takes.
-pub async fn settled(live: Live, usual: Duration) -> Live {
-    if let Live::NotVerified { .. } = live {
-        tokio::time::sleep(usual).await;
-    }
-    live
 }
 
 /// Removes the cluster of this intercept, if its entry is gone.

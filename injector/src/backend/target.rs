@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 
-use super::plain::{
-    check_developer_port, choose_port, clear, gone, no_environment, remove, settled,
-};
-use super::{Live, NotRenewed, Placement, Replicas, Target, TargetPort, USUAL_ENVOY, now};
+use super::plain::{check_developer_port, choose_port, clear, gone, no_environment, remove};
+use super::{Target, now};
 use crate::developer;
 use crate::environment::Environment;
-use crate::envoy::{EnvoyDirError, RenewError};
+use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
-use crate::session::presence::{self, Presence};
-use crate::session::relay::RelayEnd;
+use crate::model::{Live, NotRenewed, Placement, Replicas, TargetPort, settled};
+use crate::tunnel::presence::{self, Presence};
+use crate::tunnel::relay_end::RelayEnd;
 
 impl Target<'_> {
     /// The workload's name.

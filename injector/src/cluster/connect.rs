@@ -1,46 +1,15 @@
 //! From the flags and the kubeconfig to a client, as kubectl does it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use super::{Cluster, ClusterError, credentials::Credentials, error::with_causes};
-use crate::curl::quote;
+use super::{Cluster, ClusterError, KubeFlags, credentials::Credentials, error::with_causes};
 use crate::digest;
 
 /// An API server that does not even take the connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Which cluster, as the command line says it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KubeFlags {
-    /// `--context`; `None`: the current one.
-    pub context: Option<String>,
-    /// `--kubeconfig`; `None`: `KUBECONFIG`, then `~/.kube/config`, then the pod's own service account.
-    pub kubeconfig: Option<PathBuf>,
-    /// `--namespace`; `None`: the context's.
-    pub namespace: Option<String>,
-}
-
-impl KubeFlags {
-    /// As they were written, with a blank before each word.
-    pub fn words(&self) -> String {
-        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.to_string_lossy());
-        let words = [
-            ("--context", self.context.as_deref()),
-            ("--kubeconfig", kubeconfig.as_deref()),
-            ("-n", self.namespace.as_deref()),
-        ];
-        let given = words
-            .into_iter()
-            .filter_map(|(flag, value)| Some((flag, value?)));
-        given
-            .map(|(flag, value)| format!(" {flag} {}", quote(value)))
-            .collect()
-    }
-}
 
 impl Cluster {
     /// Reads the kubeconfig. Asks the API server nothing yet.

@@ -1,10 +1,11 @@
 //! The API server: the only place that talks to it. Objects come and go as JSON; what they mean is known elsewhere.
 
-mod access;
+pub mod access;
 mod connect;
 mod credentials;
 pub mod discovery;
 mod error;
+mod flags;
 pub mod guarded;
 pub mod kind;
 mod patience;
@@ -17,10 +18,9 @@ use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-pub use access::{Right, User};
-pub use connect::KubeFlags;
 use credentials::Credentials;
 pub use error::ClusterError;
+pub use flags::KubeFlags;
 pub use kind::Kind;
 use patience::{PATIENCE, Patience};
 

@@ -2,9 +2,9 @@
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Completions};
+use crate::args::{Cli, Completions};
 use crate::hint::Result;
-use crate::print;
+use crate::output::print;
 
 /// Prints the script.
 pub fn run(flags: &Completions) -> Result<()> {

@@ -2,29 +2,11 @@
 
 use serde::Serialize;
 
-use crate::cli::Global;
-use crate::commands::connect;
+use crate::args::{Doctor, Global, connect};
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::names::SYSTEM_NAMESPACE;
-use crate::print::{self, Shown, one_line};
-
-/// Look for what could keep intercepts from working
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  injector doctor                 # the cluster part, and what you may do
-  injector doctor -n shop orders  # this service as well
-  injector doctor orders -o json
-
-Exit code 1 if something is found with which intercepts cannot work.")]
-pub struct Args {
-    /// The service or workload to look at
-    pub target: Option<String>,
-    /// Namespace of relays and module server
-    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
-    pub relay_namespace: String,
-}
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
 
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -53,7 +35,7 @@ impl Shown for Report {
 }
 
 /// Prints all checks; the exit code says whether one of them is bad.
-pub async fn run(global: &Global, args: &Args) -> Result<u8> {
+pub async fn run(global: &Global, args: &Doctor) -> Result<u8> {
     if global.envoy.is_some() {
         return Err(Failure::usage(
             "doctor: only for a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",

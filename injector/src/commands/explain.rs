@@ -6,12 +6,13 @@ use std::path::Path;
 use intercept_core::{Matcher, Rejected, Verdict, parse};
 use serde::Serialize;
 
+use crate::args::{Explain, Global};
 use crate::backend::{self, Backend};
-use crate::cli::{Explain, Global};
-use crate::curl::quote;
 use crate::hint::{Failure, OrHint, Result};
-use crate::print::{self, Shown};
-use crate::session::presence::Presence;
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
+use crate::shell::quote;
+use crate::tunnel::presence::Presence;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
@@ -32,7 +33,7 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
         }
     };
     for note in notes {
-        eprintln!("warning: {}", print::one_line(&note));
+        eprintln!("warning: {}", one_line(&note));
     }
     print::print(global.output, &answer)
 }
@@ -89,7 +90,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     }
     std::fs::read(file).or_hint(
         format_args!("--config {}", file.display()),
-        format!("ls -l {}", crate::curl::quote(&file.to_string_lossy())),
+        format!("ls -l {}", crate::shell::quote(&file.to_string_lossy())),
     )
 }
 
@@ -274,7 +275,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::args::{Cli, Command};
 
     #[test]
     fn a_lease_ends_by_the_clock_that_is_asked() {

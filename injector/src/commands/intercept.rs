@@ -6,26 +6,28 @@ use intercept_core::{Intercept, MatchHeader};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::args::{self, Format, Global};
 use crate::backend::{Backend, Target};
-use crate::cli::{self, Format, Global};
-use crate::curl::quote;
 use crate::detached::{Place, Prepared};
 use crate::developer;
-use crate::environment::{EnvFile, Environment};
+use crate::environment::Environment;
+use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
-use crate::print::{self, Shown};
+use crate::model::Plan;
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
-use crate::session::plan::Plan;
-use crate::session::presence::Presence;
 use crate::session::{self, Beside, ChildCommand, background, program};
+use crate::shell::quote;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::LocalProtocol;
+use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.
-pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
+pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
     if flags.detach && !flags.dry_run && !background::is_copy() {
         return background::send(global).await;
@@ -97,7 +99,7 @@ pub async fn run(global: &Global, flags: &cli::Intercept) -> Result<u8> {
 /// Everything that may be refused, before anything is made.
 async fn beside(
     global: &Global,
-    flags: &cli::Intercept,
+    flags: &args::Intercept,
     backend: &Backend,
     target: &Target<'_>,
     plan: &Plan,
@@ -147,7 +149,7 @@ fn base_name(target: &str) -> &str {
 /// The address of one's own intercept of the name, if its place may be taken. One whose lease is over takes no requests, wherever its tunnel is.
 async fn replaces(
     global: &Global,
-    flags: &cli::Intercept,
+    flags: &args::Intercept,
     target: &Target<'_>,
     name: &str,
     mine: Option<&Intercept>,
@@ -191,7 +193,7 @@ impl Wanted {
         !conditions.auto && words::takes_everybody(&conditions.headers, &conditions.baggage)
     }
 
-    fn read(flags: &cli::Intercept) -> Result<Self> {
+    fn read(flags: &args::Intercept) -> Result<Self> {
         if flags.detach && !flags.command.is_empty() {
             return Err(Failure::usage(
                 "--detach: a command behind `--` needs the terminal that --detach gives back",
@@ -245,7 +247,7 @@ fn warn(global: &Global, warnings: &[String]) {
 fn say(global: &Global, what: &str, lines: &[String]) {
     let said = lines.iter().filter(|_| !global.quiet);
     let lines: String = said
-        .map(|line| format!("{what}: {}\n", print::one_line(line)))
+        .map(|line| format!("{what}: {}\n", one_line(line)))
         .collect();
     eprint!("{lines}");
 }

@@ -6,13 +6,15 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use crate::backend::{Backend, Found};
-use crate::cli::{Global, Leave};
-use crate::curl::quote;
+use crate::args::{Global, Leave};
+use crate::backend::Backend;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
-use crate::print::{self, Shown};
+use crate::model::Found;
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
 use crate::session::TAKEN;
+use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +74,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         }
     }
     if removed.is_empty() && first_failure.is_none() && !global.quiet {
-        eprintln!("no intercept of {} is here", print::one_line(&me));
+        eprintln!("no intercept of {} is here", one_line(&me));
     }
     print::print(global.output, &Removed { removed })?;
     first_failure.map_or(Ok(()), Err)

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 
+use crate::args::{Global, Logs};
 use crate::backend;
-use crate::cli::{Global, Logs};
-use crate::curl::quote;
-use crate::detached::{Place, print_log};
+use crate::detached::Place;
+use crate::detached::follow::print_log;
 use crate::hint::{Failure, OrHint, Result};
+use crate::shell::quote;
 
 /// Prints the log; with `--follow`, until that intercept ends.
 pub async fn run(global: &Global, flags: &Logs) -> Result<()> {

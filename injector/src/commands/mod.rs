@@ -2,7 +2,6 @@
 
 pub mod completions;
 pub mod doctor;
-pub mod exec_child;
 pub mod explain;
 pub mod install;
 pub mod intercept;
@@ -16,10 +15,7 @@ pub mod sandbox;
 pub mod status;
 pub mod uninstall;
 
-use std::io::Write;
-
-use crate::cli::{Cli, Command, Global};
-use crate::cluster::Cluster;
+use crate::args::{Cli, Command, Global};
 use crate::hint::{Failure, OrHint, Result};
 
 /// Runs a command to its end; its exit code.
@@ -61,20 +57,6 @@ fn one_place(global: &Global) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// The cluster that the flags choose.
-pub async fn connect(global: &Global) -> Result<Cluster> {
-    Ok(Cluster::connect(&global.kube()).await?)
-}
-
-/// The same for what must not be left half done: an API server that is just coming back is asked again for a while.
-pub async fn connect_patiently(global: &Global) -> Result<Cluster> {
-    let told: fn(&str) = match global.quiet {
-        true => |_| {},
-        false => |line| drop(writeln!(std::io::stderr(), "{line}")),
-    };
-    Ok(connect(global).await?.patient(told))
 }
 
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {

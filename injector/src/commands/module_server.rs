@@ -1,31 +1,14 @@
 //! `injector module-server`: hands the filter to sidecars until it is told to stop.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Global;
+use crate::args::{Global, ModuleServer};
 use crate::hint::{Failure, OrHint, Result};
 use crate::module_server::{PATH, Served, serve};
 
-/// Hand the filter to the sidecars of a mesh: a file over HTTP, and nothing else
-#[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Example:\n  injector module-server --listen 0.0.0.0:8000 --file /filter.wasm"
-)]
-pub struct Args {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8000")]
-    pub listen: SocketAddr,
-    /// The filter, filter.wasm; read once
-    #[arg(long, value_name = "FILE")]
-    pub file: PathBuf,
-}
-
 /// Serves until SIGTERM or Ctrl-C.
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub async fn run(global: &Global, args: &ModuleServer) -> Result<()> {
     let what = format!("--file {}", args.file.display());
     let bytes =
         std::fs::read(&args.file).or_hint(&what, "make build, then --file target/filter.wasm")?;

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Global, Relay};
+use crate::args::{Global, Relay};
 use crate::hint::{OrHint, Result};
 use crate::tunnel::relay::{Options, serve};
 

@@ -1,79 +1,29 @@
 //! `injector render`: prints configuration for a reviewer, and changes nothing.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use crate::args::{Global, Render, RenderEnvoy, RenderWhat};
 use crate::backend;
-use crate::cli::Global;
 use crate::commands::install;
 use crate::envoy::Dir;
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::cluster;
-use crate::manifest::envoy::{BootstrapOptions, bootstrap, pieces};
+use crate::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
+use crate::manifest::envoy::pieces;
 use crate::manifest::facts::Port;
 use crate::manifest::yaml::{self, Piece};
-use crate::print;
-
-/// Print what would be applied, with comments, and change nothing
-#[derive(Debug, Clone, clap::Args)]
-#[command(arg_required_else_help = false)]
-pub struct Args {
-    /// What to print.
-    #[command(subcommand)]
-    pub what: What,
-}
-
-/// What can be printed.
-#[derive(Debug, Clone, clap::Subcommand)]
-pub enum What {
-    /// What `install` applies to a cluster, object by object
-    Istio(Box<IstioArgs>),
-    /// What a plain Envoy needs once, piece by piece
-    Envoy(EnvoyArgs),
-}
-
-/// The flags of `render istio`: those of `install` that say what, and none that say how.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "\
-Examples:
-  injector render istio --relay-image registry.example.com/injector:0.1.0            # the cluster part; asks no cluster
-  injector render istio -n shop --workload orders --module filter.wasm               # with what prepares a workload")]
-pub struct IstioArgs {
-    /// What is prepared.
-    #[command(flatten)]
-    pub prepare: install::Prepare,
-    /// In a cluster.
-    #[command(flatten)]
-    pub mesh: install::mesh::Flags,
-}
-
-/// The flags of `render envoy`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct EnvoyArgs {
-    /// Your cluster of the in-cluster version, where unmatched requests go; `PORT=NAME` for one of several ports [default: intercept-app|PORT]
-    #[arg(long, value_name = "[PORT=]NAME", conflicts_with = "bootstrap")]
-    pub app_cluster: Vec<String>,
-    /// One complete configuration that starts, instead of pieces
-    #[arg(long)]
-    pub bootstrap: bool,
-    /// Address of the listeners in a complete configuration
-    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), requires = "bootstrap")]
-    pub listen: IpAddr,
-    /// One line per request on standard output, in a complete configuration
-    #[arg(long, requires = "bootstrap")]
-    pub access_log: bool,
-}
+use crate::output::print;
 
 /// Prints it.
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub async fn run(global: &Global, args: &Render) -> Result<()> {
     match &args.what {
-        What::Istio(args) => install::mesh::render(global, &args.prepare, &args.mesh).await,
-        What::Envoy(args) => print::stdout(&envoy(args, backend::directory(global)?)?),
+        RenderWhat::Istio(args) => install::mesh::render(global, &args.prepare, &args.mesh).await,
+        RenderWhat::Envoy(args) => print::stdout(&envoy(args, backend::directory(global)?)?),
     }
 }
 
 /// Returns YAML.
-pub fn envoy(args: &EnvoyArgs, dir: &Path) -> Result<String> {
+pub fn envoy(args: &RenderEnvoy, dir: &Path) -> Result<String> {
     let installed = Dir::open(dir).or_hint("render envoy", "injector install --help")?;
     let workload = installed.workload();
     let pieces = if args.bootstrap {

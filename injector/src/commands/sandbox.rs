@@ -8,25 +8,15 @@ use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::curl::quote;
+use crate::args;
 use crate::hint::{Failure, OrHint, Result};
 use crate::sandbox::{
     NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy, find_filter,
 };
-
-/// Try it without a cluster: Envoy, a demo service `orders` and the relay on this machine
-#[derive(Debug, Clone, clap::Args)]
-pub struct Args {
-    /// Where the demo service is reached through Envoy [default: 8080, or another one if that is taken]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Option<u16>,
-    /// How many worker threads Envoy has
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
-    pub concurrency: u16,
-}
+use crate::shell::quote;
 
 /// Runs until Ctrl-C, SIGTERM or the terminal's end.
-pub async fn run(args: &Args) -> Result<()> {
+pub async fn run(args: &args::Sandbox) -> Result<()> {
     let options = Options {
         port: args.port,
         concurrency: args.concurrency,
@@ -49,7 +39,7 @@ pub async fn run(args: &Args) -> Result<()> {
 }
 
 /// A reader that has gone away wanted no more.
-fn tell(sandbox: &Sandbox, args: &Args) {
+fn tell(sandbox: &Sandbox, args: &args::Sandbox) {
     let program = env::current_exe().ok();
     let path = env::var_os("PATH").unwrap_or_default();
     let beside_path = program.and_then(|program| beside_path(&program, &path));
@@ -118,7 +108,7 @@ fn not_found(missing: NotFound) -> Failure {
     Failure::failed(missing, hint)
 }
 
-fn failed(error: SandboxError, args: &Args) -> Failure {
+fn failed(error: SandboxError, args: &args::Sandbox) -> Failure {
     let hint = match &error {
         SandboxError::Port { .. } => {
             "injector sandbox (without --port it takes a free one)".to_owned()

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::list::{InterceptShown, gather};
-use crate::cli::{Global, Status};
+use super::list::gather;
+use crate::args::{Global, Status};
 use crate::hint::Result;
-use crate::print::{self, Shown};
+use crate::output::intercept::InterceptShown;
+use crate::output::print::{self, Shown};
 
 /// Prints all, or the one that is named.
 pub async fn run(global: &Global, flags: &Status) -> Result<()> {

@@ -6,43 +6,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use crate::backend::{USUAL_ENVOY, settled};
-use crate::cli::Global;
-use crate::commands::connect_patiently;
-use crate::curl::quote;
-use crate::envoy::{Dir, EnvoyDirError};
+use crate::args::{Global, Uninstall, connect_patiently};
+use crate::envoy::{Dir, EnvoyDirError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
+use crate::model::settled;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
-use crate::print::{self, Shown, one_line};
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
+use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Take away what `install` wrote: of workloads, or all of it
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(after_help = "\
-Examples:
-  injector uninstall -n shop --workload orders    # no longer to be intercepted
-  injector uninstall                              # everything, from the whole cluster
-  injector --envoy DIR uninstall                  # first take its pieces out of Envoy's bootstrap")]
-pub struct Args {
-    /// Only this workload's preparation, in a cluster (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub workload: Vec<String>,
-    /// Only the preparation of all workloads of the namespace, in a cluster
-    #[arg(long, conflicts_with = "workload")]
-    pub all: bool,
-    /// Only the relays and the module server of this namespace, in a cluster [default: wherever they are]
-    #[arg(long, value_name = "NAME")]
-    pub relay_namespace: Option<String>,
-    /// Also while intercepts are live: they end at once
-    #[arg(long)]
-    pub force: bool,
-}
-
 /// Runs whichever form the flags mean.
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub async fn run(global: &Global, args: &Uninstall) -> Result<()> {
     match &global.envoy {
         Some(_) if !args.workload.is_empty() || args.all => Err(Failure::usage(
             "--workload, --all: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
@@ -54,7 +32,7 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
 }
 
 /// From a plain Envoy's directory. Returns what to tell the operator.
-pub async fn plain(args: &Args, dir: &Path) -> Result<String> {
+pub async fn plain(args: &Uninstall, dir: &Path) -> Result<String> {
     let shown = quote(&dir.to_string_lossy());
     let refused = |error: EnvoyDirError| {
         let hint = match &error {
@@ -126,7 +104,7 @@ impl Shown for Removed {
 }
 
 /// From a cluster: the workloads that are meant, else everything everywhere.
-async fn mesh(global: &Global, args: &Args) -> Result<()> {
+async fn mesh(global: &Global, args: &Uninstall) -> Result<()> {
     let cluster = connect_patiently(global).await?;
     let namespace = cluster.namespace();
     let is_everything = args.workload.is_empty() && !args.all;

@@ -4,7 +4,7 @@
 //! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be anybody's by now. Where a home is shared, by machines
 //! (NFS hands the lock on) or with a container, the number is another process's elsewhere: it is believed only where it was given.
 
-mod follow;
+pub mod follow;
 mod here;
 
 use std::fs::{self, File, TryLockError};
@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
-pub use follow::print_log;
 pub use here::here;
 
 use crate::digest;

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
+use super::follow::print_log;
 use super::*;
 
 fn record(pid: u32) -> Record {

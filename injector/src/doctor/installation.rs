@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::seen::{Answer, Installation, Target, text};
 use super::{Check, admission};
 use crate::cluster::Cluster;
-use crate::curl::quote;
 use crate::manifest::istio::names;
 use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;
+use crate::shell::quote;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
     let mut checks = vec![match &seen.istio {

@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::Check;
 use super::seen::{Intercepts, name_of};
-use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
 use crate::left_out;
 use crate::manifest::istio::intercept::is_own_cluster;
 use crate::manifest::istio::names;
-use crate::mesh::prepared;
+use crate::manifest::istio::prepared;
+use crate::shell::quote;
 
 const ID: &str = "leftovers";
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::Check;
 use super::seen::{Answer, Surroundings, Target, is_ours, labels, name_of};
-use crate::curl::quote;
 use crate::manifest::istio::names;
 use crate::prepare;
+use crate::shell::quote;
 
 type Labels = BTreeMap<String, String>;
 

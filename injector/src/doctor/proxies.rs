@@ -9,8 +9,7 @@ use super::Check;
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Target, is_ours, text};
 use crate::cluster::Cluster;
-use crate::manifest::istio::names;
-use crate::mesh::prepared::workload_of;
+use crate::manifest::istio::prepared::workload_of;
 use crate::mesh::{pods, sidecar};
 
 /// The listener through which everything comes in.
@@ -110,11 +109,7 @@ impl Expected {
             clusters.extend(relays.map(|relay| prepared.mesh.relay_cluster(relay, port.protocol)));
         }
         Some(Self {
-            plugin: format!(
-                "{}.{}",
-                target.namespace,
-                names::of_workload(&prepared.workload)
-            ),
+            plugin: format!("{}.{}", target.namespace, prepared.workload.object_name()),
             entries: entries.collect(),
             ports: prepared
                 .workload

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Check;
 use super::seen::text;
-use crate::curl::quote;
 use crate::mesh::sidecar;
+use crate::shell::quote;
 
 /// What one Envoy said.
 #[derive(Debug, Clone, Default)]

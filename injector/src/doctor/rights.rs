@@ -2,7 +2,8 @@
 
 use super::seen::Answer;
 use super::{Check, Outcome};
-use crate::cluster::{Cluster, Kind, Right, kind};
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, Kind, kind};
 use crate::manifest::istio::names;
 use crate::mesh::rights;
 

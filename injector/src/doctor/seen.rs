@@ -9,7 +9,7 @@ use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
-use crate::mesh::prepared::{self, Prepared};
+use crate::manifest::istio::prepared::{self, Prepared};
 use crate::operator::{OURS, installed};
 use crate::prepare;
 
@@ -259,7 +259,7 @@ impl Target {
 }
 
 fn plugin_name(found: &Found) -> String {
-    names::of_workload_named(found.kind, &found.name)
+    names::of_workload(found.kind, &found.name)
 }
 
 /// What others wrote that reaches these requests.

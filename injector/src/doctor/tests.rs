@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
+use crate::cluster::ClusterError;
 use crate::lookup::Found;
 use crate::manifest::istio::{NewIntercept, example, install, intercept_objects, workload_objects};
 

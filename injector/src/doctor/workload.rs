@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Check;
 use super::seen::{Target, name_of, text};
-use crate::manifest::istio::{Workload, names};
+use crate::manifest::istio::Workload;
 use crate::mesh::plugin::{InvalidPlugin, Plugin};
 use crate::mesh::pods::{self, Fault};
 
@@ -137,7 +137,7 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
     if !matches!(&target.plugin, Ok(Some(_))) {
         return Vec::new();
     }
-    let name = names::of_workload(workload);
+    let name = workload.object_name();
     let filters = match &target.filters {
         Ok(filters) => filters,
         Err(error) => return vec![Check::unanswered("gate", "EnvoyFilters", error)],

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::Environment;
-use crate::curl::quote;
 use crate::hint::{Failure, OrHint, Result};
+use crate::shell::quote;
 
 /// Docker reads no longer line (Go's `bufio.MaxScanTokenSize`).
 const LONGEST: usize = 64 * 1024 - 1;

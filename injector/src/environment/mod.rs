@@ -6,7 +6,7 @@
 mod code;
 mod expand;
 mod fields;
-mod file;
+pub mod file;
 mod links;
 mod quantity;
 
@@ -16,7 +16,6 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource};
 use serde_json::Value;
 
-pub use file::EnvFile;
 pub use links::{Links, links};
 
 /// Variables of which a program on the developer machine keeps the developer's own: who and where one is, and what finds and links programs there.

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ask::Asked;
-use crate::backend::Live;
 use crate::manifest::facts::Workload;
 use crate::manifest::filter;
+use crate::model::Live;
 
 /// Between two looks. Envoy takes a change in 9 to 52 ms.
 const PAUSE: Duration = Duration::from_millis(3);

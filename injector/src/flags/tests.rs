@@ -1,9 +1,9 @@
 use clap::Parser;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::args::{Cli, Command};
 
-fn parsed(line: &str) -> cli::Intercept {
+fn parsed(line: &str) -> args::Intercept {
     let words = line.split(' ').map(|word| word.replace('\'', ""));
     match Cli::try_parse_from(words).expect(line).command {
         Command::Intercept(flags) => flags,

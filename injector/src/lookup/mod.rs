@@ -1,19 +1,17 @@
 //! From what somebody calls TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or a reason out;
 //! only [`Listed::read`] asks the API server.
 
-mod ports;
+pub mod ports;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
 use crate::manifest::istio::Kind;
-
-pub use ports::{PortNames, ServiceName, meant, port_names};
+use crate::shell::quote;
 
 /// What TARGET asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

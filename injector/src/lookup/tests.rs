@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::ports::{meant, port_names};
 use super::*;
 
 fn service(name: &str, selector: Value, ports: Value) -> Value {

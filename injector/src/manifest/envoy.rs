@@ -12,9 +12,7 @@ use super::gate::Gate;
 use super::yaml::Piece;
 use super::{cluster, filter};
 
-mod bootstrap;
-
-pub use self::bootstrap::{BootstrapOptions, bootstrap};
+pub mod bootstrap;
 
 /// The filter with all intercepts (ECDS).
 pub const FILTER_FILE: &str = "filter.json";

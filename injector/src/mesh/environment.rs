@@ -7,10 +7,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::pods;
-use crate::cluster::{Cluster, Kind, Right, kind};
-use crate::curl::quote;
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, Kind, kind};
 use crate::environment::{self, Environment, Objects, Reference};
 use crate::hint::{Failure, OrHint, Result};
+use crate::shell::quote;
 
 /// Which container `kubectl logs` and `kubectl exec` mean; Istio's injection sets it as well.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";

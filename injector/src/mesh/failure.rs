@@ -1,12 +1,12 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
 use super::plugin::InvalidPlugin;
-use super::prepared::UnreadableGate;
-use crate::backend::SelectPort;
-use crate::curl::quote;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
+use crate::manifest::istio::prepared::UnreadableGate;
+use crate::model::SelectPort;
+use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.
 pub fn of_plugin(error: InvalidPlugin) -> Failure {

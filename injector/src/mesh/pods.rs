@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::shell::quote;
 
 /// The sidecar's container.
 pub const SIDECAR: &str = "istio-proxy";

@@ -8,13 +8,13 @@ use sha2::{Digest, Sha256};
 
 use super::pods;
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::CONTROL_PORT;
 use crate::manifest::istio::names;
-use crate::session::presence::{self, Traffic};
-use crate::session::relay::RelayEnd;
+use crate::shell::quote;
 use crate::tunnel::developer::{Connect, Connecting, Stream};
+use crate::tunnel::presence::{self, Presence, Traffic};
+use crate::tunnel::relay_end::RelayEnd;
 
 /// The relay's container.
 const CONTAINER: &str = "relay";
@@ -195,6 +195,35 @@ impl Connect for Forward {
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     }
+}
+
+/// A tunnel ends at one relay; which one, the relays say themselves.
+pub async fn ask_relays(
+    relays: impl Iterator<Item = RelayEnd>,
+    addresses: &[&str],
+) -> Vec<Presence> {
+    let addresses: Vec<String> = addresses
+        .iter()
+        .map(|&address| address.to_owned())
+        .collect();
+    let mut asking = tokio::task::JoinSet::new();
+    for end in relays {
+        let addresses = addresses.clone();
+        asking.spawn(async move {
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            presence::ask_all(&end, &addresses).await
+        });
+    }
+    let mut known = vec![None; addresses.len()];
+    while let Some(answers) = asking.join_next().await {
+        for (known, answer) in known.iter_mut().zip(answers.unwrap_or_default()) {
+            *known = Some(known.map_or(answer, |known: Presence| known.or(answer)));
+        }
+    }
+    known
+        .into_iter()
+        .map(|known| known.unwrap_or(Presence::Unknown))
+        .collect()
 }
 
 #[cfg(test)]

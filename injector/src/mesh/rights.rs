@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{Cluster, ClusterError, Right, kind};
-use crate::curl::quote;
+use crate::cluster::access::Right;
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names;
+use crate::shell::quote;
 
 /// To write the entry, into the workload's WasmPlugin. This and the next two are one list for `intercept` and `doctor`.
 pub fn entry<'a>(namespace: &'a str, plugin: &'a str) -> Right<'a> {

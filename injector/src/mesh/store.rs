@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use super::clock::Clock;
 use super::events::Happened;
 use super::plugin::Plugin;
-use super::{failure, patch, prepared};
-use crate::backend::NotRenewed;
+use super::{failure, patch};
 use crate::cluster::{Apply, Cluster, ClusterError, Kind as ObjectKind, kind};
-use crate::curl::quote;
 use crate::envoy::SWEEP_AFTER;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::is_own_cluster;
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{Kind, field_manager, names};
+use crate::model::NotRenewed;
+use crate::shell::quote;
 
 /// How often a change is tried against newer versions of an object before it fails: each time somebody else's change went through.
 const ATTEMPTS: usize = 30;

@@ -11,22 +11,23 @@ use serde_json::Value;
 use super::clock::Clock;
 use super::environment;
 use super::live;
+use super::live::USUAL_MESH;
 use super::plugin::Plugin;
-use super::prepared::{self, Prepared};
-use super::relay::Relays;
+use super::relay::{Relays, ask_relays};
 use super::rights::Rights;
 use super::sidecar::Awaited;
 use super::store::{self, Store};
 use super::{failure, pods};
-use crate::backend::{Live, Placement, Replicas, SelectPort, TargetPort, USUAL_MESH, settled};
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
-use crate::lookup::{self, Found, Listed};
+use crate::lookup::{self, Found, Listed, ports};
 use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
+use crate::manifest::istio::prepared::{self, Prepared};
 use crate::manifest::istio::{Kind, Port, names};
-use crate::session::presence::Presence;
+use crate::model::{Live, Placement, Replicas, SelectPort, TargetPort, settled};
+use crate::tunnel::presence::Presence;
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Target {
         let (listed, owner) =
             tokio::join!(Listed::read(cluster, namespace, None), cluster.whoami());
         let found = lookup::find(wanted, &listed?)?;
-        let name = names::of_workload_named(found.kind, &found.name);
+        let name = names::of_workload(found.kind, &found.name);
         let (gate, plugin, pods) = tokio::join!(
             cluster.get(&kind::ENVOY_FILTER, Some(namespace), &name),
             cluster.get(&kind::WASM_PLUGIN, Some(namespace), &name),
@@ -108,7 +109,7 @@ impl Target {
         let namespace = self.store.namespace();
         let place = self.store.cluster().place_flags(Some(namespace));
         let meant = match word {
-            Some(word) => match lookup::meant(&self.found, word) {
+            Some(word) => match ports::meant(&self.found, word) {
                 Some(number) => Some(number),
                 // A port that nothing declares can be prepared all the same.
                 None => word.parse().ok(),
@@ -116,7 +117,7 @@ impl Target {
             None => None,
         };
         let shown = |port: &Port| {
-            let names = lookup::port_names(&self.found, port.number);
+            let names = ports::port_names(&self.found, port.number);
             SelectPort {
                 number: port.number,
                 name: names
@@ -129,7 +130,7 @@ impl Target {
         let ports = &self.prepared.workload.ports;
         // A Service that leads to some of them only means those.
         let of_service = |port: &&Port| {
-            !lookup::port_names(&self.found, port.number)
+            !ports::port_names(&self.found, port.number)
                 .services
                 .is_empty()
         };
@@ -167,7 +168,7 @@ impl Target {
     /// The URL inside the cluster.
     fn url(&self, number: u16) -> String {
         let namespace = self.store.namespace();
-        let names = lookup::port_names(&self.found, number);
+        let names = ports::port_names(&self.found, number);
         match names.services.first() {
             Some(service) if service.number == 80 => {
                 format!("http://{}.{namespace}", service.service)
@@ -225,7 +226,7 @@ impl Target {
             .relays
             .iter()
             .map(|relay| self.relays.end(*relay));
-        let answers = super::ask_relays(relays, &[address]).await;
+        let answers = ask_relays(relays, &[address]).await;
         answers.first().copied().unwrap_or(Presence::Unknown)
     }
 

@@ -12,8 +12,9 @@ use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::manifest::istio::install::ClusterInstall;
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{Mesh, Module, Object, Plugin, names, workload_objects};
-use crate::mesh::{plugin, prepared};
+use crate::mesh::plugin;
 
 /// A workload that was prepared for something else than there is now.
 #[derive(Debug)]

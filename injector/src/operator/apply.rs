@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::lookup::name_of;
 use crate::manifest::istio::{INSTALLER, Object};
+use crate::shell::quote;
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -9,12 +9,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, kind};
-use crate::curl::quote;
 use crate::digest::sha256;
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::istio::install::MODULE_PORT;
 use crate::manifest::istio::names;
 use crate::module_server::PATH;
+use crate::shell::quote;
 
 /// No module is larger, in bytes.
 const LARGEST: usize = 16 << 20;

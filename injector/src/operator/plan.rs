@@ -6,10 +6,10 @@ use super::installed::{self, Installed};
 use super::workloads::{Chosen, Listed, Wanted};
 use super::{OURS, module};
 use crate::cluster::{Cluster, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::{ClusterInstall, cluster_objects};
-use crate::manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, names, workload_objects};
+use crate::manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, workload_objects};
+use crate::shell::quote;
 use intercept_core::Limits;
 
 /// How many relays there are where nobody says so: one may go away without taking every tunnel with it.
@@ -182,7 +182,7 @@ pub async fn workloads(
         .list(&kind::WASM_PLUGIN, Some(namespace), Some(OURS))
         .await?;
     for facts in &chosen.facts {
-        let name = names::of_workload(&facts.workload);
+        let name = facts.workload.object_name();
         let plugin = plugins
             .iter()
             .find(|plugin| plugin["metadata"]["name"] == name.as_str());

@@ -4,10 +4,10 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::install_line::Kept;
 use crate::manifest::istio::names;
 use crate::mesh::pods::{self, Fault};
+use crate::shell::quote;
 
 /// Those that are there. Whoever may open tunnels may read each by its name, and list none.
 pub async fn pods(

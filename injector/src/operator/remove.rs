@@ -9,12 +9,11 @@ pub use self::cluster_part::cluster_part;
 use super::OURS;
 use super::apply::{Changed, remove};
 use super::plan::live;
-use crate::backend::USUAL_MESH;
 use crate::cluster::{Cluster, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
 use crate::manifest::istio::{INSTALLER, names};
-use crate::mesh::{self, Mesh, list_ours};
+use crate::mesh::{self, Mesh, USUAL_MESH, list_ours};
 
 /// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]

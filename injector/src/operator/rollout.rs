@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::relays;
-use crate::backend::Live;
 use crate::cluster::{Cluster, Kind, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::{Object, names};
 use crate::mesh::live;
+use crate::model::Live;
+use crate::shell::quote;
 
 /// How long images may take to be pulled and pods to be ready.
 const TIMEOUT: Duration = Duration::from_secs(180);

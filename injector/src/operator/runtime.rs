@@ -7,10 +7,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::Object;
 use crate::mesh::{live, pods, sidecar};
+use crate::shell::quote;
 
 /// What Envoy runs WebAssembly with. Istio's proxies have it; builds of others may not.
 const RUNTIME: &str = "envoy.wasm.runtime.v8";

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
 use crate::lookup;
 use crate::manifest::istio::Kind;
 use crate::prepare::{Around, Facts, Unpreparable, facts};
+use crate::shell::quote;
 
 /// Which workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,13 @@
 //! From a Deployment, StatefulSet or DaemonSet and what stands around it to the facts that its objects are rendered from.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::labels::{Labels, contains};
 use super::ports::{Offered, Service, offered};
 use super::{Spoken, Unpreparable, sidecar};
 use crate::manifest::istio::{Kind, Port, Workload};
-
-type Labels = BTreeMap<String, String>;
 
 /// What stands around a workload, objects as the API server lists them.
 #[derive(Debug, Clone, Copy)]
@@ -34,13 +31,6 @@ pub struct Facts {
     pub left_out: Vec<String>,
     /// Kubelet probes go through the filter: `all` would take them.
     pub probes_go_through: bool,
-}
-
-/// Are all labels of `selector` among `labels`?
-pub fn contains(labels: &Labels, selector: &Labels) -> bool {
-    selector
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// The facts of a workload; `ports` are those that were asked for, by name or number: all that can be intercepted where none were.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::labels::contains;
 use super::ports::Offered;
 use super::protocol::{Spoken, spoken};
 
@@ -76,7 +77,7 @@ pub fn resource<'s>(labels: &BTreeMap<String, String>, sidecars: &'s [Value]) ->
     };
     let selects = |sidecar: &&Value| {
         let selector = selector(sidecar);
-        !selector.is_empty() && super::facts::contains(labels, &selector)
+        !selector.is_empty() && contains(labels, &selector)
     };
     let mut sidecars: Vec<&Value> = sidecars.iter().collect();
     let text = |sidecar: &Value, key: &str| {

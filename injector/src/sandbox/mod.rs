@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use self::process::Process;
 use crate::envoy::{Dir, EnvoyDirError};
-use crate::manifest::envoy::{BootstrapOptions, bootstrap};
+use crate::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
 use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 use crate::tunnel::relay;
 

@@ -14,9 +14,9 @@ use tokio::process::Command;
 
 use super::handed_on::HandedOn;
 use super::signals::Signals;
-use crate::cli::Global;
+use crate::args::Global;
 use crate::hint::{OrHint, Result};
-use crate::print;
+use crate::output::print;
 
 /// Tells the copy that it is one.
 const VARIABLE: &str = "INJECTOR_GOES_TO_BACKGROUND";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
-use crate::commands::exec_child;
+use super::exec_child;
 use crate::environment::Environment;
 use crate::hint::{OrHint, Result};
 
@@ -35,7 +35,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it, in this process group and on this terminal. It does not outlive this process, not even where this is killed: see `commands::exec_child`.
+    /// Starts it, in this process group and on this terminal. It does not outlive this process, not even where this is killed: see `exec_child`.
     pub fn start(command: ChildCommand, intercept: &str) -> Result<Self> {
         let process = std::env::current_exe().and_then(|itself| {
             Command::new(itself)

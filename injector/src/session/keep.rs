@@ -5,10 +5,9 @@ use std::time::Duration;
 use intercept_core::{Intercept, Limits};
 
 use super::Session;
-use super::plan::Plan;
-use crate::backend::NotRenewed;
 use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
+use crate::model::{NotRenewed, Plan};
 use crate::words;
 
 impl Session<'_> {

@@ -10,14 +10,6 @@ use super::Session;
 /// Between two looks at it: each is one more question to the API server, from every developer.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// What is known of it.
-#[derive(Debug, Default)]
-pub struct Mending {
-    next: Option<Instant>,
-    /// Somebody was told that it is gone.
-    is_told: bool,
-}
-
 impl Session<'_> {
     /// Puts it back where it is gone, now and then. `entry` is ours, as it was just read.
     pub(super) async fn mend(&mut self, entry: &Intercept) {

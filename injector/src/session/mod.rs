@@ -3,10 +3,8 @@
 //! The order is what keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel goes.
 
 pub mod background;
-pub mod plan;
-pub mod presence;
+pub mod exec_child;
 pub mod program;
-pub mod relay;
 
 mod child;
 mod handed_on;
@@ -29,17 +27,16 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
-use self::mend::Mending;
-use self::plan::Plan;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-pub use self::undo::{HANDOVER, TAKEN};
+pub use self::undo::TAKEN;
+use crate::args::Global;
 use crate::backend::Target;
-use crate::cli::Global;
 use crate::detached::{Kept, Prepared};
-use crate::environment::EnvFile;
+use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
+use crate::model::Plan;
 use crate::tunnel::Secret;
 use crate::tunnel::developer::Event;
 
@@ -144,6 +141,14 @@ struct Session<'a> {
     mending: Mending,
     /// What is remembered of it on this machine while it runs in the background.
     kept: Option<Kept>,
+}
+
+/// What is known of the Envoy cluster of an intercept that lives.
+#[derive(Debug, Default)]
+struct Mending {
+    next: Option<Instant>,
+    /// Somebody was told that it is gone.
+    is_told: bool,
 }
 
 impl<'a> Session<'a> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::curl::quote;
 use crate::hint::{Failure, Result};
+use crate::shell::quote;
 
 /// Exit codes of shells (POSIX, 2.8.2).
 pub const NOT_FOUND: u8 = 127;

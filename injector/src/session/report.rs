@@ -8,12 +8,13 @@ use anstyle::{AnsiColor, Style};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::plan::Plan;
-use crate::backend::{Live, Replicas};
-use crate::cli::Global;
-use crate::commands::list::InterceptShown;
+use crate::args::Global;
 use crate::curl;
-use crate::print::{Shown, one_line};
+use crate::model::{Live, Plan, Replicas};
+use crate::output::intercept::InterceptShown;
+use crate::output::print::Shown;
+use crate::printable::one_line;
+use crate::shell::quote;
 use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
@@ -109,7 +110,7 @@ impl Report {
 
     /// It goes on in the background; how to see its log and how to end it.
     pub fn detached(self, name: &str, log: &Path, flags: &str) {
-        let name = curl::quote(name);
+        let name = quote(name);
         let rows = [
             [
                 "  log",
@@ -122,7 +123,7 @@ impl Report {
             .iter()
             .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
             .collect();
-        let table = crate::print::table(&rows);
+        let table = crate::output::print::table(&rows);
         self.say(&format!(
             "{BOLD}{name}{BOLD:#} goes on in the background\n{}",
             table.trim_end()
@@ -212,7 +213,7 @@ fn block(plan: &Plan, live: &Live) -> String {
         }
         rows.push(vec!["  try".to_owned(), curl::line(plan, &example)]);
     }
-    let table = crate::print::table(&rows);
+    let table = crate::output::print::table(&rows);
     format!(
         "{BOLD}{}{BOLD:#} {verified}\n{}",
         plan.name,

@@ -9,17 +9,16 @@ use intercept_core::{Document, Intercept};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::plan::Plan;
-use super::presence::Presence;
 use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
 use super::{Beside, ENVOY_TIMEOUT, Session, background};
-use crate::backend::Live;
-use crate::commands::list::InterceptShown;
-use crate::curl::quote;
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
-use crate::print;
+use crate::model::{Live, Plan};
+use crate::output::intercept::InterceptShown;
+use crate::output::print;
+use crate::shell::quote;
+use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// How long the first connection to the relay may take.

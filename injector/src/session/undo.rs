@@ -9,6 +9,7 @@ use super::tunnel::GRACE;
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
 use crate::tunnel::developer::Event;
+use crate::tunnel::presence::HANDOVER;
 use crate::words;
 
 /// Between two attempts at a change that nobody takes.
@@ -21,11 +22,7 @@ const HURRY: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
-/// How long the cluster stays once requests were cut off: Envoy hears of it from the relay, and then picks a host of the cluster for the second attempt.
-/// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for relays that are far away.
-pub const HANDOVER: Duration = Duration::from_secs(1);
-
-/// The same where none was: some may just have been refused by a tunnel that was closing.
+/// How long the cluster stays where no request was cut off: some may just have been refused by a tunnel that was closing.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long a cluster stays at least. Envoy crashes when an aggregate cluster goes before a worker has taken it, because its load balancer's factory refers to what the main thread

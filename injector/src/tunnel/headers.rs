@@ -3,7 +3,7 @@
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::{marks, settings};
+use super::settings;
 
 /// Which tunnel a request is for. Written by the filter, read by the relay, never seen by the developer's server.
 pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
@@ -11,6 +11,14 @@ pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
 pub const CLUSTER: HeaderName = HeaderName::from_static("x-intercept-cluster");
 /// The intercepts that a request passed, one line each. The developer's end adds its own, so that the filter leaves a request that comes back to the cluster.
 pub const VIA: HeaderName = HeaderName::from_static("x-intercept-via");
+/// The request was certainly not handed on; the value says why.
+pub const UNAVAILABLE: HeaderName = HeaderName::from_static("x-intercept-unavailable");
+/// The request was perhaps handed on, and nothing of an answer had been sent.
+pub const LOST: HeaderName = HeaderName::from_static("x-intercept-lost");
+/// Why there is an error instead of an answer, for people.
+pub const ERROR: HeaderName = HeaderName::from_static("x-intercept-error");
+/// The intercept whose developer machine made this answer.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("x-intercept-served-by");
 
 /// Every name that is ours. Any other `x-intercept-…` is an ordinary header and passes.
 const OURS: [HeaderName; 8] = [
@@ -18,10 +26,10 @@ const OURS: [HeaderName; 8] = [
     ADDRESS,
     CLUSTER,
     VIA,
-    marks::SERVED_BY,
-    marks::ERROR,
-    marks::LOST,
-    marks::UNAVAILABLE,
+    SERVED_BY,
+    ERROR,
+    LOST,
+    UNAVAILABLE,
 ];
 
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");

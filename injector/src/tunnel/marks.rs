@@ -13,16 +13,8 @@
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+pub use super::headers::{ERROR, LOST, SERVED_BY, UNAVAILABLE};
 use super::{Body, empty_body, headers, text_body};
-
-/// The request was certainly not handed on; the value says why.
-pub const UNAVAILABLE: HeaderName = HeaderName::from_static("x-intercept-unavailable");
-/// The request was perhaps handed on, and nothing of an answer had been sent.
-pub const LOST: HeaderName = HeaderName::from_static("x-intercept-lost");
-/// Why there is an error instead of an answer, for people.
-pub const ERROR: HeaderName = HeaderName::from_static("x-intercept-error");
-/// The intercept whose developer machine made this answer.
-pub const SERVED_BY: HeaderName = HeaderName::from_static("x-intercept-served-by");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

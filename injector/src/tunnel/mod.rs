@@ -8,87 +8,25 @@
 //! What the marks on an answer promise to Envoy is in [`marks`].
 
 mod beat;
+mod body;
 pub mod developer;
 mod headers;
 mod liveness;
 pub mod marks;
 mod memory;
+pub mod presence;
 mod protocol;
 mod pulse;
 pub mod relay;
+pub mod relay_end;
 mod secret;
 mod settings;
 mod stream;
 mod switched;
 mod tasks;
 
+use body::{Body, BoxError, Guarded, empty_body, text_body, with_causes};
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;
 pub use secret::{Address, InvalidSecret, Secret};
 pub use settings::Tempo;
-
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
-
-/// Any error a body can end with: it is only ever shown, or turned into a reset of the stream.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The one body type on our side of hyper.
-type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// A body, and what goes with it when it is dropped.
-struct Guarded<G> {
-    body: Body,
-    _guard: G,
-}
-
-impl<G: Unpin> HttpBody for Guarded<G> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn empty_body() -> Body {
-    http_body_util::Empty::new()
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-fn text_body(text: impl Into<Bytes>) -> Body {
-    http_body_util::Full::new(text.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// Says an error with its causes: hyper's own text alone is often no more than "connection error".
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
-}

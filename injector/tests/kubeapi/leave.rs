@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use injector::backend::Live;
+use injector::model::Live;
 use serde_json::{Value, json};
 
 use super::stage::{Stage, anything, entry};

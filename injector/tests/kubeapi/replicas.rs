@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use injector::backend::Live;
 use injector::mesh::Target;
+use injector::model::Live;
 use intercept_core::Intercept;
 use serde_json::{Value, json};
 

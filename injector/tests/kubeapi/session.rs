@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use injector::backend::NotRenewed;
 use injector::hint::Failure;
 use injector::manifest::istio::{Port, example, workload_objects};
+use injector::model::NotRenewed;
 use intercept_core::{Document, Intercept};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -478,7 +478,7 @@ fn of_many_who_ask_at_the_same_moment_each_is_checked_against_those_before() {
         let adding = wanted.iter().map(|(name, entry)| {
             let target = &target;
             async move {
-                let check = |document: &Document| match injector::conflict::check(
+                let check = |document: &Document| match intercept_overlap::check(
                     document,
                     name,
                     entry,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use injector::envoy::Dir;
-use injector::manifest::envoy::{BootstrapOptions, bootstrap};
+use injector::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
 use injector::manifest::facts::{
     Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
 };

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use super::build::MODULE;
 use crate::cli::ImageArgs;
 use crate::failure::{Failure, OrHint};
-use crate::image::{self, Image, Tag, sha256_hex};
+use crate::image::{self, Image, Tag, layout, sha256_hex};
 use crate::module::Provenance;
 use crate::toolchain::program;
 use crate::{module, output, source};
@@ -51,8 +51,8 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
             .context("pack the module")
             .or_hint("is there enough memory?")?
     };
-    let digest = output::replace_dir(&out, image::is_layout, |dir| {
-        image::write_layout(dir, &image, &tag)
+    let digest = output::replace_dir(&out, layout::is_layout, |dir| {
+        layout::write_layout(dir, &image, &tag)
     })
     .with_context(|| format!("write {}", out.display()))
     .or_hint("choose another place with --out, one that is empty or holds an image layout")?;

@@ -6,7 +6,7 @@ use flate2::{Compression, GzBuilder};
 use oci_spec::image::MediaType;
 use tar::{EntryType, Header};
 
-use super::{Blob, sha256_hex};
+use super::blob::{Blob, sha256_hex};
 
 /// "Unknown" in RFC 1952: the real one would be the builder's.
 const GZIP_ANY_OS: u8 = 255;

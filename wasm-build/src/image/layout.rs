@@ -11,7 +11,8 @@ use oci_spec::image::{
 };
 use serde::Serialize;
 
-use super::{Blob, Image, Tag, sha256_hex};
+use super::blob::{Blob, sha256_hex};
+use super::{Image, Tag};
 
 /// The file by which a directory is known as a layout.
 const MARKER: &str = "oci-layout";

@@ -3,9 +3,9 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::facts::{HeaderId, HeaderNames};
-use super::path::{self, PathPattern};
 use crate::config::Intercept;
 use crate::limits::Patterns;
+use crate::path::{self, PathPattern};
 use crate::pattern::Pattern;
 
 /// One intercept, compiled.

@@ -1,8 +1,7 @@
 //! What `install --dry-run` and `render istio` print: objects on stdout, so that they can be applied, and beside them on stderr what an operator should know.
 
-use super::mesh::without_clock;
-use super::planned::Planned;
-use crate::cli::{Format, Global};
+use super::planned::{Planned, without_clock};
+use crate::args::{Format, Global};
 use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};
 use crate::manifest::istio::{Module, Object};
@@ -10,7 +9,8 @@ use crate::operator::again::Stale;
 use crate::operator::apply::{self, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
 use crate::operator::remove;
-use crate::print;
+use crate::output::print;
+use crate::printable::one_line;
 
 /// Everything that the same command would apply, and what it would remove and leave.
 pub async fn print(global: &Global, planned: &Planned<'_>) -> Result<()> {
@@ -136,6 +136,6 @@ pub fn print_objects<'o>(format: Format, objects: impl Iterator<Item = &'o Objec
 /// Notes beside objects that are printed: on stderr, so that what is on stdout can be applied.
 pub fn tell(global: &Global, notes: &[String]) {
     for note in notes.iter().filter(|_| !global.quiet) {
-        eprintln!("note: {}", print::one_line(note));
+        eprintln!("note: {}", one_line(note));
     }
 }

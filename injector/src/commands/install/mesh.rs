@@ -4,165 +4,18 @@ use serde::Serialize;
 
 use super::dry_run::{self, print_objects, tell};
 use super::filter::filter;
-use super::planned::Planned;
-use super::{Args, Prepare};
-use crate::cli::Global;
-use crate::commands::connect;
-use crate::hint::{Failure, Result};
+use super::limits::limits;
+use super::planned::{Planned, said, wanted, without_clock};
+use crate::args::{Global, Install, MeshFlags, Prepare, connect};
+use crate::hint::Result;
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
-use crate::manifest::istio::names::SYSTEM_NAMESPACE;
 use crate::operator::apply::{self, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
 use crate::operator::rollout;
-use crate::operator::workloads::{Chosen, Wanted};
-use crate::print::{self, Shown};
-
-/// What is said about a cluster.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "In a cluster")]
-#[group(skip)]
-pub struct Flags {
-    /// Prepare all workloads of the namespace with these labels, instead of --workload
-    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "workload")]
-    pub selector: Option<String>,
-    /// Prepare all workloads of the namespace that can be, instead of --workload
-    #[arg(long, conflicts_with_all = ["workload", "selector"])]
-    pub all: bool,
-    /// Image of relay and module server, as `wasm-build image --relay` makes it [default: as installed]
-    #[arg(long, value_name = "IMAGE")]
-    pub relay_image: Option<String>,
-    /// Secret in the relays' namespace with which the image is pulled
-    #[arg(long, value_name = "NAME")]
-    pub image_pull_secret: Option<String>,
-    /// How many relays [default: as installed, else 2]
-    #[arg(long, value_name = "N")]
-    pub replicas: Option<u16>,
-    /// Revision of the mesh that injects the relays' sidecars (istio.io/rev) [default: as installed, else the mesh's default]
-    #[arg(long, value_name = "NAME")]
-    pub revision: Option<String>,
-    /// Namespace of relays and module server
-    #[arg(long, value_name = "NAME", default_value = SYSTEM_NAMESPACE)]
-    pub relay_namespace: String,
-    /// The mesh's root namespace, where nothing is ever written [default: as the mesh's configuration says]
-    #[arg(long, value_name = "NAME")]
-    pub root_namespace: Option<String>,
-    /// The end of every Service's name [default: as installed, else as istiod says, else cluster.local]
-    #[arg(long, value_name = "DOMAIN")]
-    pub cluster_domain: Option<String>,
-    /// Where sidecars fetch the filter: http(s)://, with --module (the file that is there), or oci://…@sha256:…
-    /// [default: the module server]
-    #[arg(long, value_name = "URL")]
-    pub module_url: Option<String>,
-}
-
-/// How it is applied.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "In a cluster")]
-pub struct How {
-    /// Print what would be applied, and apply nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Take over fields that another program keeps
-    #[arg(long)]
-    pub force_conflicts: bool,
-    /// Also prepare workloads again whose gate a new version changes, which drains open connections once
-    /// [default: they are listed; those that drain nothing are always prepared again]
-    #[arg(long, conflicts_with_all = ["workload", "selector", "all"])]
-    pub all_prepared: bool,
-    /// Do not wait for relays and module server, nor for the proxies of what is prepared; a new filter is then not passed on
-    /// to prepared workloads
-    #[arg(long)]
-    pub no_wait: bool,
-}
-
-fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
-    flags
-        .iter()
-        .find(|(_, given)| *given)
-        .map(|(flag, _)| *flag)
-}
-
-impl Flags {
-    /// The first flag that was given: none of them means anything behind a plain Envoy.
-    pub fn given(&self) -> Option<&'static str> {
-        first(&[
-            ("--selector", self.selector.is_some()),
-            ("--all", self.all),
-            ("--module-url", self.module_url.is_some()),
-        ])
-        .or(self.cluster_part())
-    }
-
-    /// The first flag that says something about the cluster part.
-    fn cluster_part(&self) -> Option<&'static str> {
-        first(&[
-            ("--relay-image", self.relay_image.is_some()),
-            ("--image-pull-secret", self.image_pull_secret.is_some()),
-            ("--replicas", self.replicas.is_some()),
-            ("--revision", self.revision.is_some()),
-            (
-                "--relay-namespace",
-                self.relay_namespace != SYSTEM_NAMESPACE,
-            ),
-            ("--root-namespace", self.root_namespace.is_some()),
-            ("--cluster-domain", self.cluster_domain.is_some()),
-        ])
-    }
-
-    /// Do they ask for a change of the cluster part, beside workloads?
-    pub(super) fn change_cluster_part(&self) -> bool {
-        self.relay_image.is_some()
-            || self.image_pull_secret.is_some()
-            || self.replicas.is_some()
-            || self.revision.is_some()
-    }
-
-    pub(super) fn said(&self) -> Said {
-        Said {
-            namespace: self.relay_namespace.clone(),
-            cluster_domain: self.cluster_domain.clone(),
-            root_namespace: self.root_namespace.clone(),
-            replicas: self.replicas,
-            image: self.relay_image.clone(),
-            image_pull_secret: self.image_pull_secret.clone(),
-            revision: self.revision.clone(),
-        }
-    }
-}
-
-impl How {
-    /// The first flag that was given.
-    pub fn given(&self) -> Option<&'static str> {
-        first(&[
-            ("--dry-run", self.dry_run),
-            ("--force-conflicts", self.force_conflicts),
-            ("--all-prepared", self.all_prepared),
-            ("--no-wait", self.no_wait),
-        ])
-    }
-}
-
-/// Which workloads the flags mean; `None`: none at all.
-pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a Flags) -> Result<Option<Wanted<'a>>> {
-    let wanted = match (prepare.workload.as_slice(), &flags.selector, flags.all) {
-        (_, Some(labels), _) => Some(Wanted::Labelled(labels)),
-        (_, _, true) => Some(Wanted::All),
-        ([], None, false) => None,
-        (names, None, false) => Some(Wanted::Named(names)),
-    };
-    let port = (!prepare.port.is_empty()).then_some("--port http");
-    match port.or(prepare.limits.given()) {
-        Some(flag) if wanted.is_none() => Err(Failure::usage(
-            format!(
-                "{}: of which workload?",
-                flag.split(' ').next().unwrap_or(flag)
-            ),
-            format!("injector install --workload orders {flag}"),
-        )),
-        _ => Ok(wanted),
-    }
-}
+use crate::operator::workloads::Chosen;
+use crate::output::print::{self, Shown};
+use crate::printable::one_line;
 
 /// What `install` has to say.
 #[derive(Debug, Default, Serialize)]
@@ -183,7 +36,7 @@ impl Shown for Report {
             ));
         }
         for note in &self.notes {
-            text.push_str(&format!("\nnote: {}", print::one_line(note)));
+            text.push_str(&format!("\nnote: {}", one_line(note)));
         }
         if !text.ends_with('\n') {
             text.push('\n');
@@ -204,7 +57,7 @@ fn row(changed: &Changed) -> Vec<String> {
 }
 
 /// Installs, or prints what would be installed.
-pub async fn run(global: &Global, args: &Args) -> Result<()> {
+pub async fn run(global: &Global, args: &Install) -> Result<()> {
     let planned = Planned::new(global, args).await?;
     planned.check().await?;
     if args.how.dry_run {
@@ -224,14 +77,6 @@ pub async fn run(global: &Global, args: &Args) -> Result<()> {
     print::print(global.output, &report)
 }
 
-/// What an operator should know where API servers keep no Lease.
-pub(super) fn without_clock(install: &ClusterInstall) -> Option<String> {
-    (!install.has_clock).then(|| {
-        "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
-            .to_owned()
-    })
-}
-
 async fn apply_cluster_part(
     planned: &Planned<'_>,
     objects: &[Object],
@@ -243,7 +88,7 @@ async fn apply_cluster_part(
     if !planned.how.no_wait {
         rollout::wait(cluster, namespace, |line| {
             if !quiet {
-                eprintln!("waiting for {}", print::one_line(line));
+                eprintln!("waiting for {}", one_line(line));
             }
         })
         .await?;
@@ -300,11 +145,11 @@ async fn prepare_others(planned: &Planned<'_>, report: &mut Report) -> Result<()
 }
 
 /// `injector render istio`: everything that `install` with these flags applies, the cluster part included. Without workloads, no cluster is asked.
-pub async fn render(global: &Global, prepare: &Prepare, flags: &Flags) -> Result<()> {
+pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Result<()> {
     let wanted = wanted(prepare, flags)?;
     let filter = filter(prepare.module.as_deref(), flags.module_url.as_deref())?;
-    let limits = prepare.limits.limits()?;
-    let said = flags.said();
+    let limits = limits(&prepare.limits)?;
+    let said = said(flags);
     let Some(wanted) = wanted else {
         let root = said
             .root_namespace

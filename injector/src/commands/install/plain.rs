@@ -6,57 +6,15 @@ use std::path::Path;
 
 use http::Uri;
 
-use super::Args;
-use crate::curl::quote;
+use super::limits::limits;
+use crate::args::{Install, PlainFlags};
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
-
-/// What is said about a plain Envoy. That it is complete is checked by hand: in a cluster all of it must be missing.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Behind a plain Envoy (--envoy DIR)")]
-#[group(skip)]
-pub struct Flags {
-    /// Where the in-cluster version listens; one per --port, in the same order
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub app: Vec<SocketAddr>,
-    /// What the port speaks; once, or one per --port [default: http]
-    #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Vec<Protocol>,
-    /// URL under which users reach the port, for the line to try; one per --port
-    #[arg(long, value_name = "URL")]
-    pub url: Vec<Uri>,
-    /// Where the relay takes requests from Envoy
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub relay_data: Option<SocketAddr>,
-    /// Where the relay takes tunnels from developer machines
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub relay_control: Option<SocketAddr>,
-    /// Envoy's admin interface, to see there whether it has taken a change
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub admin: Option<SocketAddr>,
-}
-
-impl Flags {
-    /// The first flag that was given: none of them means anything in a cluster.
-    pub fn given(&self) -> Option<&'static str> {
-        let flags = [
-            ("--app", !self.app.is_empty()),
-            ("--protocol", !self.protocol.is_empty()),
-            ("--url", !self.url.is_empty()),
-            ("--relay-data", self.relay_data.is_some()),
-            ("--relay-control", self.relay_control.is_some()),
-            ("--admin", self.admin.is_some()),
-        ];
-        flags
-            .into_iter()
-            .find(|(_, given)| *given)
-            .map(|(flag, _)| flag)
-    }
-}
+use crate::shell::quote;
 
 /// Checks everything, then writes. Returns what to tell the operator.
-pub fn run(args: &Args, dir: &Path) -> Result<String> {
+pub fn run(args: &Install, dir: &Path) -> Result<String> {
     let workload = workload(args)?;
     let installed = Dir::install(dir, &workload).map_err(|error| refused(dir, error))?;
     let shown = shown(installed.path());
@@ -87,7 +45,7 @@ fn refused(dir: &Path, error: EnvoyDirError) -> Failure {
 }
 
 /// What was said, checked.
-fn workload(args: &Args) -> Result<Workload> {
+fn workload(args: &Install) -> Result<Workload> {
     let (prepare, flags) = (&args.prepare, &args.plain);
     let [name] = prepare.workload.as_slice() else {
         return Err(usage(
@@ -109,7 +67,7 @@ fn workload(args: &Args) -> Result<Workload> {
                 said("--relay-control", flags.relay_control)?,
             )?,
         },
-        limits: prepare.limits.limits()?,
+        limits: limits(&prepare.limits)?,
         admin: flags
             .admin
             .map(|admin| reachable("--admin", admin))
@@ -147,7 +105,7 @@ fn workload_name(name: &str) -> Result<String> {
     })
 }
 
-fn ports(listen: &[String], args: &Flags) -> Result<Vec<Port>> {
+fn ports(listen: &[String], args: &PlainFlags) -> Result<Vec<Port>> {
     let count = listen.len();
     if count == 0 {
         return Err(usage(

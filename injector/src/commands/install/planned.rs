@@ -2,20 +2,18 @@
 
 use intercept_core::Limits;
 
-use super::Args;
 use super::filter::filter;
-use super::mesh::{How, wanted};
-use crate::cli::Global;
+use super::limits::limits;
+use crate::args::{Global, How, Install, MeshFlags, Prepare, connect_patiently};
 use crate::cluster::Cluster;
-use crate::commands::connect_patiently;
-use crate::hint::Result;
+use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
 use crate::manifest::istio::install::ClusterInstall;
 use crate::manifest::istio::{Module, Object};
 use crate::operator::again::{self, Stale};
-use crate::operator::plan::{self, Filter, Prepared};
+use crate::operator::plan::{self, Filter, Prepared, Said};
 use crate::operator::runtime;
-use crate::operator::workloads::Chosen;
+use crate::operator::workloads::{Chosen, Wanted};
 
 /// What is asked for, in this cluster. Everything that can be refused is refused before anything is written.
 pub struct Planned<'a> {
@@ -38,15 +36,15 @@ pub struct Planned<'a> {
 
 impl<'a> Planned<'a> {
     /// Asks the cluster, and refuses what can be refused.
-    pub async fn new(global: &Global, args: &'a Args) -> Result<Self> {
-        let Args {
+    pub async fn new(global: &Global, args: &'a Install) -> Result<Self> {
+        let Install {
             prepare, mesh, how, ..
         } = args;
         let wanted = wanted(prepare, mesh)?;
         let filter = filter(prepare.module.as_deref(), mesh.module_url.as_deref())?;
-        let limits = prepare.limits.limits()?;
+        let limits = limits(&prepare.limits)?;
         let cluster = connect_patiently(global).await?;
-        let (install, installed) = plan::install(&cluster, &mesh.said()).await?;
+        let (install, installed) = plan::install(&cluster, &said(mesh)).await?;
         let has_part = wanted.is_none() || installed.is_none() || mesh.change_cluster_part();
         let chosen = match wanted {
             Some(wanted) => {
@@ -122,4 +120,46 @@ fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
         ..Kept::beside(&install.mesh.namespace)
     };
     format!("injector install --all-prepared{}", said.flags())
+}
+
+/// What the flags say about the cluster part.
+pub(super) fn said(flags: &MeshFlags) -> Said {
+    Said {
+        namespace: flags.relay_namespace.clone(),
+        cluster_domain: flags.cluster_domain.clone(),
+        root_namespace: flags.root_namespace.clone(),
+        replicas: flags.replicas,
+        image: flags.relay_image.clone(),
+        image_pull_secret: flags.image_pull_secret.clone(),
+        revision: flags.revision.clone(),
+    }
+}
+
+/// Which workloads the flags mean; `None`: none at all.
+pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a MeshFlags) -> Result<Option<Wanted<'a>>> {
+    let wanted = match (prepare.workload.as_slice(), &flags.selector, flags.all) {
+        (_, Some(labels), _) => Some(Wanted::Labelled(labels)),
+        (_, _, true) => Some(Wanted::All),
+        ([], None, false) => None,
+        (names, None, false) => Some(Wanted::Named(names)),
+    };
+    let port = (!prepare.port.is_empty()).then_some("--port http");
+    match port.or(prepare.limits.given()) {
+        Some(flag) if wanted.is_none() => Err(Failure::usage(
+            format!(
+                "{}: of which workload?",
+                flag.split(' ').next().unwrap_or(flag)
+            ),
+            format!("injector install --workload orders {flag}"),
+        )),
+        _ => Ok(wanted),
+    }
+}
+
+/// What an operator should know where API servers keep no Lease.
+pub(super) fn without_clock(install: &ClusterInstall) -> Option<String> {
+    (!install.has_clock).then(|| {
+        "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
+            .to_owned()
+    })
 }

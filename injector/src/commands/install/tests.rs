@@ -8,13 +8,14 @@ use intercept_core::Intercept;
 use tempfile::TempDir;
 
 use super::*;
+use crate::args::{Render, RenderWhat, Uninstall};
 use crate::commands::{render, uninstall};
 use crate::envoy::{Dir, EnvoyDirError};
 
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    args: Args,
+    args: Install,
 }
 
 /// A scratch directory with a module in it.
@@ -74,9 +75,9 @@ impl Scratch {
     }
 
     fn uninstall(&self, force: bool) -> Result<String> {
-        let args = uninstall::Args {
+        let args = Uninstall {
             force,
-            ..uninstall::Args::default()
+            ..Uninstall::default()
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -294,14 +295,14 @@ fn what_is_not_installed_is_neither_rendered_nor_uninstalled() {
 #[derive(Parser)]
 struct RenderLine {
     #[command(flatten)]
-    args: render::Args,
+    args: Render,
 }
 
 fn render(scratch: &Scratch, words: &[&str]) -> Result<String> {
     let line = ["render"].iter().chain(words);
     match RenderLine::try_parse_from(line).unwrap().args.what {
-        render::What::Envoy(args) => render::envoy(&args, &scratch.dir()),
-        render::What::Istio(_) => unreachable!("these tests render for a plain Envoy"),
+        RenderWhat::Envoy(args) => render::envoy(&args, &scratch.dir()),
+        RenderWhat::Istio(_) => unreachable!("these tests render for a plain Envoy"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use intercept_core::{Document, Intercept, Limits, MatchHeader, SCHEMA_VERSION};
 use serde_json::json;
 
+use super::bootstrap::{BootstrapOptions, bootstrap};
 use super::*;
 use crate::manifest::extensions;
 use crate::manifest::facts::{Module, Relay, WORKLOAD_VERSION};

@@ -2,10 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::object::Note;
-
 /// Comments are wrapped at this column.
 const WIDTH: usize = 140;
+
+/// A comment above one field.
+#[derive(Debug, Clone)]
+pub(super) struct Note {
+    /// A JSON pointer (RFC 6901) into the object.
+    pub(super) pointer: String,
+    /// No `#`; wrapped when it is printed.
+    pub(super) text: String,
+}
 
 /// One document: the comment, then the object with its notes.
 pub(super) fn document(

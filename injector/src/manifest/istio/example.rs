@@ -6,10 +6,11 @@ use intercept_core::{Intercept, Limits, MatchHeader};
 use serde_json::{Value, json};
 
 use super::commented;
-use super::facts::{Kind, Mesh, Module, Plugin, Port, ServicePort, Workload};
+use super::facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
 use super::install::{ClusterInstall, cluster_objects};
 use super::intercept::{NewIntercept, intercept_objects, own_cluster};
 use super::invalid::InvalidFacts;
+use super::kind::Kind;
 use super::object::Object;
 use super::workload::workload_objects;
 use crate::manifest::facts::Protocol;

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use intercept_core::Limits;
+use serde_json::{Value, json};
 
 use super::invalid::InvalidFacts;
+use super::kind::Kind;
 use super::names;
+use super::ports::{H2_PORT, HTTP_PORT};
 use crate::manifest::facts::Protocol;
 
 /// Where the cluster part is.
@@ -35,17 +38,6 @@ pub struct Workload {
     pub selector: BTreeMap<String, String>,
     /// The ports that can be intercepted; at least one.
     pub ports: Vec<Port>,
-}
-
-/// What kind of workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `apps/v1` Deployment.
-    Deployment,
-    /// `apps/v1` StatefulSet.
-    StatefulSet,
-    /// `apps/v1` DaemonSet.
-    DaemonSet,
 }
 
 /// One port of a workload.
@@ -102,8 +94,8 @@ impl Mesh {
     /// Istio's own cluster of one relay, so that mTLS is Istio's business. The relay has a port for each protocol: its sidecar must know what is spoken, or it takes all for opaque bytes.
     pub fn relay_cluster(&self, replica: u16, protocol: Protocol) -> String {
         let port = match protocol {
-            Protocol::Http | Protocol::Auto => super::install::HTTP_PORT,
-            Protocol::Http2 | Protocol::Grpc => super::install::H2_PORT,
+            Protocol::Http | Protocol::Auto => HTTP_PORT,
+            Protocol::Http2 | Protocol::Grpc => H2_PORT,
         };
         format!("outbound|{port}||{}", self.relay_host(replica))
     }
@@ -139,8 +131,20 @@ impl Workload {
         format!("{}/{}", self.kind.name(), self.name)
     }
 
+    /// What its WasmPlugin and its gate are called.
+    pub fn object_name(&self) -> String {
+        names::of_workload(self.kind, &self.name)
+    }
+
+    /// `metadata` of an object that belongs to it.
+    pub(super) fn metadata(&self, name: &str) -> Value {
+        let mut metadata = names::metadata(name, &self.namespace, "injector-workload");
+        metadata["annotations"] = json!({names::WORKLOAD: self.label()});
+        metadata
+    }
+
     pub(super) fn check(&self) -> Result<(), InvalidFacts> {
-        names::check_name("workload", &names::of_workload(self))?;
+        names::check_name("workload", &self.object_name())?;
         if self.selector.is_empty() {
             return Err(InvalidFacts::NoSelector(self.label()));
         }
@@ -169,26 +173,6 @@ impl Workload {
             });
         }
         Ok(())
-    }
-}
-
-impl Kind {
-    /// As the API server writes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-        }
-    }
-
-    /// As it stands in names.
-    pub fn lower_case(self) -> &'static str {
-        match self {
-            Self::Deployment => "deployment",
-            Self::StatefulSet => "statefulset",
-            Self::DaemonSet => "daemonset",
-        }
     }
 }
 

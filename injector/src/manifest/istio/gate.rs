@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::facts::{Mesh, Port, Workload};
 use super::object::Object;
-use super::{names, workload};
 use crate::manifest::facts::Protocol;
 use crate::manifest::{cluster, gate};
 
@@ -203,7 +202,7 @@ impl Patches {
     }
 
     fn into_object(self, workload: &Workload) -> Object {
-        let name = names::of_workload(workload);
+        let name = workload.object_name();
         let object = Object::new(
             format!(
                 "The gate of {}: two routes per port that only matched requests see, in front of all others, and the clusters behind them.\n\
@@ -213,7 +212,7 @@ impl Patches {
             json!({
                 "apiVersion": "networking.istio.io/v1alpha3",
                 "kind": "EnvoyFilter",
-                "metadata": workload::metadata(workload, &name),
+                "metadata": workload.metadata(&name),
                 "spec": {
                     "priority": PRIORITY,
                     "workloadSelector": {"labels": workload.selector},

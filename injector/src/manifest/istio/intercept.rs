@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::facts::{Mesh, Port, Workload};
 use super::invalid::InvalidFacts;
 use super::object::Object;
-use super::{gate, names, workload};
+use super::{gate, names};
 use crate::manifest::cluster;
 
 /// An intercept that is about to be created.
@@ -99,7 +99,7 @@ fn checked_port<'a>(
 
 fn envoy_filter(mesh: &Mesh, workload: &Workload, port: &Port, new: NewIntercept<'_>) -> Object {
     let name = names::of_intercept(new.name);
-    let mut metadata = workload::metadata(workload, &name);
+    let mut metadata = workload.metadata(&name);
     metadata["labels"] = names::labels("injector-intercept");
     metadata["labels"][names::INTERCEPT] = json!(new.name);
     metadata["annotations"][names::OWNER] = json!(new.entry.owner);
@@ -144,7 +144,7 @@ fn entry(workload: &Workload, new: NewIntercept<'_>) -> Object {
         json!({
             "apiVersion": "extensions.istio.io/v1alpha1",
             "kind": "WasmPlugin",
-            "metadata": {"name": names::of_workload(workload), "namespace": workload.namespace},
+            "metadata": {"name": workload.object_name(), "namespace": workload.namespace},
             "spec": {"pluginConfig": {"intercepts": {new.name: new.entry}}},
         }),
     )

@@ -8,16 +8,20 @@ pub mod facts;
 pub mod install;
 pub mod intercept;
 pub mod invalid;
+pub mod kind;
 pub mod names;
 pub mod object;
+pub mod ports;
+pub mod prepared;
 pub mod workload;
 
 mod commented;
 mod gate;
 
-pub use facts::{Kind, Mesh, Module, Plugin, Port, ServicePort, Workload};
+pub use facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
 pub use intercept::{NewIntercept, intercept_objects};
 pub use invalid::InvalidFacts;
+pub use kind::Kind;
 pub use names::{INSTALLER, field_manager};
 pub use object::Object;
 pub use workload::{namespace_objects, workload_objects};

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::facts::{Kind, Workload};
 use super::invalid::InvalidFacts;
+use super::kind::Kind;
 
 /// The field manager of everything that `injector install` applies.
 pub const INSTALLER: &str = "injector-install";
@@ -57,12 +57,7 @@ pub fn field_manager(intercept: &str) -> String {
 }
 
 /// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
-pub fn of_workload(workload: &Workload) -> String {
-    of_workload_named(workload.kind, &workload.name)
-}
-
-/// The same for a workload of which no more is known.
-pub fn of_workload_named(kind: Kind, name: &str) -> String {
+pub fn of_workload(kind: Kind, name: &str) -> String {
     format!("injector-{}-{name}", kind.lower_case())
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::commented;
+use super::commented::{self, Note};
 
 /// An object and its comments. The comments are for people: nothing of them reaches the API server.
 #[derive(Debug, Clone)]
@@ -10,15 +10,6 @@ pub struct Object {
     value: Value,
     comment: String,
     notes: Vec<Note>,
-}
-
-/// A comment above one field.
-#[derive(Debug, Clone)]
-pub(super) struct Note {
-    /// A JSON pointer (RFC 6901) into the object.
-    pub(super) pointer: String,
-    /// No `#`; wrapped when it is printed.
-    pub(super) text: String,
 }
 
 impl Object {

@@ -37,13 +37,6 @@ pub fn namespace_objects(mesh: &Mesh, namespace: &str) -> Result<Vec<Object>, In
         .collect())
 }
 
-/// `metadata` of an object that belongs to one workload.
-pub(super) fn metadata(workload: &Workload, name: &str) -> Value {
-    let mut metadata = names::metadata(name, &workload.namespace, "injector-workload");
-    metadata["annotations"] = json!({names::WORKLOAD: workload.label()});
-    metadata
-}
-
 fn destination_rule(mesh: &Mesh, namespace: &str, replica: u16) -> Object {
     Object::new(
         format!(
@@ -90,7 +83,7 @@ fn wasm_plugin(workload: &Workload, plugin: &Plugin) -> Object {
         json!({
             "apiVersion": "extensions.istio.io/v1alpha1",
             "kind": "WasmPlugin",
-            "metadata": metadata(workload, &names::of_workload(workload)),
+            "metadata": workload.metadata(&workload.object_name()),
             "spec": {
                 "selector": {"matchLabels": workload.selector},
                 "url": plugin.module.url,

@@ -7,8 +7,9 @@ use super::{ATTEMPTS, FORCED, Store, refused};
 use crate::cluster::guarded::resource_version;
 use crate::cluster::{ClusterError, kind};
 use crate::hint::Result;
+use crate::manifest::istio::prepared;
 use crate::manifest::istio::{field_manager, names};
-use crate::mesh::{patch, prepared};
+use crate::mesh::patch;
 
 impl Store {
     /// Applies an intercept's own EnvoyFilter.
@@ -86,6 +87,6 @@ impl Store {
     /// Its plugin bears the workload's name, and so does the annotation.
     fn is_of_this_workload(&self, filter: &Value) -> bool {
         prepared::workload_of(filter)
-            .is_some_and(|(kind, name)| names::of_workload_named(kind, name) == self.plugin)
+            .is_some_and(|(kind, name)| names::of_workload(kind, name) == self.plugin)
     }
 }

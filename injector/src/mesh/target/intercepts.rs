@@ -6,14 +6,14 @@ use intercept_core::{Document, Intercept};
 use serde_json::Value;
 
 use super::Target;
-use crate::backend::NotRenewed;
 use crate::cluster::kind;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::intercept::own_cluster;
+use crate::manifest::istio::prepared::{self, Prepared};
 use crate::manifest::istio::{NewIntercept, intercept_objects};
 use crate::mesh::events::{self, Happened};
-use crate::mesh::prepared::{self, Prepared};
 use crate::mesh::{store, under_way};
+use crate::model::NotRenewed;
 
 /// How long to wait for the replicas to let go of an entry that makes room for another one.
 const GONE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode};
 
-use super::serve::Serving;
+use super::serving::Serving;
 use super::{Event, RequestLine, RequestOutcome};
 use crate::tunnel::headers;
 

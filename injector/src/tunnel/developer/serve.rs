@@ -3,45 +3,23 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 
 use super::body::{Answer, Upload};
-use super::hold::Held;
 use super::line::Line;
-use super::local::{self, Connection, Local, NoAnswer};
+use super::local::{self, Connection, NoAnswer};
+use super::serving::Serving;
 use super::switch::{self, Switch};
-use super::{Event, UnderWay};
 use crate::tunnel::marks::{self, Unavailable};
-use crate::tunnel::memory::Share;
-use crate::tunnel::pulse::{self, Signal};
+use crate::tunnel::pulse;
 use crate::tunnel::stream::{Notes, Purpose};
 use crate::tunnel::{Body, headers};
-
-/// What every request of one tunnel needs.
-pub(super) struct Serving {
-    pub(super) local: Local,
-    /// The intercept's name.
-    pub(super) name: HeaderValue,
-    pub(super) held: Held,
-    /// What uploads may pin that the developer's server does not read.
-    pub(super) share: Share,
-    /// The program ends: dial nothing new.
-    pub(super) leaving: Arc<AtomicBool>,
-    pub(super) under_way: UnderWay,
-    /// requests → whoever shows them.
-    pub(super) events: mpsc::Sender<Event>,
-    /// the relay → whoever keeps the tunnel.
-    pub(super) signals: mpsc::Sender<Signal>,
-    /// Ends this end's half of the pulse when dropped, which tells the relay to send nothing new.
-    pub(super) pulse: std::sync::Mutex<Option<mpsc::Sender<Signal>>>,
-}
 
 /// Answers one stream of the tunnel.
 pub(super) async fn handle(

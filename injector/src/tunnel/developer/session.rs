@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::hold::Held;
-use super::serve::{Serving, handle};
+use super::serve::handle;
+use super::serving::Serving;
 use super::{Event, Local, UnderWay};
 use crate::tunnel::beat::Frames;
 use crate::tunnel::liveness::Liveness;

@@ -3,18 +3,20 @@
 
 mod caller;
 mod control;
+mod exchange;
 mod forward;
 mod inbound;
 mod metrics;
 mod outbound;
 mod registry;
+mod shared;
 mod socket;
 mod switch;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -22,73 +24,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::memory::Memory;
 use super::pulse::Signal;
+use super::settings;
 use super::tasks::Tasks;
-use super::{Tempo, settings};
 use caller::Caller;
-use metrics::Metrics;
-use registry::Registry;
-
-/// What a relay can be told.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Bytes that slow peers may pin over all tunnels; beyond it, and for one tunnel beyond what is left for all others, new requests are answered in the cluster.
-    pub memory: u64,
-    /// Tunnels that it takes.
-    pub tunnels: usize,
-    /// How long running requests may go on after the shutdown began.
-    pub grace: Duration,
-    /// How often its tunnels beat, and how long one may be silent.
-    pub tempo: Tempo,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            memory: 1024 * 1024 * 1024,
-            tunnels: settings::TUNNELS,
-            grace: Duration::from_secs(10),
-            tempo: Tempo::default(),
-        }
-    }
-}
-
-struct Shared {
-    tempo: Tempo,
-    registry: Registry,
-    memory: Memory,
-    places: Arc<Semaphore>,
-    metrics: Metrics,
-    /// Control connections that have not become a tunnel, nor ended.
-    unopened: Semaphore,
-    leaving: AtomicBool,
-    /// serve → tunnels: the relay has ended.
-    ended: watch::Sender<bool>,
-}
-
-impl Shared {
-    fn new(options: &Options) -> Self {
-        let metrics = Metrics::new();
-        Self {
-            tempo: options.tempo,
-            registry: Registry::new(metrics.clone()),
-            memory: Memory::new(options.memory),
-            places: Arc::new(Semaphore::new(options.tunnels)),
-            metrics,
-            unopened: Semaphore::new(settings::UNOPENED),
-            leaving: AtomicBool::new(false),
-            ended: watch::Sender::new(false),
-        }
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
-    }
-}
+pub use shared::Options;
+use shared::Shared;
 
 /// Runs a relay on these listeners until `shutdown` is ready; then tells the developer machines to look for another one and lets running requests end.
 ///

@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::interval;
 
-use super::forward::{pass_on, send};
+use super::exchange::{pass_on, send};
 use super::registry::{Stream, Tunnel};
 use super::socket::Connection;
 use crate::tunnel::marks::{self, Unavailable};

@@ -2,6 +2,7 @@
 
 pub mod policy;
 
+mod facts;
 mod mesh_rules;
 mod module;
 mod pods;
@@ -10,54 +11,12 @@ mod roles;
 
 use serde_json::json;
 
-use super::facts::Mesh;
 use super::invalid::InvalidFacts;
 use super::names;
 use super::object::Object;
 
-/// Where a relay takes matched requests in HTTP/1.1, WebSockets included.
-pub const HTTP_PORT: u16 = 8080;
-
-/// Where a relay takes matched requests in HTTP/2, which is gRPC too.
-pub const H2_PORT: u16 = 8081;
-
-/// Where a relay takes tunnels, on its own loopback: reached by port-forward and by nothing else.
-pub const CONTROL_PORT: u16 = 7070;
-
-/// Where the filter is fetched.
-pub const MODULE_PORT: u16 = 8000;
-
-/// What the cluster part is rendered from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterInstall {
-    /// Where it goes, and how many relays there are.
-    pub mesh: Mesh,
-    /// The revision of the mesh that injects the relay's sidecar (`istio.io/rev`); `None`: the mesh's default one.
-    pub revision: Option<String>,
-    /// The image with `/injector` and `/filter.wasm`.
-    pub image: String,
-    /// The Secret, in the relay's namespace, with which the image is pulled.
-    pub image_pull_secret: Option<String>,
-    /// This build's version; it stands on the relay, so that a command can tell whether it speaks the same language.
-    pub version: String,
-    /// Do API servers keep a Lease that tells the time (feature gate `APIServerIdentity`)? Without one, only operators clear away what others left.
-    pub has_clock: bool,
-}
-
-impl ClusterInstall {
-    /// Where the sidecars' agents fetch the filter that this installation serves.
-    pub fn module_url(&self) -> String {
-        let Mesh {
-            namespace,
-            cluster_domain,
-            ..
-        } = &self.mesh;
-        format!(
-            "http://{}.{namespace}.svc.{cluster_domain}:{MODULE_PORT}/filter.wasm",
-            names::MODULE
-        )
-    }
-}
+pub use self::facts::ClusterInstall;
+pub use super::ports::{CONTROL_PORT, H2_PORT, HTTP_PORT, MODULE_PORT};
 
 /// Everything that is installed once, in the order in which it is applied.
 ///

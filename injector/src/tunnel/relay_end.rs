@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::tunnel::developer::{Connect, Connecting, Tcp};
+use super::developer::{Connect, Connecting, Tcp};
 
 /// One relay's control port. Cheap to clone.
 #[derive(Clone)]

@@ -10,6 +10,7 @@
 
 mod automaton;
 mod example;
+pub mod regex_position;
 mod rule;
 mod shortest;
 mod syntax;
@@ -24,7 +25,6 @@ pub use self::example::ExampleRequest;
 use self::example::{Found, assemble};
 use self::rule::{Condition, Key, Rule};
 use self::words::{Circumstances, common_target, common_value, in_circumstances};
-pub use crate::regex_position::describe as accepted_by_both;
 
 /// How many states all searches of one check may visit together: what bounds its time (about a third of a second), whatever the patterns are.
 const STATES_PER_CHECK: usize = 200_000;

@@ -7,12 +7,16 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::relay::RelayEnd;
+use super::relay_end::RelayEnd;
 use crate::ask::Asked;
 use crate::tunnel::developer::Connect;
 
 /// A relay that takes longer is as good as away. A port-forward needs several round trips before the first question.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the cluster stays once requests were cut off: Envoy hears of it from the relay, and then picks a host of the cluster for the second attempt.
+/// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for relays that are far away.
+pub const HANDOVER: Duration = Duration::from_secs(1);
 
 /// What is known of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use super::facts::{Mesh, Port, ServicePort, Workload};
+use super::kind::Kind;
+use super::names;
+use super::ports::H2_PORT;
 use crate::manifest::facts::Protocol;
-use crate::manifest::istio::install::H2_PORT;
-use crate::manifest::istio::{Kind, Mesh, Port, ServicePort, Workload, names};
 
 /// The mesh's root namespace in a stock installation. The installer refused to write there; here it only completes the facts.
 const ROOT_NAMESPACE: &str = "istio-system";

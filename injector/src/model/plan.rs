@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use intercept_core::budget::left_out;
+use intercept_core::room::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
+use intercept_overlap::{ExampleRequest, Kind, Meeting};
 
-use crate::backend::Placement;
-use crate::conflict::{self, ExampleRequest, Kind, Meeting};
-use crate::curl::quote;
+use super::answers::Placement;
 use crate::hint::{Failure, Result};
+use crate::shell::quote;
 use crate::tunnel::developer::LocalProtocol;
 use crate::words;
 
@@ -168,7 +168,7 @@ impl Plan {
         intercept: &Intercept,
         now: u64,
     ) -> Result<Vec<String>> {
-        conflict::check(document, &self.name, intercept, now)
+        intercept_overlap::check(document, &self.name, intercept, now)
             .iter()
             .map(|meeting| self.judge(meeting))
             .collect()
@@ -229,7 +229,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::session::relay::RelayEnd;
+    use crate::tunnel::relay_end::RelayEnd;
 
     fn plan(name: &str, owner: &str) -> Plan {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -1,10 +1,12 @@
 //! What a backend says: what was found, where a tunnel ends, and what is known of a change.
 
+use std::time::Duration;
+
 use intercept_core::{Intercept, Limits};
 
 use crate::manifest::facts::Protocol;
 use crate::manifest::istio::Kind;
-use crate::session::relay::RelayEnd;
+use crate::tunnel::relay_end::RelayEnd;
 
 /// An intercept, and where it was found.
 #[derive(Debug, Clone)]
@@ -66,6 +68,14 @@ pub enum Live {
         /// The reason, to be shown.
         why: String,
     },
+}
+
+/// Where it cannot be seen, waits for as long as it usually takes.
+pub async fn settled(live: Live, usual: Duration) -> Live {
+    if let Live::NotVerified { .. } = live {
+        tokio::time::sleep(usual).await;
+    }
+    live
 }
 
 /// How many replicas of a workload have a change.

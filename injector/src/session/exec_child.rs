@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::curl::quote;
+use super::program;
 use crate::hint::{Failure, Result};
-use crate::session::program;
+use crate::shell::quote;
 
 /// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
 const WORD: &str = "--exec-child";

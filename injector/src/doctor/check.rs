@@ -1,0 +1,101 @@
+//! One finding, and how it came out.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::cluster::ClusterError;
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Good,
+    /// It may be a reason, or may not be.
+    Perhaps,
+    /// The caller may not look.
+    Unknown,
+    /// An intercept cannot work so.
+    Bad,
+}
+
+impl Outcome {
+    /// One character for people.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Good => '✓',
+            Self::Perhaps => '!',
+            Self::Unknown => '?',
+            Self::Bad => '✗',
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which check it is: the same word in every version, for scripts. One check may have several findings.
+    pub id: Cow<'static, str>,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What was looked at, and what was found.
+    pub found: String,
+    /// What to do about it, with a command to run; none where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Check {
+    pub(super) fn good(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            outcome: Outcome::Good,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn bad(
+        id: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            outcome: Outcome::Bad,
+            hint: Some(hint.into()),
+            ..Self::good(id, found)
+        }
+    }
+
+    pub(super) fn perhaps(
+        id: impl Into<Cow<'static, str>>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            outcome: Outcome::Perhaps,
+            ..Self::bad(id, found, hint)
+        }
+    }
+
+    /// Nobody could look.
+    pub(super) fn unknown(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self {
+            outcome: Outcome::Unknown,
+            ..Self::good(id, found)
+        }
+    }
+
+    /// A question that the API server did not answer. Not to be allowed to look is no fault.
+    pub(super) fn unanswered(
+        id: impl Into<Cow<'static, str>>,
+        what: &str,
+        error: &ClusterError,
+    ) -> Self {
+        match error.is_forbidden() {
+            true => Self::unknown(id, format!("{what}: not verified, you may not look")),
+            false => Self::bad(id, format!("{what}: {error}"), error.hint()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! An intercept as a command sees it, wherever it is kept: what was planned, and what a backend says of it.
+
+mod answers;
+mod plan;
+
+pub use self::answers::{
+    Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort, settled,
+};
+pub use self::plan::Plan;

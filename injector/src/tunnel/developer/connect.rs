@@ -1,0 +1,44 @@
+//! How the relay's control port is reached.
+
+use std::io;
+use std::pin::Pin;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connection to the relay's control port.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that is being opened.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// How the relay's control port is reached.
+pub trait Connect: Send + Sync {
+    /// Opens one connection to it.
+    fn connect(&self) -> Connecting<'_>;
+}
+
+impl<F, R> Connect for F
+where
+    F: Fn() -> R + Send + Sync,
+    R: Future<Output = io::Result<Box<dyn Stream>>> + Send + 'static,
+{
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(self())
+    }
+}
+
+/// Reaches a control port by TCP.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp(pub std::net::SocketAddr);
+
+impl Connect for Tcp {
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(async {
+            let stream = tokio::net::TcpStream::connect(self.0).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
