@@ -11,6 +11,7 @@ use harness::tunnel::{
     get_text, h1, h1_from, h2, request,
 };
 use http_body::Frame;
+use injector::tunnel::ADDRESS;
 use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
 use injector::tunnel::relay::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -176,6 +177,42 @@ async fn a_leaving_relay_ends_what_runs_and_sends_its_machines_away() {
     timeout(Duration::from_secs(5), stopping)
         .await
         .expect("no longer than what runs")
+        .unwrap();
+}
+
+/// A strict client takes `connection: upgrade` and `close`, which hyper would write, for no switch.
+#[tokio::test]
+async fn a_leaving_relay_switches_no_protocols() {
+    let relay = Relay::start().await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut machine = Machine::up(relay.control, developer(port)).await;
+    let mut client = TcpStream::connect(relay.data).await.unwrap();
+    let ask = format!(
+        "GET /socket HTTP/1.1\r\nhost: a\r\n{ADDRESS}: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        machine.address()
+    );
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    let mut head = [0; 16];
+    server.read_exact(&mut head).await.unwrap();
+    let stopping = relay.stop();
+    machine
+        .wait_for("away", |event| matches!(event, Event::Away { .. }))
+        .await;
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+    server.write_all(answer).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(SOON, client.read_to_string(&mut answer)).await;
+    read.expect("it ends").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(
+        answer.contains("x-intercept-unavailable: leaving"),
+        "{answer}"
+    );
+    timeout(SOON, stopping)
+        .await
+        .expect("nothing runs")
         .unwrap();
 }
 

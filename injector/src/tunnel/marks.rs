@@ -44,7 +44,7 @@ pub enum Unavailable {
     Connect,
     /// Nothing takes connections on the developer's port.
     NothingListens,
-    /// The developer machine is leaving.
+    /// The developer machine, or the relay, is leaving.
     Leaving,
     /// The other end gave a reason that this version does not know.
     Other,

@@ -52,7 +52,9 @@ pub(super) async fn handle(
             tunnel.count_request();
             prepare(&mut parts, chunked);
             match switching {
-                Some(switching) => switch::through(&tunnel, parts, switching, &connection).await,
+                Some(switching) => {
+                    switch::through(&shared, &tunnel, parts, switching, &connection).await
+                }
                 None => {
                     let body = Inbound::new(incoming, version, &upload, tunnel.share());
                     let request = Request::from_parts(parts, body.boxed_unsync());

@@ -16,6 +16,7 @@ use tokio::time::interval;
 
 use super::exchange::{pass_on, send};
 use super::registry::{Stream, Tunnel};
+use super::shared::Shared;
 use super::socket::Connection;
 use crate::tunnel::marks::{self, Unavailable};
 use crate::tunnel::memory::Pinned;
@@ -50,6 +51,7 @@ impl Switching {
 
 /// Asks the developer's server to switch, and lets the two talk when it does.
 pub(super) async fn through(
+    shared: &Shared,
     tunnel: &Arc<Tunnel>,
     mut parts: http::request::Parts,
     switching: Switching,
@@ -74,6 +76,10 @@ pub(super) async fn through(
         let answer = pass_on(response, tunnel, stream, &upload);
         return declined(answer, by_connect);
     };
+    if shared.is_leaving() {
+        // It would break off at once, and hyper writes `connection: close` beside `upgrade`, which strict clients take for no switch.
+        return Unavailable::Leaving.answer();
+    }
     let (mut parts, body) = response.into_parts();
     marks::keep_valid(parts.status, &mut parts.headers, &tunnel.served_by);
     if !switching.by_connect {
