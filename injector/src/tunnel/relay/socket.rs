@@ -112,7 +112,8 @@ impl Connection {
 
     /// Waits until the client has closed the connection and nothing reads what it sent before that.
     ///
-    /// While the kernels' buffers are full the end waits behind what is in them, and nobody can know of it; keep-alive finds out once the other kernel has given up.
+    /// While the kernels' buffers are full, an end in good order waits behind what is in them, and nobody can know of it; keep-alive finds out once the other kernel
+    /// has given up. A reset does not wait (see `manifest::cluster::reset_on_close`).
     pub(super) async fn abandoned(&self) {
         self.closed().await;
         while !self.has_ended.load(Relaxed) {
