@@ -43,6 +43,7 @@ on_each_envoy!(envoy_1_37_0 = 0, envoy_1_39_3 = 1, envoy_1_40_0 = 2: [
     the_relay_is_killed_under_posts,
     the_developers_own_errors_pass,
     marks_of_the_app_repeat_no_request,
+    broken_answers_arrive_as_far_as_sent,
     a_server_that_dies_mid_request_loses_only_what_is_not_safe,
     a_cli_that_dies_mid_request_loses_only_what_is_not_safe,
     a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_runs_twice,
@@ -333,6 +334,66 @@ async fn marks_of_the_app_repeat_no_request(version: &str) {
         }
     }
     assert_eq!(server.total(), 0);
+}
+
+/// What a server that dies has sent of its body.
+const SENT: usize = 5_000;
+
+/// A developer's server that reads a head, answers with one and the beginning of a body, and is gone with a reset.
+async fn dying_server(framing: &'static str) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !raw::contains(&head, "\r\n\r\n") {
+                match stream.read_buf(&mut head).await {
+                    Ok(1..) => {}
+                    _ => break,
+                }
+            }
+            let answer = format!("HTTP/1.1 203 Dying\r\n{framing}\r\n{}", "~".repeat(SENT));
+            let _ = stream.write_all(answer.as_bytes()).await;
+            stream.set_zero_linger().expect("SO_LINGER");
+        }
+    });
+    port
+}
+
+async fn broken_answers_arrive_as_far_as_sent(version: &str) {
+    let (app, _server, mesh) = stage(version).await;
+    for (name, framing) in [
+        ("bob", "content-length: 10000\r\n"),
+        ("ann", "transfer-encoding: chunked\r\n\r\n2710"),
+    ] {
+        let port = dying_server(framing).await.to_string();
+        let header = format!("--http-header=Coder={name}");
+        let developer = mesh.developer(name);
+        let _intercept = developer.intercept_port(&port, &[&header]).await;
+        let ask = async |method: &str, size: usize| {
+            let head = format!(
+                "{method} / HTTP/1.1\r\nhost: a\r\ncoder: {name}\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n"
+            );
+            let request = [head.as_bytes(), &vec![b'u'; size]].concat();
+            raw::exchange(mesh.addr(), &request).await
+        };
+        wait::until("the server gets what matches", async || {
+            raw::status(&ask("GET", 0).await) == Some(203)
+        })
+        .await;
+        let before = app.total();
+        for (method, size) in [("GET", 0), ("POST", 1_000), ("POST", 300_000)] {
+            for round in 0..100 {
+                let what = format!("{framing:?}, {method} of {size}, {round}");
+                let answer = ask(method, size).await;
+                let text = String::from_utf8_lossy(&answer);
+                assert_eq!(raw::status(&answer), Some(203), "{what}: {text}");
+                assert_eq!(text.matches('~').count(), SENT, "{what}");
+                assert!(!text.ends_with("0\r\n\r\n"), "{what}: it ended well");
+            }
+        }
+        assert_eq!(app.total(), before, "{framing:?}");
+    }
 }
 
 /// A GET and a POST that `end` hits while the server has them: the GET is answered by the app, the POST by an error that says so.

@@ -7,6 +7,7 @@ use harness::app::App;
 use harness::client::Ask;
 use harness::load;
 use harness::mesh::Plan;
+use harness::plugin::now;
 use harness::wait;
 use rustix::process::Signal;
 
@@ -84,4 +85,61 @@ async fn frozen_machine_costs_no_new_request() {
         load::judge(client.ask(ask).await).is_ok_and(|by| by == "server")
     })
     .await;
+}
+
+/// A sleep in which the lease runs out. `SLEEP` makes it a real one of so many seconds; 1 000 are as good as a night: the entry is swept away as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn sleeper_comes_back_under_its_header() {
+    let sleep = std::env::var("SLEEP").map(|seconds| seconds.parse().expect("SLEEP"));
+    let (app, server) = (App::start("app").await, App::start("server").await);
+    let mesh = Plan::of(&app).start().await;
+    let arguments = ["--http-header=auto", "--lease=5m"];
+    let mut bob = mesh.intercept(&server, &arguments).await;
+    let id = bob.automatic_id().expect("a header");
+    let client = mesh.h1();
+    let ask = async || {
+        client
+            .must(Ask::get("/").header("x-intercept-id", &id))
+            .await
+    };
+    wait::until("the server gets what matches", async || {
+        ask().await.by() == "server"
+    })
+    .await;
+    let entries = || mesh.files().document().expect("readable").intercepts;
+    let before = entries().remove("orders-bob").expect("there");
+    bob.process.signal(Signal::STOP);
+    match sleep {
+        Ok(seconds) => {
+            let end = Instant::now() + Duration::from_secs(seconds);
+            while Instant::now() < end {
+                assert_eq!(ask().await.by(), "app");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        Err(_) => {
+            let renewed = mesh
+                .files()
+                .renew("orders-bob", &before.address, now() - 60);
+            renewed.expect("moved");
+        }
+    }
+    wait::until("nothing matches any more", async || {
+        ask().await.header("x-intercept").is_none()
+    })
+    .await;
+    // Somebody else looks, which clears away what is long over.
+    let listed = mesh.developer("ann").run(&["list"]);
+    assert!(listed.status.success(), "{listed:?}");
+    let is_swept = !entries().contains_key("orders-bob");
+    assert_eq!(is_swept, sleep.is_ok_and(|seconds| seconds > 900));
+    bob.process.signal(Signal::CONT);
+    bob.process.wait_output("the intercept is back").await;
+    wait::until("the server gets what matches again", async || {
+        ask().await.by() == "server"
+    })
+    .await;
+    let after = entries().remove("orders-bob").expect("there");
+    assert_eq!(after.headers, before.headers);
+    assert!(after.expires > now());
 }

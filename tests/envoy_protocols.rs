@@ -1,5 +1,9 @@
 //! Every protocol through Envoy, relay and tunnel to the developer's server, beside the same through Envoy to the app.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use harness::app::{App, Do, TEST_DO};
 use harness::client::{Ask, collect};
@@ -11,6 +15,7 @@ use http::Version;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use injector::manifest::facts::Protocol;
+use tokio::net::{TcpListener, TcpStream};
 
 const MATCHES: (&str, &str) = ("coder", "Bob");
 /// With and without the header, and who answers.
@@ -176,6 +181,75 @@ async fn each_event_arrives_as_it_is_sent() {
             sender.say("anybody?") == 0
         })
         .await;
+    }
+}
+
+/// A developer's server that passes every byte on to that address: a proxy that keeps all headers. Its port, and how many connections it took: each request has one.
+async fn proxy(to: SocketAddr) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let count = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (port, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxying_servers_make_no_loop() {
+    for protocol in [
+        Protocol::Http,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::Auto,
+    ] {
+        let app = App::start("app").await;
+        let mesh = Plan::at(app.addr(), protocol).start().await;
+        let mut proxies = Vec::new();
+        for (name, header) in [("bob", "Coder=Bob"), ("ann", "Team=red")] {
+            let (port, count) = proxy(mesh.addr()).await;
+            let header = format!("--http-header={header}");
+            let developer = mesh.developer(name);
+            let intercept = developer
+                .intercept_port(&port.to_string(), &[&header])
+                .await;
+            proxies.push((intercept, count));
+        }
+        let through = || -> usize {
+            let counts = proxies.iter().map(|(_, count)| count);
+            counts.map(|count| count.load(Ordering::SeqCst)).sum()
+        };
+        // The commands look whether anything listens.
+        let (before, mut sent) = (through(), 0);
+        for headers in [
+            &[MATCHES][..],
+            &[("team", "red")],
+            &[MATCHES, ("team", "red")],
+        ] {
+            for client in [mesh.h1(), mesh.h2c()] {
+                for ask in [Ask::get("/"), Ask::post("/", 100_000)] {
+                    let answer = client.must(with(ask, headers)).await;
+                    sent += 1;
+                    let what = format!("{protocol:?}, {headers:?}: {answer:?}");
+                    assert_eq!(
+                        (answer.status.as_u16(), answer.by()),
+                        (200, "app"),
+                        "{what}"
+                    );
+                    assert_eq!((through() - before, app.total()), (sent, sent), "{what}");
+                }
+            }
+        }
+        let cut = mesh.envoy.stat("intercept_bypassed_loop_total").await;
+        assert_eq!(cut, sent as u64, "{protocol:?}");
     }
 }
 

@@ -3,20 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::tunnel::{Answer, Relay, ask, full, h1, h2, request, within};
+use harness::fidelity::frames::{
+    ACK, DATA, END_HEADERS, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, data, frame,
+    headers,
+};
+use harness::tunnel::{Answer, Relay, ask, eventually, full, get_text, h1, h2, request, within};
 use http_body_util::BodyExt;
 use injector::tunnel::{Secret, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
@@ -31,8 +26,9 @@ const REQUEST: u32 = 3;
 struct Peer(TcpStream);
 
 impl Peer {
-    /// Opens a tunnel by hand and answers the pulse.
-    async fn open(relay: &Relay, secret: &Secret, settings: &[u8]) -> Self {
+    /// Opens a tunnel by hand and answers the pulse. With the tunnel's address, which is up.
+    async fn open(relay: &Relay, settings: &[u8]) -> (Self, String) {
+        let secret = Secret::random();
         let mut stream = TcpStream::connect(relay.control).await.unwrap();
         let head = format!(
             "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: {VERSION}\r\n\
@@ -51,20 +47,23 @@ impl Peer {
         );
         let mut preface = [0; 24];
         stream.read_exact(&mut preface).await.unwrap();
-        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert_eq!(preface, PREFACE);
         let mut peer = Self(stream);
         peer.send(SETTINGS, 0, 0, settings).await;
         peer.until_headers_of(PULSE).await;
         // `:status: 200` is the static table's eighth entry (RFC 7541 appendix A).
         peer.send(HEADERS, END_HEADERS, PULSE, &[0x88]).await;
-        peer
+        let address = secret.address().to_string();
+        eventually("the tunnel is up", async || {
+            let described = get_text(relay.control, &format!("/tunnels/{address}")).await;
+            described.contains("true")
+        })
+        .await;
+        (peer, address)
     }
 
     async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
+        let frame = frame(kind, flags, stream, payload);
         self.0.write_all(&frame).await.unwrap();
     }
 
@@ -116,23 +115,10 @@ enum End {
 /// What a client gets when its request's stream ends like this; once without and once with a body that does not fit the first window.
 async fn ended(end: End, size: usize) -> Answer {
     let relay = Relay::start().await;
-    let secret = Secret::random();
-    let mut peer = Peer::open(&relay, &secret, &[]).await;
-    let address = secret.address();
+    let (mut peer, address) = Peer::open(&relay, &[]).await;
     let mut client = h1(relay.data).await;
-    harness::tunnel::eventually("the tunnel is up", async || {
-        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
-            .await
-            .contains("true")
-    })
-    .await;
     let method = if size == 0 { "GET" } else { "POST" };
-    let sent = request(
-        method,
-        "/",
-        address.as_str(),
-        full(Bytes::from(vec![1; size])),
-    );
+    let sent = request(method, "/", &address, full(Bytes::from(vec![1; size])));
     let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
         peer.until_headers_of(REQUEST).await;
         match end {
@@ -180,20 +166,12 @@ async fn only_a_refused_stream_and_a_number_left_out_of_a_goodbye_prove_that_not
 #[tokio::test]
 async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     let relay = Relay::start().await;
-    let secret = Secret::random();
     // SETTINGS_MAX_CONCURRENT_STREAMS (3) = 3: the pulse and two requests.
-    let mut peer = Peer::open(&relay, &secret, &[0, 3, 0, 0, 0, 3]).await;
-    let address = secret.address();
+    let (mut peer, address) = Peer::open(&relay, &[0, 3, 0, 0, 0, 3]).await;
     tokio::spawn(async move { peer.until_headers_of(u32::MAX).await });
-    harness::tunnel::eventually("the tunnel is up", async || {
-        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
-            .await
-            .contains("true")
-    })
-    .await;
     let mut waiting = Vec::new();
     for _ in 0..2 {
-        let sent = request("GET", "/", address.as_str(), full(""));
+        let sent = request("GET", "/", &address, full(""));
         let mut client = h2(relay.data).await;
         waiting.push(tokio::spawn(
             async move { client.send(sent).await.map(|_| ()) },
@@ -202,7 +180,7 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     let asked = async || {
         let answer = ask(
             &mut h1(relay.data).await,
-            request("GET", "/", address.as_str(), full("")),
+            request("GET", "/", &address, full("")),
         )
         .await;
         answer.header("x-intercept-unavailable").to_owned()
@@ -217,7 +195,7 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     });
     assert_eq!(busy.await.expect("an answer at once"), "busy");
     waiting.remove(0).abort();
-    harness::tunnel::eventually("a stream came free", async || {
+    eventually("a stream came free", async || {
         tokio::time::timeout(Duration::from_millis(200), asked())
             .await
             .is_err()
@@ -225,18 +203,8 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
     .await;
 }
 
-/// A header block of literals without a table (RFC 7541 section 6.2.2).
-fn literals(headers: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
-    let lines = headers
-        .iter()
-        .map(|(name, value)| [vec![0], text(name), text(value)].concat());
-    lines.collect::<Vec<_>>().concat()
-}
-
 #[tokio::test]
 async fn a_rogue_machine_speaks_for_itself_only() {
-    const END_STREAM: u8 = 1;
     let relay = Relay::start().await;
     let long = "x".repeat(120);
     for (status, mark, value, expected) in [
@@ -257,22 +225,15 @@ async fn a_rogue_machine_speaks_for_itself_only() {
         ),
         ("503", "x-intercept-unavailable", "busy", Some("busy")),
     ] {
-        let secret = Secret::random();
-        let mut peer = Peer::open(&relay, &secret, &[]).await;
-        let address = secret.address();
+        let (mut peer, address) = Peer::open(&relay, &[]).await;
         let mut client = h1(relay.data).await;
-        harness::tunnel::eventually("the tunnel is up", async || {
-            harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
-                .await
-                .contains("true")
-        })
-        .await;
-        let sent = request("POST", "/", address.as_str(), full(""));
+        let sent = request("POST", "/", &address, full(""));
         let (answer, ()) = tokio::join!(ask(&mut client, sent), async {
             peer.until_headers_of(REQUEST).await;
-            let block = literals(&[(":status", status), (mark, value), ("x-a", "b")]);
-            let flags = END_HEADERS | END_STREAM;
-            peer.send(HEADERS, flags, REQUEST, &block).await;
+            let fields = [(":status", status), (mark, value), ("x-a", "b")];
+            let fields = fields.map(|(name, value)| (name.into(), value.into()));
+            let frames = headers(REQUEST, &fields.to_vec(), true);
+            peer.0.write_all(&frames).await.unwrap();
         });
         let what = format!("{status} {mark}: {value}: {answer:?}");
         assert_eq!(answer.status.as_str(), status, "{what}");
@@ -295,20 +256,44 @@ async fn a_rogue_machine_speaks_for_itself_only() {
     }
 }
 
+/// What a machine sends beyond the length in its answer's head would be the answer to the next request on the connection, whosever that is.
+#[tokio::test]
+async fn answers_end_where_their_head_says() {
+    for (length, note) in [("9", "length=5"), ("5", "length=9"), ("9", "length=9")] {
+        let relay = Relay::start().await;
+        let (mut peer, address) = Peer::open(&relay, &[]).await;
+        let mut client = TcpStream::connect(relay.data).await.unwrap();
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-intercept-address: {address}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        peer.until_headers_of(REQUEST).await;
+        let fields = [
+            (":status", "200"),
+            ("content-length", length),
+            ("x-intercept", note),
+        ];
+        let fields = fields.map(|(name, value)| (name.into(), value.into()));
+        let body = vec![b'~'; length.parse().unwrap()];
+        let answer = [
+            headers(REQUEST, &fields.to_vec(), false),
+            data(REQUEST, &body, true),
+        ];
+        peer.0.write_all(&answer.concat()).await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        let said = format!("content-length: {length}\r\n");
+        assert!(text.contains(&said), "{note}: {text}");
+        assert_eq!(text.matches('~').count(), body.len(), "{note}: {text}");
+    }
+}
+
 /// Requests that are answered with a head and some data, followed at once by a reset.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_before_a_break_arrives() {
     const SENT: usize = 5_000;
     let relay = Relay::start().await;
-    let secret = Secret::random();
-    let mut peer = Peer::open(&relay, &secret, &[]).await;
-    let address = secret.address();
-    harness::tunnel::eventually("the tunnel is up", async || {
-        harness::tunnel::get_text(relay.control, &format!("/tunnels/{address}"))
-            .await
-            .contains("true")
-    })
-    .await;
+    let (mut peer, address) = Peer::open(&relay, &[]).await;
     let mut stream = REQUEST;
     for is_http2 in [false, true] {
         // The larger body does not fit the first window.
@@ -321,7 +306,7 @@ async fn what_came_before_a_break_arrives() {
                 };
                 let method = if size == 0 { "GET" } else { "POST" };
                 let body = full(Bytes::from(vec![1; size]));
-                let sent = client.send(request(method, "/", address.as_str(), body));
+                let sent = client.send(request(method, "/", &address, body));
                 let breaking = async {
                     peer.until_headers_of(stream).await;
                     peer.send(HEADERS, END_HEADERS, stream, &[0x88]).await;

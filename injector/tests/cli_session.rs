@@ -479,6 +479,56 @@ fn after_a_lapse_conflicts_count_again() {
 }
 
 #[test]
+fn intercepts_without_room_are_refused() {
+    let place = Place::new();
+    for number in 0..20 {
+        let value = format!("bob-{number}");
+        place.add(&value, "bob", &[("Coder", &value)]);
+    }
+    let arguments = ["--port=1", "--http-header=Coder=new", "--", "true"];
+    let intercept = |user: &str| {
+        let session = place.start(user, &[&["intercept", "orders"], &arguments[..]].concat());
+        session.end()
+    };
+    let refused = intercept("bob");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let why = "one owner has at most 20 intercepts on a workload";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    assert!(
+        refused.stderr.contains("hint: injector list"),
+        "{refused:?}"
+    );
+    assert_eq!(place.intercepts().len(), 20);
+    let allowed = intercept("alice");
+    assert_eq!(allowed.code, Some(0), "{allowed:?}");
+}
+
+/// 100 developers whose regexes are more than what all together may have: what is left is less than one of them takes.
+#[test]
+fn regexes_without_room_are_refused() {
+    const VALUE: &str = "[a-z]{120}";
+    let place = Place::new();
+    let names: Vec<String> = (0..16).map(|number| format!("x-{number}")).collect();
+    let headers: Vec<_> = names.iter().map(|name| (&**name, VALUE)).collect();
+    for number in 0..100 {
+        let user = format!("user-{number}");
+        place.add(&user, &user, &headers);
+    }
+    let mut command = vec!["intercept".to_owned(), "orders".into(), "--port=1".into()];
+    command.extend(
+        names
+            .iter()
+            .map(|name| format!("--http-header={name}={VALUE}")),
+    );
+    let command: Vec<_> = command.iter().map(|argument| &**argument).collect();
+    let refused = place.run(&command);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let why = "the regexes of all intercepts here are larger than";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    assert_eq!(place.intercepts().len(), 100);
+}
+
+#[test]
 fn intercepts_that_can_meet_are_refused_unless_allowed() {
     let place = Place::new();
     place.add("orders-alice", "alice", &[("Coder", "B.*")]);

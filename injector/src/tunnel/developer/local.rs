@@ -109,9 +109,12 @@ impl Drop for Connection {
 }
 
 /// A connection to the developer's server that keeps the first bytes that came: hyper's errors tell nothing of them.
+/// A server that reads no further may have answered before: nothing that is written fails, but what is read ends in the error behind all that came.
 struct Overheard {
     stream: TcpStream,
     first: FirstBytes,
+    /// Why nothing more can be written.
+    failed: Option<io::ErrorKind>,
 }
 
 /// The first bytes of an answer, as far as they are there.
@@ -148,6 +151,15 @@ impl FirstBytes {
     }
 }
 
+impl Overheard {
+    fn written(&mut self, result: io::Result<usize>, size: usize) -> usize {
+        result.unwrap_or_else(|error| {
+            self.failed.get_or_insert(error.kind());
+            size
+        })
+    }
+}
+
 impl AsyncRead for Overheard {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -156,9 +168,12 @@ impl AsyncRead for Overheard {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        self.first
-            .keep(buf.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
+        let read = buf.filled().get(before..).unwrap_or_default();
+        self.first.keep(read);
+        match self.failed.filter(|_| read.is_empty()) {
+            Some(error) => Poll::Ready(Err(error.into())),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -168,7 +183,8 @@ impl AsyncWrite for Overheard {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(Ok(self.written(result, buf.len())))
     }
 
     fn poll_write_vectored(
@@ -176,7 +192,9 @@ impl AsyncWrite for Overheard {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        let size = bufs.iter().map(|buf| buf.len()).sum();
+        Poll::Ready(Ok(self.written(result, size)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -203,6 +221,7 @@ pub(super) async fn send(
     let io = TokioIo::new(Overheard {
         stream,
         first: first.clone(),
+        failed: None,
     });
     exchange(io, http2, request)
         .await

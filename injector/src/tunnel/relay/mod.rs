@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
@@ -145,6 +146,8 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
 }
 
 async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
+    // What is asked here is answered at once.
+    drop(watcher);
     let Ok(_unopened) = shared.unopened.try_acquire() else {
         return;
     };
@@ -152,12 +155,16 @@ async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, wa
         let shared = Arc::clone(&shared);
         service_fn(move |request| control::handle(Arc::clone(&shared), request))
     };
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
+    // Not the builder for either version: it waits for ever for the bytes that tell which.
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .max_buf_size(settings::CONTROL_BUFFER)
-        .header_read_timeout(Duration::from_secs(30));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let _ = watcher.watch(connection.into_owned()).await;
+        .header_read_timeout(Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut ended = shared.ended.subscribe();
+    tokio::select! {
+        _ = connection => {}
+        _ = ended.wait_for(|ended| *ended) => {}
+    }
 }

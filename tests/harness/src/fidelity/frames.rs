@@ -8,20 +8,31 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::message::Fields;
 
 /// What a client sends first.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+/// A frame of a body.
+pub const DATA: u8 = 0;
+/// A frame of a header list.
+pub const HEADERS: u8 = 1;
+/// A frame that ends a stream at once.
+pub const RST_STREAM: u8 = 3;
+/// A frame of settings.
+pub const SETTINGS: u8 = 4;
+/// A frame that asks for an answer.
+pub const PING: u8 = 6;
+/// A frame that ends a connection.
+pub const GOAWAY: u8 = 7;
+/// A frame that lets the other end send more.
+pub const WINDOW_UPDATE: u8 = 8;
+/// A frame of a header list, behind the first.
+pub const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const ACK: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+/// Flag: nothing follows on the stream.
+pub const END_STREAM: u8 = 0x1;
+/// Flag: the answer to such a frame.
+pub const ACK: u8 = 0x1;
+/// Flag: the header list is whole.
+pub const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -44,7 +55,7 @@ impl Frame {
 }
 
 /// Writes one frame.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a frame").to_be_bytes();
     let mut bytes = vec![length[1], length[2], length[3], kind, flags];
     bytes.extend(stream.to_be_bytes());
@@ -53,7 +64,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// Settings and windows of an end that never holds up its peer, without a dynamic table, with extended CONNECT.
-pub(super) fn opening() -> Vec<u8> {
+pub fn opening() -> Vec<u8> {
     let mut settings = Vec::new();
     for (setting, value) in [(1u16, 0u32), (4, 1 << 30), (8, 1)] {
         settings.extend(setting.to_be_bytes());
@@ -65,7 +76,7 @@ pub(super) fn opening() -> Vec<u8> {
 }
 
 /// A HEADERS frame, with the CONTINUATION frames that it needs.
-pub(super) fn headers(stream: u32, fields: &Fields, ends_stream: bool) -> Vec<u8> {
+pub fn headers(stream: u32, fields: &Fields, ends_stream: bool) -> Vec<u8> {
     let block = encode(fields);
     let mut parts = block.chunks(FRAME_SIZE).peekable();
     let mut bytes = Vec::new();
@@ -84,7 +95,7 @@ pub(super) fn headers(stream: u32, fields: &Fields, ends_stream: bool) -> Vec<u8
 }
 
 /// DATA frames.
-pub(super) fn data(stream: u32, body: &[u8], ends_stream: bool) -> Vec<u8> {
+pub fn data(stream: u32, body: &[u8], ends_stream: bool) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = body.chunks(FRAME_SIZE).collect();
     if parts.is_empty() {
         parts.push(&[]);

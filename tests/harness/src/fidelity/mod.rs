@@ -12,7 +12,7 @@ pub mod bytes;
 mod case;
 mod client;
 mod compare;
-mod frames;
+pub mod frames;
 mod message;
 mod origin;
 pub mod requests;

@@ -1,0 +1,164 @@
+//! How long the relay keeps what a client began and does not go on with, and how much of it. Minutes pass by moving the runtime's clock.
+
+use std::time::Duration;
+
+use harness::fidelity::frames::{PREFACE, opening};
+use harness::tunnel::{LocalServer, Machine, Relay, SOON, ask, developer, full, h1, request};
+use injector::tunnel::developer::Developer;
+use injector::tunnel::relay::Options;
+use injector::tunnel::{Secret, Tempo, VERSION};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// So much time is over, once what was sent before has arrived.
+async fn pass(time: Duration) {
+    sleep(Duration::from_millis(50)).await;
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Connects and sends that.
+async fn sending(to: std::net::SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+/// Whether the other side has closed the connection, or does so soon.
+async fn is_closed(stream: &mut TcpStream, soon: Duration) -> bool {
+    let mut rest = Vec::new();
+    timeout(soon, stream.read_to_end(&mut rest)).await.is_ok()
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        text.push(timeout(SOON, stream.read_u8()).await.unwrap().unwrap());
+    }
+}
+
+/// A tunnel that does not mind how long it hears nothing.
+fn patient() -> Tempo {
+    let day = Duration::from_secs(86_400);
+    Tempo {
+        suspect: day,
+        silence: day,
+        ..Tempo::default()
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn begun_heads_end_after_a_minute() {
+    let options = Options {
+        tempo: patient(),
+        ..Options::default()
+    };
+    let (relay, server) = (Relay::with(options).await, LocalServer::start().await);
+    let offered = Developer {
+        tempo: patient(),
+        ..developer(server.port)
+    };
+    let machine = Machine::up(relay.control, offered).await;
+    let hello = format!(
+        "GET /hello HTTP/1.1\r\nhost: a\r\nx-intercept-address: {}\r\n\r\n",
+        machine.address()
+    );
+    let half = &hello.as_bytes()[..hello.len() - 4];
+    let http2 = [PREFACE, &opening()].concat();
+    let mut begun = vec![
+        sending(relay.data, half).await,
+        sending(relay.data, &http2[..10]).await,
+    ];
+    let mut again = sending(relay.data, hello.as_bytes()).await;
+    read_until(&mut again, "hello").await;
+    again.write_all(half).await.unwrap();
+    begun.push(again);
+
+    let mut silent = TcpStream::connect(relay.data).await.unwrap();
+    let mut answered = sending(relay.data, hello.as_bytes()).await;
+    read_until(&mut answered, "hello").await;
+    let upload = hello.replace("GET /hello", "POST /sink");
+    let upload = upload.replace("\r\n\r\n", "\r\ncontent-length: 2\r\n\r\nx");
+    let mut upload = sending(relay.data, upload.as_bytes()).await;
+    let mut idle = sending(relay.data, &http2).await;
+
+    pass(MINUTE - Duration::from_secs(1)).await;
+    for (number, stream) in begun.iter_mut().enumerate() {
+        let peeked = timeout(Duration::from_millis(50), stream.peek(&mut [0])).await;
+        assert!(peeked.is_err(), "{number}: {peeked:?}");
+    }
+    // The relay looks four times a minute.
+    pass(MINUTE / 4).await;
+    for (number, stream) in begun.iter_mut().enumerate() {
+        assert!(is_closed(stream, SOON).await, "{number}");
+    }
+    pass(10 * MINUTE).await;
+    for stream in [&mut silent, &mut answered] {
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        read_until(stream, "hello").await;
+    }
+    upload.write_all(b"y").await.unwrap();
+    read_until(&mut upload, "\r\n\r\n2").await;
+    assert!(!is_closed(&mut idle, Duration::from_millis(50)).await);
+}
+
+#[tokio::test]
+async fn slow_heads_end_after_a_minute() {
+    let relay = Relay::start().await;
+    let mut stream = sending(relay.data, b"GET / HTTP/1.1\r\nx: ").await;
+    for _ in 0..6 {
+        pass(MINUTE / 5).await;
+        let _ = stream.write_all(b"y").await;
+    }
+    assert!(is_closed(&mut stream, SOON).await);
+}
+
+#[tokio::test]
+async fn silent_control_connections_make_room() {
+    const UNOPENED: usize = 1_024;
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+    let (relay, server) = (Relay::start().await, LocalServer::start().await);
+    let mut silent = Vec::new();
+    for _ in 0..UNOPENED {
+        silent.push(TcpStream::connect(relay.control).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect(relay.control).await.unwrap();
+    assert!(is_closed(&mut one_more, SOON).await, "more than it says");
+    assert!(!is_closed(&mut silent[0], Duration::from_millis(50)).await);
+    pass(MINUTE / 2).await;
+    for stream in &mut silent {
+        assert!(is_closed(stream, SOON).await);
+    }
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    let asked = request("GET", "/hello", &machine.address(), full(""));
+    assert_eq!(ask(&mut h1(relay.data).await, asked).await.text(), "hello");
+}
+
+#[tokio::test]
+async fn unfinished_tunnels_make_room() {
+    let options = Options {
+        tunnels: 1,
+        tempo: patient(),
+        ..Options::default()
+    };
+    let (relay, server) = (Relay::with(options).await, LocalServer::start().await);
+    let head = format!(
+        "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: {VERSION}\r\n\
+         x-intercept-tunnel-secret: {}\r\nx-intercept-tunnel-name: by-hand\r\nx-intercept-tunnel-instance: 1\r\n\r\n",
+        Secret::random().expose()
+    );
+    let mut unfinished = sending(relay.control, head.as_bytes()).await;
+    read_until(&mut unfinished, "\r\n\r\n").await;
+    let mut refused = sending(relay.control, head.as_bytes()).await;
+    read_until(&mut refused, "HTTP/1.1 507 Insufficient Storage\r\n").await;
+    pass(Duration::from_secs(10)).await;
+    assert!(is_closed(&mut unfinished, SOON).await);
+    Machine::up(relay.control, developer(server.port)).await;
+}
