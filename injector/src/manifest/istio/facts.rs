@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use intercept_core::Limits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::invalid::InvalidFacts;
 use super::names;
 use crate::manifest::facts::Protocol;
 
 /// Where the cluster part is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// The namespace of the relay and the module server, `injector-system` unless an operator chose another.
     pub namespace: String,
@@ -23,7 +26,8 @@ pub struct Mesh {
 }
 
 /// The program whose requests are intercepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its kind.
     pub kind: Kind,
@@ -38,7 +42,9 @@ pub struct Workload {
 }
 
 /// What kind of workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Kind {
     /// `apps/v1` Deployment.
     Deployment,
@@ -49,7 +55,8 @@ pub enum Kind {
 }
 
 /// One port of a workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// The container port, which is what Istio's `portNumber` and the filter's `destination.port` mean.
     pub number: u16,
@@ -62,7 +69,8 @@ pub struct Port {
 }
 
 /// A Service's port that leads to a workload's port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServicePort {
     /// The Service, in the workload's namespace.
     pub service: String,
