@@ -6,6 +6,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod conflict;
+pub mod controller;
 pub mod curl;
 pub mod detached;
 pub mod developer;

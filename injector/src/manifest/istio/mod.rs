@@ -10,6 +10,7 @@ pub mod intercept;
 pub mod invalid;
 pub mod names;
 pub mod object;
+pub mod preparation;
 pub mod resource;
 pub mod workload;
 
