@@ -160,6 +160,9 @@ pub enum Command {
     Doctor(doctor::Args),
     Relay(Relay),
     ModuleServer(module_server::Args),
+    /// Write accepted Intercepts into the mesh
+    #[command(hide = true)]
+    Controller,
     Sandbox(sandbox::Args),
     Completions(Completions),
 }
