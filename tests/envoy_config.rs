@@ -9,7 +9,7 @@ use harness::wait;
 use harness::websocket::Socket;
 use http::Method;
 use http_body_util::BodyExt;
-use intercept_core::{Document, Limits};
+use intercept_core::{Document, Limits, METRICS_PATH, TEXT_SCHEMA_VERSION, config_hash};
 use serde_json::json;
 
 /// The app, a stand-in for relay and developer, and the mesh before them.
@@ -317,6 +317,46 @@ async fn a_change_under_load_costs_no_request_and_cuts_no_stream() {
     let by = outcome.by();
     assert!(by["app"] > 0 && by["developer"] > 0, "{by:?}");
     assert_eq!(mesh.envoy.stat(".update_rejected").await, 0);
+}
+
+/// What Prometheus reads of the filter's configuration.
+async fn metrics(mesh: &Mesh) -> Vec<String> {
+    let answer = Client::h1(mesh.envoy.admin()).get(METRICS_PATH, &[]).await;
+    let text = String::from_utf8(answer.body.to_vec()).expect("text");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.replace("{}", "")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_shows_hash_and_active_entries() {
+    let (_app, _developer, mesh) = mesh().await;
+    let running = entry("bob", mesh.port(), NOBODY, "coder", "Bob");
+    let (name, mut too_long) = entry("alice", mesh.port(), NOBODY, "coder", "Alice");
+    // As a clock that is 25 hours ahead gives it out: longer than the operator allows.
+    too_long.expires += 25 * 3_600;
+    let both = document([running, (name, too_long)]);
+    mesh.write_document(&both).await;
+    let expected = ["intercept_active_entries 1", "intercept_config_hash 0"];
+    assert_eq!(metrics(&mesh).await, expected, "a map");
+
+    let entries = serde_json::to_string(&both.intercepts).expect("JSON");
+    for (text, active) in [(entries.as_str(), 1), ("{}", 0), (&entries, 1)] {
+        let config =
+            json!({"version": TEXT_SCHEMA_VERSION, "limits": both.limits, "intercepts": text});
+        mesh.write_plugin(&config.to_string()).await;
+        let expected = [
+            format!("intercept_active_entries {active}"),
+            format!("intercept_config_hash {}", config_hash(text)),
+        ];
+        assert_eq!(metrics(&mesh).await, expected, "{text}");
+        let by = if active == 1 { "developer" } else { "app" };
+        assert_eq!(who(&mesh, "coder", "Bob").await, by, "{text}");
+        assert_eq!(who(&mesh, "coder", "Alice").await, "app", "{text}");
+    }
+    let refused = json!({"version": TEXT_SCHEMA_VERSION + 1, "intercepts": entries});
+    mesh.write_plugin(&refused.to_string()).await;
+    let expected = ["intercept_active_entries 0", "intercept_config_hash 0"];
+    assert_eq!(metrics(&mesh).await, expected, "refused");
 }
 
 async fn wait_for(mesh: &Mesh, coder: &str, by: &str) {

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
-use intercept_core::{Bypass, Request};
+use intercept_core::{ACTIVE_METRIC, Bypass, HASH_METRIC, Request};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{LogLevel, MapType, MetricType, Status};
 
@@ -43,10 +43,15 @@ impl Request for Downstream {
     }
 
     fn now(&self) -> u64 {
-        let now = hostcalls::get_current_time().ok();
-        now.and_then(|now| now.duration_since(UNIX_EPOCH).ok())
-            .map_or(u64::MAX, |now| now.as_secs())
+        now()
     }
+}
+
+/// Seconds since the epoch.
+pub fn now() -> u64 {
+    let now = hostcalls::get_current_time().ok();
+    now.and_then(|now| now.duration_since(UNIX_EPOCH).ok())
+        .map_or(u64::MAX, |now| now.as_secs())
 }
 
 /// Envoy's attribute `destination.port`, a 64-bit integer in the byte order of wasm: the port as the client dialled it, before Istio's redirection to 15006.
@@ -104,6 +109,8 @@ pub struct Metrics {
     uncarried: Option<u32>,
     spent: Option<u32>,
     rejected: Option<u32>,
+    hash: Option<u32>,
+    active: Option<u32>,
 }
 
 /// Once per VM: Envoy keeps a record of each definition, also of a name that it knows, for as long as the VM lives.
@@ -124,6 +131,8 @@ impl Metrics {
             uncarried: define(MetricType::Counter, "intercept_bypassed_target_total"),
             spent: define(MetricType::Counter, "intercept_bypassed_budget_total"),
             rejected: define(MetricType::Gauge, "intercept_rejected_entries"),
+            hash: define(MetricType::Gauge, HASH_METRIC),
+            active: define(MetricType::Gauge, ACTIVE_METRIC),
         }
     }
 
@@ -146,11 +155,19 @@ impl Metrics {
         });
     }
 
-    /// So many entries of the present configuration are left out.
-    pub fn record_rejected(&self, entries: usize) {
-        if let (Some(id), Ok(entries)) = (self.rejected, u64::try_from(entries)) {
-            let _ = hostcalls::record_metric(id, entries);
-        }
+    /// A configuration was taken: so many of its entries are left out, its intercepts have this hash, and so many of them are active.
+    ///
+    /// The hash goes last: whoever sees it sees the others of this configuration.
+    pub fn record_config(&self, rejected: usize, hash: u64, active: usize) {
+        record(self.rejected, rejected as u64);
+        record(self.active, active as u64);
+        record(self.hash, hash);
+    }
+}
+
+fn record(metric: Option<u32>, value: u64) {
+    if let Some(id) = metric {
+        let _ = hostcalls::record_metric(id, value);
     }
 }
 

@@ -49,6 +49,7 @@ impl RootContext for Plugin {
     fn on_configure(&mut self, _: usize) -> bool {
         let json = self.get_plugin_configuration().unwrap_or_default();
         let (config, mut rejected) = parse(&json);
+        let hash = config.hash;
         let (matcher, refused) = Matcher::compile(config);
         rejected.extend(refused);
         for entry in rejected.iter().take(MAX_REASONS) {
@@ -57,7 +58,8 @@ impl RootContext for Plugin {
         if let Some(more @ 1..) = rejected.len().checked_sub(MAX_REASONS) {
             host::log(LogLevel::Warn, &format!("left out: {more} more"));
         }
-        self.metrics.record_rejected(rejected.len());
+        let active = matcher.active(host::now());
+        self.metrics.record_config(rejected.len(), hash, active);
         self.matcher = Rc::new(matcher);
         true
     }

@@ -116,7 +116,7 @@ fuzz_target!(|input: (Vec<Rule>, Table)| {
         .enumerate()
         .map(|(n, rule)| (format!("dev-{n}"), rule.intercept()))
         .collect();
-    let (matcher, _) = Matcher::compile(Config { limits, intercepts });
+    let (matcher, _) = Matcher::compile(Config { limits, intercepts, hash: 0 });
     let decided = matcher.decide(&request).intercept.map(|one| one.name());
     let explained = matcher.explain(&request);
     let wins = explained.iter().find(|one| one.verdict == Verdict::Wins);

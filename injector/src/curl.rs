@@ -185,7 +185,11 @@ mod tests {
                 ..Limits::default()
             };
             let intercepts = vec![(plan.name.clone(), intercept)];
-            let (matcher, rejected) = Matcher::compile(Config { limits, intercepts });
+            let (matcher, rejected) = Matcher::compile(Config {
+                limits,
+                intercepts,
+                ..Config::default()
+            });
             assert_eq!(rejected, []);
             assert!(
                 matcher.decide(&Sent::by(&line)).intercept.is_some(),

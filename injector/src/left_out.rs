@@ -43,7 +43,14 @@ mod tests {
         let mut limits = Limits::default();
         change(&mut limits);
         let intercepts = vec![(example::INTERCEPT.to_owned(), entry)];
-        let found = reasons(Config { limits, intercepts }, Some(NOW));
+        let found = reasons(
+            Config {
+                limits,
+                intercepts,
+                hash: 0,
+            },
+            Some(NOW),
+        );
         found.into_iter().next().map(|(_, reason)| reason)
     }
 

@@ -5,6 +5,7 @@ pub mod ask;
 pub mod backend;
 pub mod cluster;
 pub mod commands;
+pub mod controller;
 pub mod curl;
 pub mod detached;
 pub mod developer;

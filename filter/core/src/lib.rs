@@ -46,6 +46,15 @@
 //! An intercept whose conditions are regexes only is tried against every request that carries its header; each such try is bounded by the size of a compiled pattern
 //! ([`pattern::SIZE_LIMIT`]) times the length of the text it sees ([`pattern::TEXT_LIMIT`]), and all of them together by [`budget::DECISION_BUDGET`].
 
+/// The filter's gauge of [`config_hash`], by its name in Prometheus.
+pub const HASH_METRIC: &str = "intercept_config_hash";
+
+/// The filter's gauge of [`Matcher::active`], counted when it took its configuration. It is too low where the proxy's clock and that of the leases' author are far apart.
+pub const ACTIVE_METRIC: &str = "intercept_active_entries";
+
+/// Where a proxy serves the two, on Istio's Prometheus port or on its admin interface.
+pub const METRICS_PATH: &str = "/stats/prometheus?filter=intercept_(config_hash|active_entries)";
+
 pub mod budget;
 mod config;
 mod explain;
@@ -61,7 +70,7 @@ pub mod target;
 
 pub use config::{
     Config, Document, Intercept, InvalidConfig, Limits, MatchBaggage, MatchHeader, MatchPath,
-    Rejected, SCHEMA_VERSION, parse,
+    Rejected, SCHEMA_VERSION, TEXT_SCHEMA_VERSION, config_hash, parse,
 };
 pub use explain::{Considered, Verdict};
 pub use invalid::{InvalidIntercept, Unsatisfiable};

@@ -81,7 +81,9 @@ pub(crate) enum Miss {
 impl Matcher {
     /// Compiles what [`crate::parse`] read. An entry that the filter cannot or must not run is left out and named in the second part.
     pub fn compile(config: Config) -> (Self, Vec<Rejected>) {
-        let Config { limits, intercepts } = config;
+        let Config {
+            limits, intercepts, ..
+        } = config;
         let mut rejected = Vec::new();
         let mut compiled = Vec::with_capacity(intercepts.len());
         let mut names = HeaderNames::new();
@@ -113,6 +115,14 @@ impl Matcher {
     /// All intercepts, the one with the highest precedence first.
     pub fn intercepts(&self) -> &[Compiled] {
         &self.intercepts
+    }
+
+    /// How many intercepts can match at this time, in seconds since the epoch: their leases run, and end no later than the operator allows.
+    pub fn active(&self, now: u64) -> usize {
+        let leases = self.intercepts.iter().map(|one| one.intercept().expires);
+        leases
+            .filter(|expires| self.check_lease(*expires, now).is_ok())
+            .count()
     }
 
     /// Which intercept takes the request?

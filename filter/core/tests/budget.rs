@@ -213,7 +213,11 @@ fn owned(name: &str, owner: &str, conditions: &[&str]) -> (String, Intercept) {
 
 fn load(intercepts: Vec<(String, Intercept)>) -> (Matcher, Vec<Rejected>) {
     let limits = unlimited();
-    Matcher::compile(Config { limits, intercepts })
+    Matcher::compile(Config {
+        limits,
+        intercepts,
+        ..Config::default()
+    })
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn compiled<'i>(intercepts: impl IntoIterator<Item = &'i (String, Intercept)>) -
     Matcher::compile(Config {
         limits: unlimited(),
         intercepts: intercepts.into_iter().cloned().collect(),
+        ..Config::default()
     })
     .0
 }
@@ -262,7 +263,7 @@ proptest! {
     fn what_validate_takes_compile_takes(entry in any_intercept(), name in "[a-z-]{0,3}") {
         for limits in [unlimited(), Limits::default(), Limits { header_names: Some(vec!["X".to_owned()]), ..unlimited() }] {
             let valid = intercept_core::validate(&name, &entry, &limits).is_ok();
-            let (matcher, rejected) = Matcher::compile(Config { limits, intercepts: [(name.clone(), entry.clone())].into() });
+            let (matcher, rejected) = Matcher::compile(Config { limits, intercepts: [(name.clone(), entry.clone())].into(), hash: 0 });
             prop_assert_eq!(matcher.intercepts().len(), usize::from(valid));
             prop_assert_eq!(rejected.len(), usize::from(!valid));
         }

@@ -12,7 +12,7 @@
 mod requests;
 
 use intercept_core::pattern::{self, Pattern};
-use intercept_core::{Config, Intercept, Limits, Matcher, parse, validate};
+use intercept_core::{Config, Intercept, Limits, Matcher, config_hash, parse, validate};
 use requests::{intercept, json, request, unlimited, winner};
 
 /// Parses and compiles; the names that are active, and the reasons for what is not.
@@ -606,6 +606,32 @@ loads!(
     ["version: expected 1, found 2, no intercept is active"]
 );
 loads!(
+    entries_as_text,
+    as_text(2, &format!(r#"{{"bob":{}}}"#, entry(""))),
+    ["bob"],
+    []
+);
+loads!(
+    entries_as_text_of_the_version_of_the_map,
+    as_text(1, &format!(r#"{{"bob":{}}}"#, entry(""))),
+    [],
+    ["version: expected 2, found 1, no intercept is active"]
+);
+loads!(
+    one_bad_entry_in_a_text,
+    as_text(2, &format!(r#"{{"bob":{},"eve":{{"port":1}}}}"#, entry(""))),
+    ["bob"],
+    ["intercepts.eve: missing field `cluster` at line 1 column 10"]
+);
+loads!(
+    text_that_is_no_map,
+    as_text(2, "[]"),
+    [],
+    [
+        "configuration: invalid type: sequence, expected an object at line 1 column 0, no intercept is active"
+    ]
+);
+loads!(
     a_version_in_quotes,
     format!(r#"{{"version":"1","intercepts":{{"bob":{}}}}}"#, entry("")),
     [],
@@ -781,8 +807,57 @@ fn what_is_written_is_what_is_read() {
     let expected = Config {
         limits: unlimited(),
         intercepts: entries.map(|(name, entry)| (name.to_owned(), entry)).into(),
+        hash: 0,
     };
     assert_eq!(config, expected);
+}
+
+/// A configuration with a text for its intercepts.
+fn as_text(version: u64, intercepts: &str) -> String {
+    serde_json::json!({"version": version, "intercepts": intercepts}).to_string()
+}
+
+/// Reference values of FNV-1a (draft-eastlake-fnv, appendix C), folded.
+#[test]
+fn hash_of_a_text_never_changes() {
+    for (text, fnv) in [
+        ("", 0xcbf2_9ce4_8422_2325_u64),
+        ("a", 0xaf63_dc4c_8601_ec8c),
+        ("foobar", 0x8594_4171_f739_67e8),
+    ] {
+        let folded = (fnv >> 48) ^ (fnv & 0xffff_ffff_ffff);
+        assert_eq!(config_hash(text), folded, "{text}");
+    }
+}
+
+#[test]
+fn hash_is_of_the_text_alone() {
+    let text = format!(r#"{{"bob":{}}}"#, entry(""));
+    let hash = |json: String| parse(json.as_bytes()).0.hash;
+    assert_eq!(hash(as_text(2, &text)), config_hash(&text));
+    assert_eq!(hash(as_text(2, "{}")), config_hash("{}"));
+    let limited =
+        serde_json::json!({"version": 2, "limits": {"allow_all": true}, "intercepts": text});
+    assert_eq!(hash(limited.to_string()), config_hash(&text));
+    for unused in [as_text(1, &text), "{}".to_owned(), with_entries("")] {
+        assert_eq!(hash(unused.clone()), 0, "{unused}");
+    }
+}
+
+#[test]
+fn entry_is_active_while_its_lease_runs() {
+    let entries = [1_000, 2_000, 1_100_000].map(|expires| {
+        let mut entry = intercept(&["A=1"]);
+        entry.expires = expires;
+        (format!("at-{expires}"), entry)
+    });
+    let (matcher, _) = Matcher::compile(Config {
+        intercepts: entries.into(),
+        ..Config::default()
+    });
+    // The longest lease is a day, and a minute for clocks.
+    let at = [999, 1_000, 2_000, 1_100_000 - 86_461, 1_100_000 - 86_460];
+    assert_eq!(at.map(|now| matcher.active(now)), [2, 1, 0, 0, 1]);
 }
 
 #[test]

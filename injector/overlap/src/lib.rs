@@ -172,6 +172,7 @@ fn precedence<'i>(
                 (name.to_owned(), bare)
             })
             .collect(),
+        ..Config::default()
     });
     let names = matcher
         .intercepts()

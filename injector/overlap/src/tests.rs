@@ -106,6 +106,7 @@ fn matching(request: &Table, intercepts: &[(&str, &Intercept)]) -> Vec<String> {
             .iter()
             .map(|(name, intercept)| ((*name).to_owned(), (*intercept).clone()))
             .collect(),
+        ..Config::default()
     };
     let (matcher, rejected) = Matcher::compile(config);
     assert_eq!(rejected, []);

@@ -97,6 +97,9 @@ pub enum Command {
     Doctor(Doctor),
     Relay(Relay),
     ModuleServer(ModuleServer),
+    /// Write accepted Intercepts into the mesh
+    #[command(hide = true)]
+    Controller,
     Sandbox(Sandbox),
     Completions(Completions),
 }

@@ -49,6 +49,13 @@ impl Credentials {
         state.client.clone()
     }
 
+    /// A client of its own, on which nothing may be silent for longer than that.
+    pub(super) async fn client_with(&self, read_timeout: Duration) -> kube::Result<Client> {
+        let mut config = self.0.lock().await.config.clone();
+        config.read_timeout = Some(read_timeout);
+        Client::try_from(config)
+    }
+
     /// The API server knows nobody by what the client brought (401). Is it worth asking again?
     pub(super) async fn refused(&self) -> bool {
         self.0.lock().await.renew().await

@@ -6,6 +6,23 @@ use serde_json::Value;
 use super::{Cluster, ClusterError, Kind, absent, request};
 
 impl Cluster {
+    /// Removes an object, and none of the same name that was made later; `false`: it was not there any more. Another object is [`ClusterError::is_conflict`].
+    pub async fn delete_this(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+        uid: &str,
+    ) -> Result<bool, ClusterError> {
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            resource_version: None,
+            uid: Some(uid.to_owned()),
+        });
+        let what = kind.label(namespace, name);
+        let built = request(kind, namespace).delete(name, &parameters);
+        Ok(absent(self.send(kind, what, built).await)?.is_some())
+    }
+
     /// Removes an object if it still is the version that was read; `false`: it was not there any more. Another version is [`ClusterError::is_conflict`].
     pub async fn delete_unchanged(
         &self,

@@ -55,6 +55,7 @@ kinds! {
     CUSTOM_RESOURCE_DEFINITION = cluster "apiextensions.k8s.io" "v1" "CustomResourceDefinition" "customresourcedefinitions";
     SELF_SUBJECT_ACCESS_REVIEW = cluster "authorization.k8s.io" "v1" "SelfSubjectAccessReview" "selfsubjectaccessreviews";
     SELF_SUBJECT_REVIEW = cluster "authentication.k8s.io" "v1" "SelfSubjectReview" "selfsubjectreviews";
+    INTERCEPT = namespaced "injector.dev" "v1alpha1" "Intercept" "intercepts";
     WASM_PLUGIN = namespaced "extensions.istio.io" "v1alpha1" "WasmPlugin" "wasmplugins";
     ENVOY_FILTER = namespaced "networking.istio.io" "v1alpha3" "EnvoyFilter" "envoyfilters";
     DESTINATION_RULE = namespaced "networking.istio.io" "v1" "DestinationRule" "destinationrules";

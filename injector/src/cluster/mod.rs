@@ -216,6 +216,34 @@ impl Cluster {
         Ok(absent(gone)?.is_some())
     }
 
+    /// The library's own client, for watches: it fails when the API server is silent for longer than `read_timeout`.
+    pub async fn watch_client(&self, read_timeout: Duration) -> Result<kube::Client, ClusterError> {
+        let client = self.credentials.client_with(read_timeout).await;
+        client.map_err(|error| self.unreachable(&error))
+    }
+
+    /// A merge patch of the status of an object.
+    pub async fn patch_status(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+        field_manager: &str,
+    ) -> Result<Value, ClusterError> {
+        let parameters = PatchParams {
+            field_manager: Some(field_manager.to_owned()),
+            ..PatchParams::default()
+        };
+        let built = request(kind, namespace).patch_subresource(
+            "status",
+            name,
+            &parameters,
+            &Patch::Merge(patch),
+        );
+        self.send(kind, kind.label(namespace, name), built).await
+    }
+
     /// The API server's clock, in seconds since the epoch: leases are counted by it and not by this machine's.
     pub async fn server_time(&self) -> Result<u64, ClusterError> {
         loop {

@@ -1,6 +1,7 @@
 //! One file per command: what it does with its arguments. Knows neither how arguments are read nor how an error is printed.
 
 pub mod completions;
+pub mod controller;
 pub mod doctor;
 pub mod explain;
 pub mod install;
@@ -35,6 +36,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Render(flags) => block_on(render::run(global, flags)),
         Command::Relay(flags) => block_on(relay::run(global, flags)),
         Command::ModuleServer(flags) => block_on(module_server::run(global, flags)),
+        Command::Controller => block_on(controller::run(global)),
         Command::Sandbox(flags) => block_on(sandbox::run(flags)),
         Command::Completions(flags) => completions::run(flags),
     }

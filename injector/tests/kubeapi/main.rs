@@ -4,6 +4,7 @@
 //! One program, so that the server is started once. Each test has a namespace of its own; those that install or uninstall, a server.
 
 mod away;
+mod controller;
 mod environment;
 mod envoy;
 mod install;

@@ -119,7 +119,11 @@ pub fn compile(limits: Limits, intercepts: &[(&str, Intercept)]) -> Matcher {
         .iter()
         .map(|(name, intercept)| ((*name).to_owned(), intercept.clone()))
         .collect();
-    let (matcher, rejected) = Matcher::compile(Config { limits, intercepts });
+    let (matcher, rejected) = Matcher::compile(Config {
+        limits,
+        intercepts,
+        ..Config::default()
+    });
     assert_eq!(rejected, []);
     matcher
 }

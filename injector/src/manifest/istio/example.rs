@@ -12,6 +12,7 @@ use super::intercept::{NewIntercept, intercept_objects, own_cluster};
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
 use super::object::Object;
+use super::resource;
 use super::workload::workload_objects;
 use crate::manifest::facts::Protocol;
 
@@ -92,7 +93,7 @@ pub struct File {
     pub text: String,
 }
 
-/// The whole directory: one object a file, then the `kustomization.yaml` that applies all but the intercept.
+/// The whole directory: one object a file, then the `kustomization.yaml` that applies all but the intercept, and the definition of Intercepts, which nothing uses yet.
 pub fn files() -> Result<Vec<File>, ExampleError> {
     let install = install();
     let mut installed = cluster_objects(&install)?;
@@ -113,6 +114,10 @@ pub fn files() -> Result<Vec<File>, ExampleError> {
         });
     }
     files.push(kustomization(&files[..installed.len()], cluster_part)?);
+    files.push(File {
+        name: "intercepts.injector.dev.yaml".to_owned(),
+        text: resource::definition().yaml()?,
+    });
     Ok(files)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use intercept_core::Limits;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::invalid::InvalidFacts;
@@ -13,7 +14,8 @@ use super::ports::{H2_PORT, HTTP_PORT};
 use crate::manifest::facts::Protocol;
 
 /// Where the cluster part is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mesh {
     /// The namespace of the relay and the module server, `injector-system` unless an operator chose another.
     pub namespace: String,
@@ -26,7 +28,8 @@ pub struct Mesh {
 }
 
 /// The program whose requests are intercepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its kind.
     pub kind: Kind,
@@ -41,7 +44,8 @@ pub struct Workload {
 }
 
 /// One port of a workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Port {
     /// The container port, which is what Istio's `portNumber` and the filter's `destination.port` mean.
     pub number: u16,
@@ -54,7 +58,8 @@ pub struct Port {
 }
 
 /// A Service's port that leads to a workload's port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServicePort {
     /// The Service, in the workload's namespace.
     pub service: String,

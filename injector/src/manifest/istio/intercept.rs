@@ -57,6 +57,27 @@ pub fn intercept_objects(
     Ok(objects)
 }
 
+/// The same EnvoyFilter as the controller writes it: it goes with the WasmPlugin, whose uid is `plugin_uid`, and says nothing of the lease.
+pub fn controlled_filter(
+    mesh: &Mesh,
+    workload: &Workload,
+    port: &Port,
+    new: NewIntercept<'_>,
+    plugin_uid: &str,
+) -> Value {
+    let mut filter = envoy_filter(mesh, workload, port, new).value().clone();
+    if let Some(annotations) = filter["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(names::EXPIRES);
+    }
+    filter["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "extensions.istio.io/v1alpha1",
+        "kind": "WasmPlugin",
+        "name": names::of_workload(workload.kind, &workload.name),
+        "uid": plugin_uid,
+    }]);
+    filter
+}
+
 fn checked_port<'a>(
     mesh: &Mesh,
     workload: &'a Workload,

@@ -1,7 +1,12 @@
 //! What kinds of workloads there are.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// What kind of workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Kind {
     /// `apps/v1` Deployment.
     Deployment,

@@ -12,7 +12,9 @@ pub mod kind;
 pub mod names;
 pub mod object;
 pub mod ports;
+pub mod preparation;
 pub mod prepared;
+pub mod resource;
 pub mod workload;
 
 mod commented;

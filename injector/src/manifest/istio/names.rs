@@ -30,6 +30,12 @@ pub const EXPIRES: &str = "injector.dev/expires";
 /// Annotation of what belongs to one workload: `Deployment/orders`.
 pub const WORKLOAD: &str = "injector.dev/workload";
 
+/// Annotation of a WasmPlugin that the controller writes: what the operator said of the workload, as JSON.
+pub const PREPARATION: &str = "injector.dev/preparation";
+
+/// The field manager of everything that the controller applies.
+pub const CONTROLLER: &str = "injector-controller";
+
 /// Annotation of the relay's StatefulSet: the end of every Service's name, so that it need not be said again.
 pub const CLUSTER_DOMAIN: &str = "injector.dev/cluster-domain";
 

@@ -57,6 +57,10 @@ fn installed(install: &ClusterInstall) -> Vec<Object> {
 /// Everything of the example.
 fn all() -> Vec<Object> {
     let mut objects = installed(&example::install());
+    // Its developers' role has the name of the one that is installed today.
+    let controlled = install::controller::objects(&mesh()).into_iter();
+    objects.extend(controlled.filter(|object| object.name() != names::DEVELOPER_ROLE));
+    objects.push(install::controller::workload_binding(&mesh(), "shop"));
     objects.extend(workload_objects(&mesh(), &example::workload(), &example::plugin()).unwrap());
     objects.extend(intercept(&example::entry()));
     objects

@@ -1,5 +1,6 @@
 //! The cluster part: what is installed once, before any workload is prepared.
 
+pub mod controller;
 pub mod policy;
 
 mod facts;

@@ -4,6 +4,7 @@
 //! The expressions are evaluated over maps of up to a thousand entries; each has a budget of a million cost units (Kubernetes' `PerCallLimit`).
 
 mod cel;
+pub mod controlled;
 mod envoy_filter;
 mod leftover;
 mod object;

@@ -175,3 +175,22 @@ fn the_policy_for_clusters_asks_for_what_is_rendered() {
         assert!(expected.contains(piece), "{expected}");
     }
 }
+
+#[test]
+fn only_the_controller_may_write_the_mesh() {
+    let objects = install::controller::objects(&mesh());
+    let developer = rules(&objects, "ClusterRole", names::DEVELOPER_ROLE);
+    assert_eq!(verbs(developer, "wasmplugins"), ["get", "list"].into());
+    assert_eq!(verbs(developer, "envoyfilters"), [].into());
+    assert_eq!(verbs(developer, "intercepts/status"), [].into());
+    let reads = rules(&objects, "ClusterRole", names::CONTROLLER);
+    for resource in ["intercepts", "wasmplugins", "envoyfilters"] {
+        assert_eq!(verbs(reads, resource), ["get", "list", "watch"].into());
+    }
+    let writes = rules(&objects, "ClusterRole", install::controller::WORKLOAD_ROLE);
+    assert_eq!(verbs(writes, "wasmplugins"), ["patch"].into());
+    for resource in ["secrets", "pods/portforward", "configmaps", "roles"] {
+        assert_eq!(verbs(writes, resource), [].into(), "{resource}");
+        assert_eq!(verbs(reads, resource), [].into(), "{resource}");
+    }
+}

@@ -65,7 +65,7 @@ pub fn is_of_intercept(object: &str) -> String {
     )
 }
 
-fn variables() -> Vec<(&'static str, String, &'static str)> {
+pub fn variables() -> Vec<(&'static str, String, &'static str)> {
     let clusters = "variables.value.cluster_type.typed_config.clusters";
     vec![
         (
@@ -170,7 +170,7 @@ fn bound() -> Validation {
     }
 }
 
-fn patch() -> Validation {
+pub fn patch() -> Validation {
     let patch = cel::with_expressions(&gate::add_cluster(json!("VALUE")), &|text| {
         (text == "VALUE").then(|| "variables.value".to_owned())
     });
@@ -184,7 +184,7 @@ fn patch() -> Validation {
     }
 }
 
-fn shape() -> Validation {
+pub fn shape() -> Validation {
     Validation {
         comment: "Every field as `injector intercept` writes it. `metadata`, which is for metrics, is looked at below.",
         expression: "variables.value.all(k, k == 'metadata' || variables.value[?k] == variables.expected[?k]) &&\nvariables.expected.all(k, k in variables.value)".to_owned(),
@@ -192,7 +192,7 @@ fn shape() -> Validation {
     }
 }
 
-fn members(mesh: &Mesh) -> Validation {
+pub fn members(mesh: &Mesh) -> Validation {
     let host = regex(&format!(".{}.svc.{}", mesh.namespace, mesh.cluster_domain));
     let relay = names::RELAY;
     Validation {
@@ -211,7 +211,7 @@ fn regex(name: &str) -> String {
     name.replace('.', "[.]")
 }
 
-fn metadata() -> Validation {
+pub fn metadata() -> Validation {
     let services = "variables.value.metadata.filter_metadata.istio.services";
     let only = cel::with_expressions(
         &json!({"filter_metadata": {"istio": {"services": "SERVICES"}}}),

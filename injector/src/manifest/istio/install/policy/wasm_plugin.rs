@@ -46,7 +46,7 @@ fn ours() -> Validation {
     }
 }
 
-fn metadata() -> Validation {
+pub fn metadata() -> Validation {
     Validation {
         comment: "A label such as `istio.io/rev` would take the filter out of the proxies; a finalizer or an owner would bind its life to something else.",
         expression: "['labels', 'annotations', 'finalizers', 'ownerReferences'].all(k, dyn(object).metadata[?k] == dyn(oldObject).metadata[?k])".to_owned(),
@@ -54,7 +54,7 @@ fn metadata() -> Validation {
     }
 }
 
-fn spec() -> Validation {
+pub fn spec() -> Validation {
     let same = |map: &str, but: &str| {
         let [new, old] = ["object", "oldObject"].map(|object| format!("dyn({object}).{map}"));
         format!(

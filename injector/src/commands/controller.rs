@@ -1,0 +1,25 @@
+//! `injector controller`: writes accepted Intercepts into the mesh until it is told to stop.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Global, connect};
+use crate::controller;
+use crate::hint::{OrHint, Result};
+
+/// Runs until SIGTERM or Ctrl-C.
+pub async fn run(global: &Global) -> Result<()> {
+    let hint = "injector controller --help";
+    let mut terminate = signal(SignalKind::terminate()).or_hint("signals", hint)?;
+    let cluster = connect(global).await?;
+    let log: fn(&str) = match global.quiet {
+        true => |_| {},
+        false => |line| eprintln!("{line}"),
+    };
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    Ok(controller::run(&cluster, log, stop).await?)
+}

@@ -1,0 +1,82 @@
+//! When an intercept's lease ends, by the controller's clock alone. Pure.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::manifest::istio::resource::Intercept;
+
+/// A lease, as far as the controller has followed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its end, in seconds since the epoch.
+    pub expires: u64,
+    /// The `renewTime` from which that was counted.
+    pub observed: Option<String>,
+}
+
+impl Lease {
+    /// Is it over?
+    pub fn is_over(&self, now: u64) -> bool {
+        self.expires <= now
+    }
+}
+
+/// Leases by the uid of their intercept: what the API server does not show yet.
+#[derive(Debug, Default)]
+pub struct Leases(HashMap<String, Lease>);
+
+impl Leases {
+    /// The lease of this intercept. It runs from the moment at which a change of `renewTime` is seen; what is known from before a restart is in the status.
+    pub fn follow(&mut self, uid: &str, intercept: &Intercept, now: u64) -> Lease {
+        let spec = &intercept.spec;
+        let full = now.saturating_add(spec.lease_seconds.into());
+        let known = self.0.get(uid).cloned().or_else(|| recorded(intercept));
+        let lease = match known {
+            // Whoever takes renewTime away gives the lease back.
+            _ if spec.renew_time.is_none() => Lease {
+                expires: now,
+                observed: None,
+            },
+            // What a clock that was ahead wrote lasts no longer than a lease given now.
+            Some(known) if known.observed == spec.renew_time => Lease {
+                expires: known.expires.min(full),
+                ..known
+            },
+            _ => Lease {
+                expires: full,
+                observed: spec.renew_time.clone(),
+            },
+        };
+        self.0.insert(uid.to_owned(), lease.clone());
+        lease
+    }
+
+    /// Forgets all others.
+    pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.0.retain(|uid, _| is_there(uid));
+    }
+}
+
+fn recorded(intercept: &Intercept) -> Option<Lease> {
+    let status = intercept.status.as_ref()?;
+    Some(Lease {
+        expires: seconds(status.expires.as_deref()?)?,
+        observed: status.observed_renew_time.clone(),
+    })
+}
+
+/// Seconds since the epoch as RFC 3339.
+pub fn timestamp(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).ok();
+    seconds
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
+        .to_string()
+}
+
+/// RFC 3339 as seconds since the epoch.
+pub fn seconds(text: &str) -> Option<u64> {
+    let timestamp: Timestamp = text.parse().ok()?;
+    u64::try_from(timestamp.as_second()).ok()
+}

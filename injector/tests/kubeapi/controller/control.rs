@@ -1,0 +1,294 @@
+//! An API server with Intercepts, one controller for all tests that run at the same time, and namespaces with a prepared workload.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use injector::manifest::istio::install::controller;
+use injector::manifest::istio::preparation::controlled_plugin;
+use injector::manifest::istio::{Workload, example};
+use serde_json::{Value, json};
+
+use super::super::rbac;
+use super::super::server::Server;
+use super::super::support::{BINARY, Running};
+use super::proxies::Proxies;
+
+/// How long anything may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The WasmPlugin of the workload.
+pub const PLUGIN: &str = "injector-deployment-orders";
+
+/// The server with its controller.
+pub struct Control {
+    pub server: Server,
+    controller: Mutex<Option<Running>>,
+}
+
+/// That which other tests use at the moment, or a new one.
+pub fn control() -> Arc<Control> {
+    static SHARED: Mutex<Weak<Control>> = Mutex::new(Weak::new());
+    let mut shared = SHARED
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(control) = shared.upgrade() {
+        return control;
+    }
+    let control = Arc::new(Control::start(Server::bare()));
+    *shared = Arc::downgrade(&control);
+    control
+}
+
+impl Control {
+    pub fn start(server: Server) -> Self {
+        let mesh = example::install().mesh;
+        let mut objects = Server::namespace_objects(&mesh.namespace).to_vec();
+        objects.extend(
+            controller::objects(&mesh)
+                .iter()
+                .map(|object| object.value().clone()),
+        );
+        server.apply_all(&objects);
+        server.must(
+            &[
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "intercepts.injector.dev",
+                "--timeout=60s",
+            ],
+            None,
+        );
+        let control = Self {
+            server,
+            controller: Mutex::new(None),
+        };
+        control.start_controller();
+        control
+    }
+
+    /// A kubeconfig of the controller's account.
+    pub fn account(&self) -> std::path::PathBuf {
+        let token = self.server.must(
+            &[
+                "-n",
+                "injector-system",
+                "create",
+                "token",
+                "injector-controller",
+                "--duration=1h",
+            ],
+            None,
+        );
+        let file = self.server.kubeconfig("bob", "injector-system");
+        let text = fs::read_to_string(&file).expect("a kubeconfig");
+        let own = file.with_file_name("controller-account");
+        // In one go: another test may read it.
+        let whole =
+            tempfile::NamedTempFile::new_in(file.parent().expect("a folder")).expect("a file");
+        fs::write(whole.path(), text.replace("token-bob", token.trim())).expect("written");
+        whole.persist(&own).expect("in its place");
+        own
+    }
+
+    fn start_controller(&self) {
+        let running = self.another_controller();
+        *self.controller.lock().expect("whole") = Some(running);
+    }
+
+    /// One more, beside the one that runs.
+    pub fn another_controller(&self) -> Running {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("controller")
+            .env_clear()
+            .env("KUBECONFIG", self.account())
+            .stdin(Stdio::null());
+        let running = Running::new(&mut command);
+        running.says("watching");
+        running
+    }
+
+    /// Kills the controller, does something meanwhile, and starts another one.
+    pub fn restart(&self, meanwhile: impl FnOnce()) {
+        let running = self.controller.lock().expect("whole").take();
+        let running = running.expect("it runs");
+        running.signal(rustix::process::Signal::KILL);
+        running.end();
+        meanwhile();
+        self.start_controller();
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(running) = self.controller.lock().expect("whole").take() {
+            if std::thread::panicking() {
+                eprintln!("--- controller:\n{}", running.stderr());
+            }
+            running.signal(rustix::process::Signal::KILL);
+            running.end();
+        }
+    }
+}
+
+/// A namespace with a prepared workload of two replicas, where bob and alice are developers.
+pub struct Shop {
+    pub control: Arc<Control>,
+    pub namespace: String,
+    pub proxies: Proxies,
+}
+
+impl Shop {
+    pub fn new(namespace: &str) -> Self {
+        Self::on(control(), namespace)
+    }
+
+    pub fn on(control: Arc<Control>, namespace: &str) -> Self {
+        let mesh = example::install().mesh;
+        let shop = Self {
+            proxies: Proxies::start(&control.server, namespace),
+            namespace: namespace.to_owned(),
+            control,
+        };
+        let plugin = controlled_plugin(&mesh, &shop.workload(), &example::plugin());
+        let mut objects = Server::namespace_objects(namespace).to_vec();
+        objects.push(plugin.expect("rendered").value().clone());
+        objects.push(
+            controller::workload_binding(&mesh, namespace)
+                .value()
+                .clone(),
+        );
+        for user in ["bob", "alice"] {
+            objects.push(rbac::binding(
+                namespace,
+                user,
+                "ClusterRole",
+                "injector-developer",
+            ));
+        }
+        shop.server().apply_all(&objects);
+        shop.proxies.run(shop.server(), namespace);
+        shop
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.control.server
+    }
+
+    fn workload(&self) -> Workload {
+        Workload {
+            namespace: self.namespace.clone(),
+            ..example::workload()
+        }
+    }
+
+    /// kubectl as this user, in this namespace. Did it work, and what was said?
+    pub fn kubectl(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> (bool, String) {
+        let kubeconfig = match user {
+            "controller" => self.control.account(),
+            user => self.server().kubeconfig(user, &self.namespace),
+        };
+        let kubeconfig = kubeconfig.to_str().expect("a path");
+        let flags = ["--kubeconfig", kubeconfig, "-n", &self.namespace];
+        self.server().kubectl(&[&flags, arguments].concat(), input)
+    }
+
+    #[track_caller]
+    pub fn must(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> String {
+        let (passed, text) = self.kubectl(user, arguments, input);
+        assert!(passed, "{user}: kubectl {arguments:?}: {text}");
+        text
+    }
+
+    #[track_caller]
+    pub fn create(&self, user: &str, intercept: &Value) {
+        self.must(user, &["create"], Some(intercept));
+    }
+
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.server().object(&self.namespace, "intercept", name)
+    }
+
+    pub fn plugin(&self) -> Value {
+        self.server().get(&self.namespace, "wasmplugin", PLUGIN)
+    }
+
+    pub fn text(&self) -> String {
+        let plugin = self.plugin();
+        let text = &plugin["spec"]["pluginConfig"]["intercepts"];
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn filter(&self, name: &str) -> Option<Value> {
+        self.server()
+            .object(&self.namespace, "envoyfilter", &format!("intercept-{name}"))
+    }
+
+    /// Waits until a condition has this status and reason; its message.
+    #[track_caller]
+    pub fn until(&self, name: &str, kind: &str, expected: &str) -> String {
+        let mut found = String::new();
+        let mut message = String::new();
+        self.wait(&format!("{name}: {kind}: {expected}"), || {
+            let status = self.get(name).unwrap_or_default()["status"].clone();
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            let condition = conditions
+                .into_iter()
+                .find(|one| one["type"] == kind)
+                .unwrap_or_default();
+            let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
+            found = format!("{} {}", text("status"), text("reason"));
+            message = text("message");
+            (found == expected)
+                .then_some(())
+                .ok_or_else(|| format!("{found}: {message}"))
+        });
+        message
+    }
+
+    #[track_caller]
+    pub fn wait<T>(&self, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match check() {
+                Ok(value) => return value,
+                Err(found) => assert!(Instant::now() < until, "{what}: {found}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// An Intercept of `Coder: NAME`, with a tunnel of its own.
+pub fn intercept(name: &str, owner: &str) -> Value {
+    let address = injector::digest::sha256(format!("{name} {owner}"))[..32].to_owned();
+    json!({
+        "apiVersion": "injector.dev/v1alpha1",
+        "kind": "Intercept",
+        "metadata": {"name": name},
+        "spec": {
+            "owner": owner,
+            "workload": {"kind": "Deployment", "name": "orders"},
+            "port": 8080,
+            "match": {"headers": [{"name": "Coder", "value": name}]},
+            "tunnel": {"relay": 0, "address": address},
+            "leaseSeconds": 3600,
+            "renewTime": "2026-11-30T09:00:00Z",
+        },
+    })
+}
+
+/// The same with one field of the spec changed; `null` removes it.
+pub fn with(mut intercept: Value, pointer: &str, value: Value) -> Value {
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer");
+    let key = &key.replace("~1", "/");
+    let parent = intercept.pointer_mut(parent).expect("a parent");
+    match value {
+        Value::Null => drop(parent.as_object_mut().expect("a map").remove(key)),
+        value => parent[key] = value,
+    }
+    intercept
+}
