@@ -230,7 +230,7 @@ async fn say(stream: &mut TcpStream, input: &[Vec<u8>], way: u8, before_last: im
         }
         // The other side may have closed already: that is its right.
         let pieces = stage
-            .chunks(if way % 4 == 0 { 7 } else { usize::MAX })
+            .chunks(if way.is_multiple_of(4) { 7 } else { usize::MAX })
             .take(200);
         for piece in pieces {
             if stream.write_all(piece).await.is_err() {
@@ -272,7 +272,7 @@ impl Bed {
 
     async fn to_data(&self, input: &[Vec<u8>], way: u8) {
         let socket = TcpSocket::new_v4().unwrap();
-        if way % 2 == 0 {
+        if way.is_multiple_of(2) {
             // As a sidecar does, which is believed more.
             socket
                 .bind((Ipv4Addr::new(127, 0, 0, 6), 0).into())

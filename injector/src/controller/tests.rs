@@ -828,7 +828,8 @@ fn programmed_is_what_proxies_report() {
         active: 0,
     };
     let new = world.state();
-    let cases: [(&[Result<PodState, String>], &str, &str); 7] = [
+    type Case<'a> = (&'a [Result<PodState, String>], &'a str, &'a str);
+    let cases: [Case; 7] = [
         (&[], "False NoReplicas", "no replica"),
         (
             &[Ok(old), Ok(old)],
