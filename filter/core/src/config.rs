@@ -237,7 +237,7 @@ fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidC
     })
 }
 
-/// Tells one text of intercepts from another: FNV-1a of 64 bits, folded to 48, which a metric carries without loss. The filter reports it, whoever wrote the text compares.
+/// Tells one text of intercepts from another: FNV-1a of 64 bits, folded to 48, which a metric carries without loss. The filter reports it, and the author of the text compares.
 ///
 /// Not against forgery: a text that collides gains its author a status that is early by one push.
 pub fn config_hash(text: &str) -> u64 {

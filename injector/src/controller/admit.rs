@@ -16,7 +16,7 @@ use crate::manifest::istio::resource::{InterceptSpec, Path};
 use crate::printable::one_line;
 use intercept_overlap::{self as overlap, ExampleRequest, Kind as Meets};
 
-/// The most that the text of all intercepts of a workload may take, in bytes. etcd stores 1.5 MiB per object, and an object that is full refuses everybody's change.
+/// The most that the text of all intercepts of a workload may take, in bytes. etcd stores 1.5 MiB per object, and refuses every change of an object that is full.
 pub const BYTE_BUDGET: usize = 512 << 10;
 
 /// Why an Intercept is not accepted.
@@ -307,7 +307,7 @@ fn unprintable(spec: &InterceptSpec) -> Option<String> {
         .map(|(field, _)| field)
 }
 
-/// A tunnel's address belongs to one Intercept: another that names it would send requests to somebody else's program.
+/// A tunnel's address belongs to one Intercept: another that names it would send requests to another developer's program.
 fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refusal> {
     let holder = addresses.get(one.spec().tunnel.address.as_str())?;
     Some(Refusal::new(

@@ -127,7 +127,7 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
     plan
 }
 
-/// Those whose lease runs, and those whose lease is over. One that is being deleted counts as gone: somebody else's finalizer may keep it for ever.
+/// Those whose lease runs, and those whose lease is over. One that is being deleted counts as gone: a finalizer may keep it for ever.
 fn candidates(
     snapshot: &Snapshot,
     mut lease_of: impl FnMut(&str, &Intercept) -> Lease,
@@ -232,7 +232,7 @@ fn filter_key(one: &Candidate) -> Key {
     Key::new(&key.namespace, &names::of_intercept(&key.name))
 }
 
-/// Intercepts whose lease is over: they are deleted once no proxy has them, so that whoever waits for the end of one knows that.
+/// Intercepts whose lease is over: they are deleted once no proxy has them, so that a command can wait for that.
 fn end(snapshot: &Snapshot, over: &[Candidate], memory: &mut Memory, plan: &mut Plan) {
     let uids: HashSet<&str> = over.iter().map(Candidate::uid).collect();
     memory.over.retain(|uid, _| uids.contains(uid.as_str()));

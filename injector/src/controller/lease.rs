@@ -33,7 +33,7 @@ impl Leases {
         let full = now.saturating_add(spec.lease_seconds.into());
         let known = self.0.get(uid).cloned().or_else(|| recorded(intercept));
         let lease = match known {
-            // Whoever takes renewTime away gives the lease back.
+            // To take renewTime away is to give the lease back.
             _ if spec.renew_time.is_none() => Lease {
                 expires: now,
                 observed: None,

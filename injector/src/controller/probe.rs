@@ -46,7 +46,7 @@ const SLOW: Duration = Duration::from_secs(10);
 /// Between a proxy's answer and its report. The answer is that of Envoy's main thread; the last of its workers followed after 66 ms at the latest (measured).
 const WORKERS: Duration = Duration::from_millis(100);
 
-/// Asks again and again, and sends what is new. Ends when nobody listens.
+/// Asks again and again, and sends what is new. Ends when its receiver is gone.
 ///
 /// `hash_rx`, from the decision: the hash that the replicas should have. `reports_tx`, to the decision: what they say.
 pub(super) async fn follow(
@@ -151,19 +151,14 @@ async fn get(address: SocketAddr) -> Result<String, Box<dyn std::error::Error + 
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = http::Request::get(METRICS_PATH).header(http::header::HOST, "proxy");
-    let exchange = async {
-        let response = sender
-            .send_request(request.body(Empty::<Bytes>::new())?)
-            .await?;
-        let body = Limited::new(response.into_body(), LONGEST)
-            .collect()
-            .await?;
-        Ok(String::from_utf8(body.to_bytes().to_vec())?)
+    let exchange = async move {
+        let request = request.body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let body = Limited::new(response.into_body(), LONGEST).collect();
+        Ok(String::from_utf8(body.await?.to_bytes().to_vec())?)
     };
-    tokio::select! {
-        text = exchange => text,
-        ended = connection => Err(ended.err().map_or("the connection ended".into(), Into::into)),
-    }
+    // Not whichever ends first: a proxy may close the connection with its answer. What breaks the connection breaks the exchange.
+    tokio::join!(exchange, connection).0
 }
 
 /// Prometheus' text format: `NAME{} VALUE`.

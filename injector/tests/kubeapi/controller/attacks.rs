@@ -54,7 +54,7 @@ fn ordinary_user_cannot_touch_others() {
         None,
     );
     shop.create("bob", &intercept("bob", "bob"));
-    other.create("bob", &intercept("bob", "bob"));
+    other.create("bob", &intercept("bob-too", "bob"));
     shop.create("alice", &intercept("alice", "alice"));
     shop.until("bob", "Programmed", "True Programmed");
     let before = shop.get("bob").expect("it is there");
@@ -183,7 +183,7 @@ fn ordinary_user_cannot_touch_others() {
             words("-n attacked-too create"),
             Some(intercept("alice", "alice")),
         ),
-        (words("-n attacked-too delete intercept bob"), None),
+        (words("-n attacked-too delete intercept bob-too"), None),
         (words("-n attacked-too get intercepts"), None),
         // What reaches proxies.
         (words("get envoyfilters"), None),
@@ -233,7 +233,7 @@ fn ordinary_user_cannot_touch_others() {
         (&before["spec"], &before["metadata"]["uid"]),
         (&after["spec"], &after["metadata"]["uid"])
     );
-    assert!(other.get("bob").is_some());
+    assert!(other.get("bob-too").is_some());
 
     // What is one's own business.
     shop.must("alice", &["label", "intercept", "alice", "team=red"], None);

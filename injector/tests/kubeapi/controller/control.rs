@@ -262,9 +262,10 @@ impl Shop {
     }
 }
 
-/// An Intercept of `Coder: NAME`, with a tunnel of its own.
+/// An Intercept of `Coder: NAME`, with a tunnel of its own: two of one test that have name and owner in common share it.
 pub fn intercept(name: &str, owner: &str) -> Value {
-    let address = injector::digest::sha256(format!("{name} {owner}"))[..32].to_owned();
+    let test = std::thread::current().name().map(str::to_owned);
+    let address = injector::digest::sha256(format!("{name} {owner} {test:?}"))[..32].to_owned();
     json!({
         "apiVersion": "injector.dev/v1alpha1",
         "kind": "Intercept",

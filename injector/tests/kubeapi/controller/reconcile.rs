@@ -319,10 +319,10 @@ fn two_controllers_and_kills_leave_nothing() {
 #[test]
 fn thousand_intercepts_fit_on_one_workload() {
     let shop = Shop::on(Arc::new(Control::start(Server::bare())), "thousand");
-    let everybody = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "all", "namespace": "thousand"},
+    let developers = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "all", "namespace": "thousand"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "injector-developer"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "developers"}]});
-    shop.server().apply_all(&[everybody]);
+    shop.server().apply_all(&[developers]);
     let started = Instant::now();
     for owner in 0..50 {
         let user = format!("dev-{owner}");

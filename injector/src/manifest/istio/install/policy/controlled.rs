@@ -29,12 +29,12 @@ fn intercepts() -> Object {
     let annotations = "object.metadata.annotations";
     let rules = [
         Validation {
-            comment: "Nobody intercepts in another's name. Who may write the status (the controller, and the garbage collector at a foreground deletion) may update others' objects.",
+            comment: "The owner is the user who creates it. Those who may write the status (the controller, and the garbage collector at a foreground deletion) may update others' objects.",
             expression: "request.operation == 'DELETE' ||\nvariables.operator && request.operation == 'UPDATE' ||\nobject.spec.owner == request.userInfo.username".to_owned(),
             message: "spec.owner: must be the user who creates it".to_owned(),
         },
         Validation {
-            comment: "Nobody changes or deletes another's.",
+            comment: "Only the owner changes and deletes it.",
             expression: "request.operation == 'CREATE' ||\nvariables.free ||\noldObject.spec.owner == request.userInfo.username".to_owned(),
             message: "it belongs to another user".to_owned(),
         },
