@@ -340,7 +340,7 @@ async fn prometheus_shows_hash_and_active_entries() {
     assert_eq!(metrics(&mesh).await, expected, "a map");
 
     let entries = serde_json::to_string(&both.intercepts).expect("JSON");
-    for (text, active) in [(entries.as_str(), 1), ("{}", 0), (&entries, 1)] {
+    for (text, active) in [(entries.as_str(), 1), ("{}", 0), (entries.as_str(), 1)] {
         let config =
             json!({"version": TEXT_SCHEMA_VERSION, "limits": both.limits, "intercepts": text});
         mesh.write_plugin(&config.to_string()).await;

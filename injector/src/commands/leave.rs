@@ -10,10 +10,10 @@ use crate::args::{Global, Leave};
 use crate::backend::Backend;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
+use crate::manifest::cluster::TAKEN;
 use crate::model::Found;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
-use crate::session::TAKEN;
 use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.

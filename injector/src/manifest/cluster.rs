@@ -1,12 +1,17 @@
 //! The clusters behind the gate: the relay, the in-cluster version as a fallback, and one aggregate of the two per intercept.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::circuit::breakers;
 use super::facts::Protocol;
 use super::gate;
+
+/// How long a cluster stays at least. Envoy crashes when an aggregate cluster goes before a worker has taken it, because its load balancer's factory refers to what the main thread
+/// has freed by then (envoyproxy/envoy#35157, open in 1.40). Workers take it at once, unless they wait for a processor: 20 ms were too short on a busy machine.
+pub const TAKEN: Duration = Duration::from_secs(2);
 
 /// How long a connection may take to stand. In an aggregate, the fallback waits that long for a relay whose machine is gone.
 const CONNECT_TIMEOUT: &str = "1s";

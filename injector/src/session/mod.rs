@@ -30,7 +30,6 @@ use self::lease::Lease;
 use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
-pub use self::undo::TAKEN;
 use crate::args::Global;
 use crate::backend::Target;
 use crate::detached::{Kept, Prepared};

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::tunnel::GRACE;
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
+use crate::manifest::cluster::TAKEN;
 use crate::tunnel::developer::Event;
 use crate::tunnel::presence::HANDOVER;
 use crate::words;
@@ -24,10 +25,6 @@ const LATE_LOOK: Duration = Duration::from_millis(100);
 
 /// How long the cluster stays where no request was cut off: some may just have been refused by a tunnel that was closing.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// How long a cluster stays at least. Envoy crashes when an aggregate cluster goes before a worker has taken it, because its load balancer's factory refers to what the main thread
-/// has freed by then (envoyproxy/envoy#35157, open in 1.40). Workers take it at once, unless they wait for a processor: 20 ms were too short on a busy machine.
-pub const TAKEN: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended or had its time; then the cluster, of which

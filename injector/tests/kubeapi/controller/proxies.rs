@@ -1,8 +1,8 @@
 //! Two replicas whose proxies take what the API server has at once, and tell its hash on port 15090 of a loopback address of their own.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use injector::cluster::{Cluster, KubeFlags, kind};
 use intercept_core::{ACTIVE_METRIC, HASH_METRIC, Matcher, parse};
@@ -87,19 +87,23 @@ struct Proxy {
 }
 
 impl Proxy {
+    /// Each connection by itself: on a busy machine the API server takes longer than its client waits.
     async fn serve(self, listener: TcpListener) {
-        let mut last = self.metrics().await;
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                return;
-            };
-            if self.is_silent.load(Ordering::SeqCst) {
+        let proxy = Arc::new(self);
+        let last = Arc::new(Mutex::new(proxy.metrics().await));
+        while let Ok((stream, _)) = listener.accept().await {
+            if proxy.is_silent.load(Ordering::SeqCst) {
                 continue;
             }
-            if !self.is_stuck.load(Ordering::SeqCst) {
-                last = self.metrics().await;
-            }
-            let _ = answer(stream, &last).await;
+            let (proxy, last) = (Arc::clone(&proxy), Arc::clone(&last));
+            tokio::spawn(async move {
+                if !proxy.is_stuck.load(Ordering::SeqCst) {
+                    let now = proxy.metrics().await;
+                    *last.lock().expect("whole") = now;
+                }
+                let body = last.lock().expect("whole").clone();
+                let _ = answer(stream, &body).await;
+            });
         }
     }
 
@@ -120,6 +124,9 @@ impl Proxy {
 async fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
     let mut head = [0; 4096];
     let length = stream.read(&mut head).await?;
+    if length == 0 {
+        return Ok(()); // It gave up waiting.
+    }
     let is_asked = head[..length].starts_with(b"GET /stats/prometheus?filter=");
     assert!(is_asked, "{}", String::from_utf8_lossy(&head[..length]));
     let length = body.len();

@@ -51,7 +51,20 @@ fn intercept_is_programmed_and_removed() {
         filter["metadata"]["ownerReferences"][0]["uid"],
         plugin["metadata"]["uid"]
     );
-    let managers = filter["metadata"]["managedFields"]
+    let shown = shop.must(
+        "admin",
+        &[
+            "get",
+            "envoyfilter",
+            "intercept-bob",
+            "-o",
+            "json",
+            "--show-managed-fields",
+        ],
+        None,
+    );
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let managers = shown["metadata"]["managedFields"]
         .as_array()
         .cloned()
         .unwrap_or_default();
