@@ -123,6 +123,14 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// Whether Envoy has sent on the whole upload when an early answer comes is a matter of time, unmatched as matched, and these lines of its own tell.
+fn is_of_the_moment(pair: &Pair, deviation: &Deviation) -> bool {
+    const LINES: &[&str] = &["connection", "x-envoy-upstream-service-time"];
+    pair.case.is_early
+        && deviation.side == Side::Response
+        && (is_added(deviation, LINES) || is_missing(deviation, LINES))
+}
+
 fn is_added(deviation: &Deviation, names: &[&str]) -> bool {
     matches!(&deviation.what, What::Added(name) if names.contains(&name.as_str()))
 }
@@ -225,6 +233,9 @@ async fn every_case_is_the_same_both_ways() {
     let mut seen = BTreeSet::new();
     for pair in &pairs {
         for deviation in pair.deviations() {
+            if is_of_the_moment(pair, &deviation) {
+                continue;
+            }
             let covers = |covers: fn(&Pair, &Deviation) -> bool| covers(pair, &deviation);
             let mut allowed = DIFFERENCES.iter().filter(|_| is_whole);
             if let Some(difference) = allowed.find(|difference| covers(difference.covers)) {

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use harness::binaries;
@@ -35,6 +36,9 @@ enum Expected {
     Nothing,
 }
 use Expected::{Notes, Nothing, Refused};
+
+/// One after the other: threads that share a core make each other slower.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_thousand_regexes_are_compared_within_the_limit() {
@@ -73,6 +77,7 @@ fn a_thousand_values_are_compared_within_the_limit() {
 
 /// Every newcomer against that many others with these values of the header `Coder`, below /api.
 fn measure(limit: Duration, value: impl Fn(usize) -> String, newcomers: &[(&str, Expected)]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let others = (0..OTHERS).map(|number| {
         let name = format!("dev-{number}");
