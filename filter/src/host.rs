@@ -157,7 +157,7 @@ impl Metrics {
 
     /// A configuration was taken: so many of its entries are left out, its intercepts have this hash, and so many of them are active.
     ///
-    /// The hash goes last: whoever sees it sees the others of this configuration.
+    /// The hash goes last: a proxy that shows it shows the others of this configuration.
     pub fn record_config(&self, rejected: usize, hash: u64, active: usize) {
         record(self.rejected, rejected as u64);
         record(self.active, active as u64);

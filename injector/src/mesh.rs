@@ -289,7 +289,7 @@ impl Mesh {
         });
         Ok(labels.map(|labels| Awaited {
             namespace: namespace.to_owned(),
-            selector: store::selector(&labels),
+            selector: pods::selector(&labels),
             plugin: store.plugin_name().to_owned(),
             name: found.name.clone(),
             address: None,

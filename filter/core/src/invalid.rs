@@ -6,7 +6,7 @@ use crate::pattern::InvalidPattern;
 /// The most conditions, headers and baggage keys together, that one intercept may have: part of what bounds the cost of a decision.
 pub const MAX_CONDITIONS: usize = 16;
 
-/// What every cluster that takes matched requests is called. Without this rule, whoever may edit an intercept could send requests to any cluster that Envoy knows.
+/// What every cluster that takes matched requests is called. Without this rule, the right to edit an intercept would be one to send requests to any cluster that Envoy knows.
 pub const CLUSTER_PREFIX: &str = "intercept|";
 
 /// Why an entry is left out. Displays as the rest of a path into the document: `.headers[1].value: unclosed group`.

@@ -14,7 +14,7 @@ pub fn left_out(intercepts: &[(String, Intercept)]) -> Vec<Rejected> {
         .collect()
 }
 
-/// Which entries there is no room for, by their place. Each owner's first entry comes before each owner's second, and so on: whoever has most entries loses first.
+/// Which entries there is no room for, by their place. Each owner's first entry comes before each owner's second, and so on: the owner with most entries loses first.
 pub(crate) fn shut_out(intercepts: &[(String, Intercept)]) -> Vec<Option<InvalidIntercept>> {
     let mut owners = Interner::default();
     let mut counts = Vec::new();

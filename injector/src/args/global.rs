@@ -65,6 +65,14 @@ impl Global {
         format!("{}{all}", self.place_flags())
     }
 
+    /// Writes a line to stderr, unless `--quiet`.
+    pub fn log(&self) -> fn(&str) {
+        match self.quiet {
+            true => |_| {},
+            false => |line| drop(writeln!(std::io::stderr(), "{line}")),
+        }
+    }
+
     /// What chooses a cluster.
     pub fn kube(&self) -> KubeFlags {
         KubeFlags {
@@ -103,9 +111,5 @@ pub async fn connect(global: &Global) -> Result<Cluster> {
 
 /// The same for what must not be left half done: an API server that is just coming back is asked again for a while.
 pub async fn connect_patiently(global: &Global) -> Result<Cluster> {
-    let told: fn(&str) = match global.quiet {
-        true => |_| {},
-        false => |line| drop(writeln!(std::io::stderr(), "{line}")),
-    };
-    Ok(connect(global).await?.patient(told))
+    Ok(connect(global).await?.patient(global.log()))
 }

@@ -14,13 +14,11 @@ impl Cluster {
         name: &str,
         uid: &str,
     ) -> Result<bool, ClusterError> {
-        let parameters = DeleteParams::background().preconditions(Preconditions {
+        let is_this = Preconditions {
             resource_version: None,
             uid: Some(uid.to_owned()),
-        });
-        let what = kind.label(namespace, name);
-        let built = request(kind, namespace).delete(name, &parameters);
-        Ok(absent(self.send(kind, what, built).await)?.is_some())
+        };
+        self.delete_if(kind, namespace, name, is_this).await
     }
 
     /// Removes an object if it still is the version that was read; `false`: it was not there any more. Another version is [`ClusterError::is_conflict`].
@@ -31,10 +29,21 @@ impl Cluster {
         name: &str,
         resource_version: &str,
     ) -> Result<bool, ClusterError> {
-        let parameters = DeleteParams::background().preconditions(Preconditions {
+        let is_unchanged = Preconditions {
             resource_version: Some(resource_version.to_owned()),
             uid: None,
-        });
+        };
+        self.delete_if(kind, namespace, name, is_unchanged).await
+    }
+
+    async fn delete_if(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        name: &str,
+        preconditions: Preconditions,
+    ) -> Result<bool, ClusterError> {
+        let parameters = DeleteParams::background().preconditions(preconditions);
         let what = kind.label(namespace, name);
         let built = request(kind, namespace).delete(name, &parameters);
         Ok(absent(self.send(kind, what, built).await)?.is_some())

@@ -156,8 +156,7 @@ impl Cluster {
         let parameters = PatchParams {
             dry_run: how.dry_run,
             force: how.force,
-            field_manager: Some(field_manager.to_owned()),
-            ..PatchParams::default()
+            ..managed_by(field_manager)
         };
         let request = request(kind, namespace).patch(name, &parameters, &Patch::Apply(object));
         self.send(kind, kind.label(namespace, name), request).await
@@ -188,11 +187,8 @@ impl Cluster {
         patch: &Value,
         field_manager: &str,
     ) -> Result<Option<Value>, ClusterError> {
-        let parameters = PatchParams {
-            field_manager: Some(field_manager.to_owned()),
-            ..PatchParams::default()
-        };
-        let built = request(kind, namespace).patch(name, &parameters, &Patch::Merge(patch));
+        let built =
+            request(kind, namespace).patch(name, &managed_by(field_manager), &Patch::Merge(patch));
         // The library has a type for these patches only together with a crate that applies them, which is the API server's business.
         let built = built.map(|mut request| {
             let mime = http::HeaderValue::from_static("application/json-patch+json");
@@ -231,14 +227,10 @@ impl Cluster {
         patch: &Value,
         field_manager: &str,
     ) -> Result<Value, ClusterError> {
-        let parameters = PatchParams {
-            field_manager: Some(field_manager.to_owned()),
-            ..PatchParams::default()
-        };
         let built = request(kind, namespace).patch_subresource(
             "status",
             name,
-            &parameters,
+            &managed_by(field_manager),
             &Patch::Merge(patch),
         );
         self.send(kind, kind.label(namespace, name), built).await
@@ -385,6 +377,13 @@ fn missing(kind: &Kind, error: ClusterError) -> ClusterError {
             }
         }
         error => error,
+    }
+}
+
+fn managed_by(field_manager: &str) -> PatchParams {
+    PatchParams {
+        field_manager: Some(field_manager.to_owned()),
+        ..PatchParams::default()
     }
 }
 

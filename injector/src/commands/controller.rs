@@ -11,15 +11,11 @@ pub async fn run(global: &Global) -> Result<()> {
     let hint = "injector controller --help";
     let mut terminate = signal(SignalKind::terminate()).or_hint("signals", hint)?;
     let cluster = connect(global).await?;
-    let log: fn(&str) = match global.quiet {
-        true => |_| {},
-        false => |line| eprintln!("{line}"),
-    };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    Ok(controller::run(&cluster, log, stop).await?)
+    Ok(controller::run(&cluster, global.log(), stop).await?)
 }

@@ -65,8 +65,8 @@ fn left_out(all: &[Found], now: u64) -> Vec<Option<String>> {
         let intercepts = intercepts.map(|one| (one.name.clone(), one.intercept.clone()));
         let config = Config {
             limits: found[0].limits.clone(),
-            hash: 0,
             intercepts: intercepts.collect(),
+            ..Config::default()
         };
         let mut reasons = HashMap::new();
         for (name, reason) in left_out::reasons(config, Some(now)) {

@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use intercept_core::{ACTIVE_METRIC, HASH_METRIC, METRICS_PATH};
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::model::{Key, PodReport, PodState, Reports};
 use crate::cluster::{Cluster, kind};
 use crate::manifest::istio::Workload;
+use crate::mesh::pods;
 
 /// Istio's own port for its proxy's metrics.
 const PORT: u16 = 15090;
@@ -94,39 +94,24 @@ async fn ready_pods(
     cluster: &Cluster,
     workload: &Workload,
 ) -> Result<Vec<(String, IpAddr)>, String> {
-    let labels: Vec<String> = workload
-        .selector
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
     let namespace = Some(workload.namespace.as_str());
     let pods = cluster
-        .list(&kind::POD, namespace, Some(&labels.join(",")))
+        .list(
+            &kind::POD,
+            namespace,
+            Some(&pods::selector(&workload.selector)),
+        )
         .await;
     let pods = pods.map_err(|error| error.to_string())?;
-    let pods = pods.iter().filter(|pod| is_ready(pod) && has_sidecar(pod));
+    let pods = pods
+        .iter()
+        .filter(|pod| pods::is_ready(pod) && pods::sidecar(pod).is_some());
     Ok(pods
         .filter_map(|pod| {
-            let name = pod["metadata"]["name"].as_str()?.to_owned();
+            let name = pods::name_of(pod).to_owned();
             Some((name, pod["status"]["podIP"].as_str()?.parse().ok()?))
         })
         .collect())
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    pod["metadata"]["deletionTimestamp"].is_null()
-        && conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
-}
-
-fn has_sidecar(pod: &Value) -> bool {
-    let lists = ["containers", "initContainers"];
-    let mut containers = lists
-        .iter()
-        .filter_map(|list| pod["spec"][list].as_array())
-        .flatten();
-    containers.any(|container| container["name"] == "istio-proxy")
 }
 
 async fn ask_all(pods: &[(String, IpAddr)]) -> Vec<PodReport> {

@@ -9,9 +9,9 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::pods;
 use super::refusals::{REJECTED, Refusals, envoys_words};
 use super::sidecar::{Awaited, get, missing};
-use super::{pods, store};
 use crate::cluster::access::Right;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::model::{Live, Replicas};
@@ -84,7 +84,7 @@ pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -
 pub fn selector_of(plugin: &Value) -> String {
     let labels = plugin["spec"]["selector"]["matchLabels"].clone();
     let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
-    store::selector(&labels)
+    pods::selector(&labels)
 }
 
 /// Are there replicas to be asked? `None`: the caller may not ask them.

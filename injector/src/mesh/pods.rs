@@ -1,5 +1,7 @@
 //! What the pods of a workload say about whether it can be intercepted: the sidecar, its version, ports that pass it by, probes that do not. Pure.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::hint::{Failure, Result};
@@ -147,6 +149,15 @@ pub fn is_ready(pod: &Value) -> bool {
             condition["type"].as_str() == Some("Ready")
                 && condition["status"].as_str() == Some("True")
         })
+}
+
+/// Labels as kubectl's `--selector`.
+pub fn selector(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
 }
 
 /// A pod's name.

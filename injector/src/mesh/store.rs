@@ -4,8 +4,6 @@
 mod clusters;
 mod told;
 
-use std::collections::BTreeMap;
-
 use intercept_core::{Document, Intercept};
 use serde_json::{Value, json};
 
@@ -312,15 +310,6 @@ pub async fn list_ours(
 ) -> Result<Vec<Value>, ClusterError> {
     let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
     cluster.list(kind, namespace, Some(&ours)).await
-}
-
-/// Labels as kubectl's `--selector`.
-pub fn selector(labels: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    pairs.join(",")
 }
 
 /// Where the API server keeps this kind of workload.

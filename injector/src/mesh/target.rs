@@ -16,7 +16,7 @@ use super::plugin::Plugin;
 use super::relay::{Relays, ask_relays};
 use super::rights::Rights;
 use super::sidecar::Awaited;
-use super::store::{self, Store};
+use super::store::Store;
 use super::{failure, pods};
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
@@ -270,7 +270,7 @@ impl Target {
         }
         let awaited = Awaited {
             namespace: self.store.namespace().to_owned(),
-            selector: store::selector(&self.prepared.workload.selector),
+            selector: pods::selector(&self.prepared.workload.selector),
             plugin: self.store.plugin_name().to_owned(),
             name: name.to_owned(),
             address: address.map(str::to_owned),

@@ -94,8 +94,9 @@ impl Session<'_> {
 
     /// Waits so long, and until the cluster may go.
     async fn outlast(&self, time: Duration) {
-        let taken = self.added.map(|added| added + TAKEN);
-        sleep_until((Instant::now() + time).max(taken.unwrap_or_else(Instant::now))).await;
+        let until = Instant::now() + time;
+        let until = self.added.map_or(until, |added| until.max(added + TAKEN));
+        sleep_until(until).await;
     }
 
     /// As often as it takes, for a while; after that, the lease ends the intercept.
