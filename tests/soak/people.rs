@@ -141,7 +141,7 @@ async fn one_turn(
 ) {
     let fifo = person.developer.home().join("fifo");
     person.timeline.mark(Phase::Coming);
-    let live = come(person, way, &fifo).await;
+    let live = come_again(world, person, way, &fifo).await;
     person.timeline.mark(Phase::Live);
     world.pause(rhythm.cycle / 10 * (3 + turn as u32 % 5)).await;
 
@@ -158,6 +158,24 @@ async fn one_turn(
     }
     left_tx.send_replace(true);
     judge_parting(world, person, way, parting).await;
+}
+
+/// What a command says that refuses to start while istiod, or a relay, is being restarted.
+const REFUSALS: [&str; 2] = ["failed calling webhook", "not every relay answers"];
+
+/// Comes, as a person does who is told to try again.
+async fn come_again(world: &World, person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
+    for _ in 0..10 {
+        let coming = std::panic::AssertUnwindSafe(come(person, way, fifo));
+        if let Ok(live) = coming.catch_unwind().await {
+            return live;
+        }
+        let said = failures::take().join("; ");
+        assert!(REFUSALS.iter().any(|one| said.contains(one)), "{said}");
+        world.tally.lock().expect("no panic").typed_again += 1;
+        sleep(Duration::from_secs(3)).await;
+    }
+    come(person, way, fifo).await
 }
 
 /// Starts the command; it says that it is live when this returns.

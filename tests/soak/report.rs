@@ -41,12 +41,22 @@ impl Report {
             .summaries
             .iter()
             .filter(|one| !one.what.starts_with('('));
-        let memory = others.clone().filter(|one| one.memory_grows());
+        let memory = others
+            .clone()
+            .filter(|one| one.memory_grows(self.changes_an_hour()));
         let memory = memory.map(|one| format!("{}: memory", one.what));
         let descriptors = others.filter(|one| one.descriptors_grow());
         memory
             .chain(descriptors.map(|one| format!("{}: descriptors", one.what)))
             .collect()
+    }
+
+    fn changes_an_hour(&self) -> f64 {
+        self.changes as f64 * 3_600.0 / self.lasted.as_secs_f64()
+    }
+
+    fn grows(&self, one: &Summary) -> bool {
+        one.memory_grows(self.changes_an_hour()) || one.descriptors_grow()
     }
 
     /// For people.
@@ -102,6 +112,11 @@ impl Report {
             text,
             "| configuration changes | {} (one every {every:.1} s) |",
             self.changes
+        )?;
+        writeln!(
+            text,
+            "| commands typed again, because a relay or istiod was being restarted | {} |",
+            self.tally.typed_again
         )?;
         for (what, count) in &self.restarts {
             writeln!(text, "| restarts: {what} | {count} |")?;
@@ -177,10 +192,7 @@ impl Report {
             "| process | samples | memory, MiB | slope, KiB/h | descriptors | slope, 1/h | CPU | |\n|---|---|---|---|---|---|---|---|"
         )?;
         for one in &self.summaries {
-            let verdict = match (
-                self.lasted < ENOUGH,
-                one.memory_grows() || one.descriptors_grow(),
-            ) {
+            let verdict = match (self.lasted < ENOUGH, self.grows(one)) {
                 (true, _) => "too short to say",
                 (false, true) => "**grows**",
                 (false, false) => "flat",
@@ -248,11 +260,11 @@ impl Report {
         let processes = self.summaries.iter().map(|one| {
             json!({"process": one.what, "samples": one.samples, "memory_kib": fit(&one.memory_kib),
                 "descriptors": fit(&one.descriptors), "cpu_percent": one.cpu_percent,
-                "grows": one.memory_grows() || one.descriptors_grow(), "points": one.points})
+                "grows": self.grows(one), "points": one.points})
         });
         json!({"place": self.place, "seconds": self.lasted.as_secs_f64(), "asked_seconds": self.asked.as_secs_f64(),
             "requests": self.requests, "developers": self.developers, "restarts": self.restarts, "configuration_changes": self.changes,
-            "tunnels_lost": self.tally.lost_tunnels, "missed_beats": self.tally.suspects, "missed_beats_by_relays": self.suspects, "turns": self.tally.turns, "long": self.tally.long,
+            "tunnels_lost": self.tally.lost_tunnels, "missed_beats": self.tally.suspects, "missed_beats_by_relays": self.suspects, "typed_again": self.tally.typed_again, "turns": self.tally.turns, "long": self.tally.long,
             "rows": rows.collect::<Value>(), "named": named.collect::<Value>(), "deviations": deviations.collect::<Value>(),
             "latencies": latencies.collect::<Value>(), "processes": processes.collect::<Value>(), "good": self.is_good()})
     }

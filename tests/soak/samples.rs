@@ -96,10 +96,18 @@ pub struct Summary {
     pub cpu_percent: f64,
 }
 
+/// What Envoy itself may keep of each configuration it takes, in KiB: the bound that `envoy_budgets` holds it to.
+const ENVOY_KEEPS_KIB: f64 = 600.0 / 1_024.0;
+
 impl Summary {
-    /// Does memory grow by more than a hundredth an hour?
-    pub fn memory_grows(&self) -> bool {
-        self.memory_kib.grows(self.memory_kib.mean / 100.0)
+    /// Does memory grow by more than a hundredth an hour, and more than Envoy keeps of so many changes an hour?
+    pub fn memory_grows(&self, changes: f64) -> bool {
+        let kept = match self.what.starts_with("Envoy") {
+            true => ENVOY_KEEPS_KIB * changes,
+            false => 0.0,
+        };
+        self.memory_kib
+            .grows(kept.max(self.memory_kib.mean / 100.0))
     }
 
     /// Does it open more descriptors than it closes, by one an hour or more?

@@ -77,6 +77,8 @@ pub struct Tally {
     pub latencies: BTreeMap<&'static str, Latencies>,
     /// How often each way of leaving was taken.
     pub turns: BTreeMap<&'static str, u64>,
+    /// Commands that refused to start while a part of the cluster was away, and were typed again.
+    pub typed_again: u64,
     /// What the long ones say at their end.
     pub long: Vec<String>,
     pub lost_tunnels: u64,
