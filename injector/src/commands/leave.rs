@@ -15,12 +15,10 @@ use crate::model::Found;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;
+use crate::tunnel::presence::HANDOVER;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Between an intercept's end and the look whether requests are under way.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// How long a process in the background has to undo everything: its own patience with an API server and with requests under way is no longer.
 const END_PATIENCE: Duration = Duration::from_secs(150);
@@ -60,7 +58,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
     // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
-    sleep(SETTLE.max(youth(&backend, &chosen).await)).await;
+    sleep(HANDOVER.max(youth(&backend, &chosen).await)).await;
     let busy = backend.are_busy(&chosen).await;
     for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
         if let Err(failure) = backend.clear(found).await {

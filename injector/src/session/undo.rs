@@ -23,9 +23,6 @@ const HURRY: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
-/// How long the cluster stays where no request was cut off: some may just have been refused by a tunnel that was closing.
-const SETTLE: Duration = Duration::from_millis(100);
-
 impl Session<'_> {
     /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended or had its time; then the cluster, of which
     /// requests that were cut off still need a host.
@@ -33,7 +30,7 @@ impl Session<'_> {
         self.report.record(&end.to_string());
         let undone = self.undo().await;
         self.is_undone = undone.is_ok();
-        let cut = self.close_tunnel().await;
+        self.close_tunnel().await;
         if let Some(child) = &self.child {
             match end {
                 End::Signal(signal) => child.pass(signal),
@@ -42,7 +39,7 @@ impl Session<'_> {
             }
         }
         let cleared = match undone {
-            Ok(()) => self.clear(cut).await,
+            Ok(()) => self.clear().await,
             Err(failure) => Err(failure),
         };
         let code = match (end, &mut self.child) {
@@ -66,8 +63,8 @@ impl Session<'_> {
         Ok(code)
     }
 
-    /// Lets the requests under way end, for a while. Returns how many did not.
-    async fn close_tunnel(&mut self) -> usize {
+    /// Lets the requests under way end, for a while.
+    async fn close_tunnel(&mut self) {
         let report = self.report;
         match self.tunnel.under_way() {
             0 => {}
@@ -82,12 +79,11 @@ impl Session<'_> {
         if cut > 0 {
             report.warn(&format!("{} cut off", words::count(cut, "request")));
         }
-        cut
     }
 
-    /// Removes the cluster when the requests that were cut off have gone elsewhere.
-    async fn clear(&self, cut: usize) -> Result<()> {
-        self.outlast(if cut > 0 { HANDOVER } else { SETTLE }).await;
+    /// Removes the cluster when the requests that were cut off, or refused by a tunnel that was closing, have gone elsewhere.
+    async fn clear(&self) -> Result<()> {
+        self.outlast(HANDOVER).await;
         self.patiently(async || self.target.clear(&self.plan.name).await)
             .await
     }
