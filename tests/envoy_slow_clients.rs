@@ -2,8 +2,10 @@
 //! The developer's servers are sockets, so that no library of ours reads or closes anything for them.
 //!
 //! `SLOW_CLIENTS` is how many clients do it at once (20), `EARLY_ANSWERS` how many uploads are answered early (20), `TUNNELS` how many tunnels the relay has (2),
-//! `GONE_SECONDS` when a client that left must be gone everywhere (2).
+//! `GONE_SECONDS` when a client must be gone everywhere whose end has reached Envoy's machine (2).
 
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,16 +20,18 @@ use harness::plugin::{NOBODY, document, entry};
 use harness::ports::Port;
 use harness::tunnel::{self, Client, LocalServer, Machine, developer, full, get_text, repeat};
 use harness::{load, raw, wait};
-use http::Request;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use injector::manifest::facts::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const MIB: u64 = 1 << 20;
-/// More than the relay and what is behind it take for a server that reads nothing, and so little that Envoy takes the rest: a client's end behind it reaches Envoy.
-const REACHES_ENVOY: u64 = 8 * MIB;
+/// What a client sends at once: no more than the smallest buffer of Envoy's kernel takes.
+const STEP: [u8; 64 * 1024] = [b'u'; _];
 /// Below this, a difference is the machine's noise.
 const FLOOR: Duration = Duration::from_millis(30);
 /// How much slower others may become.
@@ -181,6 +185,46 @@ impl Bed {
         })
     }
 
+    /// Sends as much as Envoy, the relay and everything behind it take while nothing is read there, and hardly more: what is still on its way fits into the buffer
+    /// of Envoy's kernel. Behind more, a client's end would stay in its own kernel, where nobody can know of it; how much more depends on how quickly Envoy read.
+    async fn send_until_envoy_stalls(&self, clients: &mut [TcpStream]) {
+        const SOON: Duration = Duration::from_millis(300);
+        let (mut moved, mut steps) = (Instant::now(), 0);
+        loop {
+            let is_late = moved.elapsed() > SOON;
+            if is_late {
+                // However slow the machine is, all of them have had their turn after this.
+                self.times().await;
+            }
+            match self.send_a_step(clients).await {
+                0 if is_late => break,
+                0 => {}
+                sent => (moved, steps) = (Instant::now(), steps + sent),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        println!(
+            "{:?}: each of {} sent {} KiB",
+            self.protocol,
+            clients.len(),
+            steps * STEP.len() / 1024 / clients.len()
+        );
+    }
+
+    /// Sends a little from each client of which Envoy has read everything. Returns from how many.
+    async fn send_a_step(&self, clients: &mut [TcpStream]) -> usize {
+        let unread = unread(self.mesh.addr());
+        let mut sent = 0;
+        for client in clients {
+            if unread.get(&client.local_addr().unwrap().port()) == Some(&0) {
+                let sending = timeout(wait::DEADLINE, client.write_all(&STEP)).await;
+                sending.expect("room for a step").unwrap();
+                sent += 1;
+            }
+        }
+        sent
+    }
+
     fn assert_no_slower(&self, now: [Duration; 3], usual: [Duration; 3], what: &str) {
         println!("{:?}, {what}: {now:?}, usually {usual:?}", self.protocol);
         for ((who, now), usual) in ["ann", "bob", "others"].iter().zip(now).zip(usual) {
@@ -309,7 +353,9 @@ async fn abandoned_uploads_are_gone() {
         let before = bed.descriptors();
         let uploads = parameter("SLOW_CLIENTS", 20);
         let what = format!("{uploads} abandoned uploads");
-        join_all((0..uploads).map(|_| upload_and_leave(&bed))).await;
+        let abandoned = Upload::begin(&bed, uploads).await;
+        bed.settled("to_developer").await;
+        abandoned.into_iter().for_each(Upload::leave);
         let left = Instant::now();
         let now = bed.times().await;
         bed.assert_no_slower(now, usual, &what);
@@ -324,28 +370,61 @@ async fn abandoned_uploads_are_gone() {
     }
 }
 
-async fn upload_and_leave(bed: &Bed) {
-    const SIZE: u64 = 32 * MIB;
-    let waiting = Duration::from_millis(1_500);
-    if bed.protocol != Protocol::Http {
-        let mut client = bed.client().await;
-        let sent = client.send(post("/stall", "ann", repeat(b'u', SIZE)));
-        let answer = timeout(waiting, sent).await;
-        assert!(answer.is_err(), "{answer:?}");
-        return;
-    }
-    let mut stream = TcpStream::connect(bed.mesh.addr()).await.unwrap();
-    let head =
-        format!("POST /stall HTTP/1.1\r\nhost: a\r\ncoder: ann\r\ncontent-length: {SIZE}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    send_what_reaches_envoy(&mut stream).await;
-    assert!(timeout(waiting, stream.read_u8()).await.is_err());
+/// An upload of which the developer's server reads the head only.
+enum Upload {
+    H1(TcpStream),
+    H2(JoinHandle<hyper::Result<Response<Incoming>>>),
 }
 
-async fn send_what_reaches_envoy(stream: &mut TcpStream) {
-    let data = vec![b'u'; REACHES_ENVOY as usize];
-    let sent = timeout(wait::DEADLINE, stream.write_all(&data)).await;
-    sent.expect("room for all of it").unwrap();
+impl Upload {
+    async fn begin(bed: &Bed, count: usize) -> Vec<Self> {
+        const SIZE: u64 = 32 * MIB;
+        if bed.protocol != Protocol::Http {
+            let uploads = (0..count).map(async |_| {
+                let mut client = bed.client().await;
+                let request = post("/stall", "ann", repeat(b'u', SIZE));
+                Self::H2(tokio::spawn(async move { client.send(request).await }))
+            });
+            return join_all(uploads).await;
+        }
+        let head = format!(
+            "POST /stall HTTP/1.1\r\nhost: a\r\ncoder: ann\r\ncontent-length: {SIZE}\r\n\r\n"
+        );
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(bed.mesh.addr()).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        bed.send_until_envoy_stalls(&mut streams).await;
+        streams.into_iter().map(Self::H1).collect()
+    }
+
+    /// Ends the client's connection; the upload must not have been answered.
+    fn leave(self) {
+        match self {
+            Self::H1(stream) => {
+                let read = stream.try_read(&mut [0]);
+                assert!(read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+            }
+            Self::H2(sending) => {
+                assert!(!sending.is_finished());
+                sending.abort();
+            }
+        }
+    }
+}
+
+/// Bytes that this machine's kernel has received for a server and that the server has not read, by the client's port.
+fn unread(server: SocketAddr) -> HashMap<u16, u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let connection = |line: &str| {
+        let mut fields = line.split([' ', ':']).filter(|field| !field.is_empty());
+        let [local, remote, unread] = [2, 1, 2].map(|skip| number(fields.nth(skip).unwrap()));
+        (local == u64::from(server.port())).then_some((remote as u16, unread))
+    };
+    table.lines().skip(1).filter_map(connection).collect()
 }
 
 /// Uploads that stall but whose clients stay.
@@ -358,14 +437,7 @@ async fn stalled_uploads_slow_only_themselves() {
         let before = bed.descriptors();
         let uploads = parameter("SLOW_CLIENTS", 20);
         let what = format!("{uploads} stalled uploads");
-        let mut stalled = Vec::new();
-        for _ in 0..uploads {
-            let mut client = bed.client().await;
-            stalled.push(tokio::spawn(async move {
-                let sent = client.send(post("/stall", "ann", repeat(b'u', REACHES_ENVOY)));
-                sent.await.map(|answer| answer.status())
-            }));
-        }
+        let stalled = Upload::begin(&bed, uploads).await;
         wait::until("all are under way", async || {
             bed.under_way().await as usize == uploads
         })
@@ -373,10 +445,7 @@ async fn stalled_uploads_slow_only_themselves() {
         bed.settled("to_developer").await;
         let now = bed.times().await;
         bed.assert_no_slower(now, usual, &what);
-        for upload in &stalled {
-            assert!(!upload.is_finished());
-            upload.abort();
-        }
+        stalled.into_iter().for_each(Upload::leave);
         bed.assert_gone(before, &what).await;
     }
 }
@@ -417,7 +486,12 @@ async fn websockets_left_behind_are_gone() {
             let sockets = parameter("SLOW_CLIENTS", 20);
             let what = format!("{sockets} WebSockets, idle: {is_idle}");
             let address = bed.mesh.addr();
-            join_all((0..sockets).map(|_| open_and_leave(address, is_idle))).await;
+            let mut open = join_all((0..sockets).map(|_| open_socket(address))).await;
+            if !is_idle {
+                bed.send_until_envoy_stalls(&mut open).await;
+            }
+            bed.settled("to_developer").await;
+            drop(open);
             let now = bed.times().await;
             bed.assert_no_slower(now, usual, &what);
             bed.assert_gone(before, &what).await;
@@ -430,17 +504,14 @@ async fn websockets_left_behind_are_gone() {
     }
 }
 
-async fn open_and_leave(address: SocketAddr, is_idle: bool) {
+async fn open_socket(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = b"GET /socket HTTP/1.1\r\nhost: a\r\ncoder: ann\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     stream.write_all(head).await.unwrap();
     let answer = timeout(wait::DEADLINE, read_head(&mut stream)).await;
     let answer = answer.expect("an answer").unwrap();
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-    if !is_idle {
-        send_what_reaches_envoy(&mut stream).await;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-    }
+    stream
 }
 
 /// A `413` to an upload whose body nobody reads.
