@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::App;
 use harness::client::Ask;
-use harness::load;
+use harness::load::{self, Failure};
 use harness::mesh::Plan;
 use harness::plugin::now;
 use harness::wait;
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 const MATCHES: (&str, &str) = ("coder", "Bob");
 
 /// A request: when it was sent, how long it took, whether it was a POST, and who answered it.
-type Sent = (Instant, Duration, bool, Result<String, String>);
+type Sent = (Instant, Duration, bool, Result<String, Failure>);
 
 /// 50 GET/s and 50 POST/s. Errors are only for requests that were under way, and for those of the first 1.5 s.
 #[tokio::test(flavor = "multi_thread")]
@@ -61,8 +61,10 @@ async fn frozen_machine_costs_no_new_request() {
     let (mut errors, mut last_error, mut slowest) = (0, Duration::ZERO, Duration::ZERO);
     for (sent, took, is_post, answer) in all.lock().unwrap().iter() {
         let after = sent.saturating_duration_since(frozen);
-        if let Err(error) = answer {
-            assert!(*is_post && error.contains("x-intercept-error"), "{error}");
+        if let Err(failure) = answer {
+            let is_explained = |error: &String| error.contains("x-intercept-error");
+            let is_named = matches!(failure, Failure::Error(error) if is_explained(error));
+            assert!(*is_post && is_named, "{failure:?}");
             errors += 1;
             last_error = last_error.max(after);
         }

@@ -13,7 +13,7 @@ use harness::client::{Ask, Client};
 use harness::cluster::{Plan, Stage};
 use harness::grpc::Grpc;
 use harness::intercept::Intercept;
-use harness::load::{Executed, Load, Outcome};
+use harness::load::{self, Executed, Load, Outcome};
 use harness::wait;
 use rustix::process::Signal;
 use tokio::sync::{Mutex, MutexGuard};
@@ -133,7 +133,7 @@ impl Siege {
                 let called = grpc.unary().await;
                 // The health service knows no pause of its own.
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                called.map_err(|status| format!("{:?} {status:?}", status.code()))
+                load::judge_call(called)
             }
         });
         self.loads.insert("grpc", load);
@@ -226,16 +226,18 @@ impl Drop for Siege {
 impl Result {
     fn tell(&self) {
         for (kind, outcome) in &self.outcomes {
-            let errors = outcome.errors.len();
+            let (errors, broken) = (outcome.errors.len(), outcome.broken.len());
             eprintln!(
-                "{kind}: answered by {:?}, {errors} errors {:?}",
+                "{kind}: answered by {:?}, {errors} errors {:?}, {broken} broke off {:?}",
                 outcome.by(),
-                outcome.errors.values().next()
+                outcome.errors.values().next(),
+                outcome.broken.values().next()
             );
         }
     }
 
-    /// GETs never fail; of the others at most as many as were under way, `interruptions` times, where each says so if we could. All counts agree.
+    /// At most as many fail as were under way, `interruptions` times: an answer that has begun breaks off, and what is not safe has an error, where each says so if
+    /// we could. All counts agree.
     fn assert_exact(&self, interruptions: usize) {
         for (kind, outcome) in &self.outcomes {
             let only = |all: &Executed| -> Executed {
@@ -247,13 +249,8 @@ impl Result {
             };
             let is_safe = *kind == "get";
             outcome.assert_exact(&only(&self.app), &only(&self.server), is_safe);
-            let most = if is_safe { 0 } else { interruptions * WORKERS };
-            assert!(
-                outcome.errors.len() <= most,
-                "{kind}: {} errors, {:?}",
-                outcome.errors.len(),
-                outcome.errors
-            );
+            let under_way = interruptions * WORKERS;
+            outcome.assert_interrupted(under_way, if is_safe { 0 } else { under_way });
         }
     }
 

@@ -204,10 +204,32 @@ pub fn assert_no_marks(answer: &Answer, what: &str) {
     assert_eq!(marks.next(), None, "{what}");
 }
 
-/// Reads an answer to its end.
+/// An answer whose head came, and not all of its body.
+#[derive(Debug)]
+pub struct BrokenOff {
+    /// The head's.
+    pub headers: HeaderMap,
+    cause: hyper::Error,
+}
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the answer broke off: {}", self.cause)
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+/// Reads an answer to its end. Errors: [`BrokenOff`].
 pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
     let (parts, body) = response.into_parts();
-    let collected = body.collect().await?;
+    let collected = match body.collect().await {
+        Ok(collected) => collected,
+        Err(cause) => {
+            let headers = parts.headers;
+            return Err(BrokenOff { headers, cause }.into());
+        }
+    };
     Ok(Answer {
         status: parts.status,
         headers: parts.headers,

@@ -1,13 +1,18 @@
 //! Many requests at a bounded concurrency, every outcome counted.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 
 use crate::app::BoxError;
-use crate::client::{Answer, Ask, Client};
+use crate::client::{Answer, Ask, BrokenOff, Client};
+use crate::grpc::Called;
+
+/// On what the developer's machine answered.
+const SERVED_BY: &str = "x-intercept-served-by";
 
 /// How often each named request was executed somewhere.
 pub type Executed = BTreeMap<String, usize>;
@@ -17,8 +22,19 @@ pub type Executed = BTreeMap<String, usize>;
 pub struct Outcome {
     /// Answers in 200–299, by request id: who made them.
     pub answers: BTreeMap<usize, String>,
+    /// Answers of the developer's machine that began and broke off. Where its side broke, the contract knows them, and no client error.
+    pub broken: BTreeMap<usize, String>,
     /// Everything else, as the client saw it, by request id.
     pub errors: BTreeMap<usize, String>,
+}
+
+/// A request that was not answered well, as the client saw it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// See [`Outcome::broken`].
+    BrokenOff(String),
+    /// See [`Outcome::errors`].
+    Error(String),
 }
 
 impl Outcome {
@@ -54,7 +70,7 @@ impl Outcome {
                 "{id} was answered by {by} and ran {app} times at the app, {server} at the server"
             );
         }
-        for (id, error) in &self.errors {
+        for (id, error) in self.errors.iter().chain(&self.broken) {
             let (app, server) = (count(app, *id), count(server, *id));
             assert!(
                 app == 0 && server <= 1,
@@ -63,13 +79,20 @@ impl Outcome {
         }
     }
 
-    /// Panics with the errors if there is any.
+    /// Panics if any request was not answered well.
     pub fn assert_no_errors(&self) {
-        let first: Vec<_> = self.errors.iter().take(5).collect();
+        self.assert_interrupted(0, 0);
+    }
+
+    /// Panics if more requests had another error than an answer that broke off, or if more than `under_way` were not answered well in all.
+    pub fn assert_interrupted(&self, under_way: usize, errors: usize) {
+        let failed = || self.errors.iter().chain(&self.broken);
+        let first: Vec<_> = failed().take(5).collect();
         assert!(
-            self.errors.is_empty(),
-            "{} client errors beside {:?}, among them {first:?}",
+            self.errors.len() <= errors && failed().count() <= under_way,
+            "{} client errors, and {} answers that broke off, beside {:?}, among them {first:?}",
             self.errors.len(),
+            self.broken.len(),
             self.by()
         );
     }
@@ -120,14 +143,14 @@ impl Load {
         })
     }
 
-    /// The same with calls of any kind: each tells who answered it, or the error that the caller saw.
+    /// The same with calls of any kind: each tells who answered it, or what the caller saw instead.
     pub fn of<F>(
         workers: usize,
         count: usize,
         call: impl Fn(usize) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Result<String, String>> + Send,
+        F: Future<Output = Result<String, Failure>> + Send,
     {
         let (stopped, sent) = (
             Arc::new(AtomicBool::new(false)),
@@ -147,7 +170,12 @@ impl Load {
                     }
                     match call(number).await {
                         Ok(by) => drop(outcome.answers.insert(number, by)),
-                        Err(error) => drop(outcome.errors.insert(number, error)),
+                        Err(Failure::Error(error)) => {
+                            outcome.errors.insert(number, error);
+                        }
+                        Err(Failure::BrokenOff(error)) => {
+                            outcome.broken.insert(number, error);
+                        }
                     }
                 }
                 outcome
@@ -177,6 +205,7 @@ impl Load {
         let mut sum = Outcome::default();
         for outcome in outcomes {
             sum.answers.extend(outcome.answers);
+            sum.broken.extend(outcome.broken);
             sum.errors.extend(outcome.errors);
         }
         sum
@@ -184,13 +213,110 @@ impl Load {
 }
 
 /// Who answered in 200–299; everything else is an error.
-pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, String> {
+pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, Failure> {
     match answer {
         Ok(answer) if answer.status.is_success() => Ok(answer.by().to_owned()),
-        Ok(answer) => Err(format!(
+        Ok(answer) => Err(Failure::Error(format!(
             "{} {:?} {:?}",
             answer.status, answer.headers, answer.body
-        )),
-        Err(error) => Err(format!("{error:?}")),
+        ))),
+        Err(error) => {
+            let text = format!("{error:?}");
+            let broken = error.downcast_ref::<BrokenOff>();
+            match broken.is_some_and(|broken| broken.headers.contains_key(SERVED_BY)) {
+                true => Err(Failure::BrokenOff(text)),
+                false => Err(Failure::Error(text)),
+            }
+        }
+    }
+}
+
+/// The same of a gRPC call. One that broke off has the head's metadata, and a cause on this side instead of a status that came.
+pub fn judge_call(called: Called) -> Result<String, Failure> {
+    called.map_err(|status| {
+        let text = format!("{:?} {status:?}", status.code());
+        let has_begun = status.metadata().contains_key(SERVED_BY);
+        match has_begun && status.source().is_some() {
+            true => Failure::BrokenOff(text),
+            false => Failure::Error(text),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::grpc::Grpc;
+
+    const MARK: &str = "x-intercept-served-by: bob\r\n";
+
+    /// What becomes of a GET that is answered with these bytes before its connection ends.
+    async fn judged(head: &str, body: &str) -> Result<String, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::h1(listener.local_addr().unwrap());
+        let bytes = format!("HTTP/1.1 {head}content-length: 5\r\n\r\n{body}");
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.ask(Ask::get("/")), answering);
+        judge(answer)
+    }
+
+    #[tokio::test]
+    async fn only_a_developers_answer_breaks_off() {
+        let ours = format!("200 OK\r\n{MARK}");
+        assert_eq!(judged(&ours, "whole").await, Ok("nobody".to_owned()));
+        let broken = judged(&ours, "par").await;
+        assert!(matches!(broken, Err(Failure::BrokenOff(_))), "{broken:?}");
+        for (head, body) in [
+            ("200 OK\r\n".to_owned(), "par"),
+            (format!("502 Bad Gateway\r\n{MARK}"), "whole"),
+        ] {
+            let error = judged(&head, body).await;
+            assert!(matches!(error, Err(Failure::Error(_))), "{error:?}");
+        }
+    }
+
+    /// What becomes of a call that is answered with that status and then reset.
+    async fn judged_call(grpc_status: Option<&'static str>) -> Result<String, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Grpc::new(listener.local_addr().unwrap(), &[]);
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut head = http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header(SERVED_BY, "bob");
+            if let Some(status) = grpc_status {
+                head = head.header("grpc-status", status);
+            }
+            let head = head.body(()).unwrap();
+            let mut body = respond.send_response(head, grpc_status.is_some()).unwrap();
+            if grpc_status.is_none() {
+                // A reset overtakes what is not written yet.
+                let writing = Duration::from_millis(100);
+                assert!(timeout(writing, connection.accept()).await.is_err());
+                body.send_reset(h2::Reason::INTERNAL_ERROR);
+            }
+            while connection.accept().await.is_some() {}
+        });
+        judge_call(client.unary().await)
+    }
+
+    #[tokio::test]
+    async fn a_call_breaks_off_without_a_status() {
+        let broken = judged_call(None).await;
+        assert!(matches!(broken, Err(Failure::BrokenOff(_))), "{broken:?}");
+        let error = judged_call(Some("13")).await;
+        assert!(matches!(error, Err(Failure::Error(_))), "{error:?}");
     }
 }
