@@ -1,14 +1,13 @@
 //! What the filter costs a request that it does not touch, in user instructions of Envoy as callgrind counts them: a figure that does not depend on the machine's load.
 //! One test, since each Envoy under valgrind takes a processor for itself.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use harness::app::App;
-use harness::binaries;
 use harness::client::{Ask, Client};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::{NOBODY, document, entry};
+use harness::{binaries, callgrind};
 use intercept_core::Document;
 
 /// The most that the filter may add to a request, in instructions.
@@ -86,12 +85,15 @@ struct Profiled {
 impl Profiled {
     async fn start(app: &App, change: impl FnOnce(Plan) -> Plan) -> Self {
         let out = tempfile::tempdir().expect("a temporary directory");
+        // V8 writes code as it runs, which valgrind must look out for.
+        let options = ["--smc-check=all-non-file", "--instr-atstart=no"];
+        let callgrind = callgrind::command_line(&out.path().join("callgrind"), &options);
         let plan = Plan::of(app)
             .relay_at(app.addr())
             .one_worker()
             // Flushing counters is work that goes by the clock: a slow machine would count more of it.
             .edit(|bootstrap| bootstrap["stats_flush_interval"] = "299s".into())
-            .under(callgrind(out.path()));
+            .under(callgrind);
         let mesh = change(plan).start().await;
         Self {
             client: mesh.h1(),
@@ -141,23 +143,6 @@ impl Profiled {
             .max()
             .expect("a dump")
             .1;
-        let text = std::fs::read_to_string(newest).expect("a dump");
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-        total.expect("a sum").trim().parse().expect("a number")
+        callgrind::total(&newest)
     }
-}
-
-/// valgrind's command line. V8 writes code as it runs, which valgrind must look out for.
-fn callgrind(out: &Path) -> Vec<PathBuf> {
-    let file = out.join("callgrind");
-    let arguments = [
-        "--tool=callgrind".to_owned(),
-        "--smc-check=all-non-file".to_owned(),
-        "--instr-atstart=no".to_owned(),
-        format!("--callgrind-out-file={}", file.display()),
-    ];
-    let valgrind = binaries::tool("valgrind", "valgrind");
-    std::iter::once(valgrind)
-        .chain(arguments.map(PathBuf::from))
-        .collect()
 }

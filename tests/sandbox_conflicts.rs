@@ -1,14 +1,12 @@
 //! How long the conflict check takes a developer, against as many intercepts as there may be on one workload. Needs the release binary, and no Envoy.
 //!
-//! Measured is the processor time of `injector intercept … --dry-run`, less that of the same command where nobody else intercepts: what the machine does besides counts for
-//! neither. Runs with and without the others take turns.
+//! Measured are the instructions of `injector intercept … --dry-run`, less those of the same command where nobody else intercepts: neither how fast the machine is nor what
+//! it does besides counts.
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use harness::binaries;
+use harness::callgrind;
 use harness::intercept::Developer;
 use harness::plugin::{NOBODY, document, entry, with_prefix};
 use injector::envoy::Dir;
@@ -20,12 +18,11 @@ use intercept_core::Document;
 
 /// Together with the one that comes, a thousand: more are refused.
 const OTHERS: usize = 999;
-/// How many runs are made of each: the least counts, since what else the machine does only adds.
-const ROUNDS: usize = 15;
-/// The promise where the others' conditions are regexes.
-const MOST_REGEXES: Duration = Duration::from_millis(50);
-/// The promise where they are exact values.
-const MOST_VALUES: Duration = Duration::from_millis(10);
+/// The most instructions where the others' conditions are regexes: some 50 ms.
+const MOST_REGEXES: u64 = 350 * MILLION;
+/// The most where they are exact values: some 11 ms.
+const MOST_VALUES: u64 = 85 * MILLION;
+const MILLION: u64 = 1_000_000;
 
 /// What comes of the newcomer.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +33,6 @@ enum Expected {
     Nothing,
 }
 use Expected::{Notes, Nothing, Refused};
-
-/// One after the other: threads that share a core make each other slower.
-static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_thousand_regexes_are_compared_within_the_limit() {
@@ -76,8 +70,7 @@ fn a_thousand_values_are_compared_within_the_limit() {
 }
 
 /// Every newcomer against that many others with these values of the header `Coder`, below /api.
-fn measure(limit: Duration, value: impl Fn(usize) -> String, newcomers: &[(&str, Expected)]) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn measure(limit: u64, value: impl Fn(usize) -> String, newcomers: &[(&str, Expected)]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let others = (0..OTHERS).map(|number| {
         let name = format!("dev-{number}");
@@ -89,19 +82,11 @@ fn measure(limit: Duration, value: impl Fn(usize) -> String, newcomers: &[(&str,
     let among = developer(&dir.path().join("among"), &document(others));
     for (flag, expected) in newcomers {
         assert_outcome(&among, flag, *expected);
-        let mut times = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            for (developer, times) in [&alone, &among].into_iter().zip(&mut times) {
-                times.push(processor_time(developer, flag));
-            }
-        }
-        let [alone, among] = times.map(least);
-        let took = among.saturating_sub(alone);
-        println!("{flag}: {took:?} ({among:?} less {alone:?})");
-        assert!(
-            took <= limit,
-            "{flag}: {took:?}, expected at most {limit:?}"
-        );
+        let [alone, among] = [&alone, &among].map(|developer| instructions(developer, flag));
+        let added = among.saturating_sub(alone);
+        println!("{flag}: {} million instructions", added / MILLION);
+        assert!(added > MILLION, "{flag}: {added}: nothing was compared");
+        assert!(added <= limit, "{flag}: {added}, expected at most {limit}");
     }
 }
 
@@ -130,12 +115,13 @@ fn assert_outcome(developer: &Developer, flag: &str, expected: Expected) {
     );
 }
 
-/// As the shell's `time` has it, to the millisecond: of all threads, in the program and in the kernel.
-fn processor_time(developer: &Developer, flag: &str) -> Duration {
-    let script = r#"TIMEFORMAT="%3U %3S"; time "$@" >/dev/null 2>&1"#;
+/// In the program, of all its threads.
+fn instructions(developer: &Developer, flag: &str) -> u64 {
+    let counted = tempfile::NamedTempFile::new().expect("a temporary file");
+    let words = callgrind::command_line(counted.path(), &[]);
     let typed = developer.command(&command_line(flag));
-    let mut command = Command::new(binaries::tool("bash", "bash"));
-    command.args(["-c", script, "bash"]);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     command.arg(typed.get_program()).args(typed.get_args());
     for (name, value) in typed.get_envs() {
         match value {
@@ -143,17 +129,8 @@ fn processor_time(developer: &Developer, flag: &str) -> Duration {
             None => command.env_remove(name),
         };
     }
-    let output = command.env("LC_ALL", "C").output().expect("bash starts");
-    let told = String::from_utf8(output.stderr).expect("text");
-    let seconds = told.split_whitespace().map(|number| number.parse::<f64>());
-    let seconds: Result<Vec<f64>, _> = seconds.collect();
-    let seconds = seconds.unwrap_or_else(|_| panic!("two numbers, not {told}"));
-    assert_eq!(seconds.len(), 2, "{told}");
-    Duration::from_secs_f64(seconds.iter().sum())
-}
-
-fn least(times: Vec<Duration>) -> Duration {
-    times.into_iter().min().expect("a run")
+    command.output().expect("valgrind starts");
+    callgrind::total(counted.path())
 }
 
 /// The workload's only port. Nothing listens there.

@@ -6,6 +6,7 @@
 mod answer;
 pub mod app;
 pub mod binaries;
+pub mod callgrind;
 pub mod client;
 pub mod cluster;
 pub mod command;

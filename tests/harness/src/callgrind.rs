@@ -1,0 +1,23 @@
+//! User instructions as callgrind counts them: a figure that depends neither on the machine's speed nor on its load.
+
+use std::path::{Path, PathBuf};
+
+use crate::binaries;
+
+/// The beginning of a command line under callgrind, which writes what it counts into that file, or into files named after it.
+pub fn command_line(file: &Path, options: &[&str]) -> Vec<PathBuf> {
+    let mut words = vec![
+        binaries::tool("valgrind", "valgrind"),
+        "--tool=callgrind".into(),
+        format!("--callgrind-out-file={}", file.display()).into(),
+    ];
+    words.extend(options.iter().map(PathBuf::from));
+    words
+}
+
+/// All instructions of a file of callgrind's.
+pub fn total(file: &Path) -> u64 {
+    let text = std::fs::read_to_string(file).expect("a file of callgrind's");
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    total.expect("a sum").trim().parse().expect("a number")
+}
