@@ -72,6 +72,7 @@ test-istio: tools
 
 # Test suites of others, built once. Their time limits do not expect to share two cores.
 test-peers: build
+	@scripts/install-tools peers
 	@tests/peers/build
 	cargo test --locked --no-fail-fast --test peers -- --test-threads=2
 
