@@ -14,7 +14,7 @@ use crate::intercept::Intercept;
 use crate::mesh::{Mesh, Plan};
 
 /// Cases under way at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 64;
 
 /// How long an origin may take to notice what its client has seen already.
 const SETTLE: Duration = Duration::from_secs(5);
