@@ -4,8 +4,7 @@
 use intercept_core::Limits;
 use serde_json::Value;
 
-use crate::manifest::istio::prepared;
-use crate::manifest::istio::{Module, names};
+use crate::manifest::istio::{Module, names, preparation};
 use crate::shell::quote;
 
 /// What must be said again.
@@ -41,15 +40,16 @@ impl Kept {
         }
     }
 
-    /// What stands in a workload's WasmPlugin and gate, as far as it can be read; `relay_namespace` where the gate does not tell.
-    pub fn of(plugin: &Value, gate: Option<&Value>, relay_namespace: &str) -> Self {
+    /// What stands in a workload's WasmPlugin, as far as it can be read; `relay_namespace` where it does not say.
+    pub fn of(plugin: &Value, relay_namespace: &str) -> Self {
         let spec = &plugin["spec"];
         let text = |key: &str| spec[key].as_str().unwrap_or_default().to_owned();
         let module = Module {
             url: text("url"),
             sha256: text("sha256"),
         };
-        let prepared = gate.and_then(|gate| prepared::read(gate).ok());
+        let read = preparation::read(plugin).ok().flatten();
+        let prepared = read.map(|read| read.preparation);
         Self {
             relay_namespace: prepared.as_ref().map_or_else(
                 || relay_namespace.to_owned(),
@@ -130,25 +130,20 @@ mod tests {
     use super::*;
     use crate::manifest::istio::{Object, example, workload_objects};
 
-    /// The example's WasmPlugin and gate.
-    fn prepared(relay_namespace: &str) -> (Value, Value) {
+    /// The example's WasmPlugin.
+    fn prepared(relay_namespace: &str) -> Value {
         let mut mesh = example::install().mesh;
         mesh.namespace = relay_namespace.to_owned();
         let objects = workload_objects(&mesh, &example::workload(), &example::plugin()).unwrap();
-        let find = |kind: &str| Object::of_kind(&objects, kind);
-        (find("WasmPlugin"), find("EnvoyFilter"))
+        Object::of_kind(&objects, "WasmPlugin")
     }
 
     #[test]
     fn a_line_says_again_what_was_said_once() {
-        let (mut plugin, gate) = prepared("relays");
+        let mut plugin = prepared("relays");
         plugin["spec"]["pluginConfig"]["limits"] = json!({"allow_all": true, "max_lease_seconds": 7200, "header_names": ["coder", "baggage"]});
         assert_eq!(
-            prepare(
-                "shop",
-                "deployment/orders",
-                &Kept::of(&plugin, Some(&gate), "else")
-            ),
+            prepare("shop", "deployment/orders", &Kept::of(&plugin, "else")),
             "injector install -n shop --workload deployment/orders --relay-namespace relays --port 8080 \
              --allow-all --max-lease 7200s --header-name coder --header-name baggage"
         );
@@ -161,27 +156,29 @@ mod tests {
 
     #[test]
     fn what_is_as_usual_is_not_said_and_what_cannot_be_read_neither() {
-        let (mut plugin, _) = prepared(names::SYSTEM_NAMESPACE);
-        let flags = |plugin: &Value| Kept::of(plugin, None, names::SYSTEM_NAMESPACE).flags();
+        let mut plugin = prepared(names::SYSTEM_NAMESPACE);
+        plugin["metadata"]["annotations"] = json!({});
+        let flags = |plugin: &Value| Kept::of(plugin, names::SYSTEM_NAMESPACE).flags();
         assert_eq!(flags(&plugin), "");
         assert_eq!(flags(&Value::Null), "");
         assert_eq!(Kept::default().flags(), "");
         assert_eq!(
-            Kept::of(&plugin, None, "relays").flags(),
+            Kept::of(&plugin, "relays").flags(),
             " --relay-namespace relays"
         );
         // Limits of a version that this build does not write.
-        plugin["spec"]["pluginConfig"] = json!({"version": 2, "limits": {"allow_all": true}});
+        plugin["spec"]["pluginConfig"] = json!({"version": 3, "limits": {"allow_all": true}});
         assert_eq!(flags(&plugin), " --allow-all");
     }
 
     #[test]
     fn a_filter_from_elsewhere_stays_where_it_is() {
         let flags = |url: &str| {
-            let (mut plugin, _) = prepared(names::SYSTEM_NAMESPACE);
+            let mut plugin = prepared(names::SYSTEM_NAMESPACE);
+            plugin["metadata"]["annotations"] = json!({});
             plugin["spec"]["url"] = json!(url);
             plugin["spec"]["sha256"] = json!("ab".repeat(32));
-            Kept::of(&plugin, None, names::SYSTEM_NAMESPACE).flags()
+            Kept::of(&plugin, names::SYSTEM_NAMESPACE).flags()
         };
         assert_eq!(
             flags("https://files.example.com/filter.wasm"),

@@ -3,7 +3,6 @@
 pub mod access;
 mod connect;
 mod credentials;
-pub mod discovery;
 mod error;
 mod flags;
 pub mod guarded;

@@ -121,7 +121,7 @@ async fn mesh(global: &Global, args: &Uninstall) -> Result<()> {
                 cluster.place_flags(Some(namespace))
             ),
         };
-        remove::check_unused(&cluster, &prepared, &command).await?;
+        remove::check_unused(&cluster, within, &prepared, &command).await?;
     }
     let mut objects = remove::workloads(&cluster, within, &prepared).await?;
     let mut notes = Vec::new();

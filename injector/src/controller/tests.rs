@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use super::lease::{seconds, timestamp};
 use super::model::{ACCEPTED, PROGRAMMED, PodReport, PodState, Write};
 use super::*;
-use crate::manifest::istio::preparation::{ControlledPlugin, controlled_plugin, read};
+use crate::manifest::istio::preparation::{ControlledPlugin, read};
 use crate::manifest::istio::resource::*;
-use crate::manifest::istio::{Kind, NewIntercept, example, intercept_objects, names};
+use crate::manifest::istio::{
+    Kind, NewIntercept, Object, example, intercept_objects, names, workload_objects,
+};
 
 const NOW: u64 = 1_800_000_000;
 const PLUGIN: &str = "injector-deployment-orders";
@@ -41,8 +43,9 @@ impl World {
     fn prepare(&mut self, namespace: &str) {
         let mut workload = example::workload();
         workload.namespace = namespace.to_owned();
-        let object = controlled_plugin(&example::install().mesh, &workload, &example::plugin());
-        let mut object = object.unwrap().value().clone();
+        let mesh = example::install().mesh;
+        let objects = workload_objects(&mesh, &workload, &example::plugin()).unwrap();
+        let mut object = Object::of_kind(&objects, "WasmPlugin");
         object["metadata"]["uid"] = json!("plugin");
         object["metadata"]["resourceVersion"] = json!("1");
         let plugin = read(&object).unwrap().unwrap();

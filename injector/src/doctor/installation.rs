@@ -23,6 +23,12 @@ pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
         &seen.module,
         namespace,
     ));
+    checks.extend(workload(
+        "controller",
+        names::CONTROLLER,
+        &seen.controller,
+        namespace,
+    ));
     checks.push(admission::policies(seen, namespace));
     checks
 }

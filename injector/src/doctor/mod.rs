@@ -43,7 +43,6 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
     let replicas = installation.replicas();
     let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
     checks.extend(relays::check(&pods, relay_namespace));
-    checks.push(admission::clock(&installation, &now, relay_namespace));
     let target = match target {
         Some(target) => Some(Target::read(cluster, relay_namespace, target).await),
         None => None,

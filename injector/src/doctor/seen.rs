@@ -9,8 +9,8 @@ use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
-use crate::manifest::istio::prepared::{self, Prepared};
-use crate::operator::{OURS, installed};
+use crate::manifest::istio::preparation::{self, Preparation};
+use crate::operator::OURS;
 use crate::prepare;
 
 pub use crate::lookup::name_of;
@@ -27,12 +27,12 @@ pub struct Installation {
     pub services: Answer<Vec<Value>>,
     /// The module server's Deployment.
     pub module: Answer<Option<Value>>,
+    /// The controller's Deployment.
+    pub controller: Answer<Option<Value>>,
     /// The admission policies of ours.
     pub policies: Answer<Vec<Value>>,
     /// What puts them into force.
     pub bindings: Answer<Vec<Value>>,
-    /// The Leases by which they know the time.
-    pub clocks: Answer<Vec<Value>>,
     /// Is there such a thing as a WasmPlugin?
     pub istio: Answer<Vec<Value>>,
     /// The namespace of the relays.
@@ -44,13 +44,13 @@ impl Installation {
     pub async fn read(cluster: &Cluster, namespace: &str) -> Self {
         let within = Some(namespace);
         let ours = Some(OURS);
-        let (relay, services, module, policies, bindings, clocks, istio, around) = tokio::join!(
+        let (relay, services, module, controller, policies, bindings, istio, around) = tokio::join!(
             cluster.get(&kind::STATEFUL_SET, within, names::RELAY),
             cluster.list(&kind::SERVICE, within, ours),
             cluster.get(&kind::DEPLOYMENT, within, names::MODULE),
+            cluster.get(&kind::DEPLOYMENT, within, names::CONTROLLER),
             cluster.list(&kind::ADMISSION_POLICY, None, ours),
             cluster.list(&kind::ADMISSION_POLICY_BINDING, None, ours),
-            installed::clocks(cluster),
             cluster.list(&kind::WASM_PLUGIN, Some(cluster.namespace()), ours),
             cluster.get(&kind::NAMESPACE, None, namespace),
         );
@@ -58,9 +58,9 @@ impl Installation {
             relay,
             services,
             module,
+            controller,
             policies,
             bindings,
-            clocks,
             istio,
             around,
         }
@@ -225,7 +225,7 @@ impl Target {
     fn kept(&self) -> Kept {
         let plugin = self.plugin.as_ref().ok().and_then(Option::as_ref);
         let plugin = plugin.unwrap_or(&Value::Null);
-        Kept::of(plugin, self.gate(), &self.relay_namespace)
+        Kept::of(plugin, &self.relay_namespace)
     }
 
     /// Its gate, where there is one and the caller may look.
@@ -235,9 +235,10 @@ impl Target {
         filters.iter().find(|filter| name_of(filter) == name)
     }
 
-    /// What the gate says, where it can be read.
-    pub fn prepared(&self) -> Option<Prepared> {
-        prepared::read(self.gate()?).ok()
+    /// What the operator said, where it can be read.
+    pub fn prepared(&self) -> Option<Preparation> {
+        let plugin = self.plugin.as_ref().ok()?.as_ref()?;
+        Some(preparation::read(plugin).ok()??.preparation)
     }
 
     /// What the installer would find out about it.

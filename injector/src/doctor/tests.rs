@@ -9,24 +9,15 @@ use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
 use crate::cluster::ClusterError;
 use crate::lookup::Found;
-use crate::manifest::istio::{NewIntercept, example, install, intercept_objects, workload_objects};
+use crate::manifest::istio::{
+    NewIntercept, Object, example, install, intercept_objects, names, workload_objects,
+};
 
 fn installed() -> Installation {
-    installed_as(&example::install())
-}
-
-/// The same, installed while no API server kept a Lease.
-fn installed_without_clock() -> Installation {
-    installed_as(&install::ClusterInstall {
-        has_clock: false,
-        ..example::install()
-    })
-}
-
-fn installed_as(install: &install::ClusterInstall) -> Installation {
-    let objects = install::cluster_objects(install).unwrap();
-    let find = |kind: &str| {
-        let object = objects.iter().find(|object| object.kind() == kind).unwrap();
+    let objects = install::cluster_objects(&example::install()).unwrap();
+    let find = |kind: &str, name: &str| {
+        let is_it = |object: &&Object| object.kind() == kind && object.name() == name;
+        let object = objects.iter().find(is_it).unwrap();
         let mut object = object.value().clone();
         object["status"] = json!({"readyReplicas": 2});
         object
@@ -36,11 +27,11 @@ fn installed_as(install: &install::ClusterInstall) -> Installation {
         objects.map(|object| object.value().clone()).collect()
     };
     Installation {
-        relay: Ok(Some(find("StatefulSet"))),
-        module: Ok(Some(find("Deployment"))),
+        relay: Ok(Some(find("StatefulSet", names::RELAY))),
+        module: Ok(Some(find("Deployment", names::MODULE))),
+        controller: Ok(Some(find("Deployment", names::CONTROLLER))),
         policies: Ok(all("ValidatingAdmissionPolicy")),
         bindings: Ok(all("ValidatingAdmissionPolicyBinding")),
-        clocks: Ok(vec![lease("1970-01-01T01:00:00.000000Z")]),
         istio: Ok(Vec::new()),
         services: Ok(all("Service")),
         around: Ok(None),
@@ -69,10 +60,6 @@ fn relays_without_a_sidecar_are_no_good_to_anybody() {
     };
     let unknown = relays::check(&Err(forbidden), "injector-system").unwrap();
     assert_eq!(unknown.outcome, Outcome::Unknown);
-}
-
-fn lease(renewed: &str) -> Value {
-    json!({"spec": {"renewTime": renewed}})
 }
 
 /// The example's workload, prepared.
@@ -176,7 +163,6 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &Expected::of(&target()).unwrap(),
         "shop",
     ));
-    all_good(&[admission::clock(&installed(), &Ok(3_660), "x")]);
     all_good(&[clock::compared(1_000, 1_030), clock::compared(1_030, 1_000)]);
 }
 
@@ -205,7 +191,7 @@ fn a_policy_that_is_not_in_force_everywhere_is_found() {
         change(&mut seen);
         let (outcome, found) = only_wrong(installation::checks(&seen, "x"));
         assert_eq!(outcome, Outcome::Bad);
-        assert_eq!(found, "4 of 5 admission policies are in force");
+        assert_eq!(found, "1 of 2 admission policies are in force");
     };
     let binding = |seen: &mut Installation, key: &str, value: Value| {
         seen.bindings.as_mut().unwrap()[1]["spec"][key] = value;
@@ -218,64 +204,6 @@ fn a_policy_that_is_not_in_force_everywhere_is_found() {
         let namespaces = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}});
         binding(seen, "matchResources", namespaces);
     });
-}
-
-/// What is said of the clock where these Leases are there.
-fn told_of_clock(mut seen: Installation, leases: Vec<Value>, now: u64) -> String {
-    seen.clocks = Ok(leases);
-    let check = admission::clock(&seen, &Ok(now), "relays");
-    assert_eq!(check.id, "policy-clock");
-    let (sign, hint) = (check.outcome.sign(), check.hint.unwrap_or_default());
-    format!("{sign} {}\n  {hint}", check.found)
-}
-
-#[test]
-fn a_policy_clock_that_stands_still_is_found() {
-    let (fresh, old) = ("1970-01-01T01:00:00.000000Z", "1970-01-01T00:10:00.123456Z");
-    let told = |leases, now| told_of_clock(installed(), leases, now);
-    let texts = [
-        told(vec![lease(fresh)], 3_661),
-        told(vec![lease(fresh), lease(old)], 3_600),
-        told(vec![lease(fresh), json!({"spec": {}})], 3_600),
-    ];
-    insta::assert_snapshot!(texts.join("\n"), @"
-    ! the Lease of an API server was last renewed 1 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
-    ! the Lease of an API server was last renewed 50 min ago: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
-    ! the Lease of an API server has never been renewed: until it is renewed or gone (within two hours, where its host is gone), only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
-    ");
-}
-
-#[test]
-fn a_policy_clock_is_held_against_the_policies_that_are_installed() {
-    let fresh = || vec![lease("1970-01-01T01:00:00.000000Z")];
-    let mut half = installed();
-    let policies = half.policies.as_mut().unwrap();
-    let spec = policies.last_mut().unwrap()["spec"].as_object_mut();
-    assert!(spec.unwrap().remove("paramKind").is_some());
-    let mut nothing = installed();
-    nothing.policies = Ok(Vec::new());
-    let texts = [
-        told_of_clock(installed(), Vec::new(), 3_600),
-        told_of_clock(installed_without_clock(), Vec::new(), 3_600),
-        told_of_clock(installed_without_clock(), fresh(), 3_600),
-        told_of_clock(half, fresh(), 3_600),
-        told_of_clock(nothing, fresh(), 3_600),
-    ];
-    insta::assert_snapshot!(texts.join("\n"), @"
-    ✗ no API server keeps a Lease in kube-system, by which the admission policies know the time: WasmPlugins of ours cannot be changed nor EnvoyFilters of ours be deleted, by anybody, so no intercept begins, is renewed or is left
-      an administrator applies the policies again, without that clock: injector install --relay-namespace relays
-    ! no API server keeps a Lease in kube-system, and the admission policies go without: only operators clear away what others left behind
-      what others left behind, an operator clears away meanwhile: injector leave -n NAMESPACE --force NAME
-    ! the API servers keep Leases in kube-system, but the admission policies were installed to go without: only operators clear away what others left behind
-      an administrator applies them again: injector install --relay-namespace relays
-    ! the API servers keep Leases in kube-system, but the admission policies were installed to go without: only operators clear away what others left behind
-      an administrator applies them again: injector install --relay-namespace relays
-    ? the clock of the admission policies: not verified, there are none
-      
-    ");
 }
 
 #[test]

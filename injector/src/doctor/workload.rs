@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use intercept_core::SCHEMA_VERSION;
 use serde_json::Value;
 
 use super::Check;
 use super::seen::{Target, name_of, text};
-use crate::manifest::istio::Workload;
-use crate::mesh::plugin::{InvalidPlugin, Plugin};
+use crate::manifest::istio::{Workload, preparation};
 use crate::mesh::pods::{self, Fault};
 
 pub fn checks(target: &Target) -> Vec<Check> {
@@ -115,19 +113,16 @@ fn plugin(target: &Target) -> Vec<Check> {
         }
         Err(error) => return vec![Check::unanswered("prepared", "WasmPlugin", error)],
     };
-    match Plugin::read(plugin) {
-        Ok(_) => vec![
-            Check::good("prepared", format!("{}: it is prepared", target.label())),
-            Check::good(
-                "schema",
-                format!(
-                    "the filter's configuration is of version {SCHEMA_VERSION}, which this command writes"
-                ),
-            ),
-        ],
-        Err(error @ InvalidPlugin::Version { .. }) => {
-            vec![Check::bad("schema", error.to_string(), again)]
-        }
+    match preparation::read(plugin) {
+        Ok(Some(_)) => vec![Check::good(
+            "prepared",
+            format!("{}: it is prepared", target.label()),
+        )],
+        Ok(None) => vec![Check::bad(
+            "schema",
+            format!("{}: another version prepared it", target.label()),
+            again,
+        )],
         Err(error) => vec![Check::bad("prepared", error.to_string(), again)],
     }
 }

@@ -1,9 +1,8 @@
 //! Prepares workloads again after an upgrade: for the filter, the relays and the domain of now, with the ports and limits that they have.
 //!
-//! Another filter changes the plugin alone, other relays change clusters: proxies take both without draining anything, so it is done at once. A changed gate is a changed listener,
+//! Another filter changes the plugin alone, other relays its annotation and clusters: proxies take both without draining anything, so it is done at once. A changed gate is a changed listener,
 //! which cuts streams that are open 45 s later: when that may happen, the operator says.
 
-use intercept_core::Limits;
 use serde_json::Value;
 
 use super::OURS;
@@ -12,9 +11,7 @@ use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::manifest::istio::install::ClusterInstall;
-use crate::manifest::istio::prepared;
-use crate::manifest::istio::{Mesh, Module, Object, Plugin, names, workload_objects};
-use crate::mesh::plugin;
+use crate::manifest::istio::{Mesh, Module, Object, Plugin, names, preparation, workload_objects};
 
 /// A workload that was prepared for something else than there is now.
 #[derive(Debug)]
@@ -67,14 +64,12 @@ fn judge(
         Some(Stale {
             namespace: text(&metadata["namespace"]),
             workload: text(&metadata["annotations"][names::WORKLOAD]),
-            kept: kept(plugin, gate, mesh, module),
+            kept: kept(plugin, mesh, module),
             objects,
             waits,
         })
     };
-    let Some((gate, objects)) =
-        gate.and_then(|gate| Some((gate, render(plugin, gate, mesh, module)?)))
-    else {
+    let Some(objects) = render(plugin, mesh, module) else {
         return stale(
             Vec::new(),
             Some("what it has cannot be read by this version"),
@@ -85,12 +80,13 @@ fn judge(
         object.map_or(&Value::Null, Object::value)
     };
     let (new_plugin, new_gate) = (wanted("WasmPlugin"), wanted("EnvoyFilter"));
+    let gate = gate.unwrap_or(&Value::Null);
+    let preparation =
+        |plugin: &Value| plugin["metadata"]["annotations"][names::PREPARATION].clone();
     let differs = |key: &str| plugin["spec"][key] != new_plugin["spec"][key];
-    let is_other_filter = differs("url")
-        || differs("sha256")
-        || plugin["spec"]["pluginConfig"]["version"]
-            != new_plugin["spec"]["pluginConfig"]["version"];
-    if !is_other_filter && gate["spec"] == new_gate["spec"] {
+    let is_other_plugin =
+        differs("url") || differs("sha256") || preparation(plugin) != preparation(new_plugin);
+    if !is_other_plugin && gate["spec"] == new_gate["spec"] {
         return None;
     }
     let waits = if routes(gate) != routes(new_gate) {
@@ -104,8 +100,8 @@ fn judge(
 }
 
 /// Its own ports and limits; the filter and the relays of now.
-fn kept(plugin: &Value, gate: Option<&Value>, mesh: &Mesh, module: Option<&Module>) -> Kept {
-    let own = Kept::of(plugin, gate, &mesh.namespace);
+fn kept(plugin: &Value, mesh: &Mesh, module: Option<&Module>) -> Kept {
+    let own = Kept::of(plugin, &mesh.namespace);
     let module = match module {
         Some(module) => install_line::elsewhere(module.clone()),
         None => own.module.clone(),
@@ -117,25 +113,17 @@ fn kept(plugin: &Value, gate: Option<&Value>, mesh: &Mesh, module: Option<&Modul
     }
 }
 
-fn render(
-    plugin: &Value,
-    gate: &Value,
-    mesh: &Mesh,
-    module: Option<&Module>,
-) -> Option<Vec<Object>> {
-    let workload = prepared::read(gate).ok()?.workload;
-    let limits = limits(plugin)?;
+fn render(plugin: &Value, mesh: &Mesh, module: Option<&Module>) -> Option<Vec<Object>> {
+    let read = preparation::read(plugin).ok()??;
     let text = |key: &str| plugin["spec"][key].as_str().unwrap_or_default().to_owned();
     let as_it_is = || Module {
         url: text("url"),
         sha256: text("sha256"),
     };
     let module = module.cloned().unwrap_or_else(as_it_is);
-    workload_objects(mesh, &workload, &Plugin { module, limits }).ok()
-}
-
-fn limits(plugin: &Value) -> Option<Limits> {
-    Some(plugin::Plugin::read(plugin).ok()?.document.limits)
+    let limits = read.limits;
+    let plugin = Plugin { module, limits };
+    workload_objects(mesh, &read.preparation.workload, &plugin).ok()
 }
 
 /// Where a plugin's filter is fetched; an image's digest says which one, not where.
@@ -184,7 +172,7 @@ impl Stale {
     /// Prepares it; rules for relays that are no longer there are taken away.
     pub async fn prepare(&self, cluster: &Cluster, take_over: bool) -> Result<Vec<Changed>> {
         let mut changed = apply::apply(cluster, &self.objects, take_over).await?;
-        changed.extend(apply::prune(cluster, &self.namespace, RULES, &self.objects).await?);
+        changed.extend(apply::prune(cluster, Some(&self.namespace), RULES, &self.objects).await?);
         Ok(changed)
     }
 }
@@ -221,10 +209,7 @@ mod tests {
         assert_eq!(judged(|_, _, _, _| {}), None);
         // Intercepts are not the installer's business.
         assert_eq!(
-            judged(
-                |plugin, _, _, _| plugin["spec"]["pluginConfig"]["intercepts"] =
-                    json!({"bob": example::entry()})
-            ),
+            judged(|plugin, _, _, _| plugin["spec"]["pluginConfig"]["intercepts"] = json!("{}")),
             None
         );
     }
@@ -257,7 +242,8 @@ mod tests {
         };
         assert_eq!(judged_image("r/filter"), Some(None));
         assert!(judged_image("elsewhere/filter").unwrap().is_some());
-        let unreadable = judged(|_, gate, _, _| gate["metadata"]["annotations"] = json!({}));
+        let unreadable =
+            judged(|plugin, _, _, _| plugin["spec"]["pluginConfig"]["version"] = json!(1));
         assert!(unreadable.unwrap().unwrap().contains("cannot be read"));
     }
 

@@ -1,15 +1,23 @@
 //! Applies objects in their order, and takes away those of ours that are no longer among them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::name_of;
 use crate::manifest::istio::{INSTALLER, Object};
 use crate::shell::quote;
+
+/// How long the API server may take to serve objects of a new kind.
+const ESTABLISHED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +54,7 @@ impl Done {
     }
 }
 
-/// Applies everything, in this order. Ends at the first object that is refused.
+/// Applies everything, in this order; after the definition of a kind, waits until there is such a kind. Ends at the first object that is refused.
 pub async fn apply(cluster: &Cluster, objects: &[Object], take_over: bool) -> Result<Vec<Changed>> {
     let how = Apply {
         force: take_over,
@@ -65,8 +73,39 @@ pub async fn apply(cluster: &Cluster, objects: &[Object], take_over: bool) -> Re
             object: what,
             done: done(before.as_ref(), &after),
         });
+        if *kind == kind::CUSTOM_RESOURCE_DEFINITION {
+            wait_established(cluster, object.name()).await?;
+        }
     }
     Ok(changed)
+}
+
+async fn wait_established(cluster: &Cluster, name: &str) -> Result<()> {
+    let deadline = Instant::now() + ESTABLISHED_TIMEOUT;
+    loop {
+        let definition = cluster
+            .get(&kind::CUSTOM_RESOURCE_DEFINITION, None, name)
+            .await?;
+        if is_established(&definition.unwrap_or_default()) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::failed(
+                format!(
+                    "CustomResourceDefinition {name}: not established after {} s",
+                    ESTABLISHED_TIMEOUT.as_secs()
+                ),
+                format!("kubectl describe crd {name}"),
+            ));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn is_established(definition: &Value) -> bool {
+    let conditions = definition["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == "Established" && one["status"] == "True")
 }
 
 fn done(before: Option<&Value>, after: &Value) -> Done {
@@ -97,23 +136,29 @@ pub const RELAYS: &[&Kind] = &[&kind::SERVICE];
 /// In a namespace of workloads: the rules for connections to such relays.
 pub const RULES: &[&Kind] = &[&kind::DESTINATION_RULE];
 
-/// Objects of ours, of these kinds and in this namespace, that are not among `objects`; each with its name.
+/// Of the whole cluster: what an earlier version made, its policies for instance.
+pub const CLUSTER_WIDE: &[&Kind] = &[
+    &kind::CLUSTER_ROLE_BINDING,
+    &kind::CLUSTER_ROLE,
+    &kind::ADMISSION_POLICY_BINDING,
+    &kind::ADMISSION_POLICY,
+];
+
+/// Objects of ours, of these kinds and in this namespace (or of the whole cluster), that are not among `objects`; each with its name.
 pub async fn surplus(
     cluster: &Cluster,
-    namespace: &str,
+    namespace: Option<&str>,
     kinds: &[&'static Kind],
     objects: &[Object],
 ) -> Result<Vec<(&'static Kind, String)>> {
     let kept: BTreeSet<(&str, &str)> = objects
         .iter()
-        .filter(|object| object.namespace() == Some(namespace))
+        .filter(|object| object.namespace() == namespace)
         .map(|object| (object.kind(), object.name()))
         .collect();
     let mut surplus = Vec::new();
     for kind in kinds {
-        let ours = cluster
-            .list(kind, Some(namespace), Some(super::OURS))
-            .await?;
+        let ours = cluster.list(kind, namespace, Some(super::OURS)).await?;
         let names = ours.iter().map(name_of);
         let names = names.filter(|name| !kept.contains(&(kind.name, name)));
         surplus.extend(names.map(|name| (*kind, name.to_owned())));
@@ -124,13 +169,13 @@ pub async fn surplus(
 /// Removes them.
 pub async fn prune(
     cluster: &Cluster,
-    namespace: &str,
+    namespace: Option<&str>,
     kinds: &[&'static Kind],
     objects: &[Object],
 ) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
     for (kind, name) in surplus(cluster, namespace, kinds, objects).await? {
-        remove(cluster, kind, Some(namespace), &name, &mut changed).await?;
+        remove(cluster, kind, namespace, &name, &mut changed).await?;
     }
     Ok(changed)
 }

@@ -9,9 +9,6 @@ use crate::manifest::istio::names;
 /// The root namespace of a mesh that does not say otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
 
-/// Labels of the Leases that API servers renew every ten seconds, in `kube-system`: the admission policies' clock.
-pub const CLOCK: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
-
 /// What is installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
@@ -44,23 +41,6 @@ pub async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Installed
         Err(error) => return Err(error),
     };
     Ok(Some(of(&relay, &around)))
-}
-
-/// Do API servers keep the Leases that tell the time?
-pub async fn has_clock(cluster: &Cluster) -> Result<bool, ClusterError> {
-    match clocks(cluster).await {
-        Ok(leases) => Ok(!leases.is_empty()),
-        // Whoever only prepares workloads writes no policy.
-        Err(error) if error.is_forbidden() => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// The Leases that tell the time.
-pub async fn clocks(cluster: &Cluster) -> Result<Vec<Value>, ClusterError> {
-    cluster
-        .list(&kind::LEASE, Some("kube-system"), Some(CLOCK))
-        .await
 }
 
 fn of(relay: &Value, namespace: &Value) -> Installed {

@@ -4,8 +4,9 @@
 pub mod again;
 pub mod apply;
 pub mod installed;
+pub mod intercepts;
 pub mod module;
-mod others;
+pub mod old;
 pub mod plan;
 pub mod relays;
 pub mod remove;

@@ -1,11 +1,9 @@
 //! What an operator's flags come to: the facts behind the objects that are applied, rendered and printed.
 
-use serde_json::Value;
-
 use super::installed::{self, Installed};
 use super::workloads::{Chosen, Listed, Wanted};
-use super::{OURS, module};
-use crate::cluster::{Cluster, kind};
+use super::{intercepts, module};
+use crate::cluster::Cluster;
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::install::{ClusterInstall, cluster_objects};
 use crate::manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, workload_objects};
@@ -38,7 +36,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// What the cluster part is rendered from, for API servers as they usually are. An image must come from somewhere.
+    /// What the cluster part is rendered from. An image must come from somewhere.
     pub fn install(
         &self,
         installed: Option<&Installed>,
@@ -86,7 +84,6 @@ impl Said {
             version: version
                 .filter(|version| !version.is_empty())
                 .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
-            has_clock: true,
         })
     }
 }
@@ -111,8 +108,7 @@ pub async fn install(
         true => None,
         false => installed::cluster_domain(cluster, &root).await?,
     };
-    let mut install = said.install(installed.as_ref(), root, domain)?;
-    install.has_clock = installed::has_clock(cluster).await?;
+    let install = said.install(installed.as_ref(), root, domain)?;
     Ok((install, installed))
 }
 
@@ -178,56 +174,30 @@ pub async fn workloads(
         .await?
         .choose(wanted, ports)?;
     let now = cluster.server_time().await?;
-    let plugins = cluster
-        .list(&kind::WASM_PLUGIN, Some(namespace), Some(OURS))
-        .await?;
+    let intercepts = intercepts::list(cluster, Some(namespace)).await?;
     for facts in &chosen.facts {
-        let name = facts.workload.object_name();
-        let plugin = plugins
-            .iter()
-            .find(|plugin| plugin["metadata"]["name"] == name.as_str());
+        let workload = facts.workload.label();
         let has = |port| facts.workload.ports.iter().any(|own| own.number == port);
-        let lost = plugin
-            .into_iter()
-            .flat_map(|plugin| live(plugin, now))
-            .find(|(_, port)| !has(*port));
-        if let Some((intercept, port)) = lost {
+        let lost = intercepts.iter().find(|one| {
+            intercepts::workload_of(one) == workload
+                && intercepts::is_live(one, now)
+                && !has(one.spec.port)
+        });
+        if let Some(lost) = lost {
+            let (intercept, port) = (intercepts::name_of(lost), lost.spec.port);
             return Err(Failure::failed(
                 format!(
-                    "{}: {intercept} intercepts port {port}, which would no longer be prepared",
-                    facts.workload.label()
+                    "{workload}: {intercept} intercepts port {port}, which would no longer be prepared"
                 ),
                 format!(
                     "injector leave{} --force {}",
                     cluster.place_flags(Some(namespace)),
-                    quote(&intercept)
+                    quote(intercept)
                 ),
             ));
         }
     }
     Ok(chosen)
-}
-
-/// The names and ports of the intercepts in a WasmPlugin whose lease is not over at `now`, in seconds since the epoch.
-pub fn live(plugin: &Value, now: u64) -> Vec<(String, u16)> {
-    let intercepts = plugin
-        .pointer("/spec/pluginConfig/intercepts")
-        .and_then(Value::as_object);
-    intercepts
-        .into_iter()
-        .flatten()
-        .filter(|(_, entry)| {
-            entry["expires"]
-                .as_u64()
-                .is_some_and(|expires| expires > now)
-        })
-        .map(|(name, entry)| {
-            let port = entry["port"]
-                .as_u64()
-                .and_then(|port| u16::try_from(port).ok());
-            (name.clone(), port.unwrap_or_default())
-        })
-        .collect()
 }
 
 /// Renders what prepares these workloads.
@@ -303,8 +273,6 @@ fn invalid(error: InvalidFacts) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn installed() -> Installed {
@@ -393,14 +361,5 @@ mod tests {
             error.to_string().contains("--relay-image: expected"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn an_intercept_is_live_until_its_lease_ends() {
-        let plugin = json!({"spec": {"pluginConfig": {"intercepts": {
-            "bob": {"port": 8080, "expires": 101}, "alice": {"port": 9090, "expires": 100},
-        }}}});
-        assert_eq!(live(&plugin, 100), [("bob".to_owned(), 8080)]);
-        assert_eq!(live(&json!({}), 100), []);
     }
 }

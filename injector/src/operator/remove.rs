@@ -2,18 +2,27 @@
 
 mod cluster_part;
 
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 pub use self::cluster_part::cluster_part;
-use super::OURS;
-use super::apply::{Changed, remove};
-use super::plan::live;
-use crate::cluster::{Cluster, kind};
+use super::apply::{Changed, Done, remove};
+use super::{OURS, intercepts};
+use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
+use crate::manifest::istio::resource::Intercept;
 use crate::manifest::istio::{INSTALLER, names};
-use crate::mesh::{self, Mesh, USUAL_MESH, list_ours};
+use crate::mesh::{Mesh, USUAL_MESH, list_ours};
+
+/// How long the controller may take to empty the text of a workload whose Intercepts are gone.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A workload that was prepared, or of whose preparation something is left.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +54,10 @@ impl Prepared {
         (&self.namespace, &self.workload) == (&other.namespace, &other.workload)
     }
 
-    /// The names of the intercepts that are live.
-    fn live(&self, now: u64) -> Vec<String> {
-        let live = self.plugin.iter().flat_map(|plugin| live(plugin, now));
-        live.map(|(name, _)| name).collect()
+    /// Is this Intercept one of its own?
+    fn has(&self, intercept: &Intercept) -> bool {
+        self.namespace == intercepts::namespace_of(intercept)
+            && self.workload == intercepts::workload_of(intercept)
     }
 
     /// Is this the workload that an operator calls `deploy/orders` or `orders`?
@@ -115,11 +124,19 @@ pub fn named(prepared: Vec<Prepared>, namespace: &str, wanted: &[String]) -> Res
     Ok(chosen)
 }
 
-/// Refuses while intercepts are live.
-pub async fn check_unused(cluster: &Cluster, prepared: &[Prepared], command: &str) -> Result<()> {
+/// Refuses while Intercepts of these workloads are live.
+pub async fn check_unused(
+    cluster: &Cluster,
+    within: Option<&str>,
+    prepared: &[Prepared],
+    command: &str,
+) -> Result<()> {
     let now = cluster.server_time().await?;
+    let mut live = intercepts::list(cluster, within).await?;
+    live.retain(|one| intercepts::is_live(one, now));
     for workload in prepared {
-        let names = workload.live(now);
+        let own = live.iter().filter(|one| workload.has(one));
+        let names: Vec<&str> = own.map(intercepts::name_of).collect();
         if !names.is_empty() {
             let Prepared {
                 namespace,
@@ -142,14 +159,13 @@ pub async fn check_unused(cluster: &Cluster, prepared: &[Prepared], command: &st
     Ok(())
 }
 
-/// Takes the preparation away, of these workloads in this namespace, or in all: entries and filter first, so that nothing asks for what goes next.
+/// Takes the preparation away, of these workloads in this namespace, or in all: Intercepts and filter first, so that nothing asks for what goes next.
 pub async fn workloads(
     cluster: &Cluster,
     within: Option<&str>,
     prepared: &[Prepared],
 ) -> Result<Vec<Changed>> {
-    end_intercepts(cluster, prepared).await?;
-    let mut removed = Vec::new();
+    let mut removed = end_intercepts(cluster, within, prepared).await?;
     for Prepared {
         namespace, plugin, ..
     } in prepared
@@ -172,44 +188,84 @@ pub async fn workloads(
     if within.is_none() {
         stray_filters(cluster, &mut removed).await?;
     }
-    unused_rules(cluster, within, &mut removed).await?;
+    of_unused_namespaces(cluster, within, prepared, &mut removed).await?;
     Ok(removed)
 }
 
-/// Takes the entries of live intercepts out, and waits until the mesh knows, and a while for what is under way: a request that was already decided still needs its cluster, and connections that are
+/// Ends the Intercepts of the workloads, and waits until no proxy has them, and a while for what is under way: a request that was already decided still needs its cluster, and connections that are
 /// drained keep the filter, with what it was told last, for longer than the WasmPlugin is there.
-async fn end_intercepts(cluster: &Cluster, prepared: &[Prepared]) -> Result<()> {
-    let now = cluster.server_time().await?;
-    let none = json!([{"op": "replace", "path": "/spec/pluginConfig/intercepts", "value": {}}]);
-    let mut ended = Vec::new();
-    for workload in prepared {
-        if let (Some(plugin), [_, ..]) = (&workload.plugin, workload.live(now).as_slice()) {
-            let namespace = Some(workload.namespace.as_str());
-            let name = name_of(plugin);
-            cluster
-                .patch_json(&kind::WASM_PLUGIN, namespace, name, &none, INSTALLER)
-                .await?;
-            mesh::tell_removed(cluster, plugin, now).await;
-            ended.extend(addresses(plugin));
-        }
-    }
-    if !ended.is_empty() {
+async fn end_intercepts(
+    cluster: &Cluster,
+    within: Option<&str>,
+    prepared: &[Prepared],
+) -> Result<Vec<Changed>> {
+    let mut ending = intercepts::list(cluster, within).await?;
+    ending.retain(|one| prepared.iter().any(|workload| workload.has(one)));
+    let is_answered = ending.is_empty() || intercepts::end(cluster, &ending).await?;
+    let timeout = match is_answered {
+        true => EMPTY_TIMEOUT,
+        false => Duration::ZERO,
+    };
+    let plugins = prepared.iter().filter_map(|one| one.plugin.as_ref());
+    let emptied = try_join_all(plugins.map(|plugin| empty(cluster, plugin, timeout))).await?;
+    if emptied.contains(&true) {
         sleep(USUAL_MESH).await;
+    }
+    if !ending.is_empty() {
         let mut mesh = Mesh::new(cluster.clone());
         mesh.everywhere();
         let tell = || {
             eprintln!("note: waiting for requests to end that are under way to developer machines");
         };
-        mesh.wait_idle(&ended, tell).await;
+        let addresses: Vec<String> = ending
+            .iter()
+            .map(|one| one.spec.tunnel.address.clone())
+            .collect();
+        mesh.wait_idle(&addresses, tell).await;
     }
-    Ok(())
+    let ended = ending.iter().map(|one| {
+        let (namespace, name) = (intercepts::namespace_of(one), intercepts::name_of(one));
+        Changed {
+            object: kind::INTERCEPT.label(Some(namespace), name),
+            done: Done::Removed,
+        }
+    });
+    Ok(ended.collect())
 }
 
-/// The tunnels of a plugin's entries.
-fn addresses(plugin: &Value) -> impl Iterator<Item = String> {
-    let entries = plugin["spec"]["pluginConfig"]["intercepts"].as_object();
-    let entries = entries.into_iter().flatten();
-    entries.filter_map(|(_, entry)| entry["address"].as_str().map(str::to_owned))
+/// Waits until a plugin has no intercepts. `true`: nobody took them out in time, so it was done here, and the proxies may not know yet.
+async fn empty(
+    cluster: &Cluster,
+    plugin: &Value,
+    timeout: Duration,
+) -> std::result::Result<bool, ClusterError> {
+    let (namespace, name) = (plugin["metadata"]["namespace"].as_str(), name_of(plugin));
+    let deadline = Instant::now() + timeout;
+    loop {
+        let there = cluster.get(&kind::WASM_PLUGIN, namespace, name).await?;
+        if there.is_none_or(|there| is_empty(&there)) {
+            return Ok(false);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(LOOK).await;
+    }
+    let none = json!([{"op": "remove", "path": "/spec/pluginConfig/intercepts"}]);
+    cluster
+        .patch_json(&kind::WASM_PLUGIN, namespace, name, &none, INSTALLER)
+        .await?;
+    Ok(true)
+}
+
+/// A map is what versions before Intercepts wrote.
+fn is_empty(plugin: &Value) -> bool {
+    match &plugin["spec"]["pluginConfig"]["intercepts"] {
+        Value::Null => true,
+        Value::String(text) => ["", "{}"].contains(&text.as_str()),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    }
 }
 
 /// The gate of a workload, and the clusters of its intercepts.
@@ -246,29 +302,34 @@ async fn stray_filters(cluster: &Cluster, removed: &mut Vec<Changed>) -> Result<
     Ok(())
 }
 
-/// The rules for connections to the relays, where no workload of their namespace is prepared any more.
-async fn unused_rules(
+/// What workloads of a namespace share, where none is prepared any more: the rules for connections to the relays, and the controller's rights.
+async fn of_unused_namespaces(
     cluster: &Cluster,
     within: Option<&str>,
+    prepared_before: &[Prepared],
     removed: &mut Vec<Changed>,
 ) -> Result<()> {
     let left = prepared(cluster, within).await?;
-    for rule in cluster
-        .list(&kind::DESTINATION_RULE, within, Some(OURS))
-        .await?
-    {
+    let is_used = |namespace: &str| left.iter().any(|one| one.namespace == namespace);
+    let rules = cluster.list(&kind::DESTINATION_RULE, within, Some(OURS));
+    for rule in rules.await? {
         let namespace = rule["metadata"]["namespace"].as_str().unwrap_or_default();
-        if left.iter().all(|workload| workload.namespace != namespace) {
-            let namespace = Some(namespace);
-            remove(
-                cluster,
-                &kind::DESTINATION_RULE,
-                namespace,
-                name_of(&rule),
-                removed,
-            )
-            .await?;
+        if !is_used(namespace) {
+            let (kind, name) = (&kind::DESTINATION_RULE, name_of(&rule));
+            remove(cluster, kind, Some(namespace), name, removed).await?;
         }
+    }
+    // By its name: an operator may not list these.
+    let mut namespaces: Vec<&str> = prepared_before
+        .iter()
+        .map(|one| one.namespace.as_str())
+        .chain(within)
+        .collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    for namespace in namespaces.into_iter().filter(|one| !is_used(one)) {
+        let (kind, name) = (&kind::ROLE_BINDING, names::WORKLOAD_ROLE);
+        remove(cluster, kind, Some(namespace), name, removed).await?;
     }
     Ok(())
 }
@@ -304,6 +365,18 @@ mod tests {
             error.contains("ds/orders was not prepared, expected one of: Deployment/orders"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn plugin_without_intercepts_is_empty() {
+        let plugin =
+            |intercepts: Value| json!({"spec": {"pluginConfig": {"intercepts": intercepts}}});
+        for none in [Value::Null, json!(""), json!("{}"), json!({})] {
+            assert!(is_empty(&plugin(none.clone())), "{none}");
+        }
+        for some in [json!(r#"{"bob":{}}"#), json!({"bob": {}})] {
+            assert!(!is_empty(&plugin(some.clone())), "{some}");
+        }
     }
 
     #[test]

@@ -23,11 +23,12 @@ const PROXIES_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Waits until relays and module server run as they were applied, the relays with sidecars; says to `told` what it waits for, whenever that changes.
+/// Waits until relays, module server and controller run as they were applied, the relays with sidecars; says to `told` what it waits for, whenever that changes.
 pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)) -> Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     for (kind, name) in [
         (&kind::DEPLOYMENT, names::MODULE),
+        (&kind::DEPLOYMENT, names::CONTROLLER),
         (&kind::STATEFUL_SET, names::RELAY),
     ] {
         let mut last = String::new();

@@ -1,11 +1,14 @@
-//! What `injector install` does to workloads that were prepared before, when the cluster part changes.
+//! What `injector install` does: to a cluster with an older version in it, to workloads that were prepared before, and by an operator who is no administrator.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::json;
+use injector::manifest::istio::names;
+use serde_json::{Value, json};
 
+use super::controller::control::intercept;
 use super::programs::ADMIN;
+use super::rbac;
 use super::server::Server;
 use super::stage::{PREPARED, Stage};
 use super::support::Ran;
@@ -50,8 +53,13 @@ impl Two {
     }
 
     fn has_third_relay(&self, namespace: &str) -> bool {
-        let gate = self.server.get(namespace, "envoyfilter", PREPARED);
-        gate.to_string().contains("injector-relay-2.")
+        let rule = ("destinationrule", "injector-relay-2");
+        let plugin = self.server.get(namespace, "wasmplugin", PREPARED);
+        let preparation = &plugin["metadata"]["annotations"]["injector.dev/preparation"];
+        let is_known = preparation
+            .as_str()
+            .is_some_and(|text| text.contains("\"relay_replicas\":3"));
+        is_known && self.server.object(namespace, rule.0, rule.1).is_some()
     }
 }
 
@@ -180,4 +188,161 @@ fn a_workload_whose_envoy_cannot_run_the_filter_is_left_as_it_is() {
     let prepared = stage.server.injector(ADMIN, &words);
     assert_eq!(prepared.code, Some(0), "{prepared:?}");
     assert_ne!(stage.plugin(), before);
+}
+
+const INSTALL: &str = "install --relay-image registry.example.com/injector:1 --no-wait";
+
+/// `install` in a namespace, with a filter that need not be served.
+fn prepare(module: &tempfile::NamedTempFile, namespace: &str, flags: &str) -> String {
+    std::fs::write(module.path(), b"\0asm\x01\0\0\0").expect("written");
+    let module = module.path().display();
+    format!("install -n {namespace} --module {module} --no-wait --workload orders {flags}")
+}
+
+#[test]
+fn install_is_idempotent_and_removes_an_older_version() {
+    let server = Arc::new(Server::bare());
+    let labels = json!({"app.kubernetes.io/managed-by": "injector", "app.kubernetes.io/part-of": "injector"});
+    let metadata = |name: &str| json!({"name": name, "labels": labels});
+    let policy = "admissionregistration.k8s.io/v1";
+    server.apply_all(&[
+        json!({"apiVersion": policy, "kind": "ValidatingAdmissionPolicy", "metadata": metadata("injector-entries"),
+            "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["extensions.istio.io"], "apiVersions": ["v1alpha1"], "resources": ["wasmplugins"], "operations": ["UPDATE"]}]},
+                "validations": [{"expression": "true"}]}}),
+        json!({"apiVersion": policy, "kind": "ValidatingAdmissionPolicyBinding", "metadata": metadata("injector-entries"),
+            "spec": {"policyName": "injector-entries", "validationActions": ["Deny"]}}),
+    ]);
+    let dry = server.injector(ADMIN, &format!("{INSTALL} --dry-run -o name"));
+    let ran = server.injector(ADMIN, INSTALL);
+    assert_eq!((dry.code, ran.code), (Some(0), Some(0)), "{dry:?}{ran:?}");
+    for kind in [
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ] {
+        let line = format!("removed  {kind} injector-entries\n");
+        assert!(ran.stdout.contains(&line), "{line}{ran:?}");
+        let note = format!("note: {kind} injector-entries: would be removed\n");
+        assert!(dry.stderr.contains(&note), "{note}{dry:?}");
+    }
+    let again = server.injector(ADMIN, "install --no-wait");
+    let mut lines = again.stdout.lines();
+    assert!(lines.all(|line| line.starts_with("unchanged")), "{again:?}");
+
+    // A workload that was prepared by the older version, with an intercept.
+    let stage = Stage::on(Arc::clone(&server), "older", json!({}));
+    let mut entry = metadata("intercept-bob");
+    entry["namespace"] = json!("older");
+    entry["labels"]["injector.dev/intercept"] = json!("bob");
+    entry["annotations"] = json!({"injector.dev/workload": "Deployment/orders"});
+    let filter = json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": entry, "spec": {}});
+    server.apply(&filter);
+    let old = r#"[{"op": "replace", "path": "/spec/pluginConfig/version", "value": 1},
+        {"op": "add", "path": "/spec/pluginConfig/intercepts", "value": {"bob": {"port": 8080}}},
+        {"op": "remove", "path": "/metadata/annotations/injector.dev~1preparation"}]"#;
+    let patch = [
+        "-n",
+        "older",
+        "patch",
+        "wasmplugin",
+        PREPARED,
+        "--type=json",
+        "-p",
+        old,
+    ];
+    server.must(&patch, None);
+    let noted = server.injector(ADMIN, "install --no-wait");
+    let note = "note: Deployment/orders in older: prepared for another version (what it has cannot be read by this version); to prepare it again: injector install -n older --workload Deployment/orders";
+    assert!(noted.stdout.contains(note), "{noted:?}");
+    let module = tempfile::NamedTempFile::new().expect("a file");
+    let words = prepare(&module, "older", "--force-conflicts");
+    let ran = server.injector(ADMIN, &words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let line = "removed    EnvoyFilter older/intercept-bob\n";
+    assert!(ran.stdout.contains(line), "{ran:?}");
+    let config = &stage.plugin()["spec"]["pluginConfig"];
+    assert_eq!(
+        (&config["version"], &config["intercepts"]),
+        (&json!(2), &Value::Null)
+    );
+}
+
+#[test]
+fn port_with_a_live_intercept_stays_prepared() {
+    let server = Arc::new(Server::bare());
+    assert_eq!(server.injector(ADMIN, INSTALL).code, Some(0));
+    let _stage = Stage::on(Arc::clone(&server), "ports", json!({}));
+    let two = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders", "namespace": "ports"},
+        "spec": {"selector": {"app": "orders"}, "ports": [
+            {"name": "http", "port": 80, "targetPort": "web"}, {"name": "http-admin", "port": 90, "targetPort": 9090}]}});
+    server.apply(&two);
+    let module = tempfile::NamedTempFile::new().expect("a file");
+    let run = |flags: &str| server.injector(ADMIN, &prepare(&module, "ports", flags));
+    assert_eq!(run("").code, Some(0));
+    let mut intercept = intercept("admin-port", ADMIN);
+    intercept["metadata"]["namespace"] = json!("ports");
+    intercept["spec"]["port"] = json!(9090);
+    server.must(&["create"], Some(&intercept));
+    let refused = run("--port 8080");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let why = "Deployment/orders: admin-port intercepts port 9090, which would no longer be prepared\n\nhint: injector leave";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    assert_eq!(run("--port 9090").code, Some(0));
+}
+
+#[test]
+fn operator_prepares_with_the_role_alone() {
+    let server = Arc::new(Server::bare());
+    assert_eq!(server.injector(ADMIN, INSTALL).code, Some(0));
+    let _stage = Stage::on(Arc::clone(&server), "operated", json!({}));
+    let role = "injector-operator";
+    server.apply_all(&[
+        rbac::cluster_binding("olga", role),
+        rbac::binding("injector-system", "olga", "Role", role),
+    ]);
+    let binding = [
+        "-n",
+        "operated",
+        "delete",
+        "rolebinding",
+        names::WORKLOAD_ROLE,
+    ];
+    server.must(&binding, None);
+    let module = tempfile::NamedTempFile::new().expect("a file");
+    let words = prepare(&module, "operated", "--max-lease 1h");
+    let ran = server.injector("olga", &words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let line = "created    RoleBinding operated/injector-controller-workload\n";
+    assert!(ran.stdout.contains(line), "{ran:?}");
+
+    // Neither another role under the same name, nor the same role under another.
+    let refused = |object: &Value, why: &str| {
+        let kubeconfig = server.kubeconfig("olga", "operated");
+        let kubeconfig = kubeconfig.to_str().expect("a path");
+        let (passed, text) = server.kubectl(&["--kubeconfig", kubeconfig, "create"], Some(object));
+        assert!(!passed && text.contains(why), "{text}");
+    };
+    server.must(&binding, None);
+    let mut other = rbac::binding("operated", "olga", "ClusterRole", "cluster-admin");
+    other["metadata"]["name"] = json!(names::WORKLOAD_ROLE);
+    refused(&other, "forbidden");
+    let same = rbac::binding("operated", "olga", "ClusterRole", names::WORKLOAD_ROLE);
+    refused(&same, "forbidden");
+
+    // And takes it away again, with another user's intercept.
+    server.must(
+        &["create"],
+        Some(&{
+            let mut intercept = intercept("of-admin", ADMIN);
+            intercept["metadata"]["namespace"] = json!("operated");
+            intercept
+        }),
+    );
+    let words = "uninstall -n operated --workload orders --force";
+    let ran = server.injector("olga", words);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(
+        ran.stdout
+            .contains("removed  Intercept operated/of-admin\n"),
+        "{ran:?}"
+    );
 }

@@ -276,7 +276,8 @@ impl Server {
         );
     }
 
-    fn install(&self) {
+    /// The cluster part, as `injector install` applies it. Its pods do not run here.
+    pub fn install(&self) {
         let mut objects = Vec::new();
         for object in install::cluster_objects(&example::install()).expect("rendered") {
             objects.push(object.value().clone());
@@ -286,6 +287,9 @@ impl Server {
             }
         }
         self.apply_all(&objects);
+        let established = "--for=condition=Established";
+        let definition = "crd/intercepts.injector.dev";
+        self.must(&["wait", established, definition, "--timeout=60s"], None);
     }
 
     /// Two relays in this process, and the node on which the API server believes them.

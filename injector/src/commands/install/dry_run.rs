@@ -1,12 +1,12 @@
 //! What `install --dry-run` and `render istio` print: objects on stdout, so that they can be applied, and beside them on stderr what an operator should know.
 
-use super::planned::{Planned, without_clock};
+use super::planned::Planned;
 use crate::args::{Format, Global};
 use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};
 use crate::manifest::istio::{Module, Object};
 use crate::operator::again::Stale;
-use crate::operator::apply::{self, RELAYS, RULES};
+use crate::operator::apply::{self, CLUSTER_WIDE, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
 use crate::operator::remove;
 use crate::output::print;
@@ -17,14 +17,14 @@ pub async fn print(global: &Global, planned: &Planned<'_>) -> Result<()> {
     let mut notes = Vec::new();
     let mut objects = Vec::new();
     if let Some(part) = &planned.cluster_part {
-        let namespace = &planned.install.mesh.namespace;
+        let namespace = Some(planned.install.mesh.namespace.as_str());
         notes.extend(removed(planned, namespace, RELAYS, part).await?);
-        notes.extend(without_clock(&planned.install));
+        notes.extend(removed(planned, None, CLUSTER_WIDE, part).await?);
         objects.extend_from_slice(part);
     }
     if let Some(chosen) = &planned.chosen {
         let prepared = planned.prepared(chosen).await?;
-        let namespace = planned.cluster.namespace();
+        let namespace = Some(planned.cluster.namespace());
         notes.extend(prepared.notes);
         notes.extend(removed(planned, namespace, RULES, &prepared.objects).await?);
         plan::add(&mut objects, prepared.objects);
@@ -76,7 +76,7 @@ async fn add_other(
     }
     let why = stale.waits.unwrap_or("nothing would be drained");
     notes.push(format!("{stale}: would be prepared again ({why})"));
-    for line in removed(planned, &stale.namespace, RULES, stale.objects()).await? {
+    for line in removed(planned, Some(&stale.namespace), RULES, stale.objects()).await? {
         // Workloads of one namespace share their rules.
         if !notes.contains(&line) {
             notes.push(line);
@@ -89,13 +89,13 @@ async fn add_other(
 /// A line for each object that would be removed, see [`apply::prune`].
 async fn removed(
     planned: &Planned<'_>,
-    namespace: &str,
+    namespace: Option<&str>,
     kinds: &[&'static Kind],
     objects: &[Object],
 ) -> Result<Vec<String>> {
     let surplus = apply::surplus(&planned.cluster, namespace, kinds, objects).await?;
     let lines = surplus.iter().map(|(kind, name)| {
-        let object = kind.label(Some(namespace), name);
+        let object = kind.label(namespace, name);
         format!("{object}: would be removed")
     });
     Ok(lines.collect())

@@ -5,15 +5,15 @@ use serde::Serialize;
 use super::dry_run::{self, print_objects, tell};
 use super::filter::filter;
 use super::limits::limits;
-use super::planned::{Planned, said, wanted, without_clock};
+use super::planned::{Planned, said, wanted};
 use crate::args::{Global, Install, MeshFlags, Prepare, connect};
 use crate::hint::Result;
 use crate::manifest::istio::Object;
 use crate::manifest::istio::install::ClusterInstall;
-use crate::operator::apply::{self, Changed, RELAYS, RULES};
+use crate::operator::apply::{self, CLUSTER_WIDE, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
-use crate::operator::rollout;
 use crate::operator::workloads::Chosen;
+use crate::operator::{old, rollout};
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 
@@ -66,7 +66,6 @@ pub async fn run(global: &Global, args: &Install) -> Result<()> {
     let mut report = Report::default();
     if let Some(objects) = &planned.cluster_part {
         report.objects = apply_cluster_part(&planned, objects, global.quiet).await?;
-        report.notes.extend(without_clock(&planned.install));
     }
     if let Some(chosen) = &planned.chosen {
         prepare(&planned, chosen, &mut report).await?;
@@ -84,7 +83,8 @@ async fn apply_cluster_part(
 ) -> Result<Vec<Changed>> {
     let (cluster, namespace) = (&planned.cluster, &planned.install.mesh.namespace);
     let mut changed = apply::apply(cluster, objects, planned.how.force_conflicts).await?;
-    changed.extend(apply::prune(cluster, namespace, RELAYS, objects).await?);
+    changed.extend(apply::prune(cluster, Some(namespace), RELAYS, objects).await?);
+    changed.extend(apply::prune(cluster, None, CLUSTER_WIDE, objects).await?);
     if !planned.how.no_wait {
         rollout::wait(cluster, namespace, |line| {
             if !quiet {
@@ -99,15 +99,17 @@ async fn apply_cluster_part(
 async fn prepare(planned: &Planned<'_>, chosen: &Chosen, report: &mut Report) -> Result<()> {
     let cluster = &planned.cluster;
     let prepared = planned.prepared(chosen).await?;
+    let removed = old::remove_entries(cluster, &prepared.objects).await?;
     let changed = apply::apply(cluster, &prepared.objects, planned.how.force_conflicts).await?;
-    report.objects.extend(changed);
+    report.objects.extend(changed.into_iter().chain(removed));
     report.workloads = prepared.workloads;
     report.notes.extend(prepared.notes);
     if !planned.how.no_wait {
         let notes = rollout::wait_proxies(cluster, &prepared.objects).await;
         report.notes.extend(notes);
     }
-    let pruned = apply::prune(cluster, cluster.namespace(), RULES, &prepared.objects).await?;
+    let namespace = Some(cluster.namespace());
+    let pruned = apply::prune(cluster, namespace, RULES, &prepared.objects).await?;
     report.objects.extend(pruned);
     Ok(())
 }
@@ -158,7 +160,7 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Re
         let install = said.install(None, root, None)?;
         let objects = plan::cluster_part(&install)?;
         print_objects(global.output, objects.iter())?;
-        tell(global, &assumed(&said, &install));
+        tell(global, assumed(&said, &install).as_slice());
         return Ok(());
     };
     let cluster = connect(global).await?;
@@ -166,23 +168,18 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Re
     let chosen = plan::workloads(&cluster, cluster.namespace(), wanted, &prepare.port).await?;
     let module = filter.module(&cluster, &install).await?;
     let prepared = plan::prepare(&install, &chosen, module, &limits)?;
-    let mut notes = prepared.notes;
-    notes.extend(without_clock(&install));
     let objects = plan::cluster_part(&install)?;
     print_objects(global.output, objects.iter().chain(&prepared.objects))?;
-    tell(global, &notes);
+    tell(global, &prepared.notes);
     Ok(())
 }
 
 /// What is taken for granted where no cluster is asked.
-fn assumed(said: &Said, install: &ClusterInstall) -> Vec<String> {
-    let domain = said.cluster_domain.is_none().then(|| {
+fn assumed(said: &Said, install: &ClusterInstall) -> Option<String> {
+    said.cluster_domain.is_none().then(|| {
         format!(
             "no cluster was asked, so the names of Services are taken to end with {}; else say --cluster-domain DOMAIN",
             install.mesh.cluster_domain
         )
-    });
-    let clock = "no cluster was asked, so its API servers are taken to keep a Lease in kube-system, by which the admission policies know the time; \
-                 `injector install --dry-run` asks, and prints the policies that fit";
-    domain.into_iter().chain([clock.to_owned()]).collect()
+    })
 }

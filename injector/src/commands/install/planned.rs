@@ -155,11 +155,3 @@ pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a MeshFlags) -> Result<O
         _ => Ok(wanted),
     }
 }
-
-/// What an operator should know where API servers keep no Lease.
-pub(super) fn without_clock(install: &ClusterInstall) -> Option<String> {
-    (!install.has_clock).then(|| {
-        "no API server keeps a Lease in kube-system, by which the admission policies would know the time: only operators clear away what others left behind"
-            .to_owned()
-    })
-}

@@ -1,5 +1,6 @@
 //! The documented example: a workload `orders` in the namespace `shop`, prepared, and one intercept of `bob`. What it renders to is the directory `istio/`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use intercept_core::{Intercept, Limits, MatchHeader};
@@ -8,11 +9,11 @@ use serde_json::{Value, json};
 use super::commented;
 use super::facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
 use super::install::{ClusterInstall, cluster_objects};
-use super::intercept::{NewIntercept, intercept_objects, own_cluster};
+use super::intercept::{NewIntercept, controlled_filter, own_cluster};
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
 use super::object::Object;
-use super::resource;
+use super::resource::{self, InterceptSpec, Match, Tunnel, WorkloadRef};
 use super::workload::workload_objects;
 use crate::manifest::facts::Protocol;
 
@@ -32,7 +33,6 @@ pub fn install() -> ClusterInstall {
         image: concat!("registry.example.com/injector:", env!("CARGO_PKG_VERSION")).to_owned(),
         image_pull_secret: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        has_clock: true,
     }
 }
 
@@ -84,66 +84,144 @@ pub fn entry() -> Intercept {
     }
 }
 
+/// The example's intercept as its developer asks for it; [`entry`] is what the controller makes of it.
+pub fn intercept() -> resource::Intercept {
+    let entry = entry();
+    let header = |header: MatchHeader| resource::Header {
+        name: header.name,
+        value: header.value,
+    };
+    let spec = InterceptSpec {
+        owner: entry.owner,
+        workload: WorkloadRef {
+            kind: workload().kind,
+            name: workload().name,
+        },
+        port: entry.port,
+        r#match: Match {
+            headers: entry.headers.into_iter().map(header).collect(),
+            ..Match::default()
+        },
+        tunnel: Tunnel {
+            relay: 0,
+            address: entry.address,
+        },
+        lease_seconds: 3600,
+        renew_time: Some("2026-11-22T09:00:00Z".to_owned()),
+        allow_overlap: None,
+    };
+    let mut intercept = resource::Intercept::new(INTERCEPT, spec);
+    intercept.metadata.namespace = Some(workload().namespace);
+    intercept
+}
+
 /// A file of the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Its name; the number is the order in which objects are applied.
+    /// Its path in the directory; numbers are the order in which objects are applied.
     pub name: String,
     /// YAML.
     pub text: String,
 }
 
-/// The whole directory: one object a file, then the `kustomization.yaml` that applies all but the intercept, and the definition of Intercepts, which nothing uses yet.
+/// The whole directory, one object a file: `cluster/` is applied once, `example-workload/` for a workload. Each has a `kustomization.yaml`, which lists all but the intercept.
 pub fn files() -> Result<Vec<File>, ExampleError> {
     let install = install();
-    let mut installed = cluster_objects(&install)?;
-    let cluster_part = installed.len();
-    installed.extend(workload_objects(&install.mesh, &workload(), &plugin())?);
-    let entry = entry();
+    let mut files = numbered("cluster", &cluster_objects(&install)?, 0)?;
+    files.push(kustomization(
+        "cluster",
+        &files,
+        "What an administrator's `injector install --relay-image …` applies once. Set the image first; it is referred to by its digest best.",
+    )?);
+    let prepared = workload_objects(&install.mesh, &workload(), &plugin())?;
+    let of_workload = numbered("example-workload", &prepared, 0)?;
+    let kustomized = kustomization(
+        "example-workload",
+        &of_workload,
+        "What `injector install -n shop --workload orders` applies. Set the module's sha256 first.\n\
+         The last three files are an intercept: `injector intercept` writes the Intercept, and the controller the other two for as long as it lives. So they are not listed.",
+    )?;
+    files.extend(of_workload);
+    files.push(kustomized);
+    files.extend(numbered(
+        "example-workload",
+        &of_intercept()?,
+        prepared.len(),
+    )?);
+    Ok(files)
+}
+
+/// The example's intercept, and what the controller writes for it.
+pub(super) fn of_intercept() -> Result<Vec<Object>, ExampleError> {
+    let (mesh, workload, entry) = (install().mesh, workload(), entry());
+    let mut asked = serde_json::to_value(intercept())?;
+    if let Some(asked) = asked.as_object_mut() {
+        asked.retain(|_, value| !value.is_null());
+    }
+    let port = workload
+        .ports
+        .first()
+        .ok_or(InvalidFacts::NoPorts(workload.label()))?;
     let new = NewIntercept {
         name: INTERCEPT,
         entry: &entry,
         relay: 0,
     };
-    let intercept = intercept_objects(&install.mesh, &workload(), new)?;
-    let mut files = Vec::new();
-    for (index, object) in installed.iter().chain(&intercept).enumerate() {
-        files.push(File {
-            name: file_name(index + 1, object),
-            text: object.yaml()?,
-        });
-    }
-    files.push(kustomization(&files[..installed.len()], cluster_part)?);
-    files.push(File {
-        name: "intercepts.injector.dev.yaml".to_owned(),
-        text: resource::definition().yaml()?,
+    let uid = "00000000-0000-0000-0000-000000000000";
+    let filter = controlled_filter(&mesh, &workload, port, new, uid);
+    let text = serde_json::to_string(&BTreeMap::from([(INTERCEPT, &entry)]))?;
+    let plugin = json!({
+        "apiVersion": "extensions.istio.io/v1alpha1",
+        "kind": "WasmPlugin",
+        "metadata": {"name": workload.object_name(), "namespace": workload.namespace},
+        "spec": {"pluginConfig": {"intercepts": text}},
     });
-    Ok(files)
+    Ok(vec![
+        Object::new("All that a developer writes.", asked)
+            .note("/spec/owner", "The user that the API server knows; the policy injector-intercepts compares the two.")
+            .note("/spec/tunnel/address", "The tunnel at the relay: a hash. Opening a tunnel needs the secret behind it, which stays on the developer machine.")
+            .note("/spec/renewTime", "The only field that changes: each change renews the lease."),
+        Object::new(
+            "The cluster of the intercept, as the controller applies it: its name is what access logs show. It goes with the WasmPlugin, and 30 s after the Intercept.",
+            filter,
+        )
+        .note("/spec/configPatches/0/patch/value/cluster_type", "Attempt 1 goes to the relay, attempt 2 to the in-cluster version."),
+        Object::new(
+            "The text of the workload's intercepts, as the controller applies it (server-side, field manager `injector-controller`): all else of the WasmPlugin stays the installer's.",
+            plugin,
+        ),
+    ])
 }
 
-fn file_name(number: usize, object: &Object) -> String {
-    format!(
-        "{number:02}-{}-{}.yaml",
-        object.kind().to_lowercase(),
-        object.name()
-    )
+/// The objects, numbered after `before`.
+fn numbered(folder: &str, objects: &[Object], before: usize) -> Result<Vec<File>, ExampleError> {
+    let file = |(index, object): (usize, &Object)| {
+        let (number, kind) = (before + index + 1, object.kind().to_lowercase());
+        Ok(File {
+            name: format!("{folder}/{number:02}-{kind}-{}.yaml", object.name()),
+            text: object.yaml()?,
+        })
+    };
+    objects.iter().enumerate().map(file).collect()
 }
 
-/// `cluster_part`: how many of the files are applied once, and not for the workload.
-fn kustomization(files: &[File], cluster_part: usize) -> Result<File, serde_saphyr::ser::Error> {
-    let names: Vec<Value> = files.iter().map(|file| json!(file.name)).collect();
+fn kustomization(
+    folder: &str,
+    files: &[File],
+    what: &str,
+) -> Result<File, serde_saphyr::ser::Error> {
+    let names: Vec<Value> = files
+        .iter()
+        .filter_map(|file| Some(json!(file.name.split_once('/')?.1)))
+        .collect();
     let value = json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": names});
     let comment = format!(
-        "What an administrator's `injector install --relay-image …` applies once (01 to {cluster_part:02}), \
-         and `injector install -n shop --workload orders` for the workload of this example ({:02} to {:02}). To read, and to apply by hand:\n\
-         \n  kubectl apply --server-side --field-manager injector-install -k istio/\n\
-         \nSet the image and the module's sha256 first. The last two files are what an intercept adds for as long as it lives; `injector intercept` writes them, so they are not listed.\n\
-         Rendered by the code, never edited by hand; a test compares the two.",
-        cluster_part + 1,
-        files.len(),
+        "{what}\n\
+         \n  kubectl apply --server-side --field-manager injector-install -k istio/{folder}\n\
+         \nRendered by the code, never edited by hand; a test compares the two."
     );
     Ok(File {
-        name: "kustomization.yaml".to_owned(),
+        name: format!("{folder}/kustomization.yaml"),
         text: commented::document(&comment, &value, &[])?,
     })
 }
@@ -154,6 +232,9 @@ pub enum ExampleError {
     /// Its facts.
     #[error(transparent)]
     Facts(#[from] InvalidFacts),
+    /// Its JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
     /// Its YAML.
     #[error(transparent)]
     Yaml(#[from] serde_saphyr::ser::Error),

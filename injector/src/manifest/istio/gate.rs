@@ -1,4 +1,4 @@
-//! The gate as an EnvoyFilter, and the clusters behind it: those of the whole workload and the one of an intercept.
+//! The gate as an EnvoyFilter, and the clusters behind it: the in-cluster version of each port, and the one of an intercept.
 
 use std::net::IpAddr;
 
@@ -11,11 +11,6 @@ use crate::manifest::{cluster, gate};
 
 /// Ours is applied last, so that what it inserts first ends up first.
 const PRIORITY: i32 = 1000;
-
-/// The shared cluster of one relay and one port, for whoever may not write an EnvoyFilter. No intercept can be called so: `|` is in no name.
-pub fn shared_cluster(replica: u16, port: u16) -> String {
-    format!("intercept|relay-{replica}|{port}")
-}
 
 /// The cluster of an intercept: the relay, then the in-cluster version.
 pub fn aggregate(mesh: &Mesh, namespace: &str, name: &str, port: &Port, replica: u16) -> Value {
@@ -124,13 +119,6 @@ pub fn object(mesh: &Mesh, workload: &Workload) -> Object {
             format!("Port {number}: the in-cluster version as a fallback."),
             add_cluster(app(mesh, namespace, port)),
         );
-        for replica in 0..mesh.relay_replicas {
-            let name = shared_cluster(replica, number);
-            patches.push(
-                format!("Port {number}, relay {replica}: for developers who may not write EnvoyFilters. It names the relay; which developer is meant, the relay reads from the request."),
-                add_cluster(aggregate(mesh, namespace, &name, port, replica)),
-            );
-        }
     }
     let speaks = |protocols: &[Protocol]| {
         let mut ports = workload.ports.iter();
@@ -156,15 +144,11 @@ pub fn object(mesh: &Mesh, workload: &Workload) -> Object {
     annotated(patches.into_object(workload), workload)
 }
 
-/// The comments inside the first route and the first clusters; the others are the same.
+/// The comments inside the first route and the first cluster; the others are the same.
 fn annotated(object: Object, workload: &Workload) -> Object {
     let app = format!(
         "/spec/configPatches/{}/patch/value",
         2 * workload.ports.len()
-    );
-    let shared = format!(
-        "/spec/configPatches/{}/patch/value",
-        2 * workload.ports.len() + 1
     );
     let route = "/spec/configPatches/0/patch/value";
     object
@@ -185,8 +169,6 @@ fn annotated(object: Object, workload: &Workload) -> Object {
         .note(format!("{app}/upstream_bind_config"), "What Istio's own inbound cluster does: connections from this address are not caught by the sidecar again.")
         .note(format!("{app}/load_assignment"), "By its metadata, the intercepts' clusters know the in-cluster version.")
         .note(format!("{app}/metadata"), "As in Istio's own cluster: its metrics take the destination's name from here.")
-        .note(format!("{shared}/typed_extension_protocol_options"), "Only the relay is told the tunnel's address. Each mark names the host whose answer it is in, so that one of the in-cluster version's is told from one of the developer's side.")
-        .note(format!("{shared}/cluster_type"), "Attempt 1 goes to the first member, attempt 2 to the second. A relay that is missing or has no endpoint is passed over.")
 }
 
 #[derive(Default)]
@@ -205,7 +187,7 @@ impl Patches {
         let name = workload.object_name();
         let object = Object::new(
             format!(
-                "The gate of {}: two routes per port that only matched requests see, in front of all others, and the clusters behind them.\n\
+                "The gate of {}: two routes per port that only matched requests see, in front of all others, and the in-cluster version as a cluster for each port.\n\
                  Written once: a change of an inbound route drains listeners and cuts open streams after 45 s. An intercept changes nothing here.",
                 workload.label()
             ),

@@ -1,7 +1,7 @@
 //! What a mesh is given: Kubernetes objects for the cluster part, for a prepared workload and for one intercept. A pure rendering; knows no API server, no file and no clock.
 //!
-//! Who owns which field decides how they are applied (server-side apply): the installer everything that it writes here, an intercept's own field manager
-//! ([`field_manager`]) its one EnvoyFilter and its one entry under `spec.pluginConfig.intercepts`. The installer therefore never writes that map, not even an empty one.
+//! Who owns which field decides how they are applied (server-side apply): the installer everything that it writes here, the controller ([`names::CONTROLLER`])
+//! the EnvoyFilters of intercepts and the text `spec.pluginConfig.intercepts`. The installer therefore never writes that text, not even an empty one.
 
 pub mod example;
 pub mod facts;
@@ -26,7 +26,7 @@ pub use invalid::InvalidFacts;
 pub use kind::Kind;
 pub use names::{INSTALLER, field_manager};
 pub use object::Object;
-pub use workload::{namespace_objects, workload_objects};
+pub use workload::workload_objects;
 
 #[cfg(test)]
 mod tests;

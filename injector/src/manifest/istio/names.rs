@@ -30,16 +30,16 @@ pub const EXPIRES: &str = "injector.dev/expires";
 /// Annotation of what belongs to one workload: `Deployment/orders`.
 pub const WORKLOAD: &str = "injector.dev/workload";
 
-/// Annotation of a WasmPlugin that the controller writes: what the operator said of the workload, as JSON.
+/// Annotation of a workload's WasmPlugin: what the operator said of the workload, as JSON.
 pub const PREPARATION: &str = "injector.dev/preparation";
 
-/// The field manager of everything that the controller applies.
+/// The controller's Deployment and account, and the field manager of everything that it applies.
 pub const CONTROLLER: &str = "injector-controller";
 
 /// Annotation of the relay's StatefulSet: the end of every Service's name, so that it need not be said again.
 pub const CLUSTER_DOMAIN: &str = "injector.dev/cluster-domain";
 
-/// Where relays and module server are, unless the operator says otherwise.
+/// Where relays, module server and controller are, unless the operator says otherwise.
 pub const SYSTEM_NAMESPACE: &str = "injector-system";
 
 /// The relay's StatefulSet, its governing Service, and most of what belongs to it.
@@ -53,6 +53,9 @@ pub const OPERATOR_ROLE: &str = "injector-operator";
 
 /// The role of those who intercept.
 pub const DEVELOPER_ROLE: &str = "injector-developer";
+
+/// The role of the controller in the namespace of a prepared workload.
+pub const WORKLOAD_ROLE: &str = "injector-controller-workload";
 
 /// What an intercept's EnvoyFilter is called: this and the intercept's name. No object of the installer begins so.
 pub const INTERCEPT_PREFIX: &str = "intercept-";

@@ -1,14 +1,11 @@
-//! A workload whose intercepts are the controller's business: the WasmPlugin that says so, with what the operator said as an annotation. Written by the installer, read back here.
+//! A prepared workload as its WasmPlugin records it: what the operator said is an annotation, written by the installer and read back here.
 
 use intercept_core::{Limits, TEXT_SCHEMA_VERSION};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::facts::{Mesh, Plugin, Workload};
-use super::invalid::InvalidFacts;
+use super::facts::{Mesh, Workload};
 use super::names;
-use super::object::Object;
-use super::workload::workload_objects;
 
 /// What the operator said of a workload, besides its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +17,7 @@ pub struct Preparation {
     pub workload: Workload,
 }
 
-/// A WasmPlugin that the controller writes, at one moment.
+/// The WasmPlugin of a prepared workload, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlledPlugin {
     /// Its name.
@@ -45,34 +42,6 @@ pub struct InvalidPreparation {
     pub name: String,
     /// What is wrong.
     pub what: String,
-}
-
-/// The WasmPlugin of a workload whose intercepts the controller writes.
-pub fn controlled_plugin(
-    mesh: &Mesh,
-    workload: &Workload,
-    plugin: &Plugin,
-) -> Result<Object, InvalidFacts> {
-    let objects = workload_objects(mesh, workload, plugin)?;
-    let mut value = objects
-        .iter()
-        .find(|object| object.kind() == "WasmPlugin")
-        .map(|object| object.value().clone())
-        .unwrap_or_default();
-    let preparation = Preparation {
-        mesh: mesh.clone(),
-        workload: workload.clone(),
-    };
-    let preparation = serde_json::to_string(&preparation).unwrap_or_default();
-    value["metadata"]["annotations"][names::PREPARATION] = json!(preparation);
-    value["spec"]["pluginConfig"]["version"] = json!(TEXT_SCHEMA_VERSION);
-    Ok(Object::new(
-        format!(
-            "The filter of {}. Without intercepts it lets every request pass, at once and unchanged. Its intercepts are one text, which the controller writes.",
-            workload.label()
-        ),
-        value,
-    ))
 }
 
 /// Reads a WasmPlugin; `None`: it is none whose intercepts the controller writes.
@@ -126,13 +95,15 @@ pub fn read(object: &Value) -> Result<Option<ControlledPlugin>, InvalidPreparati
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::manifest::istio::example;
+    use crate::manifest::istio::{Object, example, workload_objects};
 
     fn installed() -> Value {
         let (mesh, workload) = (example::install().mesh, example::workload());
-        let plugin = controlled_plugin(&mesh, &workload, &example::plugin()).unwrap();
-        plugin.value().clone()
+        let objects = workload_objects(&mesh, &workload, &example::plugin()).unwrap();
+        Object::of_kind(&objects, "WasmPlugin")
     }
 
     #[test]
@@ -145,9 +116,8 @@ mod tests {
 
     #[test]
     fn plugin_of_the_old_protocol_is_left_alone() {
-        let (mesh, workload) = (example::install().mesh, example::workload());
-        let objects = workload_objects(&mesh, &workload, &example::plugin()).unwrap();
-        let plugin = Object::of_kind(&objects, "WasmPlugin");
+        let mut plugin = installed();
+        plugin["metadata"]["annotations"] = json!({names::WORKLOAD: "Deployment/orders"});
         assert_eq!(read(&plugin), Ok(None));
     }
 

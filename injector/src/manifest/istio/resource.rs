@@ -219,8 +219,7 @@ pub fn definition() -> Object {
     definition["metadata"]["labels"] = super::names::labels("injector");
     remove_nulls(&mut definition);
     Object::new(
-        "What a developer asks for. Generated from the type in `injector/src/manifest/istio/resource.rs`.\n\
-         No command writes or reads it yet, and `injector install` does not apply it.",
+        "What a developer asks for. Generated from the type in `injector/src/manifest/istio/resource.rs`.",
         definition,
     )
     .note("/spec/versions/0/selectableFields", "`kubectl get intercepts --field-selector spec.owner=bob@example.com`, and deletion of all of one's own.")

@@ -7,7 +7,7 @@ use intercept_core::Intercept;
 use serde_json::{Value, json};
 
 use super::install::{ClusterInstall, cluster_objects};
-use super::intercept::{own_cluster, shared_cluster};
+use super::intercept::own_cluster;
 use super::*;
 use crate::manifest::extensions;
 use crate::manifest::facts::Protocol;
@@ -54,15 +54,11 @@ fn installed(install: &ClusterInstall) -> Vec<Object> {
     cluster_objects(install).unwrap()
 }
 
-/// Everything of the example.
+/// Everything of the example; last, the text of intercepts, which is part of an object.
 fn all() -> Vec<Object> {
     let mut objects = installed(&example::install());
-    // Its developers' role has the name of the one that is installed today.
-    let controlled = install::controller::objects(&mesh()).into_iter();
-    objects.extend(controlled.filter(|object| object.name() != names::DEVELOPER_ROLE));
-    objects.push(install::controller::workload_binding(&mesh(), "shop"));
     objects.extend(workload_objects(&mesh(), &example::workload(), &example::plugin()).unwrap());
-    objects.extend(intercept(&example::entry()));
+    objects.extend(example::of_intercept().unwrap());
     objects
 }
 
@@ -105,14 +101,26 @@ fn the_directory_istio_is_what_the_code_renders() {
         .collect();
     if std::env::var_os("INJECTOR_RENDER").is_some() {
         let _ = std::fs::remove_dir_all(&directory);
-        std::fs::create_dir_all(&directory).unwrap();
         for (name, text) in &rendered {
-            std::fs::write(directory.join(name), text).unwrap();
+            let file = directory.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
         }
     }
-    let present: BTreeSet<String> = std::fs::read_dir(&directory)
-        .unwrap_or_else(|error| panic!("{}: {error}; {HINT}", directory.display()))
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+    let list = |folder: &Path| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(folder)
+            .unwrap_or_else(|error| panic!("{}: {error}; {HINT}", folder.display()))
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    let files = list(&directory)
+        .into_iter()
+        .flat_map(|folder| list(&folder));
+    let present: BTreeSet<String> = files
+        .map(|file| {
+            let file = file.strip_prefix(&directory).unwrap();
+            file.to_str().unwrap().to_owned()
+        })
         .collect();
     assert_eq!(present, rendered.keys().cloned().collect(), "{HINT}");
     for (name, text) in &rendered {
@@ -160,7 +168,8 @@ fn every_object_has_a_legal_name_of_its_own_and_says_that_it_is_ours() {
         Value::Null,
         "an intercept changes no label of the plugin"
     );
-    for object in applied {
+    // A developer's own object is not ours to remove by its label.
+    for object in applied.iter().filter(|object| object.kind() != "Intercept") {
         names::check_name("object", object.name()).unwrap();
         assert!(
             names.insert((object.kind(), object.namespace(), object.name())),
@@ -207,14 +216,18 @@ fn every_port_of_a_service_has_a_name_and_a_protocol() {
 }
 
 #[test]
-fn our_pods_may_do_nothing() {
+fn our_pods_may_do_nothing_on_their_nodes() {
     let objects = all();
     let mut pods = of_kind(&objects, "StatefulSet");
     pods.extend(of_kind(&objects, "Deployment"));
-    assert_eq!(pods.len(), 2);
+    assert_eq!(pods.len(), 3);
     for pod in pods {
         let spec = &pod.value()["spec"]["template"]["spec"];
-        assert_eq!(spec["automountServiceAccountToken"], json!(false));
+        let talks_to_api_server = pod.name() == names::CONTROLLER;
+        assert_eq!(
+            spec["automountServiceAccountToken"],
+            json!(talks_to_api_server)
+        );
         let container = &spec["containers"][0];
         assert!(container["resources"]["requests"]["memory"].is_string());
         let security = &container["securityContext"];
@@ -265,7 +278,7 @@ fn the_route_for_safe_methods_ends_up_first() {
 fn the_relays_port_and_the_fallbacks_protocol_follow_the_ports_own() {
     let gate = gate(&busy());
     let clusters = clusters(&gate);
-    assert_eq!(clusters.len(), 4 + 4 * 2);
+    assert_eq!(clusters.len(), 4);
     let options = |port: u16| {
         clusters[format!("intercept-app|{port}").as_str()]
             ["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"].clone()
@@ -277,12 +290,20 @@ fn the_relays_port_and_the_fallbacks_protocol_follow_the_ports_own() {
         (7000, 8080, Some("use_downstream_protocol_config")),
     ] {
         for replica in 0..2 {
-            let members = &clusters[shared_cluster(replica, port).as_str()]["cluster_type"]["typed_config"]
-                ["clusters"];
+            let workload = busy();
+            let own = workload
+                .ports
+                .iter()
+                .find(|own| own.number == port)
+                .unwrap();
+            let aggregate = super::gate::aggregate(&mesh(), "shop", "x", own, replica);
             let relay = format!(
                 "outbound|{relay_port}||injector-relay-{replica}.injector-system.svc.cluster.local"
             );
-            assert_eq!(members, &json!([relay, format!("intercept-app|{port}")]));
+            assert_eq!(
+                aggregate["cluster_type"]["typed_config"]["clusters"],
+                json!([relay, format!("intercept-app|{port}")])
+            );
         }
         let options = options(port);
         match protocol {
@@ -305,7 +326,7 @@ fn every_cluster_of_ours_has_open_circuit_breakers() {
         .flat_map(clusters)
         .map(|(_, cluster)| cluster["circuit_breakers"]["thresholds"][0]["max_retries"].clone())
         .collect();
-    assert_eq!(clusters, vec![json!(u32::MAX); 13]);
+    assert_eq!(clusters, vec![json!(u32::MAX); 5]);
 }
 
 #[test]
@@ -347,7 +368,7 @@ fn metrics_and_spans_keep_the_name_of_the_service() {
         .into_values()
         .chain(clusters(&own[0]).into_values())
         .collect();
-    assert_eq!(clusters.len(), 4);
+    assert_eq!(clusters.len(), 2);
     assert!(
         clusters
             .iter()
@@ -371,7 +392,7 @@ fn a_port_without_a_service_has_a_gate_all_the_same() {
 }
 
 #[test]
-fn the_installer_never_writes_the_map_of_intercepts() {
+fn the_installer_never_writes_intercepts() {
     let objects = workload_objects(&mesh(), &example::workload(), &example::plugin()).unwrap();
     let spec = &of_kind(&objects, "WasmPlugin")[0].value()["spec"];
     let keys: Vec<&String> = spec["pluginConfig"].as_object().unwrap().keys().collect();
@@ -409,20 +430,6 @@ fn an_intercept_writes_its_cluster_and_nothing_of_the_plugin_but_its_entry() {
 }
 
 #[test]
-fn with_the_shared_cluster_no_envoy_filter_is_written() {
-    let mut entry = example::entry();
-    entry.cluster = shared_cluster(0, 8080);
-    let gate = gate(&example::workload());
-    assert!(
-        clusters(&gate).contains_key(entry.cluster.as_str()),
-        "prepared by the installer"
-    );
-    let objects = intercept(&entry);
-    assert_eq!(objects.len(), 1);
-    assert_eq!(objects[0].kind(), "WasmPlugin");
-}
-
-#[test]
 fn the_installers_objects_are_never_called_like_an_intercepts() {
     let workload = Workload {
         name: "intercept-orders".to_owned(),
@@ -445,7 +452,7 @@ fn workloads_of_one_name_and_different_kinds_do_not_share_objects() {
     };
     let own = |workload: &Workload| -> BTreeSet<String> {
         let objects = workload_objects(&mesh(), workload, &example::plugin()).unwrap();
-        objects[2..]
+        objects[3..]
             .iter()
             .map(|object| object.name().to_owned())
             .collect()

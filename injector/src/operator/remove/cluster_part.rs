@@ -1,18 +1,19 @@
-//! Takes the cluster part away: the relays and what holds their users, and the namespaces that `install` made for them.
+//! Takes the cluster part away: relays, module server, controller and what goes with them. The namespace stays.
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::Result;
 use crate::lookup::name_of;
-use crate::manifest::istio::INSTALLER;
-use crate::operator::apply::{Changed, Done, remove};
-use crate::operator::{OURS, others};
+use crate::manifest::istio::{INSTALLER, resource};
+use crate::operator::apply::{CLUSTER_WIDE, Changed, Done, remove};
+use crate::operator::{OURS, intercepts};
+use crate::shell::quote;
 
-/// What stands in the relays' namespace, in the order in which it is removed: first what routes requests there.
+/// What stands in the relays' namespace, in the order in which it is removed: first what writes the mesh, then what routes requests there.
 const CLUSTER_PART: &[&Kind] = &[
-    &kind::STATEFUL_SET,
     &kind::DEPLOYMENT,
+    &kind::STATEFUL_SET,
     &kind::SERVICE,
     &kind::POD_DISRUPTION_BUDGET,
     &kind::NETWORK_POLICY,
@@ -23,15 +24,8 @@ const CLUSTER_PART: &[&Kind] = &[
     &kind::ROLE,
 ];
 
-/// What belongs to the whole cluster: rights go before what holds them, since users' bindings stay; a policy is out of force before it is gone.
-const CLUSTER_WIDE: &[&Kind] = &[
-    &kind::CLUSTER_ROLE,
-    &kind::ADMISSION_POLICY_BINDING,
-    &kind::ADMISSION_POLICY,
-];
-
-/// Takes the cluster part away: of this namespace, or wherever it is. A namespace goes with it if `install` made it and nothing of anybody else's is left in it.
-/// Returns what was removed, and what an operator should know of namespaces that stay.
+/// Takes the cluster part away: of this namespace, or wherever it is. Rights go before the policies that hold them, since users' bindings stay.
+/// Returns what was removed, and what an operator should know of what stays.
 pub async fn cluster_part(
     cluster: &Cluster,
     within: Option<&str>,
@@ -40,14 +34,37 @@ pub async fn cluster_part(
     for kind in CLUSTER_PART {
         all(cluster, kind, within, &mut removed).await?;
     }
+    // Bindings of the controller's in namespaces whose workloads were taken away by hand.
+    all(cluster, &kind::ROLE_BINDING, None, &mut removed).await?;
     for kind in CLUSTER_WIDE {
         all(cluster, kind, None, &mut removed).await?;
     }
     let mut notes = Vec::new();
-    for around in namespaces(cluster, within).await? {
-        notes.extend(release(cluster, &around, &mut removed).await?);
+    notes.extend(definition(cluster, &mut removed).await?);
+    for namespace in namespaces(cluster, within).await? {
+        let name = name_of(&namespace);
+        removed.extend(without_labels(cluster, name, &namespace).await?);
+        let delete = format!("kubectl delete namespace {}", quote(name));
+        notes.push(format!(
+            "the namespace {name} is left; to delete it with all that is in it: {delete}"
+        ));
     }
     Ok((removed, notes))
+}
+
+/// The definition of Intercepts, unless some are left: they would be deleted with it. Returns why it stays.
+async fn definition(cluster: &Cluster, removed: &mut Vec<Changed>) -> Result<Option<String>> {
+    let left = intercepts::list(cluster, None).await?;
+    if left.is_empty() {
+        let name = resource::definition().name().to_owned();
+        let kind = &kind::CUSTOM_RESOURCE_DEFINITION;
+        remove(cluster, kind, None, &name, removed).await?;
+        return Ok(None);
+    }
+    Ok(Some(format!(
+        "the definition of Intercepts is left, since {} of workloads that are not prepared are left; to delete them: kubectl delete intercepts -A --all; then run this again",
+        left.len()
+    )))
 }
 
 /// Those that bear our label, and are not on their way out already.
@@ -58,37 +75,6 @@ async fn namespaces(cluster: &Cluster, within: Option<&str>) -> Result<Vec<Value
             && within.is_none_or(|within| name_of(namespace) == within)
     });
     Ok(ours)
-}
-
-/// Deletes a namespace, or gives it back to whoever made it. Returns why it is kept.
-async fn release(
-    cluster: &Cluster,
-    namespace: &Value,
-    removed: &mut Vec<Changed>,
-) -> Result<Option<String>> {
-    let name = name_of(namespace);
-    if !is_made_by_us(namespace) {
-        removed.extend(without_labels(cluster, name, namespace).await?);
-        return Ok(None);
-    }
-    let theirs = others::find(cluster, name).await?;
-    if theirs.is_none() {
-        remove(cluster, &kind::NAMESPACE, None, name, removed).await?;
-    }
-    Ok(theirs.map(|theirs| {
-        format!(
-            "the namespace {name} is kept, since it holds what is not ours: {theirs}; to remove it, take that away and run this again"
-        )
-    }))
-}
-
-/// Whoever else made a namespace, or wrote to it since, is among its managers.
-fn is_made_by_us(namespace: &Value) -> bool {
-    let managers = namespace["metadata"]["managedFields"].as_array();
-    managers.is_some_and(|all| {
-        let mut writers = all.iter().filter(|one| one["subresource"] != "status");
-        writers.all(|one| one["manager"] == INSTALLER)
-    })
 }
 
 /// Takes the labels off that `install` put onto a namespace, the one for sidecars among them: applied without any, those that it keeps alone are gone.
@@ -121,24 +107,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_ours_if_nobody_else_wrote_to_it() {
-        let managed = |managers: &[(&str, &str)]| {
-            let field = |(manager, part): &(&str, &str)| match *part {
-                "" => json!({"manager": manager}),
-                part => json!({"manager": manager, "subresource": part}),
-            };
-            let fields: Vec<Value> = managers.iter().map(field).collect();
-            json!({"metadata": {"managedFields": fields}})
-        };
-        let status = ("kube-controller-manager", "status");
-        assert!(is_made_by_us(&managed(&[(INSTALLER, "")])));
-        assert!(is_made_by_us(&managed(&[(INSTALLER, ""), status])));
-        let other = ("kubectl-create", "");
-        assert!(!is_made_by_us(&managed(&[other, (INSTALLER, "")])));
-        assert!(!is_made_by_us(&json!({})));
-    }
-
-    #[test]
     fn nobody_has_a_right_without_the_policies_that_hold_it() {
         let of_kind = |wanted: &Kind| CLUSTER_WIDE.iter().position(|kind| *kind == wanted);
         assert!(of_kind(&kind::CLUSTER_ROLE) < of_kind(&kind::ADMISSION_POLICY_BINDING));
@@ -151,8 +119,9 @@ mod tests {
         for object in install::cluster_objects(&example::install()).unwrap() {
             let kind = Kind::of(object.value()).unwrap();
             let known = CLUSTER_PART.iter().chain(CLUSTER_WIDE);
+            let mut known = known.chain(&[&kind::NAMESPACE, &kind::CUSTOM_RESOURCE_DEFINITION]);
             assert!(
-                known.chain(&[&kind::NAMESPACE]).any(|known| *known == kind),
+                known.any(|known| *known == kind),
                 "{} would stay behind",
                 object.kind()
             );

@@ -5,9 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use injector::manifest::istio::install::controller;
-use injector::manifest::istio::preparation::controlled_plugin;
-use injector::manifest::istio::{Workload, example};
+use injector::manifest::istio::{Workload, example, workload_objects};
 use serde_json::{Value, json};
 
 use super::super::rbac;
@@ -43,24 +41,7 @@ pub fn control() -> Arc<Control> {
 
 impl Control {
     pub fn start(server: Server) -> Self {
-        let mesh = example::install().mesh;
-        let mut objects = Server::namespace_objects(&mesh.namespace).to_vec();
-        objects.extend(
-            controller::objects(&mesh)
-                .iter()
-                .map(|object| object.value().clone()),
-        );
-        server.apply_all(&objects);
-        server.must(
-            &[
-                "wait",
-                "--for=condition=Established",
-                "crd",
-                "intercepts.injector.dev",
-                "--timeout=60s",
-            ],
-            None,
-        );
+        server.install();
         let control = Self {
             server,
             controller: Mutex::new(None),
@@ -111,12 +92,17 @@ impl Control {
         running
     }
 
-    /// Kills the controller, does something meanwhile, and starts another one.
-    pub fn restart(&self, meanwhile: impl FnOnce()) {
+    /// Kills the controller.
+    pub fn stop(&self) {
         let running = self.controller.lock().expect("whole").take();
         let running = running.expect("it runs");
         running.signal(rustix::process::Signal::KILL);
         running.end();
+    }
+
+    /// Kills the controller, does something meanwhile, and starts another one.
+    pub fn restart(&self, meanwhile: impl FnOnce()) {
+        self.stop();
         meanwhile();
         self.start_controller();
     }
@@ -153,14 +139,12 @@ impl Shop {
             namespace: namespace.to_owned(),
             control,
         };
-        let plugin = controlled_plugin(&mesh, &shop.workload(), &example::plugin());
         let mut objects = Server::namespace_objects(namespace).to_vec();
-        objects.push(plugin.expect("rendered").value().clone());
-        objects.push(
-            controller::workload_binding(&mesh, namespace)
-                .value()
-                .clone(),
-        );
+        let prepared = workload_objects(&mesh, &shop.workload(), &example::plugin());
+        let prepared = prepared.expect("rendered").into_iter();
+        // The gate is no business of the controller's.
+        let prepared = prepared.filter(|object| object.kind() != "EnvoyFilter");
+        objects.extend(prepared.map(|object| object.value().clone()));
         for user in ["bob", "alice"] {
             objects.push(rbac::binding(
                 namespace,

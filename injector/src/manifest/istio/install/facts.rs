@@ -17,8 +17,6 @@ pub struct ClusterInstall {
     pub image_pull_secret: Option<String>,
     /// This build's version; it stands on the relay, so that a command can tell whether it speaks the same language.
     pub version: String,
-    /// Do API servers keep a Lease that tells the time (feature gate `APIServerIdentity`)? Without one, only operators clear away what others left.
-    pub has_clock: bool,
 }
 
 impl ClusterInstall {

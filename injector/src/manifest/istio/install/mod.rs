@@ -1,12 +1,12 @@
 //! The cluster part: what is installed once, before any workload is prepared.
 
 pub mod controller;
-pub mod policy;
 
 mod facts;
 mod mesh_rules;
 mod module;
 mod pods;
+mod policy;
 mod relay;
 mod roles;
 
@@ -15,25 +15,27 @@ use serde_json::json;
 use super::invalid::InvalidFacts;
 use super::names;
 use super::object::Object;
+use super::resource;
 
 pub use self::facts::ClusterInstall;
 pub use super::ports::{CONTROL_PORT, H2_PORT, HTTP_PORT, MODULE_PORT};
 
 /// Everything that is installed once, in the order in which it is applied.
 ///
-/// Applying it takes an administrator of the cluster: it creates roles and admission policies. The role `injector-operator` is for preparing workloads afterwards.
+/// Applying it takes an administrator of the cluster: it creates a resource definition, roles and admission policies. The role `injector-operator` is for preparing workloads afterwards.
 pub fn cluster_objects(install: &ClusterInstall) -> Result<Vec<Object>, InvalidFacts> {
     install.mesh.check()?;
     if let Some(revision) = &install.revision {
         names::check_name("revision", revision)?;
     }
-    let mut objects = vec![namespace(install)];
-    objects.extend(policy::objects(&install.mesh, install.has_clock));
+    let mut objects = vec![namespace(install), resource::definition()];
+    objects.extend(policy::objects(&install.mesh));
     objects.extend(mesh_rules::objects(install));
     objects.extend(relay::objects(install));
     objects.extend(module::objects(install));
-    // Last: RoleBindings may be there from before, and nobody may have these rights without the policies.
+    // After the policies: bindings may be there from before, and no right may be used without them.
     objects.extend(roles::objects(install));
+    objects.extend(controller::objects(install));
     Ok(objects)
 }
 
@@ -48,8 +50,8 @@ fn namespace(install: &ClusterInstall) -> Object {
         None => "/metadata/labels/istio-injection",
     };
     Object::new(
-        "Where the relays and the module server live: a namespace of their own, since whoever may forward ports to the relays' pods may open tunnels.",
+        "Where relays, module server and controller live: a namespace of their own, since the right to forward ports to the relays' pods is the right to open tunnels.",
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": install.mesh.namespace, "labels": labels}}),
     )
-    .note(label, "The relays have a sidecar: mTLS on both ends of the hop, and the caller's identity, are Istio's business. The module server refuses its own.")
+    .note(label, "The relays have a sidecar: mTLS on both ends of the hop, and the caller's identity, are Istio's business. Module server and controller refuse theirs.")
 }

@@ -47,7 +47,7 @@ fn service(install: &ClusterInstall) -> Object {
 fn deployment(install: &ClusterInstall) -> Object {
     let mut labels = names::labels(MODULE);
     labels["sidecar.istio.io/inject"] = json!("false");
-    let template = json!({"metadata": {"labels": labels}, "spec": pods::spec(install, MODULE, container(install))});
+    let template = json!({"metadata": {"labels": labels}, "spec": pods::spread(install, MODULE, container(install))});
     let object = Object::new(
         "The module server, apart from the relays and their fate.",
         json!({

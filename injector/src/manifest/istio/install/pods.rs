@@ -1,4 +1,4 @@
-//! What our own pods have in common: they may do nothing.
+//! What our own pods have in common: on their nodes they may do nothing.
 
 use serde_json::{Value, json};
 
@@ -25,17 +25,23 @@ pub fn spec(install: &ClusterInstall, component: &str, container: Value) -> Valu
         "serviceAccountName": component,
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "topologySpreadConstraints": [{
-            "maxSkew": 1,
-            "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": names::selector(component)},
-        }],
     });
     if let Some(secret) = &install.image_pull_secret {
         spec["imagePullSecrets"] = json!([{"name": secret}]);
     }
     spec["containers"] = json!([container]);
+    spec
+}
+
+/// The same, its replicas on different nodes where there are some.
+pub fn spread(install: &ClusterInstall, component: &str, container: Value) -> Value {
+    let mut spec = spec(install, component, container);
+    spec["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": names::selector(component)},
+    }]);
     spec
 }
 

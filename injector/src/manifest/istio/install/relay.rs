@@ -77,7 +77,7 @@ fn stateful_set(install: &ClusterInstall) -> Object {
     let mut metadata = names::metadata(RELAY, &install.mesh.namespace, RELAY);
     metadata["labels"]["app.kubernetes.io/version"] = json!(install.version);
     metadata["annotations"] = json!({names::CLUSTER_DOMAIN: install.mesh.cluster_domain});
-    let template = json!({"metadata": template_metadata(), "spec": pods::spec(install, RELAY, container(install))});
+    let template = json!({"metadata": template_metadata(), "spec": pods::spread(install, RELAY, container(install))});
     let object = Object::new(
         "The relays. They keep no state and hold no credentials: a relay that restarts has forgotten its tunnels, and the developer machines open them again.",
         json!({

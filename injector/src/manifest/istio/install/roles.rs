@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::ClusterInstall;
-use crate::manifest::istio::names::{self, DEVELOPER_ROLE, OPERATOR_ROLE, RELAY};
+use crate::manifest::istio::names::{self, DEVELOPER_ROLE, OPERATOR_ROLE, RELAY, WORKLOAD_ROLE};
 use crate::manifest::istio::object::Object;
 
-struct Rule {
+/// A rule of a role, with its reason.
+pub(super) struct Rule {
     comment: &'static str,
     rule: Value,
 }
@@ -14,33 +15,30 @@ struct Rule {
 pub fn objects(install: &ClusterInstall) -> Vec<Object> {
     let namespace = &install.mesh.namespace;
     vec![
-        role(
+        cluster_role(
+            OPERATOR_ROLE,
             &format!(
-                "For those who prepare workloads and clear away what others left behind. Bind it in a namespace, or in the whole cluster, and the Role of the same name beside the relays:\n\
-                 \n  kubectl create clusterrolebinding injector-operators --clusterrole={OPERATOR_ROLE} --group=GROUP\n\
-                 \nWhoever may `update` these objects is not held by the admission policies below."
+                "For those who prepare workloads and end others' intercepts. Bind it in a namespace, or in the whole cluster, and the Role of the same name beside the relays:\n\
+                 \n  kubectl create clusterrolebinding injector-operators --clusterrole={OPERATOR_ROLE} --group=GROUP"
             ),
-            "ClusterRole",
-            names::cluster_metadata(OPERATOR_ROLE),
             operator(),
         ),
-        role(
+        cluster_role(
+            DEVELOPER_ROLE,
             &format!(
                 "For those who intercept: bind it in the namespaces whose workloads they may intercept, and the Role of the same name beside the relays.\n\
                  \n  kubectl -n shop create rolebinding injector-developers --clusterrole={DEVELOPER_ROLE} --group=GROUP\n  \
                  kubectl -n {namespace} create rolebinding injector-developers --role={DEVELOPER_ROLE} --group=GROUP\n\
-                 \nRBAC sees objects, not fields: the admission policies hold whoever may `patch` these objects and not `update` them. So never add `update` here.\n\
+                 \nThey write Intercepts and nothing else: everything that reaches a proxy is written by the controller.\n\
                  \nSecrets and config maps are not in it: no intercept needs them. Only the environment of a workload does (`--env-file`, and `-- CMD` without `--no-env`), and \
                  whoever reads a workload's secrets can do what the workload can. Where developers may have that, grant it by name:\n\
                  \n  kubectl -n shop create role orders-environment --verb=get --resource=configmaps,secrets --resource-name=orders\n  \
                  kubectl -n shop create rolebinding orders-environment --role=orders-environment --group=GROUP"
             ),
-            "ClusterRole",
-            names::cluster_metadata(DEVELOPER_ROLE),
             developer(),
         ),
         role(
-            "For those who intercept, beside the relays: what a tunnel takes. Whoever has this may open tunnels; requests reach one only by an entry in a workload's WasmPlugin.",
+            "For those who intercept, beside the relays: what a tunnel takes. Requests reach a tunnel only by an accepted Intercept.",
             "Role",
             names::metadata(DEVELOPER_ROLE, namespace, "injector"),
             tunnel(install.mesh.relay_replicas),
@@ -48,7 +46,7 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
         role(
             &format!(
                 "For those who prepare workloads, beside the relays: what is installed there, which filter is handed out, and what a tunnel takes, since they may intercept as well. \
-                 Whoever does not, and says `injector install --module filter.wasm`, needs the first rule only.\n\
+                 Those who do not, and say `injector install --module filter.wasm`, need the first rule only.\n\
                  \n  kubectl -n {namespace} create rolebinding injector-operators --role={OPERATOR_ROLE} --group=GROUP"
             ),
             "Role",
@@ -56,6 +54,11 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
             beside_relays(),
         ),
     ]
+}
+
+/// A ClusterRole of ours.
+pub(super) fn cluster_role(name: &str, comment: &str, rules: Vec<Rule>) -> Object {
+    role(comment, "ClusterRole", names::cluster_metadata(name), rules)
 }
 
 fn role(comment: &str, kind: &str, metadata: Value, rules: Vec<Rule>) -> Object {
@@ -75,11 +78,25 @@ fn role(comment: &str, kind: &str, metadata: Value, rules: Vec<Rule>) -> Object 
         })
 }
 
-fn rule(comment: &'static str, group: &str, resources: &[&str], verbs: &[&str]) -> Rule {
+/// These verbs on these resources of one group.
+pub(super) fn rule(comment: &'static str, group: &str, resources: &[&str], verbs: &[&str]) -> Rule {
     Rule {
         comment,
         rule: json!({"apiGroups": [group], "resources": resources, "verbs": verbs}),
     }
+}
+
+/// The same, on the objects of these names.
+fn rule_by_name(
+    comment: &'static str,
+    group: &str,
+    resource: &str,
+    names: &[&str],
+    verbs: &[&str],
+) -> Rule {
+    let mut rule = rule(comment, group, &[resource], verbs);
+    rule.rule["resourceNames"] = json!(names);
+    rule
 }
 
 const READ: &[&str] = &["get", "list"];
@@ -112,35 +129,62 @@ fn discovery() -> Vec<Rule> {
             READ,
         ),
         rule(
-            "Who intercepted what, from when to when: an Event on the workload. Listed to tell whoever loses an intercept who removed it. Nobody rewrites one.",
+            "Why an intercept was refused or ended.",
             "",
             &["events"],
-            &["create", "list"],
+            &["list"],
         ),
     ]
 }
 
 fn operator() -> Vec<Rule> {
     const WRITE: &[&str] = &["get", "list", "create", "update", "patch", "delete"];
+    const RBAC: &str = "rbac.authorization.k8s.io";
     let mut rules = discovery();
     rules.extend([
         rule(
-            "The filter of a workload with its limits, and everybody's entries in it.",
+            "The filter of a workload with its limits.",
             "extensions.istio.io",
             &["wasmplugins"],
             WRITE,
         ),
         rule(
-            "The gate of a workload, the clusters of all intercepts, and the rule for connections to the relays.",
+            "The gate of a workload, and the rule for connections to the relays.",
             "networking.istio.io",
             &["envoyfilters", "destinationrules"],
             WRITE,
         ),
         rule(
+            "Intercepts: one's own, and those to be ended before a workload is unprepared.",
+            "injector.dev",
+            &["intercepts"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        rule(
+            "By this right the policy injector-intercepts knows who may change and delete others' Intercepts.",
+            "injector.dev",
+            &["intercepts/status"],
+            &["update"],
+        ),
+        rule_by_name(
+            "The controller's rights in the namespace.",
+            RBAC,
+            "rolebindings",
+            &[WORKLOAD_ROLE],
+            &["get", "create", "patch", "delete"],
+        ),
+        rule_by_name(
+            "Kubernetes lets no one bind a role whose rights they lack, unless they may bind this role.",
+            RBAC,
+            "clusterroles",
+            &[WORKLOAD_ROLE],
+            &["bind"],
+        ),
+        rule(
             "The namespaces with `--all`, and whether the mesh injects there.",
             "",
             &["namespaces"],
-            &["get", "list"],
+            READ,
         ),
     ]);
     rules
@@ -150,18 +194,16 @@ fn developer() -> Vec<Rule> {
     let mut rules = discovery();
     rules.extend([
         rule(
-            "Entries of intercepts. `patch` alone, and the admission policies hold it to `spec.pluginConfig.intercepts` and to one's own entries.",
-            "extensions.istio.io",
-            &["wasmplugins"],
-            &["get", "list", "patch"],
+            "One's own Intercepts. The policy injector-intercepts refuses changes of others'.",
+            "injector.dev",
+            &["intercepts"],
+            &["get", "list", "watch", "create", "patch", "delete"],
         ),
         rule(
-            "The cluster of an intercept, which bears its name. The admission policies take exactly one shape, under one's own name.\n\
-             Without `create`, `patch` and `delete` intercepts work as well: they then share the cluster of their relay. \
-             Reading must stay: the gate, which is an EnvoyFilter too, says where the relays are.",
-            "networking.istio.io",
-            &["envoyfilters"],
-            &["get", "list", "create", "patch", "delete"],
+            "Which workloads are prepared.",
+            "extensions.istio.io",
+            &["wasmplugins"],
+            READ,
         ),
     ]);
     rules
@@ -170,10 +212,7 @@ fn developer() -> Vec<Rule> {
 /// The module server's pods have other names after each roll-out, and RBAC knows names only.
 fn beside_relays() -> Vec<Rule> {
     vec![
-        Rule {
-            comment: "How many relays there are, and of which version: the gate of a workload names each.",
-            rule: json!({"apiGroups": ["apps"], "resources": ["statefulsets"], "resourceNames": [RELAY], "verbs": ["get"]}),
-        },
+        relays(),
         rule(
             "Which pod of the module server is ready, and which relay is up.",
             "",
@@ -190,20 +229,28 @@ fn beside_relays() -> Vec<Rule> {
     ]
 }
 
+fn relays() -> Rule {
+    rule_by_name(
+        "How many relays there are, and of which version.",
+        "apps",
+        "statefulsets",
+        &[RELAY],
+        &["get"],
+    )
+}
+
 fn tunnel(replicas: u16) -> Vec<Rule> {
     let pods: Vec<String> = (0..replicas).map(names::relay_replica).collect();
+    let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
     vec![
-        Rule {
-            comment: "Which relays there are, and of which version.",
-            rule: json!({"apiGroups": ["apps"], "resources": ["statefulsets"], "resourceNames": [RELAY], "verbs": ["get"]}),
-        },
-        Rule {
-            comment: "Is that relay up?",
-            rule: json!({"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["get"]}),
-        },
-        Rule {
-            comment: "The tunnel itself, to the relays' pods and no others. A port-forward is a GET up to Kubernetes 1.34; from 1.35 on it asks for `create` as well.",
-            rule: json!({"apiGroups": [""], "resources": ["pods/portforward"], "resourceNames": pods, "verbs": ["get", "create"]}),
-        },
+        relays(),
+        rule_by_name("Is that relay up?", "", "pods", &pods, &["get"]),
+        rule_by_name(
+            "The tunnel itself, to the relays' pods and no others. A port-forward is a GET up to Kubernetes 1.34; from 1.35 on it asks for `create` as well.",
+            "",
+            "pods/portforward",
+            &pods,
+            &["get", "create"],
+        ),
     ]
 }

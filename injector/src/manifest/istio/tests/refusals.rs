@@ -1,5 +1,6 @@
 //! Facts from which nothing may be rendered.
 
+use super::super::intercept::shared_cluster;
 use super::*;
 
 fn workload_error(change: impl FnOnce(&mut Workload)) -> String {

@@ -1,0 +1,141 @@
+//! Intercepts, as far as an operator has to do with them: those that a change of their workload would cut off, and how they are ended before.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{Cluster, ClusterError, kind};
+use crate::manifest::istio::INSTALLER;
+use crate::manifest::istio::resource::Intercept;
+
+/// How long the controller may take to end Intercepts: it deletes one once no proxy has it, after 2 s at the latest.
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Those of a namespace, or of all; none where nothing of ours is installed.
+pub async fn list(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+) -> Result<Vec<Intercept>, ClusterError> {
+    let objects = match cluster.list(&kind::INTERCEPT, namespace, None).await {
+        Err(ClusterError::NoSuchKind { .. }) => return Ok(Vec::new()),
+        objects => objects?,
+    };
+    let read = objects.into_iter().map(serde_json::from_value);
+    // The schema lets nothing else in.
+    Ok(read.filter_map(Result::ok).collect())
+}
+
+/// Does it take requests at `now`, in seconds since the epoch? One that the controller has not looked at yet counts.
+pub fn is_live(intercept: &Intercept, now: u64) -> bool {
+    let status = intercept.status.as_ref();
+    let accepted = status.and_then(|status| status.condition("Accepted"));
+    let is_refused = accepted.is_some_and(|accepted| accepted.status == "False");
+    let expires = status.and_then(|status| status.expires.as_ref()?.parse::<Timestamp>().ok());
+    let is_over =
+        expires.is_some_and(|end| u64::try_from(end.as_second()).is_ok_and(|end| end <= now));
+    let is_going =
+        intercept.metadata.deletion_timestamp.is_some() || intercept.spec.renew_time.is_none();
+    !is_refused && !is_over && !is_going
+}
+
+/// The namespace.
+pub fn namespace_of(intercept: &Intercept) -> &str {
+    intercept.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+/// The name.
+pub fn name_of(intercept: &Intercept) -> &str {
+    intercept.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// `Deployment/orders`.
+pub fn workload_of(intercept: &Intercept) -> String {
+    let workload = &intercept.spec.workload;
+    format!("{}/{}", workload.kind.name(), workload.name)
+}
+
+/// Ends them: the controller takes them out of the proxies and deletes them. `false`: no controller did, so they were deleted here.
+pub async fn end(cluster: &Cluster, intercepts: &[Intercept]) -> Result<bool, ClusterError> {
+    let give_back = json!([{"op": "remove", "path": "/spec/renewTime"}]);
+    let leased = intercepts
+        .iter()
+        .filter(|one| one.spec.renew_time.is_some());
+    let patches = leased.map(|one| {
+        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
+        cluster.patch_json(&kind::INTERCEPT, namespace, name, &give_back, INSTALLER)
+    });
+    try_join_all(patches).await?;
+    let deadline = Instant::now() + CONTROLLER_TIMEOUT;
+    let mut left = still_there(cluster, intercepts).await?;
+    while !left.is_empty() && Instant::now() < deadline {
+        sleep(LOOK).await;
+        left = still_there(cluster, intercepts).await?;
+    }
+    for one in &left {
+        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
+        cluster.delete(&kind::INTERCEPT, namespace, name).await?;
+    }
+    Ok(left.is_empty())
+}
+
+/// Those of them that are there, and not on their way out.
+async fn still_there<'i>(
+    cluster: &Cluster,
+    intercepts: &'i [Intercept],
+) -> Result<Vec<&'i Intercept>, ClusterError> {
+    let looks = intercepts.iter().map(async |one| {
+        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
+        let found = cluster.get(&kind::INTERCEPT, namespace, name).await?;
+        let is_it = found.is_some_and(|found| {
+            let metadata = &found["metadata"];
+            metadata["uid"].as_str() == one.metadata.uid.as_deref()
+                && metadata["deletionTimestamp"].is_null()
+        });
+        Ok::<_, ClusterError>(is_it.then_some(one))
+    });
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::manifest::istio::example;
+
+    #[test]
+    fn refused_and_expired_intercepts_are_not_live() {
+        let with = |pointer: &str, value: Value| {
+            let mut object = serde_json::to_value(example::intercept()).unwrap();
+            let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-11-22T09:00:00Z"});
+            object["status"] = json!({"conditions": [accepted], "expires": "1970-01-01T00:01:40Z"});
+            object["metadata"]["deletionTimestamp"] = Value::Null;
+            // As in a list.
+            object.as_object_mut().unwrap().remove("kind");
+            object.as_object_mut().unwrap().remove("apiVersion");
+            if !pointer.is_empty() {
+                *object.pointer_mut(pointer).unwrap() = value;
+            }
+            serde_json::from_value::<Intercept>(object).unwrap()
+        };
+        let accepted = with("", Value::Null);
+        assert!(is_live(&accepted, 99));
+        assert!(!is_live(&accepted, 100));
+        assert!(is_live(&with("/status/expires", Value::Null), 100));
+        assert!(is_live(&with("/status", Value::Null), 100));
+        for (pointer, value) in [
+            ("/status/conditions/0/status", json!("False")),
+            ("/spec/renewTime", Value::Null),
+            ("/metadata/deletionTimestamp", json!("1970-01-01T00:00:01Z")),
+        ] {
+            assert!(!is_live(&with(pointer, value), 99), "{pointer}");
+        }
+        assert_eq!(workload_of(&accepted), "Deployment/orders");
+    }
+}
