@@ -83,7 +83,7 @@ impl Target {
             owner: owner?.name,
             prepared,
             found,
-            kept: Kept::of(&plugin, Some(&gate), relays.namespace()),
+            kept: Kept::of(&plugin, relays.namespace()),
             relays,
             rights,
         })

@@ -35,7 +35,7 @@ pub fn is_own_cluster(name: &str, entry: &Value) -> bool {
 
 /// The cluster that all intercepts share that end at this relay and take this port.
 pub fn shared_cluster(relay: u16, port: u16) -> String {
-    gate::shared_cluster(relay, port)
+    format!("intercept|relay-{relay}|{port}")
 }
 
 /// What is applied, in this order, under the intercept's own field manager; removed in the opposite one.
