@@ -19,8 +19,8 @@ const OPERATOR: &str = "olga@example.com";
 const SHA256: &str = "93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476";
 
 /// What of ours is anywhere.
-const KINDS: &str = "namespaces,services,serviceaccounts,statefulsets.apps,deployments.apps,poddisruptionbudgets,networkpolicies.networking.k8s.io,roles,clusterroles,\
-validatingadmissionpolicies,validatingadmissionpolicybindings,wasmplugins,envoyfilters,destinationrules,peerauthentications.security.istio.io,authorizationpolicies.security.istio.io";
+const KINDS: &str = "namespaces,services,serviceaccounts,statefulsets.apps,deployments.apps,poddisruptionbudgets,networkpolicies.networking.k8s.io,roles,rolebindings,clusterroles,clusterrolebindings,\
+customresourcedefinitions,validatingadmissionpolicies,validatingadmissionpolicybindings,wasmplugins,envoyfilters,destinationrules,peerauthentications.security.istio.io,authorizationpolicies.security.istio.io";
 
 struct Ran {
     code: Option<i32>,
@@ -179,15 +179,16 @@ impl Stage {
         ]);
     }
 
-    /// bob intercepts a port, for a long time.
+    /// The administrator intercepts a port. No controller runs here, so nothing becomes of it.
     fn intercept(&self, port: u16) {
-        let entry = json!({
-            "port": port, "cluster": "intercept|bob", "address": "0".repeat(32), "owner": "bob", "created": 1, "expires": 4_000_000_000_u64,
-        });
+        let owner = self.kubectl("auth whoami -o jsonpath={.status.userInfo.username}");
         self.kubectl.apply(&[json!({
-            "apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin",
-            "metadata": {"name": "injector-deployment-orders", "namespace": NAMESPACE},
-            "spec": {"pluginConfig": {"intercepts": {"bob": entry}}},
+            "apiVersion": "injector.dev/v1alpha1", "kind": "Intercept",
+            "metadata": {"name": "bob", "namespace": NAMESPACE},
+            "spec": {
+                "owner": owner.trim(), "workload": {"kind": "Deployment", "name": "orders"}, "port": port, "match": {},
+                "tunnel": {"relay": 0, "address": "0".repeat(32)}, "leaseSeconds": 3600, "renewTime": "2026-11-30T09:00:00Z",
+            },
         })]);
     }
 }
@@ -341,22 +342,22 @@ fn an_operator_prepares_and_a_stranger_does_not(stage: &Stage) {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert_eq!(stage.plugin()["spec"]["sha256"], SHA256);
-    // Again, and chosen by its labels: the same four objects.
+    // Again, and chosen by its labels: the same five objects.
     for words in ["--workload orders", "--selector app=orders"] {
         let text = stage.injector(&stage.prepare(words)).done();
         let objects = text.lines().take_while(|line| !line.is_empty());
         let states: Vec<&str> = objects
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(states, ["unchanged"; 4], "{text}");
+        assert_eq!(states, ["unchanged"; 5], "{text}");
     }
     let text = stage
         .injector(&format!("{orders} --dry-run -o name"))
         .done();
     assert_eq!(
         text.lines().count(),
-        4,
-        "two DestinationRules, filter and gate: {text}"
+        5,
+        "two DestinationRules, the controller's rights, filter and gate: {text}"
     );
     // An image is pinned by its own digest: Istio compares that one.
     let digest = "ab".repeat(32);
@@ -422,14 +423,9 @@ fn an_intercept_outlives_a_new_preparation(stage: &Stage) {
     let orders = stage.prepare("--workload orders");
     stage.intercept(9090);
     stage.injector(&format!("{orders} --allow-all")).done();
-    let config = stage.plugin()["spec"]["pluginConfig"].clone();
-    assert_eq!(
-        (
-            &config["limits"]["allow_all"],
-            &config["intercepts"]["bob"]["port"]
-        ),
-        (&json!(true), &json!(9090))
-    );
+    let limits = &stage.plugin()["spec"]["pluginConfig"]["limits"];
+    assert_eq!(limits["allow_all"], true);
+    stage.kubectl(&format!("-n {NAMESPACE} get intercept bob"));
     stage
         .injector(&format!("{orders} --port http"))
         .refused(1, "bob intercepts port 9090");
@@ -473,12 +469,16 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
             .map(|check| check[key].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(of("bad", "id"), ["relay", "module-server", "prepared"]);
+    assert_eq!(
+        of("bad", "id"),
+        ["relay", "module-server", "controller", "prepared"]
+    );
     assert_eq!(
         of("bad", "found"),
         [
             "injector-relay: 0/2 ready",
             "injector-module: 0/2 ready",
+            "injector-controller: 0/1 ready",
             "Deployment/orders: it is not prepared for intercepts"
         ]
     );
@@ -486,7 +486,6 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
         "api-server",
         "clock",
         "admission-policies",
-        "policy-clock",
         "relay-version",
         "relay-egress",
         "relay-export",
@@ -498,7 +497,7 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
     }
 }
 
-/// Somebody's binding keeps the namespace; without it, everything goes, also what an uninstallation that broke off left.
+/// Also what an uninstallation that broke off left. The namespace stays.
 fn nothing_is_left(stage: &Stage) {
     stage.injector(&stage.prepare("--all")).done();
     stage.kubectl(&format!(
@@ -510,10 +509,10 @@ fn nothing_is_left(stage: &Stage) {
         position("ClusterRole ") < position("ValidatingAdmissionPolicyBinding "),
         "developers would have rights that nothing holds: {text}"
     );
-    assert_eq!(stage.ours(), ["Namespace injector-system"]);
-    stage.kubectl("-n injector-system delete rolebinding install-operators");
-    stage.injector("uninstall").done();
+    let note = "note: the namespace injector-system is left; to delete it with all that is in it: kubectl delete namespace injector-system\n";
+    assert!(text.contains(note), "{text}");
     assert_eq!(stage.ours(), [""; 0]);
+    stage.kubectl("delete namespace injector-system --wait=false");
     stage.kubectl(&format!("-n {NAMESPACE} get deployment orders worker"));
     stage.kubectl("delete clusterrolebinding install-operators");
     stage.kubectl(&format!("delete namespace {NAMESPACE} --wait=false"));

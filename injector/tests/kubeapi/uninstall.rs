@@ -66,8 +66,7 @@ fn live_intercepts_are_ended_by_force_only() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     for expected in [
         "Deployment/orders in ending is intercepted by live\n",
-        "hint: injector leave --context",
-        "; or: injector uninstall",
+        "hint: injector leave -n ending --force live; or: injector uninstall -n ending … --force\n",
     ] {
         assert!(refused.stderr.contains(expected), "{expected}{refused:?}");
     }
