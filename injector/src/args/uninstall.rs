@@ -16,7 +16,7 @@ pub struct Uninstall {
     /// Only the preparation of all workloads of the namespace, in a cluster
     #[arg(long, conflicts_with = "workload")]
     pub all: bool,
-    /// Only the relays and the module server of this namespace, in a cluster [default: wherever they are]
+    /// Only relays, module server and controller of this namespace, in a cluster [default: wherever they are]
     #[arg(long, value_name = "NAME")]
     pub relay_namespace: Option<String>,
     /// Also while intercepts are live: they end at once

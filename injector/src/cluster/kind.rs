@@ -45,7 +45,6 @@ kinds! {
     POD_DISRUPTION_BUDGET = namespaced "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets";
     NETWORK_POLICY = namespaced "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies";
     ENDPOINT_SLICE = namespaced "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices";
-    LEASE = namespaced "coordination.k8s.io" "v1" "Lease" "leases";
     ROLE = namespaced "rbac.authorization.k8s.io" "v1" "Role" "roles";
     ROLE_BINDING = namespaced "rbac.authorization.k8s.io" "v1" "RoleBinding" "rolebindings";
     CLUSTER_ROLE = cluster "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles";

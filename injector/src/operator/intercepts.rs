@@ -1,8 +1,9 @@
 //! Intercepts, as far as an operator has to do with them: those that a change of their workload would cut off, and how they are ended before.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -16,6 +17,9 @@ const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Changes at the same time.
+const AT_ONCE: usize = 16;
 
 /// Those of a namespace, or of all; none where nothing of ours is installed.
 pub async fn list(
@@ -60,46 +64,44 @@ pub fn workload_of(intercept: &Intercept) -> String {
     format!("{}/{}", workload.kind.name(), workload.name)
 }
 
-/// Ends them: the controller takes them out of the proxies and deletes them. `false`: no controller did, so they were deleted here.
-pub async fn end(cluster: &Cluster, intercepts: &[Intercept]) -> Result<bool, ClusterError> {
-    let give_back = json!([{"op": "remove", "path": "/spec/renewTime"}]);
-    let leased = intercepts
-        .iter()
-        .filter(|one| one.spec.renew_time.is_some());
-    let patches = leased.map(|one| {
+/// Ends these of a namespace, or of all: the controller takes them out of the proxies and deletes them. `false`: no controller did, so they were deleted here.
+pub async fn end(
+    cluster: &Cluster,
+    within: Option<&str>,
+    intercepts: &[Intercept],
+) -> Result<bool, ClusterError> {
+    let give_back = &json!([{"op": "remove", "path": "/spec/renewTime"}]);
+    let leased = intercepts.iter();
+    let leased = leased.filter(|one| one.spec.renew_time.is_some());
+    let patches = stream::iter(leased).map(async |one| {
         let (namespace, name) = (Some(namespace_of(one)), name_of(one));
-        cluster.patch_json(&kind::INTERCEPT, namespace, name, &give_back, INSTALLER)
+        let kind = &kind::INTERCEPT;
+        let patch = cluster.patch_json(kind, namespace, name, give_back, INSTALLER);
+        patch.await.map(drop)
     });
-    try_join_all(patches).await?;
+    let patched: Result<(), ClusterError> = patches.buffer_unordered(AT_ONCE).try_collect().await;
+    patched?;
+    let uids: HashSet<&str> = intercepts.iter().map(uid).collect();
     let deadline = Instant::now() + CONTROLLER_TIMEOUT;
-    let mut left = still_there(cluster, intercepts).await?;
-    while !left.is_empty() && Instant::now() < deadline {
+    loop {
+        let mut left = list(cluster, within).await?;
+        left.retain(|one| uids.contains(uid(one)) && one.metadata.deletion_timestamp.is_none());
+        if left.is_empty() {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            for one in &left {
+                let (namespace, name) = (Some(namespace_of(one)), name_of(one));
+                cluster.delete(&kind::INTERCEPT, namespace, name).await?;
+            }
+            return Ok(false);
+        }
         sleep(LOOK).await;
-        left = still_there(cluster, intercepts).await?;
     }
-    for one in &left {
-        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
-        cluster.delete(&kind::INTERCEPT, namespace, name).await?;
-    }
-    Ok(left.is_empty())
 }
 
-/// Those of them that are there, and not on their way out.
-async fn still_there<'i>(
-    cluster: &Cluster,
-    intercepts: &'i [Intercept],
-) -> Result<Vec<&'i Intercept>, ClusterError> {
-    let looks = intercepts.iter().map(async |one| {
-        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
-        let found = cluster.get(&kind::INTERCEPT, namespace, name).await?;
-        let is_it = found.is_some_and(|found| {
-            let metadata = &found["metadata"];
-            metadata["uid"].as_str() == one.metadata.uid.as_deref()
-                && metadata["deletionTimestamp"].is_null()
-        });
-        Ok::<_, ClusterError>(is_it.then_some(one))
-    });
-    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+fn uid(intercept: &Intercept) -> &str {
+    intercept.metadata.uid.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

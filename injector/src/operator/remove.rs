@@ -201,7 +201,7 @@ async fn end_intercepts(
 ) -> Result<Vec<Changed>> {
     let mut ending = intercepts::list(cluster, within).await?;
     ending.retain(|one| prepared.iter().any(|workload| workload.has(one)));
-    let is_answered = ending.is_empty() || intercepts::end(cluster, &ending).await?;
+    let is_answered = ending.is_empty() || intercepts::end(cluster, within, &ending).await?;
     let timeout = match is_answered {
         true => EMPTY_TIMEOUT,
         false => Duration::ZERO,

@@ -16,11 +16,6 @@ pub fn binding(namespace: &str, user: &str, kind: &str, role: &str) -> Value {
 }
 
 /// In the whole cluster.
-pub fn cluster_role(name: &str, rules: Value) -> Value {
-    json!({"apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules})
-}
-
-/// In the whole cluster.
 pub fn cluster_binding(user: &str, role: &str) -> Value {
     json!({"apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": format!("{user}-{role}")},
         "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}, "subjects": [{"apiGroup": GROUP, "kind": "User", "name": user}]})
