@@ -233,7 +233,7 @@ async fn end_intercepts(
     Ok(ended.collect())
 }
 
-/// Waits until a plugin has no intercepts. `true`: nobody took them out in time, so it was done here, and the proxies may not know yet.
+/// Waits until a plugin has no intercepts. `true`: the controller did not take them out in time, so it was done here, and the proxies may not know yet.
 async fn empty(
     cluster: &Cluster,
     plugin: &Value,
