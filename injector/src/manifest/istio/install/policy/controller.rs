@@ -4,12 +4,16 @@
 
 use serde_json::json;
 
-use super::{LABEL, Policy, Validation, Variable, cel, metadata_text};
+use super::cel;
+use super::object::{Policy, Validation, Variable, metadata_text};
 use crate::manifest::cluster;
 use crate::manifest::istio::facts::Mesh;
 use crate::manifest::istio::install::{H2_PORT, HTTP_PORT};
 use crate::manifest::istio::names::{CONTROLLER, MANAGER};
 use crate::manifest::istio::{gate, names};
+
+/// The name of an intercept, without anchors: a DNS label.
+const LABEL: &str = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?";
 
 pub fn policy(mesh: &Mesh) -> Policy {
     let account = format!("system:serviceaccount:{}:{CONTROLLER}", mesh.namespace);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Policy, Validation, Variable};
+use super::object::{Policy, Validation, Variable};
 
 /// The most annotations on an Intercept, and the most bytes in each: `kubectl apply` keeps a copy of the object in one.
 const ANNOTATIONS: (usize, usize) = (4, 4096);
