@@ -211,16 +211,21 @@ async fn the_kubelets_probe_never_leaves_the_cluster() {
     wait::until("a probe comes here", async || here() > 0).await;
     assert!(control.leave().await.success());
 
-    // Past the CLI: an entry without conditions all the same.
+    // Past the CLI: an intercept without conditions all the same.
     let _bob = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
-    let patch = r#"[{"op": "remove", "path": "/spec/pluginConfig/intercepts/orders-bob/headers"}]"#;
+    let mut there = stage.get(&["intercept", "orders-bob"]);
+    there["spec"]["match"] = json!({});
+    there["metadata"] = json!({"name": "orders-bob"});
+    let file = stage.dir().join("all.json");
+    std::fs::write(&file, there.to_string()).expect("a writable directory");
+    let file = file.to_str().expect("a path in UTF-8");
     stage.run(&[
-        "patch",
-        "wasmplugin",
-        "injector-deployment-orders",
-        "--type=json",
-        "-p",
-        patch,
+        "--as=bob",
+        "--as-group=injector-developers",
+        "replace",
+        "--force",
+        "-f",
+        file,
     ]);
     stage.wait_answered_by(("any", "body"), "server").await;
     let (came, before) = (here(), probes(&stage));

@@ -184,33 +184,36 @@ impl Siege {
         for left in join_all(bobs.map(Intercept::leave)).await {
             assert!(left.success(), "leaving after it: {left}");
         }
-        self.assert_nothing_left();
+        self.assert_nothing_left().await;
         result
     }
 
-    /// No entry and no cluster of this siege's or of those beside it; of one that failed, something may be left.
-    fn assert_nothing_left(&self) {
-        let get = |what: &[&str]| self.stage.get(what);
-        let plugin = get(&["wasmplugin", "injector-deployment-orders"]);
-        let entries = plugin["spec"]["pluginConfig"]["intercepts"].as_object();
-        let entries = entries.into_iter().flatten().map(|(name, _)| name.as_str());
-        self.assert_none_of_ours(entries);
-        assert_eq!(plugin["spec"]["pluginConfig"]["version"], 1, "{plugin}");
-        let filters = get(&["envoyfilters"]);
-        let filters = filters["items"].as_array().expect("a list").iter();
-        let names = filters.filter_map(|filter| filter["metadata"]["name"].as_str());
-        let names: Vec<&str> = names.collect();
-        assert!(names.contains(&"injector-deployment-orders"), "{names:?}");
-        self.assert_none_of_ours(names.into_iter());
+    /// No Intercept, no entry and, after a while, no cluster of this siege's or of those beside it; of one that failed, something may be left.
+    async fn assert_nothing_left(&self) {
+        let clusters = || {
+            let filters = self.stage.get(&["envoyfilters"]);
+            let filters = filters["items"].as_array().expect("a list").iter();
+            let names = filters.filter_map(|filter| filter["metadata"]["name"].as_str());
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        self.assert_none_of_ours(&self.stage.intercepts());
+        self.assert_none_of_ours(&self.stage.entries());
+        // Requests that were cut off still need them for a while.
+        wait::within(Duration::from_secs(60), "no cluster is left", async || {
+            let mut clusters = clusters().into_iter();
+            (!clusters.any(|name| self.is_ours(&name))).then_some(())
+        })
+        .await;
     }
 
-    fn assert_none_of_ours<'n>(&self, names: impl Iterator<Item = &'n str>) {
+    fn is_ours(&self, name: &str) -> bool {
+        let mut users = OTHERS.iter().chain([&self.name]);
+        users.any(|user| name.ends_with(&format!("-{user}")))
+    }
+
+    fn assert_none_of_ours(&self, names: &[String]) {
         for name in names {
-            let is_ours = name.ends_with(&format!("-{}", self.name));
-            let is_beside = OTHERS
-                .iter()
-                .any(|other| name.ends_with(&format!("-{other}")));
-            assert!(!is_ours && !is_beside, "{name} is left");
+            assert!(!self.is_ours(name), "{name} is left");
         }
     }
 }

@@ -89,42 +89,6 @@ async fn two_developers_and_one_for_everybody_else_get_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_developer_without_envoy_filters_shares_the_relays_cluster() {
-    let (stage, server) = (Stage::new("shared").await, App::start("server").await);
-    // The role, with EnvoyFilters to be read and not written.
-    let kubectl = &stage.cluster().kubectl;
-    let mut role = kubectl.get(&["clusterrole", "injector-developer"]);
-    for rule in role["rules"].as_array_mut().expect("rules") {
-        let resources = rule["resources"].as_array().expect("a list");
-        if resources.contains(&"envoyfilters".into()) {
-            rule["verbs"] = json!(["get", "list", "watch"]);
-        }
-    }
-    let rules = &role["rules"];
-    stage.apply(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "less"}, "rules": rules}));
-    for (namespace, kind, role) in [
-        (stage.namespace.as_str(), "Role", "less"),
-        ("injector-system", "Role", "injector-developer"),
-    ] {
-        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": "dave", "namespace": namespace},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "dave"}]});
-        stage.cluster().kubectl.apply(&[binding]);
-    }
-    let dave = stage.user("dave", &[]);
-    let live = dave.intercept(&server, &["--http-header=Coder=Bob"]).await;
-    stage.wait_answered_by(BOB, "server").await;
-    let status = dave.run(&["status", "orders-dave", "-o", "json"]);
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    let cluster = status["cluster"].as_str().expect("a cluster");
-    assert!(cluster.starts_with("intercept|relay-"), "{status}");
-    assert_eq!(stage.h1().get("/", &[]).await.by(), "app");
-    assert!(live.leave().await.success());
-    assert_untouched(&stage.h1().get("/", &[BOB]).await, "after it");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn ports_are_told_apart_and_grpc_and_websocket_work() {
     let plan = Plan::new("ports")
         .port("http-admin", 81, 8081, "admin")
@@ -435,8 +399,8 @@ fn figure(text: &str, name: &str) -> u64 {
 async fn the_relay_takes_requests_from_the_workload_only() {
     let (stage, server) = (Stage::new("direct").await, App::start("server").await);
     let _bob = stage.bob_intercepts(&server).await;
-    let plugin = stage.get(&["wasmplugin", "injector-deployment-orders"]);
-    let address = plugin["spec"]["pluginConfig"]["intercepts"]["orders-bob"]["address"].clone();
+    let intercept = stage.get(&["intercept", "orders-bob"]);
+    let address = intercept["spec"]["tunnel"]["address"].clone();
     let address = address.as_str().expect("an address").to_owned();
     let before = server.total();
     let relays = stage.cluster().relays();

@@ -45,15 +45,7 @@ async fn leave(name: &str, ways: &[Way]) {
 }
 
 async fn leave_at(stage: &Stage, port: &Port, ways: &[Way]) {
-    let has_entry = |name: &str| {
-        let plugins = stage.get(&["wasmplugins"]);
-        let mut plugins = plugins["items"].as_array().expect("a list").iter();
-        plugins.any(|plugin| {
-            plugin["spec"]["pluginConfig"]["intercepts"]
-                .get(name)
-                .is_some()
-        })
-    };
+    let has_entry = |name: &str| stage.entries().iter().any(|entry| entry == name);
     let place = Place {
         developer: &|name| stage.developer(name),
         service: port.service,
@@ -78,9 +70,9 @@ async fn leave_at(stage: &Stage, port: &Port, ways: &[Way]) {
         scratch: stage.dir(),
     };
     place.leave(ways).await;
-    let filters = stage.get(&["envoyfilters"]).to_string();
+    let there = stage.intercepts();
     for way in ways {
-        let is_left = filters.contains(&format!("|{}\"", way.intercept()));
+        let is_left = there.contains(&way.intercept());
         assert_eq!(is_left, *way == Way::Kill, "{way:?}");
         if is_left {
             stage.developer(&way.developer()).run(&["leave", "--all"]);

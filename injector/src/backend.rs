@@ -7,14 +7,17 @@ mod target;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::sleep;
+
 use self::plain::{clear, named, remove};
 use crate::args::{Global, connect, connect_patiently};
 use crate::developer;
 use crate::envoy::{Dir, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::mesh::{self, Mesh, USUAL_MESH};
-use crate::model::{Found, Live, Replicas, settled};
-use crate::tunnel::presence::{self, Presence, Traffic};
+use crate::manifest::cluster::TAKEN;
+use crate::mesh::{self, Mesh};
+use crate::model::{Found, Live, settled};
+use crate::tunnel::presence::{self, HANDOVER, Presence, Traffic};
 use crate::tunnel::relay_end::RelayEnd;
 
 /// The place where intercepts are kept.
@@ -122,6 +125,8 @@ impl Backend {
             workload: dir.workload().name.clone(),
             name,
             intercept,
+            refusal: None,
+            replicas: None,
         });
         Ok(found.collect())
     }
@@ -138,15 +143,7 @@ impl Backend {
         }
     }
 
-    /// How many replicas have each; `None` where that cannot be seen. In the same order.
-    pub async fn replicas(&self, all: &[Found]) -> Vec<Option<Replicas>> {
-        match self {
-            Self::Envoy(_) => vec![None; all.len()],
-            Self::Mesh(mesh) => mesh.replicas(all).await,
-        }
-    }
-
-    /// Removes the entry of an intercept if it still is the one that was found. Its cluster goes after [`Backend::wait_gone`], by [`Backend::clear`].
+    /// Removes the entry of an intercept if it still is the one that was found. What is left goes after [`Backend::wait_gone`], by [`Backend::clear`].
     pub async fn remove(&self, found: &Found) -> Result<bool> {
         match self {
             Self::Envoy(dir) => {
@@ -157,54 +154,47 @@ impl Backend {
         }
     }
 
-    /// Waits until requests are no longer decided by an intercept of this name; where that cannot be seen, for as long as it usually takes.
+    /// Waits until requests are no longer decided by this intercept; where that cannot be seen, for as long as it usually takes.
     pub async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
-        let (live, usual) = match self {
-            Self::Envoy(dir) => (dir.wait_gone(&found.name, timeout).await, USUAL_ENVOY),
-            Self::Mesh(mesh) => (mesh.wait_gone(found, timeout).await, USUAL_MESH),
-        };
-        settled(live, usual).await
-    }
-
-    /// May a request be under way through the tunnel of each, in the same order? Then its command lives, and clears the cluster away when that has ended.
-    /// Where a relay does not say, one may be while the lease runs; a cluster that stays behind so is cleared away after it.
-    pub async fn are_busy(&self, all: &[&Found]) -> Vec<bool> {
-        if all.is_empty() {
-            return Vec::new();
-        }
-        let traffic = match self {
-            Self::Envoy(dir) => {
-                let addresses = all.iter().map(|found| found.intercept.address.as_str());
-                let relay = RelayEnd::tcp(dir.workload().relay.control);
-                presence::traffic(&relay, &addresses.collect::<Vec<_>>()).await
-            }
-            Self::Mesh(mesh) => mesh.traffic(all).await,
-        };
-        // Where nobody says what time it is, no lease is over.
-        let now = self.now().await.unwrap_or(0);
-        let pairs = all.iter().zip(traffic);
-        pairs
-            .map(|(found, traffic)| match traffic {
-                Traffic::UnderWay => true,
-                Traffic::None => false,
-                Traffic::Unknown => found.intercept.expires > now,
-            })
-            .collect()
-    }
-
-    /// Removes the cluster of an intercept whose entry is gone.
-    pub async fn clear(&self, found: &Found) -> Result<()> {
         match self {
-            Self::Envoy(dir) => clear(dir, &found.name),
-            Self::Mesh(mesh) => mesh.clear(found).await,
+            Self::Envoy(dir) => {
+                let live = dir.wait_gone(&found.name, timeout).await;
+                settled(live, USUAL_ENVOY).await
+            }
+            Self::Mesh(mesh) => mesh.wait_gone(found, timeout).await,
         }
     }
 
-    /// Removes what nobody renewed for a long time.
-    pub async fn sweep(&self) -> Result<()> {
+    /// Clears away what is left of intercepts whose entries are gone. Returns the first failure; what one of them meets does not leave the others half done.
+    pub async fn clear(&self, all: &[&Found]) -> Result<()> {
+        let mut outcome = Ok(());
+        match self {
+            Self::Envoy(dir) => {
+                // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
+                sleep(HANDOVER.max(youth(all))).await;
+                let relay = RelayEnd::tcp(dir.workload().relay.control);
+                let addresses = all.iter().map(|found| found.intercept.address.as_str());
+                let traffic = presence::traffic(&relay, &addresses.collect::<Vec<_>>()).await;
+                for (found, traffic) in all.iter().zip(traffic) {
+                    if !is_busy(found, traffic) {
+                        outcome = outcome.and(clear(dir, &found.name));
+                    }
+                }
+            }
+            Self::Mesh(mesh) => {
+                for found in all {
+                    outcome = outcome.and(mesh.clear(found).await);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Removes what nobody renewed for a long time; in a mesh the controller does.
+    pub fn sweep(&self) -> Result<()> {
         match self {
             Self::Envoy(dir) => Ok(dir.sweep(now()).map(drop)?),
-            Self::Mesh(mesh) => mesh.sweep().await,
+            Self::Mesh(_) => Ok(()),
         }
     }
 
@@ -214,6 +204,24 @@ impl Backend {
             Self::Envoy(_) => Ok(now()),
             Self::Mesh(mesh) => mesh.now().await,
         }
+    }
+}
+
+/// How long the youngest cluster has to stay yet.
+fn youth(all: &[&Found]) -> Duration {
+    let created = all.iter().map(|found| found.intercept.created).max();
+    let age = now().saturating_sub(created.unwrap_or(0));
+    // Of `created` the second is known.
+    (TAKEN + Duration::from_secs(1)).saturating_sub(Duration::from_secs(age))
+}
+
+/// May a request be under way through its tunnel? Then its command lives, and clears the cluster away when that has ended.
+/// Where the relay does not say, one may be while the lease runs; a cluster that stays behind so is cleared away after it.
+fn is_busy(found: &Found, traffic: Traffic) -> bool {
+    match traffic {
+        Traffic::UnderWay => true,
+        Traffic::None => false,
+        Traffic::Unknown => found.intercept.expires > now(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
-use crate::model::{Live, NotRenewed, Placement, Replicas, TargetPort, settled};
+use crate::model::{Live, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
 use crate::tunnel::presence::{self, Presence};
 use crate::tunnel::relay_end::RelayEnd;
 
@@ -128,70 +128,77 @@ impl Target<'_> {
         }
     }
 
-    /// All intercepts and the operator's limits, as they are this moment; `None`: the preparation of the workload was taken back.
-    pub async fn there(&self) -> Result<Option<Document>> {
+    /// What an intercept of this name that lives has to know.
+    pub async fn look(&self, name: &str) -> Result<Seen> {
         let dir = match self {
             Self::Envoy(dir) => dir,
-            Self::Mesh(target) => return target.there().await,
+            Self::Mesh(target) => return target.look(name).await,
         };
+        let now = now();
         match dir.document() {
-            Ok(document) => Ok(Some(document)),
-            Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
+            Ok(mut document) => Ok(Seen {
+                entry: document.intercepts.remove(name),
+                refusal: None,
+                limits: Some(document.limits),
+                now,
+            }),
+            Err(EnvoyDirError::NotInstalled(_)) => Ok(Seen {
+                entry: None,
+                refusal: None,
+                limits: None,
+                now,
+            }),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The intercept of this name, as it is this moment.
-    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
-        let there = self.there().await?;
-        Ok(there.and_then(|mut there| there.intercepts.remove(name)))
+    /// This name, or where somebody else has it, one that is made of it.
+    pub async fn free_name(&self, name: String) -> Result<String> {
+        match self {
+            Self::Envoy(_) => Ok(name),
+            Self::Mesh(target) => target.free_name(&name).await,
+        }
     }
 
-    /// What would be written besides the entry, to be shown.
-    pub fn objects(
-        &self,
-        name: &str,
-        intercept: &Intercept,
-        replica: u16,
-    ) -> Result<Vec<serde_json::Value>> {
+    /// The intercept of this name, as it is this moment; refused where the name cannot be used.
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        match self {
+            Self::Envoy(_) => Ok(self.look(name).await?.entry),
+            Self::Mesh(target) => target.find(name).await,
+        }
+    }
+
+    /// What would be written, to be shown: beside the entry, where that is all of a file's.
+    pub async fn objects(&self, plan: &Plan, entry: &Intercept) -> Result<Vec<serde_json::Value>> {
         match self {
             Self::Envoy(dir) => {
                 let workload = dir.workload();
-                let port = workload.port_number(intercept.port);
-                let cluster = port.map(|port| manifest::envoy::cluster(workload, name, port));
+                let port = workload.port_number(entry.port);
+                let cluster = port.map(|port| manifest::envoy::cluster(workload, &plan.name, port));
                 Ok(cluster.into_iter().collect())
             }
-            Self::Mesh(target) => target.objects(name, intercept, replica),
+            Self::Mesh(target) => target.objects(plan, entry).await,
         }
     }
 
-    /// Adds an intercept if `check` allows it for what is there at that moment. Where somebody else writes at the same time, it is asked again.
+    /// Adds an intercept if `check` allows it for what is there at that moment, and nobody forbids it.
     pub async fn add(
         &self,
-        name: &str,
-        intercept: &Intercept,
-        replica: u16,
+        plan: &Plan,
+        entry: &Intercept,
         check: &(dyn Fn(&Document) -> Result<()> + Sync),
     ) -> Result<()> {
         match self {
-            Self::Envoy(dir) => dir.add(name, intercept, check),
-            Self::Mesh(target) => target.add(name, intercept, replica, check).await,
+            Self::Envoy(dir) => dir.add(&plan.name, entry, check),
+            Self::Mesh(target) => target.add(plan, entry, check).await,
         }
     }
 
-    /// Puts the cluster of an intercept back where it is gone, if the entry still is that tunnel's; `true`: it did. In a plain Envoy's directory the two are written together.
-    pub async fn mend(&self, name: &str, intercept: &Intercept, replica: u16) -> Result<bool> {
-        match self {
-            Self::Envoy(_) => Ok(false),
-            Self::Mesh(target) => target.mend(name, intercept, replica).await,
-        }
-    }
-
-    /// Moves the end of a lease, in seconds since the epoch.
+    /// Moves the end of a lease, in seconds since the epoch. In a mesh the controller has the last word on that.
     pub async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed> {
         let dir = match self {
             Self::Envoy(dir) => dir,
-            Self::Mesh(target) => return target.renew(name, address, expires).await,
+            Self::Mesh(target) => return target.renew(name, address).await,
         };
         dir.renew(name, address, expires)
             .map_err(|error| match error {
@@ -210,15 +217,7 @@ impl Target<'_> {
         }
     }
 
-    /// Who removed the intercept of this name that was created then, in seconds since the epoch; where that can be known.
-    pub async fn who_removed(&self, name: &str, created: u64) -> Option<String> {
-        match self {
-            Self::Envoy(_) => None,
-            Self::Mesh(target) => target.who_removed(name, created).await,
-        }
-    }
-
-    /// Removes the entry of an intercept if it still is that tunnel's. Its cluster goes after [`Target::wait_gone`], by [`Target::clear`].
+    /// Removes the entry of an intercept if it still is that tunnel's. What is left goes after [`Target::wait_gone`], by [`Target::clear`].
     pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
         match self {
             Self::Envoy(dir) => remove(dir, name, address),
@@ -226,15 +225,11 @@ impl Target<'_> {
         }
     }
 
-    /// Removes what nobody renewed for a long time.
-    pub async fn sweep(&self) -> Result<()> {
+    /// Removes what nobody renewed for a long time; in a mesh the controller does.
+    pub fn sweep(&self) -> Result<()> {
         match self {
             Self::Envoy(dir) => Ok(dir.sweep(now()).map(drop)?),
-            // Somebody else's leftovers are no reason to fail, nor is missing the right to clear them away.
-            Self::Mesh(target) => {
-                let _ = target.sweep().await;
-                Ok(())
-            }
+            Self::Mesh(_) => Ok(()),
         }
     }
 
@@ -251,27 +246,28 @@ impl Target<'_> {
         } = intercept;
         match self {
             Self::Envoy(dir) => dir.wait_live(name, address, cluster, timeout).await,
-            Self::Mesh(target) => {
-                target
-                    .wait(name, Some(address), Some(cluster), timeout, progress)
-                    .await
-            }
+            Self::Mesh(target) => target.wait_live(name, address, timeout, progress).await,
         }
     }
 
-    /// Waits until requests are no longer decided by an entry of this name; where that cannot be seen, for as long as it usually takes.
-    pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
+    /// Waits until requests are no longer decided by that tunnel's entry; where that cannot be seen, for as long as it usually takes.
+    pub async fn wait_gone(&self, name: &str, address: &str, timeout: Duration) -> Live {
         match self {
             Self::Envoy(dir) => settled(dir.wait_gone(name, timeout).await, USUAL_ENVOY).await,
-            Self::Mesh(target) => target.wait_gone(name, timeout).await,
+            Self::Mesh(target) => target.wait_gone(name, address, timeout).await,
         }
     }
 
-    /// Removes the cluster of an intercept whose entry is gone.
-    pub async fn clear(&self, name: &str) -> Result<()> {
+    /// Is an intercept's cluster removed by its command? In a mesh it is the controller's business.
+    pub fn has_clusters(&self) -> bool {
+        matches!(self, Self::Envoy(_))
+    }
+
+    /// Clears away what is left of an intercept whose entry is gone.
+    pub async fn clear(&self, name: &str, address: &str) -> Result<()> {
         match self {
             Self::Envoy(dir) => clear(dir, name),
-            Self::Mesh(target) => target.clear(name).await,
+            Self::Mesh(target) => target.clear(name, address).await,
         }
     }
 

@@ -39,17 +39,26 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let owner = target.owner();
     let name = match wanted.name.clone() {
         Some(name) => name,
-        None => developer::intercept_name(base_name(&flags.target), &owner),
+        None => {
+            let usual = developer::intercept_name(base_name(&flags.target), &owner);
+            let free = target.free_name(usual.clone()).await?;
+            if free != usual {
+                tell(
+                    global,
+                    &[format!(
+                        "{usual} is the name of another intercept: this one is {free}"
+                    )],
+                );
+            }
+            free
+        }
     };
     target.check(port.number, wanted.takes_everybody())?;
     if !flags.dry_run {
-        target.sweep().await?;
+        target.sweep()?;
     }
-    let document = target.document().await?;
-    let mine = document
-        .intercepts
-        .get(&name)
-        .filter(|known| known.owner == owner);
+    let (document, known) = tokio::try_join!(target.document(), target.find(&name))?;
+    let mine = known.as_ref().filter(|known| known.owner == owner);
     let secret = Secret::random();
     let address = secret.address();
     let developer_port = wanted.port.developer.unwrap_or(port.number);
@@ -83,7 +92,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     // Before the tunnel, so that a refusal is quick; again when the entry is written, since others write too.
     let notes = plan.check(&document, &intercept, now)?;
     if flags.dry_run {
-        return dry_run(global, &target, &plan, intercept, &notes);
+        return dry_run(global, &target, &plan, intercept, &notes).await;
     }
     let beside = beside(global, flags, &backend, &target, &plan).await?;
     if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
@@ -252,7 +261,7 @@ fn say(global: &Global, what: &str, lines: &[String]) {
     eprint!("{lines}");
 }
 
-fn dry_run(
+async fn dry_run(
     global: &Global,
     target: &Target<'_>,
     plan: &Plan,
@@ -260,7 +269,7 @@ fn dry_run(
     notes: &[String],
 ) -> Result<u8> {
     tell(global, notes);
-    let objects = target.objects(&plan.name, &intercept, plan.place.replica)?;
+    let objects = target.objects(plan, &intercept).await?;
     let format = match global.output {
         Format::Text => Format::Yaml,
         format => format,

@@ -4,18 +4,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::time::sleep;
 
 use crate::args::{Global, Leave};
 use crate::backend::Backend;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
-use crate::manifest::cluster::TAKEN;
 use crate::model::Found;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;
-use crate::tunnel::presence::HANDOVER;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +27,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         backend = backend.everywhere()?;
     }
     // Somebody else's leftovers are no reason to fail.
-    let _ = backend.sweep().await;
+    let _ = backend.sweep();
     let here = Place::of(&backend.detached_in(None)).map(|place| place.running());
     let here = here.unwrap_or_default();
     let (me, all) = match look(&backend).await {
@@ -57,13 +54,8 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     let waits = removed.iter();
     join_all(waits.map(|found| backend.wait_gone(found, GONE_TIMEOUT))).await;
-    // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
-    sleep(HANDOVER.max(youth(&backend, &chosen).await)).await;
-    let busy = backend.are_busy(&chosen).await;
-    for (found, _) in chosen.iter().zip(busy).filter(|(_, is_busy)| !is_busy) {
-        if let Err(failure) = backend.clear(found).await {
-            first_failure.get_or_insert(failure);
-        }
+    if let Err(failure) = backend.clear(&chosen).await {
+        first_failure.get_or_insert(failure);
     }
     let mut removed: Vec<String> = removed.iter().map(|found| found.name.clone()).collect();
     for process in without_entry(flags, &all, &here) {
@@ -76,18 +68,6 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     }
     print::print(global.output, &Removed { removed })?;
     first_failure.map_or(Ok(()), Err)
-}
-
-/// How long the youngest cluster has to stay yet.
-async fn youth(backend: &Backend, chosen: &[&Found]) -> Duration {
-    let created = chosen.iter().map(|found| found.intercept.created);
-    let age = backend
-        .now()
-        .await
-        .unwrap_or(0)
-        .saturating_sub(created.max().unwrap_or(0));
-    // Of `created` the second is known.
-    (TAKEN + Duration::from_secs(1)).saturating_sub(Duration::from_secs(age))
 }
 
 /// Who asks, and what there is.
@@ -255,6 +235,8 @@ mod tests {
             name: "bob".to_owned(),
             intercept: example::entry(),
             limits: intercept_core::Limits::default(),
+            refusal: None,
+            replicas: None,
         };
         let all = [
             found("here", "orders"),

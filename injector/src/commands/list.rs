@@ -27,25 +27,27 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
         false => Backend::open(global).await?,
     };
     // Somebody who may only read wants to see the list all the same.
-    let _ = backend.sweep().await;
+    let _ = backend.sweep();
     let all = backend.all().await?;
     let now = backend.now().await?;
-    let (tunnels, replicas) = tokio::join!(backend.presences(&all), backend.replicas(&all));
+    let tunnels = backend.presences(&all).await;
     let left_out = left_out(&all, now);
     let mut shown = Vec::new();
-    let beside = left_out.into_iter().zip(tunnels).zip(replicas);
-    for (found, ((left_out, tunnel), replicas)) in all.into_iter().zip(beside) {
+    let beside = left_out.into_iter().zip(tunnels);
+    for (found, (left_out, tunnel)) in all.into_iter().zip(beside) {
         let Found {
             namespace,
             workload,
             name,
             intercept,
+            refusal,
+            replicas,
             ..
         } = found;
         let place = Place::of(&backend.detached_in(namespace.as_deref()));
         let detached = place.and_then(|place| detached(&place, &name, &intercept.address));
         let mut one = InterceptShown::new(name, &workload, intercept, tunnel, now);
-        one.left_out = left_out;
+        one.left_out = refusal.or(left_out);
         one.namespace = namespace;
         one.replicas = replicas;
         one.detached = detached;
@@ -57,8 +59,11 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
     Ok(shown)
 }
 
-/// Why each takes no request although its lease is not over, where that is so. In the same order.
+/// Why the filter leaves each out although its lease is not over, where that is so. In the same order. In a mesh the controller has said so before.
 fn left_out(all: &[Found], now: u64) -> Vec<Option<String>> {
+    if all.iter().any(|found| found.namespace.is_some()) {
+        return vec![None; all.len()];
+    }
     let workload = |found: &Found| (found.namespace.clone(), found.kind, found.workload.clone());
     let of_workload = |found: &[Found]| {
         let intercepts = found.iter();

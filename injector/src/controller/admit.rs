@@ -5,12 +5,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use intercept_core::{
-    Document, Intercept as Entry, InvalidIntercept, MatchBaggage, MatchHeader, MatchPath,
-    TEXT_SCHEMA_VERSION, room, validate,
+    Document, Intercept as Entry, InvalidIntercept, TEXT_SCHEMA_VERSION, room, validate,
 };
 
 use super::model::{Candidate, Key};
-use crate::manifest::istio::intercept::own_cluster;
 use crate::manifest::istio::preparation::ControlledPlugin;
 use crate::manifest::istio::resource::{InterceptSpec, Path};
 use crate::printable::one_line;
@@ -226,13 +224,7 @@ fn entry_of(
         let message = format!("spec.{field}: has a control or format character");
         return Err(Refusal::new("Invalid", message));
     }
-    let longest = plugin.limits.max_lease_seconds;
-    if u64::from(spec.lease_seconds) > longest {
-        let message =
-            format!("spec.leaseSeconds: expected at most {longest}, as the operator allows");
-        return Err(Refusal::new("Forbidden", message));
-    }
-    let entry = entry(one);
+    let entry = one.intercept.entry(one.lease.expires);
     match validate(one.name(), &entry, &plugin.limits) {
         Ok(()) => Ok(entry),
         Err(error) => {
@@ -247,34 +239,6 @@ fn entry_of(
                 one_line(&format!("spec.match{error}")),
             ))
         }
-    }
-}
-
-fn entry(one: &Candidate) -> Entry {
-    let spec = one.spec();
-    let headers = spec.r#match.headers.iter().map(|header| MatchHeader {
-        name: header.name.clone(),
-        value: header.value.clone(),
-    });
-    let baggage = spec.r#match.baggage.iter().map(|member| MatchBaggage {
-        key: member.key.clone(),
-        value: member.value.clone(),
-    });
-    let path = spec.r#match.path.as_ref().map(|path| match path {
-        Path::Equal(text) => MatchPath::Equal(text.clone()),
-        Path::Prefix(text) => MatchPath::Prefix(text.clone()),
-        Path::Regex(text) => MatchPath::Regex(text.clone()),
-    });
-    Entry {
-        port: spec.port,
-        cluster: own_cluster(one.name(), spec.port),
-        address: spec.tunnel.address.clone(),
-        owner: spec.owner.clone(),
-        created: one.created(),
-        headers: headers.collect(),
-        baggage: baggage.collect(),
-        path,
-        expires: one.lease.expires,
     }
 }
 

@@ -23,6 +23,9 @@ const LEAVING: u64 = 2;
 /// How far the controller's clock may be from the API server's, in seconds. Beyond, leases would end early or never, and filters would take none of them.
 pub const MAX_SKEW: u64 = 60;
 
+/// How long a replica may need for an update, in seconds. The usual is a fifth of a second.
+const UPDATE: u64 = 3;
+
 /// How many rendered texts of a workload are remembered: a proxy may be some changes behind.
 const HISTORY: usize = 8;
 
@@ -61,7 +64,7 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
     let mut plan = Plan::default();
     if snapshot.skew.unsigned_abs() > MAX_SKEW {
         // No lease is followed: it would be counted by the wrong clock.
-        let unknown = |_: &str, _: &Intercept| Lease {
+        let unknown = |_: &Intercept, _: &Key| Lease {
             expires: u64::MAX,
             observed: None,
         };
@@ -71,7 +74,13 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
         }
         return plan;
     }
-    let follow = |uid: &str, one: &Intercept| memory.leases.follow(uid, one, snapshot.now);
+    let follow = |one: &Intercept, plugin: &Key| {
+        let plugin = snapshot.plugins.get(plugin).map(Result::as_ref);
+        let longest = plugin
+            .and_then(Result::ok)
+            .map_or(u64::MAX, |plugin| plugin.limits.max_lease_seconds);
+        memory.leases.follow(one, longest, snapshot.now)
+    };
     let (running, over) = candidates(snapshot, follow);
     let uids: HashSet<&str> = running.iter().chain(&over).map(Candidate::uid).collect();
     memory.leases.retain(|uid| uids.contains(uid));
@@ -86,8 +95,8 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
             write_text(
                 key,
                 plugin,
-                &running,
-                &admission,
+                (&running, &admission),
+                snapshot.reports.get(key),
                 snapshot.now,
                 memory,
                 &mut plan,
@@ -130,26 +139,25 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
 /// Those whose lease runs, and those whose lease is over. One that is being deleted counts as gone: a finalizer may keep it for ever.
 fn candidates(
     snapshot: &Snapshot,
-    mut lease_of: impl FnMut(&str, &Intercept) -> Lease,
+    mut lease_of: impl FnMut(&Intercept, &Key) -> Lease,
 ) -> (Vec<Candidate>, Vec<Candidate>) {
     let mut running = Vec::new();
     let mut over = Vec::new();
     for intercept in &snapshot.intercepts {
         let metadata = &intercept.metadata;
-        let (Some(uid), Some(namespace)) = (&metadata.uid, &metadata.namespace) else {
+        let (Some(_), Some(namespace)) = (&metadata.uid, &metadata.namespace) else {
             continue;
         };
         if metadata.deletion_timestamp.is_some() {
             continue;
         }
         let workload = &intercept.spec.workload;
+        let plugin = names::of_workload(workload.kind, &workload.name);
+        let plugin = Key::new(namespace, &plugin);
         let one = Candidate {
+            lease: lease_of(intercept, &plugin),
             intercept: Arc::clone(intercept),
-            plugin: Key::new(
-                namespace,
-                &names::of_workload(workload.kind, &workload.name),
-            ),
-            lease: lease_of(uid, intercept),
+            plugin,
         };
         if one.lease.is_over(snapshot.now) {
             over.push(one);
@@ -164,8 +172,8 @@ fn candidates(
 fn write_text(
     key: &Key,
     plugin: &ControlledPlugin,
-    running: &[Candidate],
-    admission: &Admission,
+    (running, admission): (&[Candidate], &Admission),
+    reports: Option<&Reports>,
     now: u64,
     memory: &mut Memory,
     plan: &mut Plan,
@@ -174,11 +182,27 @@ fn write_text(
     if accepted.is_empty() && plugin.text.is_none() {
         return;
     }
-    let (text, renew_at) = render::text(plugin, running, accepted, now);
+    let (mut text, renew_at) = render::text(plugin, running, accepted, now);
     if let Some(at) = renew_at {
         plan.wake(at);
     }
     let history = memory.history.entry(key.clone()).or_default();
+    if let Some(there) = plugin
+        .text
+        .as_ref()
+        .filter(|there| there.trim_end() == text)
+    {
+        let lost_at = history.first().and_then(|newest| lost_at(newest, reports));
+        match lost_at.filter(|_| there.len() == text.len()) {
+            // Another text of the same meaning is one more update.
+            Some(at) if at <= now => text.push(' '),
+            Some(at) => plan.wake(at),
+            None => {}
+        }
+        if there.len() > text.len() {
+            text.clone_from(there);
+        }
+    }
     if history.first().is_none_or(|newest| newest.text != text) {
         history.insert(
             0,
@@ -190,10 +214,19 @@ fn write_text(
         plan.texts.push(Write {
             key: key.clone(),
             basis: plugin.resource_version.clone(),
-            body: render::patch(key, plugin, &text),
+            body: plugin.patch(&text),
             events: Vec::new(),
         });
     }
+}
+
+/// When a replica that has another text than the newest has lost an update, in seconds since the epoch. Istio's agent hands on two updates of a filter in any order when they come close together
+/// (`deltaRewriteAndForward` of its xDS proxy runs in the background), and a proxy may be left with the older one.
+fn lost_at(newest: &Rendered, reports: Option<&Reports>) -> Option<u64> {
+    let pods = reports?.as_ref().ok()?;
+    let mut states = pods.iter().filter_map(|pod| pod.state.as_ref().ok());
+    let is_behind = states.any(|state| state.hash != newest.hash);
+    is_behind.then(|| newest.at.saturating_add(UPDATE))
 }
 
 /// The EnvoyFilters of the accepted, where they differ from what is there.

@@ -28,9 +28,11 @@ pub struct Leases(HashMap<String, Lease>);
 
 impl Leases {
     /// The lease of this intercept. It runs from the moment at which a change of `renewTime` is seen; what is known from before a restart is in the status.
-    pub fn follow(&mut self, uid: &str, intercept: &Intercept, now: u64) -> Lease {
-        let spec = &intercept.spec;
-        let full = now.saturating_add(spec.lease_seconds.into());
+    ///
+    /// `longest`: how long the operator lets a lease be, in seconds.
+    pub fn follow(&mut self, intercept: &Intercept, longest: u64, now: u64) -> Lease {
+        let (uid, spec) = (intercept.uid(), &intercept.spec);
+        let full = now.saturating_add(longest.min(spec.lease_seconds.into()));
         let known = self.0.get(uid).cloned().or_else(|| recorded(intercept));
         let lease = match known {
             // To take renewTime away is to give the lease back.

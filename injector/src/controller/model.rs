@@ -7,13 +7,7 @@ use serde_json::Value;
 
 use super::lease::Lease;
 use crate::manifest::istio::Workload;
-use crate::manifest::istio::resource::{Intercept, InterceptSpec};
-
-/// The condition "it is in the workload's configuration".
-pub const ACCEPTED: &str = "Accepted";
-
-/// The condition "the proxies of all ready replicas have it".
-pub const PROGRAMMED: &str = "Programmed";
+use crate::manifest::istio::resource::{ACCEPTED, Intercept, InterceptSpec};
 
 /// A namespaced object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,32 +47,23 @@ impl Candidate {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.intercept.metadata.name.as_deref().unwrap_or_default()
+        self.intercept.name()
     }
 
     /// Its uid.
     pub fn uid(&self) -> &str {
-        self.intercept.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    /// When it was created, in seconds since the epoch, by the API server's clock.
-    pub fn created(&self) -> u64 {
-        let created = self.intercept.metadata.creation_timestamp.as_ref();
-        created
-            .and_then(|time| u64::try_from(time.0.as_second()).ok())
-            .unwrap_or(0)
+        self.intercept.uid()
     }
 
     /// The smaller is the older.
     pub fn age(&self) -> (u64, &str) {
-        (self.created(), self.uid())
+        (self.intercept.created(), self.uid())
     }
 
     /// Does its status say that it is accepted?
     pub fn is_recorded_as_accepted(&self) -> bool {
-        let status = self.intercept.status.as_ref();
-        status
-            .and_then(|status| status.condition(ACCEPTED))
+        self.intercept
+            .condition(ACCEPTED)
             .is_some_and(|condition| condition.status == "True")
     }
 

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use intercept_core::{Config, Intercept as Entry, Matcher, config_hash, parse};
+use intercept_core::{Config, Intercept as Entry, Matcher, config_hash};
 use kube::core::DynamicObject;
-use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::model::{Candidate, Key};
-use crate::manifest::istio::NewIntercept;
-use crate::manifest::istio::intercept::controlled_filter;
+use super::model::Candidate;
+use crate::manifest::istio::intercept;
 use crate::manifest::istio::preparation::ControlledPlugin;
 
 /// Renewals are written when an entry has less than this left, in seconds, and less than half of its lease: every write is a push to all proxies of the workload.
@@ -69,7 +67,7 @@ pub(super) fn text(
     accepted: &[(usize, Entry)],
     now: u64,
 ) -> (String, Option<u64>) {
-    let there = entries_there(plugin);
+    let there: HashMap<String, Entry> = plugin.entries().into_iter().collect();
     let mut renew_at: Option<u64> = None;
     let mut kept = Vec::with_capacity(accepted.len());
     for (place, entry) in accepted {
@@ -88,61 +86,19 @@ pub(super) fn text(
         };
         kept.push((one.name(), entry));
     }
-    let text = to_text(kept.iter().map(|(name, entry)| (*name, entry)));
-    if plugin.text.as_ref() == Some(&text) {
+    let text = intercept::text(kept.iter().map(|(name, entry)| (*name, entry)));
+    if plugin.text.as_deref().map(str::trim_end) == Some(&text) {
         return (text, renew_at);
     }
     let fresh = accepted.iter();
     let fresh = fresh.map(|(place, entry)| (running[*place].name(), entry));
-    (to_text(fresh), None)
-}
-
-fn entries_there(plugin: &ControlledPlugin) -> HashMap<String, Entry> {
-    let Some(text) = &plugin.text else {
-        return HashMap::new();
-    };
-    let config = json!({"version": intercept_core::TEXT_SCHEMA_VERSION, "intercepts": text});
-    let (config, _) = parse(config.to_string().as_bytes());
-    config.intercepts.into_iter().collect()
-}
-
-fn to_text<'e>(entries: impl Iterator<Item = (&'e str, &'e Entry)>) -> String {
-    struct Map<I>(std::cell::Cell<Option<I>>);
-    impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>> Serialize for Map<I> {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.collect_map(self.0.take().into_iter().flatten())
-        }
-    }
-    serde_json::to_string(&Map(std::cell::Cell::new(Some(entries)))).unwrap_or_default()
-}
-
-/// The WasmPlugin with nothing but its text. With its uid: one that was deleted meanwhile is not made anew.
-pub(super) fn patch(key: &Key, plugin: &ControlledPlugin, text: &str) -> Value {
-    json!({
-        "apiVersion": "extensions.istio.io/v1alpha1",
-        "kind": "WasmPlugin",
-        "metadata": {"name": key.name, "namespace": key.namespace, "uid": plugin.uid},
-        "spec": {"pluginConfig": {"intercepts": text}},
-    })
+    (intercept::text(fresh), None)
 }
 
 /// The EnvoyFilter of an accepted Intercept.
 pub(super) fn filter(plugin: &ControlledPlugin, one: &Candidate, entry: &Entry) -> Option<Value> {
-    let preparation = &plugin.preparation;
-    let mut ports = preparation.workload.ports.iter();
-    let port = ports.find(|port| port.number == entry.port)?;
-    let new = NewIntercept {
-        name: one.name(),
-        entry,
-        relay: one.spec().tunnel.relay,
-    };
-    Some(controlled_filter(
-        &preparation.mesh,
-        &preparation.workload,
-        port,
-        new,
-        &plugin.uid,
-    ))
+    let filter = intercept::envoy_filter(plugin, one.name(), entry, one.spec().tunnel.relay)?;
+    Some(filter.value().clone())
 }
 
 /// Does the object have all that was rendered, and a spec without more?

@@ -8,13 +8,11 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::lease::{seconds, timestamp};
-use super::model::{ACCEPTED, PROGRAMMED, PodReport, PodState, Write};
+use super::model::{PodReport, PodState, Write};
 use super::*;
 use crate::manifest::istio::preparation::{ControlledPlugin, read};
 use crate::manifest::istio::resource::*;
-use crate::manifest::istio::{
-    Kind, NewIntercept, Object, example, intercept_objects, names, workload_objects,
-};
+use crate::manifest::istio::{Kind, Object, example, intercept_objects, workload_objects};
 
 const NOW: u64 = 1_800_000_000;
 const PLUGIN: &str = "injector-deployment-orders";
@@ -279,19 +277,11 @@ fn accepted_intercept_gets_entry_and_cluster() {
     .intercepts
     .remove(0)
     .1;
-    let new = NewIntercept {
-        name: "bob",
-        entry: &entry,
-        relay: 0,
-    };
-    let objects = intercept_objects(&example::install().mesh, &example::workload(), new).unwrap();
-    let mut expected = objects[0].value().clone();
-    expected["metadata"]["annotations"]
-        .as_object_mut()
-        .unwrap()
-        .remove(names::EXPIRES);
-    expected["metadata"]["ownerReferences"] = json!([{"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "name": PLUGIN, "uid": "plugin"}]);
-    assert_eq!(plan.filters[0].body, expected);
+    let plugin = world.plugin().clone();
+    let asked = world.snapshot.intercepts[0].clone();
+    let objects = intercept_objects(&plugin, &asked, &entry).unwrap();
+    let expected = objects[1].value();
+    assert_eq!(plan.filters[0].body, *expected);
     let written = &plan.texts[0].body;
     assert_eq!(
         written["spec"]["pluginConfig"]
@@ -400,7 +390,7 @@ fn overlap_is_accepted_where_asked_for() {
 #[test]
 fn refused_intercepts_say_why() {
     type Change = fn(&mut Intercept);
-    let cases: [(Change, &str, &str); 17] = [
+    let cases: [(Change, &str, &str); 16] = [
         (
             |one| one.spec.workload.name = "carts".to_owned(),
             "NotPrepared",
@@ -480,11 +470,6 @@ fn refused_intercepts_say_why() {
             |one| one.spec.r#match = header("X-Team", "red"),
             "Forbidden",
             "limits.header_names",
-        ),
-        (
-            |one| one.spec.lease_seconds = 7_201,
-            "Forbidden",
-            "spec.leaseSeconds: expected at most 7200",
         ),
     ];
     for (change, reason, message) in cases {
@@ -642,6 +627,34 @@ fn only_a_change_of_renew_time_renews() {
     let status = world.status("bob");
     assert_eq!(status.expires, Some(timestamp(NOW + 4_600)));
     assert_eq!(status.observed_renew_time, Some(timestamp(NOW - 50_000)));
+}
+
+#[test]
+fn lease_is_no_longer_than_the_operator_allows() {
+    let mut world = World::new();
+    world.create("bob", |one| one.spec.lease_seconds = 7_200);
+    world.step();
+    assert_eq!(world.status("bob").expires, Some(timestamp(NOW + 7_200)));
+    world.plugin().limits.max_lease_seconds = 600;
+    world.step();
+    world.assert_accepted("bob");
+    assert_eq!(world.status("bob").expires, Some(timestamp(NOW + 600)));
+}
+
+#[test]
+fn lost_update_is_repeated_once() {
+    let mut world = World::new();
+    world.create("bob", |_| {});
+    world.step();
+    let text = world.text();
+    let behind = PodState { hash: 7, active: 0 };
+    world.report(&[Ok(behind)]);
+    assert!(world.step().texts.is_empty(), "it may be on its way");
+    world.snapshot.now += 3;
+    assert_eq!(world.step().texts.len(), 1);
+    assert_eq!(world.text(), format!("{text} "));
+    world.snapshot.now += 60;
+    assert!(world.step().texts.is_empty());
 }
 
 #[test]

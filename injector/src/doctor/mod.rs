@@ -4,7 +4,7 @@ mod admission;
 mod check;
 mod clock;
 mod installation;
-mod leftovers;
+mod intercepts;
 mod policies;
 mod proxies;
 mod proxy;
@@ -22,7 +22,7 @@ use crate::operator::{self, installed};
 pub use check::{Check, Outcome};
 pub use seen::Target;
 
-/// Everything that can be looked at; without a target, the cluster part and what is left over in the namespace.
+/// Everything that can be looked at; without a target, the cluster part and the Intercepts of the namespace.
 pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&str>) -> Vec<Check> {
     let mut checks = Vec::new();
     match cluster.whoami().await {
@@ -53,10 +53,9 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         None => {}
     }
     let namespace = seen::Intercepts::read(cluster).await;
-    checks.extend(leftovers::checks(&namespace, now.ok()));
-    if let Some(target) = &target {
-        let plugin = target.as_ref().ok().map(Target::plugin_name);
-        checks.extend(rights::of_intercept(cluster, plugin.as_deref(), relay_namespace).await);
+    checks.extend(intercepts::checks(&namespace));
+    if target.is_some() {
+        checks.extend(rights::of_intercept(cluster, relay_namespace).await);
     }
     checks.extend(rights::of_tunnels(cluster, (relay_namespace, replicas)).await);
     checks

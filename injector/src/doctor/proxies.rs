@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::Check;
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Target, is_ours, text};
 use crate::cluster::Cluster;
-use crate::manifest::istio::prepared::workload_of;
+use crate::manifest::istio::preparation::{self, workload_of};
 use crate::mesh::{pods, sidecar};
 
 /// The listener through which everything comes in.
@@ -88,13 +87,8 @@ impl Expected {
     pub fn of(target: &Target) -> Option<Self> {
         let plugin = target.plugin.as_ref().ok()?.as_ref()?;
         let prepared = target.prepared()?;
-        let entries = plugin
-            .pointer("/spec/pluginConfig/intercepts")
-            .and_then(Value::as_object);
-        let entries = entries
-            .into_iter()
-            .flatten()
-            .map(|(name, entry)| (name.clone(), text(entry, "/address").to_owned()));
+        let entries = preparation::read(plugin).ok()??.entries().into_iter();
+        let entries = entries.map(|(name, entry)| (name, entry.address));
         let own = (target.found.kind, target.found.name.as_str());
         let filters = target.filters.as_ref().ok()?.iter();
         let ours = filters.filter(|filter| is_ours(filter) && workload_of(filter) == Some(own));

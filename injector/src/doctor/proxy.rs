@@ -164,14 +164,9 @@ fn is_placeholder(filter: &Value) -> bool {
 
 fn entries(filter: &Value) -> BTreeSet<(String, String)> {
     let document = crate::manifest::filter::document_text(filter);
-    let document: Value = document
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
-    let entries = document["intercepts"].as_object();
-    let entries = entries.into_iter().flatten();
-    entries
-        .map(|(name, entry)| (name.clone(), text(entry, "/address").to_owned()))
-        .collect()
+    let (config, _) = intercept_core::parse(document.unwrap_or_default().as_bytes());
+    let entries = config.intercepts.into_iter();
+    entries.map(|(name, entry)| (name, entry.address)).collect()
 }
 
 fn differing(

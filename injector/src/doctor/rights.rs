@@ -14,13 +14,9 @@ struct Needed<'a> {
     outcome: Outcome,
 }
 
-/// What an intercept takes where the workload is. `plugin` is the workload's WasmPlugin; `None`: it was not found.
-pub async fn of_intercept(
-    cluster: &Cluster,
-    plugin: Option<&str>,
-    relay_namespace: &str,
-) -> Vec<Check> {
-    let needed = intercept(cluster.namespace(), plugin);
+/// What an intercept takes where the workload is.
+pub async fn of_intercept(cluster: &Cluster, relay_namespace: &str) -> Vec<Check> {
+    let needed = intercept(cluster.namespace());
     ask(cluster, &needed, relay_namespace).await
 }
 
@@ -41,33 +37,19 @@ async fn ask(cluster: &Cluster, needed: &[Needed<'_>], relay_namespace: &str) ->
     checks
 }
 
-fn intercept<'a>(namespace: &'a str, plugin: Option<&'a str>) -> Vec<Needed<'a>> {
+fn intercept(namespace: &str) -> Vec<Needed<'_>> {
     const NOTHING: &str = "nothing can be intercepted here";
     let right = |verb, kind: &'static Kind| Right::new(verb, kind, Some(namespace));
-    let must = |right| Needed::new(right, NOTHING, Outcome::Bad);
-    let may = |right, without| Needed::new(right, without, Outcome::Perhaps);
-    let mut needed = vec![
-        must(right("list", &kind::SERVICE)),
-        must(right("list", &kind::POD)),
-        match plugin {
-            Some(plugin) => must(rights::entry(namespace, plugin)),
-            // A role may name the plugin, and then it is no answer that not all of them may be written.
-            None => may(right("patch", &kind::WASM_PLUGIN), NOTHING),
-        },
+    let read = [
+        right("list", &kind::SERVICE),
+        right("list", &kind::POD),
+        right("get", &kind::WASM_PLUGIN),
+        right("list", &kind::INTERCEPT),
     ];
-    let shared = "intercepts share the cluster of their relay";
-    needed.extend(rights::own_cluster(namespace).map(|right| may(right, shared)));
-    needed.extend([
-        may(
-            right("list", &kind::EVENT),
-            "who removed your intercept cannot be told",
-        ),
-        may(
-            right("create", &kind::EVENT),
-            "nobody is told of your intercepts by Events",
-        ),
-    ]);
+    let needed = read.into_iter().chain(rights::intercepts(namespace));
     needed
+        .map(|right| Needed::new(right, NOTHING, Outcome::Bad))
+        .collect()
 }
 
 /// Of one relay after the other.
@@ -139,17 +121,14 @@ fn id(right: &Right<'_>) -> String {
 mod tests {
     use super::*;
 
-    const PLUGIN: Option<&str> = Some("injector-deployment-orders");
-
     /// What somebody is told who may do all but what `refused` names.
-    fn told(plugin: Option<&str>, refused: impl Fn(&str) -> bool) -> Vec<Check> {
+    fn told(refused: impl Fn(&str) -> bool) -> Vec<Check> {
         let relays = [names::relay_replica(0), names::relay_replica(1)];
         let check = |needed: &Needed<'_>| {
             let may = !refused(&needed.right.to_string());
             needed.check(&Ok(may), "shop", "injector-system")
         };
-        let needed = intercept("shop", plugin);
-        let mut checks: Vec<Check> = needed.iter().map(check).collect();
+        let mut checks: Vec<Check> = intercept("shop").iter().map(check).collect();
         let needed = tunnels("injector-system", &relays);
         checks.extend(demand_one_relay(needed.iter().map(check).collect()));
         checks
@@ -162,21 +141,12 @@ mod tests {
 
     #[test]
     fn what_somebody_may_not_do_is_named_with_what_is_lost() {
-        assert_eq!(not_good(&told(PLUGIN, |_| false)), []);
-        let lines: Vec<String> = told(PLUGIN, |_| true)
+        assert_eq!(not_good(&told(|_| false)), []);
+        let lines: Vec<String> = told(|_| true)
             .into_iter()
             .map(|check| format!("{} {} {}", check.outcome.sign(), check.id, check.found))
             .collect();
         insta::assert_snapshot!(lines.join("\n"));
-    }
-
-    #[test]
-    fn a_role_may_name_the_workloads_own_plugin() {
-        let by_name = |right: &str| right == "patch wasmplugins in shop";
-        assert_eq!(not_good(&told(PLUGIN, by_name)), []);
-        // Which one it would be is not known.
-        let unknown = [("right-patch-wasmplugins", Outcome::Perhaps)];
-        assert_eq!(not_good(&told(None, by_name)), unknown);
     }
 
     #[test]
@@ -185,16 +155,16 @@ mod tests {
             "right-get-pods-portforward",
             "right-create-pods-portforward",
         ];
-        let one = told(PLUGIN, |right| right.contains("relay-1"));
+        let one = told(|right| right.contains("relay-1"));
         let perhaps = [(get, Outcome::Perhaps), (create, Outcome::Perhaps)];
         assert_eq!(not_good(&one), perhaps);
         // `intercept` asks for both.
         for verb in ["get", "create"] {
-            let none = told(PLUGIN, |right| right.starts_with(&format!("{verb} pods")));
+            let none = told(|right| right.starts_with(&format!("{verb} pods")));
             assert_eq!(not_good(&none).len(), 2);
             assert!(none.iter().all(|check| check.outcome != Outcome::Perhaps));
         }
-        let neither = told(PLUGIN, |right| {
+        let neither = told(|right| {
             right.starts_with("get pods/portforward injector-relay-0")
                 || right.starts_with("create pods/portforward injector-relay-1")
         });

@@ -10,6 +10,8 @@ use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
 use crate::manifest::istio::names;
 use crate::manifest::istio::preparation::{self, Preparation};
+use crate::manifest::istio::resource::Intercept;
+use crate::mesh::intercepts;
 use crate::operator::OURS;
 use crate::prepare;
 
@@ -92,8 +94,8 @@ pub struct Intercepts {
     pub place: String,
     /// The WasmPlugins of ours.
     pub plugins: Answer<Vec<Value>>,
-    /// The EnvoyFilters of ours.
-    pub filters: Answer<Vec<Value>>,
+    /// The Intercepts.
+    pub all: Answer<Vec<Intercept>>,
 }
 
 impl Intercepts {
@@ -101,15 +103,15 @@ impl Intercepts {
     pub async fn read(cluster: &Cluster) -> Self {
         let within = Some(cluster.namespace());
         let ours = Some(OURS);
-        let (plugins, filters) = tokio::join!(
+        let (plugins, all) = tokio::join!(
             cluster.list(&kind::WASM_PLUGIN, within, ours),
-            cluster.list(&kind::ENVOY_FILTER, within, ours),
+            intercepts::Intercepts::list(cluster, within),
         );
         Self {
             namespace: cluster.namespace().to_owned(),
             place: cluster.place_flags(within),
             plugins,
-            filters,
+            all,
         }
     }
 }

@@ -9,9 +9,8 @@ use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
 use crate::cluster::ClusterError;
 use crate::lookup::Found;
-use crate::manifest::istio::{
-    NewIntercept, Object, example, install, intercept_objects, names, workload_objects,
-};
+use crate::manifest::istio::resource::{ACCEPTED, Condition, InterceptStatus, PROGRAMMED};
+use crate::manifest::istio::{Object, example, install, intercept, names, workload_objects};
 
 fn installed() -> Installation {
     let objects = install::cluster_objects(&example::install()).unwrap();
@@ -156,8 +155,7 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &target(),
         "injector-system",
     )]);
-    let lives = Some(example::entry().expires - 60);
-    all_good(&leftovers::checks(&intercepts(), lives));
+    all_good(&intercepts::checks(&namespace()));
     all_good(&compare(
         &[proxy()],
         &Expected::of(&target()).unwrap(),
@@ -508,108 +506,71 @@ fn a_clock_that_goes_wrong_is_found() {
     );
 }
 
-/// A namespace with the example's intercept.
-fn intercepts() -> Intercepts {
-    let target = target();
+/// A namespace with the example's intercept, which all proxies have.
+fn namespace() -> Intercepts {
+    let mut plugin = target().plugin.unwrap().unwrap();
     let entry = example::entry();
-    let new = NewIntercept {
-        name: example::INTERCEPT,
-        entry: &entry,
-        relay: 0,
-    };
-    let objects = intercept_objects(&example::install().mesh, &example::workload(), new).unwrap();
-    let mut plugin = target.plugin.unwrap().unwrap();
-    plugin["spec"]["pluginConfig"]["intercepts"] = json!({example::INTERCEPT: entry});
-    let mut filters = target.filters.unwrap();
-    filters.push(objects[0].value().clone());
+    let text = intercept::text([(example::INTERCEPT, &entry)].into_iter());
+    plugin["spec"]["pluginConfig"]["intercepts"] = json!(text);
+    let mut one = example::intercept();
+    one.status = Some(status("True Accepted", "True Programmed"));
     Intercepts {
         namespace: "shop".to_owned(),
         place: " --context c -n shop".to_owned(),
         plugins: Ok(vec![plugin]),
-        filters: Ok(filters),
+        all: Ok(vec![one]),
+    }
+}
+
+/// Each with status, reason, and a message that is made of both.
+fn status(accepted: &str, programmed: &str) -> InterceptStatus {
+    let condition = |kind: &str, said: &str| {
+        let (status, reason) = said.split_once(' ').unwrap();
+        Condition {
+            r#type: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: format!("because {reason}"),
+            last_transition_time: String::new(),
+        }
+    };
+    InterceptStatus {
+        conditions: vec![
+            condition(ACCEPTED, accepted),
+            condition(PROGRAMMED, programmed),
+        ],
+        ..InterceptStatus::default()
     }
 }
 
 #[test]
-fn what_is_left_over_of_intercepts_is_found() {
-    let expires = example::entry().expires;
-    let wrong = |seen: &Intercepts, now| only_wrong(leftovers::checks(seen, Some(now)));
-    let mut seen = intercepts();
-    all_good(&leftovers::checks(&seen, Some(expires + 600)));
-    let (outcome, found) = wrong(&seen, expires + 660);
-    assert_eq!(
-        (outcome, found.as_str()),
-        (
-            Outcome::Perhaps,
-            "orders-bob: its lease has been over for 11 min"
-        )
-    );
-    let line = "injector leave --context c -n shop";
-    let told = |seen: &Intercepts, now| {
-        let hint = leftovers::checks(seen, Some(now))
-            .swap_remove(0)
-            .hint
-            .unwrap();
-        assert!(hint.contains(line), "{hint}");
-    };
-    told(&seen, expires + 660);
-    let entry = "/spec/pluginConfig/intercepts/orders-bob";
-    let entry = |seen: &mut Intercepts, written: Value| {
-        let plugin = &mut seen.plugins.as_mut().unwrap()[0];
-        std::mem::replace(plugin.pointer_mut(entry).unwrap(), written)
-    };
-    let good = entry(&mut seen, json!({"port": "x"}));
-    let (outcome, found) = wrong(&seen, expires + 660);
-    assert_eq!(outcome, Outcome::Bad);
-    assert!(
-        found.starts_with("WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob: invalid type"),
-        "{found}"
-    );
-    entry(&mut seen, good);
-    let cluster = seen.filters.as_mut().unwrap().pop().unwrap();
-    let (outcome, found) = wrong(&seen, expires - 60);
-    assert_eq!(outcome, Outcome::Bad);
-    assert!(
-        found.starts_with("orders-bob: its EnvoyFilter intercept-orders-bob is gone"),
-        "{found}"
-    );
-    told(&seen, expires - 60);
-    seen.filters.as_mut().unwrap().push(cluster);
-    seen.plugins = Ok(Vec::new());
-    // It may have been applied a moment ago, before its entry.
-    all_good(&leftovers::checks(&seen, Some(expires + 600)));
-    let (outcome, found) = wrong(&seen, expires + 660);
-    assert_eq!(
-        (outcome, found.as_str()),
-        (
-            Outcome::Perhaps,
-            "EnvoyFilter intercept-orders-bob: a cluster without an intercept"
-        )
-    );
-}
-
-#[test]
-fn what_the_operators_limits_of_now_leave_out_is_found() {
-    let expires = example::entry().expires;
-    let told = |limits: Value, now| {
-        let mut seen = intercepts();
-        seen.plugins.as_mut().unwrap()[0]["spec"]["pluginConfig"]["limits"] = limits;
-        leftovers::checks(&seen, now)
-    };
-    let an_hour = || json!({"max_lease_seconds": 3_600});
-    all_good(&told(an_hour(), Some(expires - 3_660)));
-    // Nobody says what time it is.
-    all_good(&told(an_hour(), None));
-    let too_long = told(an_hour(), Some(expires - 8 * 3_600));
-    let forbidden = told(json!({"header_names": []}), Some(expires - 60));
-    let texts = [too_long, forbidden].map(|checks| {
-        let (outcome, found) = only_wrong(checks);
+fn intercept_that_takes_no_request_is_found() {
+    let told = |status: Option<InterceptStatus>| {
+        let mut seen = namespace();
+        seen.all.as_mut().unwrap()[0].status = status;
+        let (outcome, found) = only_wrong(intercepts::checks(&seen));
         format!("{} {found}", outcome.sign())
-    });
+    };
+    let texts = [
+        told(None),
+        told(Some(status("False Conflict", "False NotAccepted"))),
+        told(Some(status("True Accepted", "False Pending"))),
+        told(Some(status("True Accepted", "Unknown NotMeasured"))),
+    ];
     insta::assert_snapshot!(texts.join("\n"), @"
-    ✗ WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob.expires: expected a lease of at most 1 h (limits.max_lease_seconds), found one with 8 h left
-    ✗ WasmPlugin injector-deployment-orders: the filter leaves out intercepts.orders-bob.headers[0].name: `Coder` is not among the header names allowed here (limits.header_names)
+    ! orders-bob: the controller has not looked at it
+    ✗ orders-bob: because Conflict (Conflict)
+    ! orders-bob: because Pending (Pending)
+    ? orders-bob: because NotMeasured (NotMeasured); a NetworkPolicy must let the controller reach port 15090 of the pods
     ");
+    let mut seen = namespace();
+    seen.all = Ok(Vec::new());
+    let (outcome, found) = only_wrong(intercepts::checks(&seen));
+    assert_eq!(outcome, Outcome::Perhaps);
+    assert_eq!(
+        found,
+        "orders-bob: it is gone, and the proxies still have it"
+    );
 }
 
 /// An Envoy that has taken everything.
@@ -687,7 +648,9 @@ fn a_proxy_that_lacks_something_is_named_with_what_it_lacks() {
         )
     );
     let (_, found) = wrong_proxy(|proxy| {
-        let stale = json!({"version": 1, "intercepts": {"old": {"address": "aa"}}}).to_string();
+        let entry = example::entry();
+        let text = intercept::text([("old", &entry)].into_iter());
+        let stale = json!({"version": 2, "intercepts": text}).to_string();
         proxy.filters.pointer_mut(filter).unwrap()["config"]["configuration"]["value"] =
             json!(stale);
     });

@@ -1,30 +1,41 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
-use super::plugin::InvalidPlugin;
+use crate::cluster::ClusterError;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
-use crate::manifest::istio::prepared::UnreadableGate;
+use crate::manifest::istio::preparation::InvalidPreparation;
 use crate::model::SelectPort;
 use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.
-pub fn of_plugin(error: InvalidPlugin) -> Failure {
-    let hint = match &error {
-        InvalidPlugin::NotOurs(_) => {
-            "another program made it; an operator looks into it: injector doctor"
-        }
-        InvalidPlugin::Version { .. } => {
-            "use the version of `injector` that prepared the workload, or an operator prepares it anew: injector install"
-        }
-        InvalidPlugin::Limits { .. } => "an operator prepares it anew: injector install",
-    };
-    Failure::failed(error, hint)
+pub fn of_plugin(error: InvalidPreparation) -> Failure {
+    Failure::failed(error, "an operator prepares it anew: injector install")
 }
 
-/// A gate that cannot be read.
-pub fn of_gate(error: UnreadableGate) -> Failure {
-    Failure::failed(error, "an operator prepares it anew: injector install")
+/// A WasmPlugin of this name that no installer of this version made.
+pub fn of_older_plugin(namespace: &str, found: &Found) -> Failure {
+    Failure::failed(
+        format!(
+            "{}: it was prepared by another version of `injector`, or by another program",
+            found.label()
+        ),
+        format!(
+            "an operator prepares it anew: {}",
+            found.install_command(namespace)
+        ),
+    )
+}
+
+/// A write that the API server did not take; an admission policy's reason stands in its own words.
+pub fn refused(error: ClusterError) -> Failure {
+    match error.is_forbidden() {
+        true => Failure::failed(
+            error,
+            "kubectl auth whoami; what an operator allows is said above",
+        ),
+        false => error.into(),
+    }
 }
 
 /// `--port` names none of the prepared ports; `meant` is the container port that it does name, `place` what chooses the namespace in a command that is shown.

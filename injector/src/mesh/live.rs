@@ -11,13 +11,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::pods;
 use super::refusals::{REJECTED, Refusals, envoys_words};
-use super::sidecar::{Awaited, get, missing};
+use super::sidecar::{Awaited, get, has_filter};
 use crate::cluster::access::Right;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::model::{Live, Replicas};
-
-/// How long a change takes from the API server through istiod to a sidecar: 0.3 to 0.5 s, measured.
-pub const USUAL_MESH: Duration = Duration::from_millis(1_500);
 
 /// Between two looks at one replica. A change takes some 100 ms from the API server to Envoy.
 const PAUSE: Duration = Duration::from_millis(40);
@@ -25,13 +22,8 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Between two looks at which replicas there are.
 const RELIST: Duration = Duration::from_millis(700);
 
-/// Asks until all replicas have what is awaited, or until `timeout`.
-pub async fn wait(
-    cluster: &Cluster,
-    awaited: Awaited,
-    timeout: Duration,
-    progress: &(dyn Fn(Replicas) + Sync),
-) -> Live {
+/// Asks until all replicas have the filter, or until `timeout`.
+async fn wait(cluster: &Cluster, awaited: Awaited, timeout: Duration) -> Live {
     let deadline = Instant::now() + timeout;
     let mut watch = Watch {
         cluster: cluster.clone(),
@@ -42,7 +34,7 @@ pub async fn wait(
         reasons: Arc::default(),
         is_deserted: false,
     };
-    match timeout_at(deadline, watch.all_live(progress)).await {
+    match timeout_at(deadline, watch.all_live()).await {
         Ok(Ok(())) => Live::Verified,
         Ok(Err(Hopeless::Unanswered(error))) => Live::NotVerified {
             why: error.to_string(),
@@ -61,12 +53,9 @@ pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -
         namespace: text(&plugin["metadata"]["namespace"]),
         selector: selector_of(plugin),
         plugin: text(&plugin["metadata"]["name"]),
-        name: String::new(),
-        address: None,
-        cluster: None,
     };
     match can_be_waited_for(cluster, &awaited).await {
-        Ok(Some(true)) => wait(cluster, awaited, timeout, &|_| {}).await,
+        Ok(Some(true)) => wait(cluster, awaited, timeout).await,
         Ok(Some(false)) => Live::Verified,
         Ok(None) => Live::NotVerified {
             why: format!(
@@ -149,17 +138,17 @@ struct Watch {
 }
 
 impl Watch {
-    async fn all_live(&mut self, progress: &(dyn Fn(Replicas) + Sync)) -> Result<(), Hopeless> {
+    async fn all_live(&mut self) -> Result<(), Hopeless> {
         loop {
             self.look_for_replicas()
                 .await
                 .map_err(Hopeless::Unanswered)?;
             let relist = Instant::now() + RELIST;
             loop {
-                progress(self.replicas());
-                // What nobody should have, nobody has where there is nobody.
-                let is_gone = self.is_deserted && self.awaited.address.is_none();
-                if is_gone || (!self.asked.is_empty() && self.live.len() == self.asked.len()) {
+                // Where there is nobody, nobody is waited for.
+                if self.is_deserted
+                    || (!self.asked.is_empty() && self.live.len() == self.asked.len())
+                {
                     return Ok(());
                 }
                 match timeout_at(relist, self.asking.join_next()).await {
@@ -251,13 +240,13 @@ async fn ask(
 ) -> Told {
     let mut refusals = Refusals::default();
     loop {
-        let lacks = match missing(&cluster, &awaited, &pod.name).await {
-            Ok(None) => return Told::Live(pod),
-            lacks => lacks.map(Option::unwrap_or_default),
-        };
+        let has_filter = has_filter(&cluster, &awaited, &pod.name).await;
+        if let Ok(true) = has_filter {
+            return Told::Live(pod);
+        }
         let stats = get(&cluster, &awaited.namespace, &pod.name, REJECTED).await;
-        if let (Ok(lacks), Ok(stats)) = (&lacks, &stats)
-            && let Some(what) = refusals.look(stats, &awaited, *lacks)
+        if let (Ok(_), Ok(stats)) = (&has_filter, &stats)
+            && let Some(what) = refusals.look(stats, &awaited)
         {
             let words = envoys_words(&cluster, &awaited.namespace, &pod.name).await;
             return Told::Rejected(
@@ -265,8 +254,8 @@ async fn ask(
                 format!("Envoy rejected the configuration ({what}): {words}"),
             );
         }
-        let reason = match lacks {
-            Ok(lacks) => lacks.to_string(),
+        let reason = match has_filter {
+            Ok(_) => "Envoy has not taken the filter's configuration".to_owned(),
             Err(error) => error.to_string(),
         };
         reasons

@@ -1,60 +1,34 @@
-//! What a sidecar's Envoy refused, by its own counters: will what is awaited still come?
-//!
-//! Envoy takes each cluster of an update by itself, and whatever else is in it besides those that it refuses (`cds_api_helper.cc`), and holds no filter up by it. So a refused cluster is
-//! mostly somebody else's, an EnvoyFilter's for instance that is wrong for good and counts anew with every push of ours.
+//! What a sidecar's Envoy refused, by its own counters: will the filter still come?
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
-use super::sidecar::{Awaited, Missing, plugin_of};
+use super::sidecar::{Awaited, plugin_of};
 use crate::cluster::Cluster;
 
 /// What Envoy refused since it started.
 pub const REJECTED: &str = "/stats?filter=update_rejected&format=json";
-
-/// Envoy's counter of updates with refused clusters. Istio's default selection of statistics lets it pass, and not those of filters.
-const CLUSTERS: &str = "cluster_manager.cds.update_rejected";
-
-/// How much longer a cluster may be missing after one was refused, which may have been another one.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// How much of a sidecar's log is looked through for the reason of a refusal that was seen a moment ago, in lines.
 const LOG_LINES: u32 = 200;
 
 /// What an Envoy refused since the first look: its counters say how often since it started, which may have been somebody else's fault long ago.
 #[derive(Debug, Default)]
-pub struct Refusals {
-    first: Option<BTreeMap<String, u64>>,
-    /// Since when a cluster is missing although one was refused.
-    clusters_since: Option<Instant>,
-}
+pub struct Refusals(Option<BTreeMap<String, u64>>);
 
 impl Refusals {
-    /// The counter by which what is missing will not come.
-    pub fn look(&mut self, stats: &Value, awaited: &Awaited, lacks: Missing) -> Option<String> {
+    /// The counter by which the filter will not come.
+    pub fn look(&mut self, stats: &Value, awaited: &Awaited) -> Option<String> {
         let now = counters(stats, awaited);
-        let first = self.first.get_or_insert_with(|| now.clone());
-        let risen = now
-            .into_iter()
-            .filter(|(name, count)| first.get(name).unwrap_or(&0) < count);
-        let (clusters, filters): (Vec<_>, Vec<_>) = risen
-            .map(|(name, _)| name)
-            .partition(|name| name == CLUSTERS);
-        match lacks {
-            Missing::Entry => filters.into_iter().next(),
-            Missing::Cluster => {
-                let name = clusters.into_iter().next()?;
-                let since = *self.clusters_since.get_or_insert_with(Instant::now);
-                (since.elapsed() >= SETTLE).then_some(name)
-            }
-        }
+        let first = self.0.get_or_insert_with(|| now.clone());
+        let mut now = now.into_iter();
+        let risen = now.find(|(name, count)| first.get(name).unwrap_or(&0) < count);
+        risen.map(|(name, _)| name)
     }
 }
 
-/// That of clusters, and this filter's own.
+/// This filter's own.
 fn counters(stats: &Value, awaited: &Awaited) -> BTreeMap<String, u64> {
     let ours = format!("{}.{}", awaited.namespace, awaited.plugin);
     let is_meant = |name: &str| {
@@ -62,7 +36,7 @@ fn counters(stats: &Value, awaited: &Awaited) -> BTreeMap<String, u64> {
         let filter = filter.and_then(|name| name.strip_suffix(".update_rejected"));
         // Of an HTTP filter, there is a word before its name.
         let filter = filter.map(|name| name.strip_prefix("http_filter.").unwrap_or(name));
-        name == CLUSTERS || filter.map(plugin_of) == Some(&ours)
+        filter.map(plugin_of) == Some(&ours)
     };
     let stats = stats["stats"].as_array().into_iter().flatten();
     let counters = stats.filter_map(|stat| {
@@ -101,9 +75,6 @@ mod tests {
             namespace: "shop".to_owned(),
             selector: "app=orders".to_owned(),
             plugin: "injector-deployment-orders".to_owned(),
-            name: "bob".to_owned(),
-            address: Some("aa".to_owned()),
-            cluster: Some("intercept|bob".to_owned()),
         }
     }
 
@@ -114,42 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn only_this_filters_refusal_after_the_first_look_keeps_the_entry_out() {
+    fn only_this_filters_new_refusal_counts() {
         let mut refusals = Refusals::default();
-        let mut look =
-            |counters: &[(&str, u64)]| refusals.look(&stats(counters), &awaited(), Missing::Entry);
-        assert_eq!(look(&[(CLUSTERS, 3), (OURS, 1)]), None, "long ago");
+        let mut look = |counters: &[(&str, u64)]| refusals.look(&stats(counters), &awaited());
+        assert_eq!(look(&[(OURS, 1)]), None, "long ago");
         let other = OURS.replace("orders~", "other~");
-        for (name, why) in [
-            (
-                "listener_manager.lds.update_rejected",
-                "no listener is ours",
-            ),
-            (CLUSTERS, "clusters hold no filter up"),
-            (other.as_str(), "another filter"),
-        ] {
-            assert_eq!(look(&[(OURS, 1), (name, 4)]), None, "{why}");
+        for name in ["cluster_manager.cds.update_rejected", &other] {
+            assert_eq!(look(&[(OURS, 1), (name, 4)]), None, "{name}");
         }
         let plain = "extension_config_discovery.shop.injector-deployment-orders.update_rejected";
         for (name, count) in [(OURS, 2), (plain, 1)] {
             assert_eq!(look(&[(name, count)]).as_deref(), Some(name));
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cluster_that_is_missing_for_a_moment_after_a_refusal_will_not_come() {
-        let mut refusals = Refusals::default();
-        let mut look =
-            |count, lacks| refusals.look(&stats(&[(CLUSTERS, count)]), &awaited(), lacks);
-        assert_eq!(look(3, Missing::Cluster), None);
-        assert_eq!(look(4, Missing::Entry), None);
-        tokio::time::advance(SETTLE * 2).await;
-        assert_eq!(
-            look(4, Missing::Cluster),
-            None,
-            "it may have been another one"
-        );
-        tokio::time::advance(SETTLE).await;
-        assert_eq!(look(4, Missing::Cluster).as_deref(), Some(CLUSTERS));
     }
 }

@@ -2,20 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
+
 use crate::cluster::access::Right;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::manifest::istio::names;
 use crate::shell::quote;
 
-/// To write the entry, into the workload's WasmPlugin. This and the next two are one list for `intercept` and `doctor`.
-pub fn entry<'a>(namespace: &'a str, plugin: &'a str) -> Right<'a> {
-    Right::new("patch", &kind::WASM_PLUGIN, Some(namespace)).on(plugin)
-}
-
-/// To have a cluster of its own, in an EnvoyFilter whose name nobody knows beforehand. Without one of these it shares that of its relay.
-pub fn own_cluster(namespace: &str) -> [Right<'_>; 3] {
-    ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::ENVOY_FILTER, Some(namespace)))
+/// To create, renew and end one's own Intercepts. This and the next are one list for `intercept` and `doctor`.
+pub fn intercepts(namespace: &str) -> [Right<'_>; 3] {
+    ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::INTERCEPT, Some(namespace)))
 }
 
 /// To open a tunnel to this relay; none of them can be done without.
@@ -38,27 +35,19 @@ pub struct Rights {
     missing: Vec<String>,
     /// The relays to whose pods the caller may forward ports, by number.
     pub relays: BTreeSet<u16>,
-    /// May write the intercept's own EnvoyFilter; without it, the shared cluster of a relay is used.
-    pub clusters: bool,
-    /// May forward ports to the workload's pods; without it, nobody can tell whether the replicas have taken a change.
-    pub admin: bool,
 }
 
 impl Rights {
-    /// Asks. `plugin` is the workload's WasmPlugin, `relays` the namespace of the relays and how many there are.
+    /// Asks. `relays` is the namespace of the relays, with how many there are.
     pub async fn ask(
         cluster: &Cluster,
         namespace: &str,
-        plugin: &str,
         (relays, replicas): (&str, u16),
     ) -> Result<Self, ClusterError> {
-        let entry = entry(namespace, plugin);
-        let (admin, clusters) = (port_forward(namespace), own_cluster(namespace));
-        let (tunnels, may_patch, admin, clusters) = tokio::try_join!(
+        let own = intercepts(namespace);
+        let (tunnels, may) = tokio::try_join!(
             tunnels(cluster, relays, replicas),
-            cluster.can(&entry),
-            all(cluster, &admin),
-            all(cluster, &clusters),
+            try_join_all(own.iter().map(|right| cluster.can(right))),
         )?;
         // One relay is enough. Where there is none, what the first one takes says what to ask for.
         let mut missing = Vec::new();
@@ -70,14 +59,11 @@ impl Rights {
         if open.is_empty() {
             missing.extend(tunnels.into_iter().next().unwrap_or_default());
         }
-        if !may_patch {
-            missing.push(entry.to_string());
-        }
+        let lacking = own.iter().zip(may).filter(|(_, may)| !may);
+        missing.extend(lacking.map(|(right, _)| right.to_string()));
         Ok(Self {
             missing,
             relays: open,
-            clusters,
-            admin,
         })
     }
 
@@ -122,15 +108,6 @@ async fn tunnels(
     Ok(answers?.into_values().collect())
 }
 
-async fn all(cluster: &Cluster, rights: &[Right<'_>]) -> Result<bool, ClusterError> {
-    for right in rights {
-        if !cluster.can(right).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,17 +117,15 @@ mod tests {
         let mut rights = Rights {
             missing: Vec::new(),
             relays: [0].into(),
-            clusters: false,
-            admin: false,
         };
         assert!(rights.check("shop").is_ok());
         rights.missing = vec![
-            "patch wasmplugins x in shop".to_owned(),
+            "create intercepts in shop".to_owned(),
             "get pods".to_owned(),
         ];
         let refusal = rights.check("shop").unwrap_err().to_string();
         assert!(
-            refusal.starts_with("error: you may not patch wasmplugins x in shop, nor get pods\n"),
+            refusal.starts_with("error: you may not create intercepts in shop, nor get pods\n"),
             "{refusal}"
         );
         assert!(refusal.contains("--clusterrole=injector-developer"));

@@ -1,39 +1,58 @@
-//! One workload of a mesh as a developer intercepts it: found and checked. Its intercepts are written in `intercepts`.
-
-mod intercepts;
+//! One workload of a mesh as a developer intercepts it: found and checked, and its Intercepts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use intercept_core::{Document, Intercept};
+use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
 use serde_json::Value;
 
 use super::clock::Clock;
 use super::environment;
-use super::live;
-use super::live::USUAL_MESH;
-use super::plugin::Plugin;
+use super::intercepts::{Intercepts, renew_time};
 use super::relay::{Relays, ask_relays};
 use super::rights::Rights;
-use super::sidecar::Awaited;
-use super::store::Store;
 use super::{failure, pods};
 use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed, ports};
-use crate::manifest::istio::intercept::{own_cluster, shared_cluster};
-use crate::manifest::istio::prepared::{self, Prepared};
-use crate::manifest::istio::{Kind, Port, names};
-use crate::model::{Live, Placement, Replicas, SelectPort, TargetPort, settled};
+use crate::manifest::istio::intercept::{intercept_objects, own_cluster};
+use crate::manifest::istio::preparation::{self, ControlledPlugin, Preparation};
+use crate::manifest::istio::resource::{
+    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
+};
+use crate::manifest::istio::{Port, names};
+use crate::model::{
+    Live, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
+};
+use crate::shell::quote;
 use crate::tunnel::presence::Presence;
+
+/// How long the proxies usually need until they have let go of an intercept, where that cannot be seen.
+pub const USUAL_MESH: Duration = Duration::from_secs(1);
+
+/// How long the controller may take to say whether it accepts an Intercept: longer than one that is replaced is away.
+const CONTROLLER: Duration = Duration::from_secs(10);
+
+/// How long the controller may take to end one whose lease was given back; it waits 2 s for the proxies.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// How many names are made of one that is taken.
+const NAMES: usize = 20;
+
+/// How often a name is tried that was taken when it was to be created.
+const ATTEMPTS: usize = 5;
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]
 pub struct Target {
-    store: Store,
-    prepared: Prepared,
+    cluster: Cluster,
+    namespace: String,
+    intercepts: Intercepts,
+    clock: Clock,
+    /// As the operator prepared it when the command began.
+    preparation: Preparation,
     found: Found,
     pods: Vec<Value>,
     /// Whom the API server takes the caller for.
@@ -53,35 +72,35 @@ impl Target {
             tokio::join!(Listed::read(cluster, namespace, None), cluster.whoami());
         let found = lookup::find(wanted, &listed?)?;
         let name = names::of_workload(found.kind, &found.name);
-        let (gate, plugin, pods) = tokio::join!(
-            cluster.get(&kind::ENVOY_FILTER, Some(namespace), &name),
+        let selector = selector_of(&found);
+        let (plugin, pods) = tokio::join!(
             cluster.get(&kind::WASM_PLUGIN, Some(namespace), &name),
-            async {
-                let selector = selector_of(&found);
-                cluster
-                    .list(&kind::POD, Some(namespace), Some(&selector))
-                    .await
-            },
+            cluster.list(&kind::POD, Some(namespace), Some(&selector)),
         );
-        let (Some(gate), Some(plugin)) = (gate?, plugin?) else {
+        let Some(plugin) = plugin? else {
             return Err(not_prepared(namespace, &found));
         };
-        Plugin::read(&plugin).map_err(failure::of_plugin)?;
-        let prepared = prepared::read(&gate).map_err(failure::of_gate)?;
-        let mesh = &prepared.mesh;
+        let prepared = preparation::read(&plugin).map_err(failure::of_plugin)?;
+        let preparation = match prepared {
+            Some(prepared) => prepared.preparation,
+            None => return Err(failure::of_older_plugin(namespace, &found)),
+        };
+        let mesh = &preparation.mesh;
         let relays = Relays::new(cluster, &mesh.namespace, mesh.relay_replicas);
         let rights = Rights::ask(
             cluster,
             namespace,
-            &name,
             (relays.namespace(), mesh.relay_replicas),
         )
         .await?;
         Ok(Self {
-            store: Store::new(cluster, namespace, &name, Clock::default()),
+            cluster: cluster.clone(),
+            namespace: namespace.to_owned(),
+            intercepts: Intercepts::new(cluster, namespace),
+            clock: Clock::default(),
             pods: pods?,
             owner: owner?.name,
-            prepared,
+            preparation,
             found,
             kept: Kept::of(&plugin, relays.namespace()),
             relays,
@@ -101,13 +120,13 @@ impl Target {
 
     /// Seconds since the epoch, by the API server.
     pub async fn now(&self) -> Result<u64> {
-        Ok(self.store.now().await?)
+        Ok(self.clock.now(&self.cluster).await?)
     }
 
     /// The prepared port that a word of `--port` means; the only one without a word.
     pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
-        let namespace = self.store.namespace();
-        let place = self.store.cluster().place_flags(Some(namespace));
+        let namespace = self.namespace.as_str();
+        let place = self.cluster.place_flags(Some(namespace));
         let meant = match word {
             Some(word) => match ports::meant(&self.found, word) {
                 Some(number) => Some(number),
@@ -127,7 +146,7 @@ impl Target {
                     .or(names.container),
             }
         };
-        let ports = &self.prepared.workload.ports;
+        let ports = &self.preparation.workload.ports;
         // A Service that leads to some of them only means those.
         let of_service = |port: &&Port| {
             !ports::port_names(&self.found, port.number)
@@ -167,7 +186,7 @@ impl Target {
 
     /// The URL inside the cluster.
     fn url(&self, number: u16) -> String {
-        let namespace = self.store.namespace();
+        let namespace = &self.namespace;
         let names = ports::port_names(&self.found, number);
         match names.services.first() {
             Some(service) if service.number == 80 => {
@@ -180,14 +199,20 @@ impl Target {
 
     /// Refuses what would not work, before anything is opened or written. `all`: everybody's requests are asked for.
     pub fn check(&self, port: u16, all: bool) -> Result<()> {
-        self.rights.check(self.store.namespace())?;
-        pods::check(self.store.namespace(), &self.pods, port, all)
+        self.rights.check(&self.namespace)?;
+        pods::check(&self.namespace, &self.pods, port, all)
     }
 
     /// The environment of the container that serves this port, read with the caller's own rights.
     pub async fn environment(&self, port: u16) -> Result<Environment> {
-        let (cluster, namespace) = (self.store.cluster(), self.store.namespace());
-        environment::read(cluster, namespace, self.found.template(), &self.pods, port).await
+        environment::read(
+            &self.cluster,
+            &self.namespace,
+            self.found.template(),
+            &self.pods,
+            port,
+        )
+        .await
     }
 
     /// Where the tunnel of this intercept ends, and the cluster that leads there.
@@ -206,12 +231,9 @@ impl Target {
         let replica = self.relays.choose(name, &allowed).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
-            cluster: match self.rights.clusters {
-                true => own_cluster(name, port),
-                false => shared_cluster(replica, port),
-            },
+            cluster: own_cluster(name, port),
             identity: Some(pods::identity(
-                self.store.namespace(),
+                &self.namespace,
                 self.found.template(),
                 &self.pods,
             )),
@@ -230,59 +252,289 @@ impl Target {
         answers.first().copied().unwrap_or(Presence::Unknown)
     }
 
-    /// All intercepts of the workload, as they are this moment.
+    /// The WasmPlugin, as it is this moment; `None`: the preparation of the workload was taken back.
+    async fn plugin(&self) -> Result<Option<ControlledPlugin>> {
+        let name = self.plugin_name();
+        let object = self
+            .cluster
+            .get(&kind::WASM_PLUGIN, Some(&self.namespace), &name)
+            .await?;
+        let plugin = object.as_ref().map(preparation::read).transpose();
+        Ok(plugin.map_err(failure::of_plugin)?.flatten())
+    }
+
+    async fn must_plugin(&self) -> Result<ControlledPlugin> {
+        let plugin = self.plugin().await?;
+        plugin.ok_or_else(|| self.gone(&self.found.label()))
+    }
+
+    fn plugin_name(&self) -> String {
+        names::of_workload(self.found.kind, &self.found.name)
+    }
+
+    fn is_of_this_workload(&self, intercept: &Resource) -> bool {
+        let WorkloadRef { kind, name } = &intercept.spec.workload;
+        (*kind, name) == (self.found.kind, &self.found.name)
+    }
+
+    /// The operator's limits and the intercepts of the workload that are not refused, as they are this moment.
     pub async fn document(&self) -> Result<Document> {
-        Ok(self.store.plugin().await?.document)
+        let list = Intercepts::list(&self.cluster, Some(&self.namespace));
+        let (plugin, all) = tokio::join!(self.must_plugin(), list);
+        let all = all?.into_iter();
+        let there = all.filter(|one| self.is_of_this_workload(one) && one.refusal().is_none());
+        Ok(Document {
+            version: TEXT_SCHEMA_VERSION,
+            limits: plugin?.limits,
+            intercepts: there
+                .map(|one| (one.name().to_owned(), one.entry(one.expires())))
+                .collect(),
+        })
     }
 
-    /// The same; `None`: the preparation of the workload was taken back.
-    pub async fn there(&self) -> Result<Option<Document>> {
-        Ok(self.store.read().await?.map(|plugin| plugin.document))
+    /// This name, or where another developer or another workload has it, one that is made of it.
+    pub async fn free_name(&self, name: &str) -> Result<String> {
+        for number in 1..=NAMES {
+            let candidate = match number {
+                1 => name.to_owned(),
+                number => numbered(name, number),
+            };
+            let is_mine = |there: &Resource| {
+                there.spec.owner == self.owner && self.is_of_this_workload(there)
+            };
+            if self
+                .intercepts
+                .get(&candidate)
+                .await?
+                .is_none_or(|there| is_mine(&there))
+            {
+                return Ok(candidate);
+            }
+        }
+        Ok(name.to_owned())
     }
 
-    async fn find(&self, name: &str) -> Result<Option<Intercept>> {
-        let there = self.there().await?;
-        Ok(there.and_then(|mut there| there.intercepts.remove(name)))
+    /// The intercept of this name; an intercept's name is its object's, so it can be used once in a namespace.
+    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let there = self.intercepts.get(name).await?;
+        let Some(there) = there else {
+            return Ok(None);
+        };
+        if self.is_of_this_workload(&there) {
+            return Ok(Some(there.entry(there.expires())));
+        }
+        Err(Failure::failed(
+            format!(
+                "{name}: an intercept of {} has this name",
+                there.spec.workload.name
+            ),
+            format!(
+                "choose another one with --name, or end it: injector leave{} {}",
+                self.cluster.place_flags(Some(&self.namespace)),
+                quote(name)
+            ),
+        ))
     }
 
-    /// What the filter is given, as it stands there: with what it leaves out.
+    /// What an intercept that lives has to know.
+    pub async fn look(&self, name: &str) -> Result<Seen> {
+        let (plugin, there) = tokio::join!(self.plugin(), self.intercepts.get(name));
+        let there = there?;
+        Ok(Seen {
+            refusal: there
+                .as_ref()
+                .and_then(Resource::refusal)
+                .map(str::to_owned),
+            entry: there.map(|there| there.entry(there.expires())),
+            limits: plugin?.map(|plugin| plugin.limits),
+            now: self.now().await?,
+        })
+    }
+
+    /// What the filter is given, as it stands there.
     pub async fn configuration(&self) -> Result<Vec<u8>> {
-        let plugin = self.store.plugin().await?;
-        Ok(plugin.configuration.to_string().into_bytes())
+        let plugin = self.must_plugin().await?;
+        Ok(plugin.configuration().to_string().into_bytes())
     }
 
-    /// Waits until all replicas have the entry of this address (`None`: none of this name) and, with it, the cluster.
-    pub async fn wait(
+    /// The object that is created, and what the controller writes for it.
+    pub async fn objects(&self, plan: &Plan, entry: &Intercept) -> Result<Vec<Value>> {
+        let plugin = self.must_plugin().await?;
+        let resource = self.resource(plan, entry);
+        let objects = intercept_objects(&plugin, &resource, entry).unwrap_or_default();
+        let values = objects.iter().map(|object| object.value().clone());
+        Ok(values.collect())
+    }
+
+    fn resource(&self, plan: &Plan, entry: &Intercept) -> Resource {
+        let mut resource = Resource::new(
+            &plan.name,
+            InterceptSpec {
+                owner: entry.owner.clone(),
+                workload: WorkloadRef {
+                    kind: self.found.kind,
+                    name: self.found.name.clone(),
+                },
+                port: entry.port,
+                r#match: Match::of(entry),
+                tunnel: Tunnel {
+                    relay: plan.place.replica,
+                    address: entry.address.clone(),
+                },
+                lease_seconds: u32::try_from(plan.lease.as_secs()).unwrap_or(u32::MAX),
+                renew_time: Some(renew_time()),
+                allow_overlap: plan.allow_overlap.then_some(true),
+            },
+        );
+        resource.metadata.namespace = Some(self.namespace.clone());
+        resource
+    }
+
+    /// Creates an Intercept if `check` allows it for what is there at that moment, in the place of that which the plan replaces, and waits until the controller has accepted it.
+    pub async fn add(
+        &self,
+        plan: &Plan,
+        entry: &Intercept,
+        check: &(dyn Fn(&Document) -> Result<()> + Sync),
+    ) -> Result<()> {
+        check(&self.document().await?)?;
+        let resource = self.resource(plan, entry);
+        for _ in 0..ATTEMPTS {
+            match self.intercepts.create(&resource).await {
+                Ok(()) => return self.wait_accepted(plan, &entry.address).await,
+                Err(error) if error.code() == Some(409) => self.make_room(plan).await?,
+                Err(error) => return Err(failure::refused(error)),
+            }
+        }
+        Err(Failure::failed(
+            format!(
+                "{}: others take this name faster than this command can",
+                plan.name
+            ),
+            "try again",
+        )
+        .passing(true))
+    }
+
+    /// Deletes that which the plan replaces, or refuses.
+    async fn make_room(&self, plan: &Plan) -> Result<()> {
+        match self.intercepts.get(&plan.name).await? {
+            None => Ok(()),
+            Some(there) if plan.replaces.as_ref() == Some(&there.spec.tunnel.address) => {
+                Ok(self.intercepts.delete_this(&there).await.map(drop)?)
+            }
+            Some(there) => Err(plan.taken_by(&there.spec.owner)),
+        }
+    }
+
+    async fn wait_accepted(&self, plan: &Plan, address: &str) -> Result<()> {
+        let judged = |there: &Resource| {
+            let refused = |why: &str, reason: &str| Some(Err(self.not_accepted(plan, reason, why)));
+            let programmed = there.condition(PROGRAMMED);
+            match (there.condition(ACCEPTED), programmed) {
+                (Some(accepted), _) if accepted.status == "True" => Some(Ok(())),
+                (Some(accepted), _) => refused(&accepted.message, &accepted.reason),
+                (None, Some(programmed)) if programmed.reason == "ClockSkew" => {
+                    refused(&programmed.message, &programmed.reason)
+                }
+                (None, _) => None,
+            }
+        };
+        let name = &plan.name;
+        let answer = self.intercepts.until(name, address, CONTROLLER, judged);
+        let answer = answer.await?.unwrap_or_else(|| Err(self.no_controller()));
+        if answer.is_err() {
+            // What was refused must not stay behind; the lease ends it otherwise.
+            let _ = self.intercepts.delete(name, address).await;
+        }
+        answer
+    }
+
+    fn not_accepted(&self, plan: &Plan, reason: &str, why: &str) -> Failure {
+        let hint = match reason {
+            "Conflict" => {
+                "add a header that only you send, or create it all the same with --allow-overlap"
+                    .to_owned()
+            }
+            "NotPrepared" => format!(
+                "an operator prepares it: {}",
+                self.found.install_command(&self.namespace)
+            ),
+            "ClockSkew" => {
+                "an operator sets the clocks of the cluster's nodes: injector doctor".to_owned()
+            }
+            "TooMany" => format!("injector list{}", plan.place_flags),
+            _ => "ask an operator, or use other conditions: injector intercept --help".to_owned(),
+        };
+        Failure::failed(format!("{}: {why}", plan.name), hint)
+    }
+
+    fn no_controller(&self) -> Failure {
+        let namespace = quote(&self.preparation.mesh.namespace);
+        Failure::failed(
+            format!("no controller answers in {namespace}: nothing new can be intercepted"),
+            format!(
+                "kubectl -n {namespace} get deployment {}; injector doctor",
+                names::CONTROLLER
+            ),
+        )
+        .passing(true)
+    }
+
+    /// Renews the lease.
+    pub async fn renew(&self, name: &str, address: &str) -> Result<(), NotRenewed> {
+        self.intercepts.renew(name, address).await
+    }
+
+    /// Ends the lease of that tunnel's intercept; the controller takes it from the proxies.
+    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+        let removed = self.intercepts.give_back(name, address).await;
+        let removed = removed.map_err(failure::refused)?;
+        Ok(removed.map(|there| there.entry(there.expires())))
+    }
+
+    /// Waits until all replicas have it, as far as the controller can see that.
+    pub async fn wait_live(
         &self,
         name: &str,
-        address: Option<&str>,
-        cluster: Option<&str>,
-        timeout: Duration,
+        address: &str,
+        within: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
     ) -> Live {
-        if !self.rights.admin {
-            return Live::NotVerified {
-                why: format!(
-                    "you may not forward ports to the pods of {}",
-                    self.store.namespace()
-                ),
-            };
-        }
-        let awaited = Awaited {
-            namespace: self.store.namespace().to_owned(),
-            selector: pods::selector(&self.prepared.workload.selector),
-            plugin: self.store.plugin_name().to_owned(),
-            name: name.to_owned(),
-            address: address.map(str::to_owned),
-            cluster: cluster.map(str::to_owned),
+        let mut lacks = "it is gone".to_owned();
+        let judged = |there: &Resource| {
+            let replicas = there.status.as_ref().and_then(|status| status.replicas);
+            if let Some(replicas) = replicas {
+                progress(replicas.into());
+            }
+            let programmed = there.condition(PROGRAMMED)?;
+            lacks.clone_from(&programmed.message);
+            match programmed.status.as_str() {
+                "True" => Some(Live::Verified),
+                "Unknown" => Some(Live::NotVerified {
+                    why: programmed.message.clone(),
+                }),
+                _ => None,
+            }
         };
-        live::wait(self.store.cluster(), awaited, timeout, progress).await
+        match self.intercepts.until(name, address, within, judged).await {
+            Ok(Some(live)) => live,
+            Ok(None) => Live::NotVerified { why: lacks },
+            Err(error) => Live::NotVerified {
+                why: error.to_string(),
+            },
+        }
     }
 
-    /// Waits until no replica has an entry of this name; where that cannot be seen, for as long as it usually takes.
-    pub async fn wait_gone(&self, name: &str, timeout: Duration) -> Live {
-        let live = self.wait(name, None, None, timeout, &|_| {}).await;
-        settled(live, USUAL_MESH).await
+    /// Waits until no replica has it any more; where nobody sees that, for as long as it usually takes.
+    pub async fn wait_gone(&self, name: &str, address: &str, within: Duration) -> Live {
+        wait_gone(&self.intercepts, name, address, within).await
+    }
+
+    /// Deletes that tunnel's Intercept where the controller did not.
+    pub async fn clear(&self, name: &str, address: &str) -> Result<()> {
+        let deleted = self.intercepts.delete(name, address).await;
+        deleted.map(drop).map_err(failure::refused)
     }
 
     /// An intercept of this name lost the WasmPlugin that it was in.
@@ -291,19 +543,41 @@ impl Target {
             format!(
                 "{name}: {} is no longer prepared for intercepts: WasmPlugin {}/{} not found",
                 self.found.label(),
-                self.store.namespace(),
-                self.store.plugin_name()
+                self.namespace,
+                self.plugin_name()
             ),
             format!(
                 "an operator prepares it: {}",
-                self.found.install_command(self.store.namespace())
+                self.found.install_command(&self.namespace)
             ),
         )
     }
+}
 
-    fn regarding(&self) -> (Kind, &str) {
-        (self.found.kind, &self.found.name)
-    }
+/// Waits until that tunnel's Intercept is gone, which the controller deletes once no replica has it; where nobody sees that, for as long as it usually takes.
+pub(super) async fn wait_gone(
+    intercepts: &Intercepts,
+    name: &str,
+    address: &str,
+    within: Duration,
+) -> Live {
+    let live = match intercepts
+        .wait_gone(name, address, within.min(ENDING))
+        .await
+    {
+        true => Live::Verified,
+        false => Live::NotVerified {
+            why: "nobody saw it go".to_owned(),
+        },
+    };
+    settled(live, USUAL_MESH).await
+}
+
+/// `orders-bob-2`, no longer than a DNS label.
+fn numbered(name: &str, number: usize) -> String {
+    let end = format!("-{number}");
+    let length = name.floor_char_boundary(63 - end.len());
+    format!("{}{end}", name[..length].trim_end_matches('-'))
 }
 
 /// The pods of a workload, by the labels of its template.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use intercept_core::{Intercept, Limits};
 
 use crate::manifest::facts::Protocol;
-use crate::manifest::istio::Kind;
+use crate::manifest::istio::{Kind, resource};
 use crate::tunnel::relay_end::RelayEnd;
 
 /// An intercept, and where it was found.
@@ -21,8 +21,25 @@ pub struct Found {
     pub name: String,
     /// Its entry.
     pub intercept: Intercept,
-    /// What the operator allows on that workload.
+    /// What the operator allows on that workload, where every intercept is held against it when it is shown.
     pub limits: Limits,
+    /// Why the controller does not accept it.
+    pub refusal: Option<String>,
+    /// How many replicas have it, where that is known.
+    pub replicas: Option<Replicas>,
+}
+
+/// What an intercept that lives has to know, at one moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The intercept of its name.
+    pub entry: Option<Intercept>,
+    /// Why that is in no proxy although it is there.
+    pub refusal: Option<String>,
+    /// What the operator allows; `None`: the workload is not prepared any more.
+    pub limits: Option<Limits>,
+    /// Seconds since the epoch, by the clock that leases are counted by.
+    pub now: u64,
 }
 
 /// The port that an intercept is for.
@@ -85,6 +102,16 @@ pub struct Replicas {
     pub live: usize,
     /// Those that there are.
     pub all: usize,
+}
+
+impl From<resource::Replicas> for Replicas {
+    fn from(replicas: resource::Replicas) -> Self {
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Self {
+            live: count(replicas.programmed),
+            all: count(replicas.total),
+        }
+    }
 }
 
 /// Why a lease could not be renewed.

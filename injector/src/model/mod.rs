@@ -4,6 +4,6 @@ mod answers;
 mod plan;
 
 pub use self::answers::{
-    Found, Live, NotRenewed, Placement, Replicas, SelectPort, TargetPort, settled,
+    Found, Live, NotRenewed, Placement, Replicas, Seen, SelectPort, TargetPort, settled,
 };
 pub use self::plan::Plan;

@@ -92,33 +92,35 @@ impl Plan {
             }
             return Ok(());
         };
-        if known.owner != self.owner {
-            return Err(Failure::failed(
-                format!(
-                    "{}: {} has an intercept of this name",
-                    self.name, known.owner
-                ),
+        if known.owner != self.owner || self.replaces.as_ref() != Some(&known.address) {
+            return Err(self.taken_by(&known.owner));
+        }
+        Ok(())
+    }
+
+    /// The name is taken, by an intercept of this owner.
+    pub fn taken_by(&self, owner: &str) -> Failure {
+        if owner != self.owner {
+            return Failure::failed(
+                format!("{}: {owner} has an intercept of this name", self.name),
                 format!(
                     "injector intercept{} {} --name=ANOTHER-NAME",
                     self.place_flags,
                     quote(&self.workload)
                 ),
-            ));
+            );
         }
-        if self.replaces.as_ref() != Some(&known.address) {
-            return Err(Failure::failed(
-                format!(
-                    "{}: an intercept of yours has this name, and its tunnel is up",
-                    self.name
-                ),
-                format!(
-                    "take its place with --replace, or end it: injector leave{} {}",
-                    self.place_flags,
-                    quote(&self.name)
-                ),
-            ));
-        }
-        Ok(())
+        Failure::failed(
+            format!(
+                "{}: an intercept of yours has this name, and its tunnel is up",
+                self.name
+            ),
+            format!(
+                "take its place with --replace, or end it: injector leave{} {}",
+                self.place_flags,
+                quote(&self.name)
+            ),
+        )
     }
 
     /// Does the operator allow this entry?

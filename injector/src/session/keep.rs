@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use intercept_core::{Intercept, Limits};
+use intercept_core::Limits;
 
 use super::Session;
 use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
-use crate::model::{NotRenewed, Plan};
+use crate::model::{NotRenewed, Plan, Seen};
 use crate::words;
 
 impl Session<'_> {
     /// Is the entry still ours and allowed, and does it live long enough?
     pub(super) async fn look(&mut self) -> Result<()> {
-        let Seen { entry, limits, now } = match self.seen().await {
+        let seen = self.target.look(&self.plan.name).await;
+        let Seen {
+            entry,
+            refusal,
+            limits,
+            now,
+        } = match seen {
             Ok(seen) => seen,
             Err(failure) => {
                 self.tell_unseen(&failure).await;
@@ -24,14 +30,15 @@ impl Session<'_> {
             Some(entry) => entry.address == self.address,
             None => self.lease.is_over(now),
         };
-        if let Some(limits) = limits.filter(|_| is_ours) {
-            self.keep_to(limits)?;
+        match limits {
+            Some(limits) if is_ours => self.keep_to(limits)?,
+            None if is_ours => return Err(self.target.gone(&self.plan.name)),
+            _ => {}
         }
         match entry {
             Some(entry) if entry.address == self.address && entry.expires > now => {
-                self.mend(&entry).await;
-                let is_due = self.lease.is_due(entry.expires, now);
-                match is_due || (self.is_unseen && self.lease.may_be_tried(now)) {
+                self.tell_refusal(refusal);
+                match self.lease.is_due(entry.expires, now) {
                     true => self.renew(now).await,
                     false => Ok(()),
                 }
@@ -43,13 +50,21 @@ impl Session<'_> {
         }
     }
 
-    async fn seen(&self) -> Result<Seen> {
-        let (entry, limits) = match self.target.there().await? {
-            Some(mut there) => (there.intercepts.remove(&self.plan.name), Some(there.limits)),
-            None => (None, None),
-        };
-        let now = self.target.now().await?;
-        Ok(Seen { entry, limits, now })
+    /// The entry may be there and yet be in no proxy, for instance since others take the room.
+    fn tell_refusal(&mut self, refusal: Option<String>) {
+        if self.refusal == refusal {
+            return;
+        }
+        match &refusal {
+            Some(why) => self.report.warn(&format!(
+                "{}: {why}; meanwhile the cluster answers",
+                self.plan.name
+            )),
+            None => self
+                .report
+                .note(&format!("{}: it is accepted again", self.plan.name)),
+        }
+        self.refusal = refusal;
     }
 
     /// The operator may have changed the limits since the entry was written, and the filter holds it against those of now. A shorter lease costs nobody anything; whatever else they forbid,
@@ -113,7 +128,6 @@ impl Session<'_> {
             .await;
         match renewed {
             Ok(()) => {
-                self.is_unseen = false;
                 if self.lease.is_told() {
                     self.report.note("the lease is renewed again");
                 }
@@ -141,8 +155,6 @@ impl Session<'_> {
     /// The lease ran out, while the machine slept or nobody could be asked: others may have come in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
-        // Also where nobody says how it ended: the entry may be there by the next look.
-        self.is_unseen = true;
         if let Err(failure) = self.add().await {
             // Nobody to ask at the moment, or not every time: the next look tries again.
             if failure.may_pass() {
@@ -150,7 +162,7 @@ impl Session<'_> {
                 return Ok(());
             }
             // An API server that comes back refuses everybody for some seconds.
-            return match self.seen().await {
+            return match self.target.look(&self.plan.name).await {
                 Ok(_) => Err(failure),
                 Err(_) => Ok(()),
             };
@@ -165,15 +177,11 @@ impl Session<'_> {
         let Plan {
             name, place_flags, ..
         } = &self.plan;
-        let what = match self.target.who_removed(name, self.created).await {
-            Some(who) => format!("{who} removed this intercept"),
-            None => match self.target.there().await {
-                Ok(None) => return self.target.gone(name),
-                _ => "this intercept was removed".to_owned(),
-            },
-        };
+        if let Ok(Seen { limits: None, .. }) = self.target.look(name).await {
+            return self.target.gone(name);
+        }
         Failure::failed(
-            format!("{name}: {what}; it is not brought back"),
+            format!("{name}: this intercept was removed; it is not brought back"),
             format!("injector list{place_flags}"),
         )
     }
@@ -187,14 +195,4 @@ impl Session<'_> {
             format!("injector status{place_flags}"),
         )
     }
-}
-
-/// What is there at one moment.
-struct Seen {
-    /// The entry of our name.
-    entry: Option<Intercept>,
-    /// The operator's; `None`: the workload is not prepared any more.
-    limits: Option<Limits>,
-    /// In seconds since the epoch.
-    now: u64,
 }

@@ -10,7 +10,6 @@ mod child;
 mod handed_on;
 mod keep;
 mod lease;
-mod mend;
 mod report;
 mod signals;
 mod start;
@@ -122,8 +121,6 @@ struct Session<'a> {
     secret: Secret,
     tunnel: Tunnel,
     is_away: bool,
-    /// Nobody knows whether the proxies have the entry.
-    is_unseen: bool,
     is_live: bool,
     /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
     is_adding: bool,
@@ -137,17 +134,10 @@ struct Session<'a> {
     lease: Lease,
     /// The operator's, as this intercept keeps to them; `None` until they were looked at.
     limits: Option<Limits>,
-    mending: Mending,
+    /// Why the entry is in no proxy although it is there, as was said last.
+    refusal: Option<String>,
     /// What is remembered of it on this machine while it runs in the background.
     kept: Option<Kept>,
-}
-
-/// What is known of the Envoy cluster of an intercept that lives.
-#[derive(Debug, Default)]
-struct Mending {
-    next: Option<Instant>,
-    /// Somebody was told that it is gone.
-    is_told: bool,
 }
 
 impl<'a> Session<'a> {
@@ -160,7 +150,6 @@ impl<'a> Session<'a> {
             tunnel: Tunnel::open(&plan, secret.clone()),
             secret,
             is_away: false,
-            is_unseen: false,
             is_live: false,
             is_adding: false,
             added: None,
@@ -169,7 +158,7 @@ impl<'a> Session<'a> {
             created: 0,
             lease: Lease::new(plan.lease),
             limits: None,
-            mending: Mending::default(),
+            refusal: None,
             kept: None,
             plan,
         }
@@ -205,8 +194,7 @@ impl<'a> Session<'a> {
                         // A full disk is no reason to end an intercept.
                         let _ = kept.bound_log();
                     }
-                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next,
-                    // or put back a cluster that is removed last.
+                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next.
                     let looked = tokio::select! {
                         biased;
                         end = end(signals, child) => return end,

@@ -24,9 +24,6 @@ use crate::words;
 /// How long the first connection to the relay may take.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After how long without an effect an intercept is written once more: the usual is half a second.
-const NUDGE_AFTER: Duration = Duration::from_secs(3);
-
 impl Session<'_> {
     /// Tunnel, then entry, then the word that it lives.
     pub(super) async fn start(&mut self, beside: &mut Beside) -> Result<()> {
@@ -35,7 +32,7 @@ impl Session<'_> {
         up?;
         self.created = self.target.now().await?;
         self.add().await?;
-        let live = self.wait_live().await?;
+        let live = self.wait_live().await;
         if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -126,25 +123,11 @@ impl Session<'_> {
         background::tell(&kept.log)
     }
 
-    /// Istio's agent hands on two updates of a filter in any order when they come close together (`deltaRewriteAndForward` of its xDS proxy runs in the
-    /// background), and a proxy may be left with the older one. One more update puts that right: here if nothing is seen, else at the first look.
-    async fn wait_live(&mut self) -> Result<Live> {
-        let started = Instant::now();
-        let mut live = self.live_within(NUDGE_AFTER).await;
-        if !matches!(live, Live::Verified) && started.elapsed() >= NUDGE_AFTER {
-            let now = self.target.now().await?;
-            self.renew(now).await?;
-            live = self.live_within(ENVOY_TIMEOUT).await;
-        }
-        self.is_unseen = !matches!(live, Live::Verified);
-        Ok(live)
-    }
-
-    async fn live_within(&self, time: Duration) -> Live {
+    async fn wait_live(&self) -> Live {
         let progress = self.report.progress();
         let entry = self.entry();
         self.target
-            .wait_live(&self.plan.name, &entry, time, &|replicas| {
+            .wait_live(&self.plan.name, &entry, ENVOY_TIMEOUT, &|replicas| {
                 progress.show(replicas)
             })
             .await
@@ -163,10 +146,7 @@ impl Session<'_> {
             Ok(())
         };
         self.is_adding = true;
-        let added = self
-            .target
-            .add(&plan.name, &intercept, plan.place.replica, &check)
-            .await;
+        let added = self.target.add(plan, &intercept, &check).await;
         self.added = Some(Instant::now());
         // What was refused will not come; what broke off may.
         self.is_adding = added.as_ref().is_err_and(Failure::may_pass);

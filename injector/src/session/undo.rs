@@ -81,15 +81,18 @@ impl Session<'_> {
         }
     }
 
-    /// Removes the cluster when the requests that were cut off, or refused by a tunnel that was closing, have gone elsewhere.
+    /// Clears away what is left when the requests that were cut off, or refused by a tunnel that was closing, have gone elsewhere.
     async fn clear(&self) -> Result<()> {
         self.outlast(HANDOVER).await;
-        self.patiently(async || self.target.clear(&self.plan.name).await)
+        self.patiently(async || self.target.clear(&self.plan.name, &self.address).await)
             .await
     }
 
-    /// Waits so long, and until the cluster may go.
+    /// Waits so long, and until the cluster may go; not where it stays.
     async fn outlast(&self, time: Duration) {
+        if !self.target.has_clusters() {
+            return;
+        }
         let until = Instant::now() + time;
         let until = self.added.map_or(until, |added| until.max(added + TAKEN));
         sleep_until(until).await;
@@ -124,7 +127,8 @@ impl Session<'_> {
             self.report.record(&format!("{} removed", self.plan.name));
         }
         if removed.is_some() || self.is_gone().await {
-            self.target.wait_gone(&self.plan.name, ENVOY_TIMEOUT).await;
+            let (name, address) = (&self.plan.name, &self.address);
+            self.target.wait_gone(name, address, ENVOY_TIMEOUT).await;
         }
         Ok(())
     }
@@ -139,11 +143,12 @@ impl Session<'_> {
         if !self.is_undone {
             let remove = async || self.target.remove(&self.plan.name, &self.address).await;
             also_late(self.is_adding, remove).await?;
-            let _ = timeout(HURRY, self.target.wait_gone(&self.plan.name, HURRY)).await;
+            let gone = self.target.wait_gone(&self.plan.name, &self.address, HURRY);
+            let _ = timeout(HURRY, gone).await;
         }
         self.tunnel.abort().await;
         self.outlast(HANDOVER).await;
-        self.target.clear(&self.plan.name).await
+        self.target.clear(&self.plan.name, &self.address).await
     }
 }
 

@@ -59,7 +59,7 @@ fn file(stage: &Stage) -> PathBuf {
 
 fn nothing_is_left(stage: &Stage, ran: &Ran) {
     assert_eq!(stage.entry("orders-bob"), None, "{ran:?}");
-    assert_eq!(stage.clusters(), [""; 0], "{ran:?}");
+    assert_eq!(stage.intercepts(), [""; 0], "{ran:?}");
     assert!(!file(stage).exists(), "{ran:?}");
 }
 
@@ -289,7 +289,7 @@ fn an_intercept_goes_on_in_the_background_until_it_is_left() {
     let left = stage.run("bob", &["leave", "orders-bob"]);
     assert_eq!(left.stdout, "orders-bob removed\n", "{left:?}");
     assert_eq!(stage.entry("orders-bob"), None);
-    assert_eq!(stage.clusters(), [""; 0]);
+    assert_eq!(stage.intercepts(), [""; 0]);
     let followed = following.end();
     assert_eq!(followed.code, Some(0), "{followed:?}");
     assert!(

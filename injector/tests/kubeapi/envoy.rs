@@ -1,8 +1,8 @@
-//! What a replica's Envoy says of itself on its admin interface: that it took what the API server has at once, as if istiod pushed it, unless it is told not to.
+//! What a replica's Envoy says of itself on its admin interface: that it took what the API server has at once, as if istiod pushed it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use injector::cluster::{Cluster, kind};
 use injector::manifest::facts::Protocol;
@@ -17,11 +17,6 @@ use super::stage::PREPARED;
 pub struct Envoy {
     pub cluster: Cluster,
     pub namespace: String,
-    /// It takes nothing; refusing as well, the filter and no cluster.
-    pub stuck: Arc<AtomicBool>,
-    /// It says at every look that it refused one more update of clusters, and takes nothing until the third.
-    pub refusing: Arc<AtomicBool>,
-    pub refused: Arc<AtomicU64>,
     /// It was built without a runtime for WebAssembly.
     pub plain: Arc<AtomicBool>,
 }
@@ -53,11 +48,8 @@ impl Envoy {
     }
 
     async fn says(&self, head: &str) -> Value {
-        let is_refusing = self.refusing.load(Ordering::SeqCst);
         if head.contains("/stats?") {
-            let more = u64::from(is_refusing);
-            let value = self.refused.fetch_add(more, Ordering::SeqCst);
-            return json!({"stats": [{"name": "cluster_manager.cds.update_rejected", "value": value}]});
+            return json!({"stats": []});
         }
         if head.contains("/server_info") {
             let kind = if self.plain.load(Ordering::SeqCst) {
@@ -68,15 +60,7 @@ impl Envoy {
             let runtime = format!("envoy.wasm.runtime.{kind}");
             return json!({"node": {"extensions": [{"name": runtime}]}});
         }
-        let has_it = match (self.stuck.load(Ordering::SeqCst), is_refusing) {
-            (true, true) => head.contains("resource=ecds_filters"),
-            (false, true) => self.refused.load(Ordering::SeqCst) >= 3,
-            (is_stuck, false) => !is_stuck,
-        };
-        match has_it {
-            true => dump(&self.cluster, &self.namespace, head).await,
-            false => json!({}),
-        }
+        dump(&self.cluster, &self.namespace, head).await
     }
 }
 

@@ -1,143 +1,33 @@
 //! The end of intercepts: one's own, somebody else's, and what is left over.
 
-use std::time::{Duration, Instant};
-
-use injector::model::Live;
 use serde_json::{Value, json};
 
-use super::stage::{Stage, anything, entry};
-use super::support::{Running, now, wait_until};
+use super::controller::{intercept, with};
+use super::stage::Stage;
+use super::support::Running;
 
 #[test]
-fn leave_removes_ones_own_and_somebody_elses_only_by_force_and_right() {
+fn leave_removes_others_by_force_and_right_only() {
     let stage = Stage::new("leaving");
     for name in ["bob-one", "bob-two"] {
-        stage
-            .wait(
-                stage
-                    .target("bob")
-                    .add(name, &entry(name, "bob", name), 0, &anything),
-            )
-            .expect("added");
+        stage.add(name, "bob", name);
     }
     let refused = stage.run("alice", &["leave", "bob-one"]);
-    assert!(
-        refused
-            .stderr
-            .contains("bob-one: claimed by bob, not by alice"),
-        "{refused:?}"
-    );
-    // The admission policies hold a developer who says --force.
+    let why = "bob-one: claimed by bob, not by alice";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    // The admission policy holds a developer who says --force.
     let forced = stage.run("alice", &["leave", "--force", "bob-one"]);
     assert_eq!(forced.code, Some(1), "{forced:?}");
     assert!(
-        forced
-            .stderr
-            .contains("only your own entries may be removed"),
+        forced.stderr.contains("it belongs to another user"),
         "{forced:?}"
     );
     let operator = stage.run("admin", &["leave", "--force", "bob-one"]);
     assert_eq!(operator.stdout, "bob-one removed\n", "{operator:?}");
+    assert_eq!(stage.entry("bob-one"), None);
     let mine = stage.run("bob", &["leave", "--all"]);
     assert_eq!(mine.stdout, "bob-two removed\n", "{mine:?}");
-    assert_eq!(stage.clusters(), [""; 0]);
-    assert_eq!(
-        stage.plugin()["spec"]["pluginConfig"].get("intercepts"),
-        None
-    );
-}
-
-#[test]
-fn whoever_sees_a_leftover_clears_it_away() {
-    let stage = Stage::new("leftover");
-    let mut over = entry("old", "bob", "Old");
-    over.expires = now() - 590;
-    stage.put_entry("old", &json!(over));
-    stage.run("alice", &["list"]);
-    assert!(stage.entry("old").is_some(), "ten minutes are not over");
-    over.expires = now() - 700;
-    stage.put_entry("old", &json!(over));
-    wait_until(
-        || {
-            // The policies' clock is a Lease that the API server renews every ten seconds, and writes only after its start.
-            stage.run("alice", &["list"]);
-            stage.entry("old").is_none()
-        },
-        || "the leftover is still there".to_owned(),
-    );
-    assert_eq!(
-        stage.events(),
-        ["alice cleared away the intercept old of bob, whose lease is over"]
-    );
-}
-
-#[test]
-fn a_leftover_that_may_not_go_keeps_no_other_one() {
-    let stage = Stage::new("kept");
-    let target = stage.target("alice");
-    // The first in the order of names. Its entry is over and its cluster, as far as can be told, is not: nobody else may remove that one.
-    let mut over = entry("a-alice", "alice", "Alice");
-    stage
-        .wait(target.add("a-alice", &over, 0, &anything))
-        .expect("added");
-    over.expires = now() - 700;
-    stage.put_entry("a-alice", &json!(over));
-    let mut own = entry("orders-bob", "bob", "Bob");
-    own.expires = now() - 700;
-    stage.put_entry("orders-bob", &json!(own));
-    stage.run("bob", &["list"]);
-    assert_eq!(stage.clusters(), ["intercept-a-alice"]);
-    assert_eq!(stage.entry("orders-bob"), None);
-}
-
-#[test]
-fn a_cluster_without_an_entry_is_cleared_away_with_its_lease() {
-    let stage = Stage::new("orphan");
-    let target = stage.target("bob");
-    let mut entry = entry("bob", "bob", "Bob");
-    entry.expires = now() + 600;
-    stage
-        .wait(target.add("bob", &entry, 0, &anything))
-        .expect("added");
-    stage.remove_entry("bob");
-    stage.run("bob", &["list"]);
-    assert_eq!(stage.clusters(), ["intercept-bob"], "its lease is not over");
-    let over = format!("injector.dev/expires={}", now() - 700);
-    let arguments = [
-        "-n",
-        "orphan",
-        "annotate",
-        "--overwrite",
-        "envoyfilter",
-        "intercept-bob",
-        &over,
-    ];
-    stage.server.must(&arguments, None);
-    stage.run("bob", &["list"]);
-    assert_eq!(stage.clusters(), [""; 0]);
-}
-
-#[test]
-fn where_no_pod_is_nobody_is_waited_for_at_an_end() {
-    let stage = Stage::new("deserted");
-    let target = stage.target("bob");
-    let gone = |seconds| {
-        let time = Duration::from_secs(seconds);
-        let started = Instant::now();
-        let live = stage.wait(target.wait("bob", None, None, time, &|_| {}));
-        (live, started.elapsed())
-    };
-    stage.delete_replica("orders-1");
-    // One that was evicted stays, and runs nowhere.
-    let evicted = json!({"status": {"phase": "Failed", "containerStatuses": null}});
-    stage
-        .server
-        .status(Some("deserted"), "pod", "orders-2", &evicted);
-    assert_eq!(gone(20).0, Live::Verified);
-    stage.delete_replica("orders-2");
-    let (live, took) = gone(20);
-    assert_eq!(live, Live::Verified);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(stage.intercepts(), [""; 0]);
 }
 
 /// Its command ends, and says why.
@@ -149,32 +39,33 @@ fn assert_lost(bob: Running, what: &str) {
 }
 
 #[test]
-fn whoever_loses_an_intercept_is_told_who_removed_it() {
+fn lost_intercept_ends_its_command() {
     let stage = Stage::new("told");
-    let bob = stage.live("bob");
-    let left = stage.run("admin", &["leave", "--force", "orders-bob"]);
-    assert_eq!(left.code, Some(0), "{left:?}");
-    assert_lost(bob, "admin removed this intercept");
+    for end in [
+        &["leave", "--force", "orders-bob"][..],
+        &["uninstall", "--workload=orders", "--force"],
+    ] {
+        let bob = stage.live("bob");
+        let done = stage.run("admin", end);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let end = bob.end();
+        assert_eq!(end.code, Some(1), "{end:?}");
+        let whys = [
+            "orders-bob: this intercept was removed; it is not brought back",
+            "deployment/orders is no longer prepared for intercepts",
+        ];
+        assert!(whys.iter().any(|why| end.stderr.contains(why)), "{end:?}");
+    }
 }
 
 #[test]
-fn whoever_loses_an_intercept_to_an_uninstallation_is_told_whose_it_was() {
-    let stage = Stage::new("uninstalled");
-    let bob = stage.live("bob");
-    let uninstall = ["uninstall", "--workload=orders", "--force"];
-    let gone = stage.run("admin", &uninstall);
-    assert_eq!(gone.code, Some(0), "{gone:?}");
-    assert_lost(bob, "admin removed this intercept");
-}
-
-#[test]
-fn an_entry_that_was_removed_does_not_come_back() {
+fn intercept_deleted_by_kubectl_does_not_come_back() {
     let stage = Stage::new("removed");
     let bob = stage.live("bob");
-    stage.remove_entry("orders-bob");
+    stage.delete("orders-bob");
     assert_lost(bob, "this intercept was removed");
+    assert_eq!(stage.intercepts(), [""; 0]);
     assert_eq!(stage.entry("orders-bob"), None);
-    assert_eq!(stage.clusters(), [""; 0]);
 }
 
 /// May read everywhere what intercepts consist of, and intercept in these two.
@@ -182,8 +73,8 @@ fn in_two_namespaces(user: &str, stages: [&Stage; 2]) {
     let name = format!("{user}-everywhere");
     let (group, read) = ("rbac.authorization.k8s.io", ["get", "list"]);
     let rules = json!([
+        {"apiGroups": ["injector.dev"], "resources": ["intercepts"], "verbs": read},
         {"apiGroups": ["extensions.istio.io"], "resources": ["wasmplugins"], "verbs": read},
-        {"apiGroups": ["networking.istio.io"], "resources": ["envoyfilters"], "verbs": read},
     ]);
     let mut objects = vec![
         json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
@@ -200,12 +91,8 @@ fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
     let [here, there] = &stages;
     in_two_namespaces("dave", [here, there]);
     for (stage, name) in [(here, "dave-here"), (there, "dave-there")] {
-        let target = stage.target("dave");
-        let entry = entry(name, "dave", name);
         // Nobody keeps it: its tunnel is away.
-        stage
-            .wait(target.add(name, &entry, 0, &anything))
-            .expect("added");
+        stage.add(name, "dave", name);
     }
     let shown = |words: &[&str]| -> Value {
         let ran = here.run("dave", &[words, &["-A", "-o", "json"]].concat());
@@ -231,7 +118,7 @@ fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
     // bob may read two namespaces, and not all.
     let refused = here.run("bob", &["list", "-A"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    for part in ["wasmplugins.extensions.istio.io is forbidden", "\n\nhint: "] {
+    for part in ["intercepts.injector.dev is forbidden", "\n\nhint: "] {
         assert!(refused.stderr.contains(part), "{refused:?}");
     }
 
@@ -243,7 +130,7 @@ fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
     );
     for (stage, name) in [(here, "dave-here"), (there, "dave-there")] {
         assert_eq!(stage.entry(name), None);
-        assert_eq!(stage.clusters(), [""; 0]);
+        assert_eq!(stage.intercepts(), [""; 0]);
     }
 }
 
@@ -265,28 +152,20 @@ fn with_everything_goes_every_envoy_filter_of_ours_whatever_it_lacks() {
     assert_eq!(left, "envoyfilter.networking.istio.io/theirs\n");
 }
 
-/// Another workload's plugin, in which bob has an intercept of this name.
-fn of_another_workload(stage: &Stage, name: &str) -> Value {
-    let mut plugin = stage.plugin();
-    let annotations = json!({"injector.dev/workload": "Deployment/other"});
-    plugin["metadata"] = json!({"name": "injector-deployment-other", "namespace": stage.namespace,
-        "labels": plugin["metadata"]["labels"], "annotations": annotations});
-    plugin["spec"]["pluginConfig"]["intercepts"] = json!({name: entry(name, "bob", name)});
-    plugin
-}
-
 #[test]
-fn a_command_that_is_shown_says_where_as_the_one_before_it() {
+fn shown_command_says_where_as_the_one_before() {
     let stage = Stage::new("elsewhere");
-    let bobs = entry("bobs", "bob", "Bob");
-    let target = stage.target("bob");
+    stage.add("bobs", "bob", "Bob");
+    let other = with(
+        intercept("others", "bob"),
+        "/spec/workload/name",
+        json!("other"),
+    );
+    let kubeconfig = stage.kubeconfig("bob");
+    let kubeconfig = ["--kubeconfig", kubeconfig.to_str().expect("a path")];
     stage
-        .wait(target.add("bobs", &bobs, 0, &anything))
-        .expect("added");
-    stage.server.apply(&of_another_workload(&stage, "others"));
-    // Of a port that the next preparation would leave out.
-    let odd = json!({"port": 9090, "expires": now() + 3_600});
-    stage.put_entry("odd", &odd);
+        .server
+        .must(&[&kubeconfig[..], &["create"]].concat(), Some(&other));
     let hint_of = |user: &str, words: &[&str]| {
         let file = stage.server.kubeconfig(user, "default");
         let place = format!("--kubeconfig {} -n elsewhere", file.display());
@@ -323,12 +202,7 @@ fn a_command_that_is_shown_says_where_as_the_one_before_it() {
         (
             "admin",
             &["uninstall", "--workload=orders"],
-            "injector leave PLACE --force bobs odd; or: injector uninstall PLACE … --force",
-        ),
-        (
-            "admin",
-            &["install", "--workload=orders"],
-            "injector leave PLACE --force odd",
+            "injector leave PLACE --force bobs; or: injector uninstall PLACE … --force",
         ),
     ] {
         assert_eq!(hint_of(user, words), expected, "{words:?}");

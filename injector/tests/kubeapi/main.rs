@@ -13,7 +13,6 @@ mod leave;
 mod programs;
 mod rbac;
 mod relays;
-mod replicas;
 mod rights;
 mod server;
 mod session;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use injector::manifest::istio::{INSTALLER, example, install};
 use injector::tunnel::relay;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::kubelet::{self, Pods};
@@ -17,7 +18,7 @@ use super::programs::{
     ADMIN, api_command, binary, controllers_command, etcd_command, free_port, write_keys,
     write_users,
 };
-use super::support::{BINARY, Ran, ran};
+use super::support::{BINARY, Ran, Running, ran};
 
 /// How long starting may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -27,6 +28,7 @@ pub struct Server {
     processes: Vec<Child>,
     pub runtime: tokio::runtime::Runtime,
     pub pods: Pods,
+    controller: Mutex<Option<Running>>,
 }
 
 /// The server that other tests use at the moment, or a new one.
@@ -48,7 +50,47 @@ impl Server {
         let server = Self::bare();
         server.install();
         server.start_relays();
+        server.start_controller();
         server
+    }
+
+    /// A kubeconfig of the controller's account.
+    pub fn account(&self) -> PathBuf {
+        let create = ["-n", "injector-system", "create", "token"];
+        let token = ["injector-controller", "--duration=1h"];
+        let token = self.must(&[&create[..], &token].concat(), None);
+        let file = self.kubeconfig("bob", "injector-system");
+        let text = fs::read_to_string(&file).expect("a kubeconfig");
+        let own = file.with_file_name("controller-account");
+        // In one go: another test may read it.
+        let whole = tempfile::NamedTempFile::new_in(self.folder.path()).expect("a file");
+        fs::write(whole.path(), text.replace("token-bob", token.trim())).expect("written");
+        whole.persist(&own).expect("in its place");
+        own
+    }
+
+    pub fn start_controller(&self) {
+        *self.controller.lock().expect("whole") = Some(self.another_controller());
+    }
+
+    /// One more, beside the one that runs.
+    pub fn another_controller(&self) -> Running {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("controller")
+            .env_clear()
+            .env("KUBECONFIG", self.account())
+            .stdin(Stdio::null());
+        let running = Running::new(&mut command);
+        running.says("watching");
+        running
+    }
+
+    pub fn stop_controller(&self) {
+        let running = self.controller.lock().expect("whole").take();
+        let running = running.expect("it runs");
+        running.signal(Signal::KILL);
+        running.end();
     }
 
     /// One with Istio's custom resources and nothing of ours, for whoever installs and uninstalls: that concerns every namespace, and so every other test.
@@ -63,6 +105,7 @@ impl Server {
             processes: Vec::new(),
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
             pods: Pods::default(),
+            controller: Mutex::default(),
         };
         server.spawn(&etcd_command(&place, etcd, peer), "etcd.log");
         server.spawn(&api_command(&place, etcd, secure), "api.log");
@@ -331,6 +374,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(running) = self.controller.lock().expect("whole").take() {
+            if std::thread::panicking() {
+                eprintln!("--- controller:\n{}", running.stderr());
+            }
+            running.signal(Signal::KILL);
+            running.end();
+        }
         for process in self.processes.iter_mut().rev() {
             drop(process.stdin.take());
             let _ = process.wait();

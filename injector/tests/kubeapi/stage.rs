@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use injector::cluster::{Cluster, KubeFlags};
 use injector::hint::Failure;
 use injector::manifest::istio::{Workload, example, workload_objects};
 use injector::mesh::Target;
+use injector::model::Plan;
+use injector::tunnel::developer::LocalProtocol;
 use intercept_core::{Document, Intercept, MatchHeader};
 use serde_json::{Value, json};
 
+use super::controller::Proxies;
 use super::envoy::Envoy;
 use super::rbac;
 use super::server::{Server, server};
@@ -26,15 +30,12 @@ pub const INTERCEPT: &[&str] = &["intercept", "orders", "--port=1", "--http-head
 pub struct Stage {
     pub server: Arc<Server>,
     pub namespace: String,
-    /// While it is set, new replicas are stuck, see [`Envoy`].
-    pub stuck: Arc<AtomicBool>,
     /// The workload's container, besides its name, image and port.
     app: Value,
-    /// While it is set, all replicas are refusing.
-    pub refusing: Arc<AtomicBool>,
     /// While it is set, all replicas are plain.
     pub plain: Arc<AtomicBool>,
     home: tempfile::TempDir,
+    proxies: Proxies,
 }
 
 impl Stage {
@@ -56,11 +57,10 @@ impl Stage {
     /// On a server of the test's own, where the cluster part must be.
     pub fn on(server: Arc<Server>, namespace: &str, app: Value) -> Self {
         let stage = Self {
+            proxies: Proxies::start(&server, namespace),
             server,
             namespace: namespace.to_owned(),
-            stuck: Arc::default(),
             app,
-            refusing: Arc::default(),
             plain: Arc::default(),
             home: tempfile::tempdir().expect("a home"),
         };
@@ -87,6 +87,9 @@ impl Stage {
         objects.push(rbac::binding(namespace, "bob", "Role", "look"));
         stage.server.apply_all(&objects);
         stage.server.run_pods(&replicas);
+        stage
+            .proxies
+            .give(&stage.server, namespace, ["orders-1", "orders-2"]);
         stage
     }
 
@@ -139,25 +142,11 @@ impl Stage {
         container
     }
 
-    /// One more pod with a sidecar; stuck if others are at the moment.
-    pub fn add_replica(&self, name: &str) {
-        let pods = [self.replica(name)];
-        self.server.apply_all(&pods);
-        self.server.run_pods(&pods);
-    }
-
     /// The pod, whose Envoy is here already.
     fn replica(&self, name: &str) -> Value {
-        let stuck = match self.stuck.load(Ordering::SeqCst) {
-            true => Arc::clone(&self.stuck),
-            false => Arc::default(),
-        };
         let envoy = Envoy {
             cluster: self.cluster("admin"),
             namespace: self.namespace.clone(),
-            stuck,
-            refusing: Arc::clone(&self.refusing),
-            refused: Arc::default(),
             plain: Arc::clone(&self.plain),
         };
         let admin = self.wait(envoy.start());
@@ -170,12 +159,6 @@ impl Stage {
             &json!({"app": "orders"}),
             &containers,
         )
-    }
-
-    pub fn delete_replica(&self, name: &str) {
-        let now = ["--force", "--grace-period=0"];
-        let delete = ["-n", &self.namespace, "delete", "pod", name];
-        self.server.must(&[&delete[..], &now].concat(), None);
     }
 
     pub fn cluster(&self, user: &str) -> Cluster {
@@ -236,60 +219,75 @@ impl Stage {
         self.server.get(&self.namespace, "wasmplugin", PREPARED)
     }
 
+    /// What the proxies are given of this name.
     pub fn entry(&self, name: &str) -> Option<Value> {
         let plugin = self.plugin();
-        plugin["spec"]["pluginConfig"]["intercepts"]
-            .get(name)
-            .cloned()
+        let text = plugin["spec"]["pluginConfig"]["intercepts"].as_str()?;
+        let entries: Value = serde_json::from_str(text).expect("JSON");
+        entries.get(name).cloned()
     }
 
-    /// The EnvoyFilters of intercepts.
-    pub fn clusters(&self) -> Vec<String> {
-        let arguments = [
-            "-n",
-            &self.namespace,
-            "get",
-            "envoyfilters",
-            "-l",
-            "injector.dev/intercept",
-            "-o",
-            "name",
-        ];
-        let text = self.server.must(&arguments, None);
+    /// The Intercept of this name.
+    pub fn intercept(&self, name: &str) -> Option<Value> {
+        self.server.object(&self.namespace, "intercept", name)
+    }
+
+    /// The names of all Intercepts.
+    pub fn intercepts(&self) -> Vec<String> {
+        self.names(&["get", "intercepts", "-o", "name"])
+    }
+
+    /// As an administrator.
+    pub fn delete(&self, name: &str) {
+        let arguments = ["-n", &self.namespace, "delete", "intercept", name];
+        self.server.must(&arguments, None);
+    }
+
+    fn names(&self, arguments: &[&str]) -> Vec<String> {
+        let namespace = ["-n", self.namespace.as_str()];
+        let text = self.server.must(&[&namespace, arguments].concat(), None);
         text.lines()
             .filter_map(|line| Some(line.rsplit_once('/')?.1.to_owned()))
             .collect()
     }
 
-    /// The messages of the Events on the workload.
-    pub fn events(&self) -> Vec<String> {
-        let arguments = [
-            "-n",
-            &self.namespace,
-            "get",
-            "events",
-            "-o",
-            "json",
-            "--field-selector=involvedObject.kind=Deployment,involvedObject.name=orders",
-        ];
-        let events: Value =
-            serde_json::from_str(&self.server.must(&arguments, None)).expect("JSON");
-        let events = events["items"].as_array().cloned().unwrap_or_default();
-        events
-            .iter()
-            .filter_map(|event| Some(event["message"].as_str()?.to_owned()))
-            .collect()
+    /// The EnvoyFilters of intercepts.
+    pub fn clusters(&self) -> Vec<String> {
+        let ours = ["get", "envoyfilters", "-l", "injector.dev/intercept"];
+        self.names(&[&ours[..], &["-o", "name"]].concat())
     }
 
-    /// Writes an entry as nobody but an administrator may.
-    pub fn put_entry(&self, name: &str, entry: &Value) {
-        let patch = json!({"spec": {"pluginConfig": {"intercepts": {name: entry}}}}).to_string();
-        self.patch(&patch);
+    /// An intercept of the workload's port, with a tunnel that nobody opens.
+    pub fn plan(&self, target: &Target, name: &str, owner: &str, coder: &str) -> Plan {
+        let port = target.port(None).expect("one port");
+        Plan {
+            name: name.to_owned(),
+            workload: target.name().to_owned(),
+            port: port.number,
+            url: port.url,
+            protocol: LocalProtocol::Http1,
+            developer_port: 1,
+            place: self.wait(target.place(name, port.number)).expect("a relay"),
+            owner: owner.to_owned(),
+            headers: vec![MatchHeader {
+                name: "Coder".to_owned(),
+                value: coder.to_owned(),
+            }],
+            baggage: Vec::new(),
+            path: None,
+            lease: Duration::from_secs(3_600),
+            allow_overlap: false,
+            replaces: None,
+            place_flags: String::new(),
+        }
     }
 
-    pub fn remove_entry(&self, name: &str) {
-        let patch = json!({"spec": {"pluginConfig": {"intercepts": {name: null}}}}).to_string();
-        self.patch(&patch);
+    /// Creates an Intercept that no command keeps.
+    pub fn add(&self, name: &str, owner: &str, coder: &str) {
+        let target = self.target(owner);
+        let plan = self.plan(&target, name, owner, coder);
+        let added = self.wait(target.add(&plan, &entry(&plan), &anything));
+        added.unwrap_or_else(|failure| panic!("{failure}"));
     }
 
     /// The operator changes the limits, as `injector install` does.
@@ -312,22 +310,11 @@ impl Stage {
     }
 }
 
-/// An intercept that no command keeps.
-pub fn entry(name: &str, owner: &str, coder: &str) -> Intercept {
-    Intercept {
-        port: 8080,
-        cluster: format!("intercept|8080|{name}"),
-        address: "0123456789abcdef".repeat(2),
-        owner: owner.to_owned(),
-        created: now(),
-        headers: vec![MatchHeader {
-            name: "Coder".to_owned(),
-            value: coder.to_owned(),
-        }],
-        baggage: Vec::new(),
-        path: None,
-        expires: now() + 3_600,
-    }
+/// Its entry, with a tunnel of its own.
+pub fn entry(plan: &Plan) -> Intercept {
+    let test = std::thread::current().name().map(str::to_owned);
+    let address = injector::digest::sha256(format!("{} {test:?}", plan.name));
+    plan.intercept(&address[..32], now(), now())
 }
 
 /// What is there does not matter.

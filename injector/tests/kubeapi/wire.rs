@@ -46,8 +46,6 @@ struct Wanted {
 enum Deed {
     Forward,
     Fail,
-    Cut,
-    Lose,
 }
 
 impl Wire {
@@ -158,16 +156,6 @@ impl Caught {
         self.tell(Deed::Fail);
     }
 
-    /// Closes its connection without an answer; the API server never sees it.
-    pub fn cut(mut self) {
-        self.tell(Deed::Cut);
-    }
-
-    /// Lets it go on, and closes its connection without the answer.
-    pub fn lose(mut self) {
-        self.tell(Deed::Lose);
-    }
-
     fn tell(&mut self, deed: Deed) {
         let told = self.deed_tx.take().map(|deed_tx| deed_tx.send(deed));
         assert!(matches!(told, Some(Ok(()))), "nobody holds it any more");
@@ -210,15 +198,6 @@ async fn requests(
                 Ok(Deed::Fail) => {
                     let _ = to_client.lock().await.write_all(FAILED.as_bytes()).await;
                     return;
-                }
-                Ok(Deed::Cut) => {
-                    let _ = to_client.lock().await.shutdown().await;
-                    return;
-                }
-                Ok(Deed::Lose) => {
-                    let _ = to_client.lock().await.shutdown().await;
-                    let _ = to_server.write_all(&said).await;
-                    return std::future::pending().await;
                 }
                 Err(_) => return std::future::pending().await,
             }

@@ -1,6 +1,5 @@
 //! The documented example: a workload `orders` in the namespace `shop`, prepared, and one intercept of `bob`. What it renders to is the directory `istio/`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use intercept_core::{Intercept, Limits, MatchHeader};
@@ -9,10 +8,11 @@ use serde_json::{Value, json};
 use super::commented;
 use super::facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
 use super::install::{ClusterInstall, cluster_objects};
-use super::intercept::{NewIntercept, controlled_filter, own_cluster};
+use super::intercept::{intercept_objects, own_cluster};
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
 use super::object::Object;
+use super::preparation;
 use super::resource::{self, InterceptSpec, Match, Tunnel, WorkloadRef};
 use super::workload::workload_objects;
 use crate::manifest::facts::Protocol;
@@ -87,21 +87,14 @@ pub fn entry() -> Intercept {
 /// The example's intercept as its developer asks for it; [`entry`] is what the controller makes of it.
 pub fn intercept() -> resource::Intercept {
     let entry = entry();
-    let header = |header: MatchHeader| resource::Header {
-        name: header.name,
-        value: header.value,
-    };
     let spec = InterceptSpec {
-        owner: entry.owner,
+        owner: entry.owner.clone(),
         workload: WorkloadRef {
             kind: workload().kind,
             name: workload().name,
         },
         port: entry.port,
-        r#match: Match {
-            headers: entry.headers.into_iter().map(header).collect(),
-            ..Match::default()
-        },
+        r#match: Match::of(&entry),
         tunnel: Tunnel {
             relay: 0,
             address: entry.address,
@@ -153,44 +146,15 @@ pub fn files() -> Result<Vec<File>, ExampleError> {
 
 /// The example's intercept, and what the controller writes for it.
 pub(super) fn of_intercept() -> Result<Vec<Object>, ExampleError> {
-    let (mesh, workload, entry) = (install().mesh, workload(), entry());
-    let mut asked = serde_json::to_value(intercept())?;
-    if let Some(asked) = asked.as_object_mut() {
-        asked.retain(|_, value| !value.is_null());
-    }
-    let port = workload
-        .ports
-        .first()
-        .ok_or(InvalidFacts::NoPorts(workload.label()))?;
-    let new = NewIntercept {
-        name: INTERCEPT,
-        entry: &entry,
-        relay: 0,
-    };
-    let uid = "00000000-0000-0000-0000-000000000000";
-    let filter = controlled_filter(&mesh, &workload, port, new, uid);
-    let text = serde_json::to_string(&BTreeMap::from([(INTERCEPT, &entry)]))?;
-    let plugin = json!({
-        "apiVersion": "extensions.istio.io/v1alpha1",
-        "kind": "WasmPlugin",
-        "metadata": {"name": workload.object_name(), "namespace": workload.namespace},
-        "spec": {"pluginConfig": {"intercepts": text}},
+    let prepared = workload_objects(&install().mesh, &workload(), &plugin())?;
+    let mut plugins = prepared
+        .iter()
+        .filter_map(|object| preparation::read(object.value()).ok()?);
+    let objects = plugins.next().and_then(|mut plugin| {
+        plugin.uid = "00000000-0000-0000-0000-000000000000".to_owned();
+        intercept_objects(&plugin, &intercept(), &entry())
     });
-    Ok(vec![
-        Object::new("All that a developer writes.", asked)
-            .note("/spec/owner", "The user that the API server knows; the policy injector-intercepts compares the two.")
-            .note("/spec/tunnel/address", "The tunnel at the relay: a hash. Opening a tunnel needs the secret behind it, which stays on the developer machine.")
-            .note("/spec/renewTime", "The only field that changes: each change renews the lease."),
-        Object::new(
-            "The cluster of the intercept, as the controller applies it: its name is what access logs show. It goes with the WasmPlugin, and 30 s after the Intercept.",
-            filter,
-        )
-        .note("/spec/configPatches/0/patch/value/cluster_type", "Attempt 1 goes to the relay, attempt 2 to the in-cluster version."),
-        Object::new(
-            "The text of the workload's intercepts, as the controller applies it (server-side, field manager `injector-controller`): all else of the WasmPlugin stays the installer's.",
-            plugin,
-        ),
-    ])
+    Ok(objects.ok_or(InvalidFacts::NoPorts(workload().label()))?)
 }
 
 /// The objects, numbered after `before`.

@@ -1,142 +1,104 @@
-//! What one intercept adds to a prepared workload: its cluster and its entry.
+//! What one Intercept comes to: the cluster of its own, and its place in the text of the workload's intercepts. A pure rendering, for the controller and for `--dry-run` alike.
 
-use intercept_core::{Intercept, validate};
-use serde_json::{Value, json};
+use intercept_core::Intercept as Entry;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
-use super::facts::{Mesh, Port, Workload};
-use super::invalid::InvalidFacts;
+use super::facts::Port;
 use super::object::Object;
+use super::preparation::ControlledPlugin;
+use super::resource::Intercept;
 use super::{gate, names};
 use crate::manifest::cluster;
 
-/// An intercept that is about to be created.
-#[derive(Debug, Clone, Copy)]
-pub struct NewIntercept<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its entry. The cluster it names decides whether it has one of its own ([`own_cluster`]) or takes the workload's ([`shared_cluster`]).
-    pub entry: &'a Intercept,
-    /// The relay at which its tunnel ends.
-    pub relay: u16,
-}
-
-/// The cluster that an intercept of this port has for itself: it bears the developer's name in access logs and in `istioctl proxy-config cluster`. Needs the right to write EnvoyFilters.
+/// The cluster that an intercept of this port has for itself: it bears the developer's name in access logs and in `istioctl proxy-config cluster`.
 ///
-/// The port is in it for the admission policies, which see one object at a time: they hold the entry, and the fallback in the EnvoyFilter, to this one port.
+/// The port is in it for the admission policy on the controller, which sees one object at a time: it holds the fallback in the EnvoyFilter to this one port.
 pub fn own_cluster(name: &str, port: u16) -> String {
     cluster::intercept_name(port, name)
 }
 
-/// Does this entry, as it stands in a WasmPlugin, name the cluster that it has for itself?
-pub fn is_own_cluster(name: &str, entry: &Value) -> bool {
-    let port = entry["port"].as_u64().and_then(|port| port.try_into().ok());
-    port.is_some_and(|port| entry["cluster"] == own_cluster(name, port))
-}
-
-/// The cluster that all intercepts share that end at this relay and take this port.
-pub fn shared_cluster(relay: u16, port: u16) -> String {
-    format!("intercept|relay-{relay}|{port}")
-}
-
-/// What is applied, in this order, under the intercept's own field manager; removed in the opposite one.
-///
-/// One EnvoyFilter (none with the shared cluster), then the WasmPlugin with nothing but this entry.
+/// The Intercept, then what the controller writes for it beside the entries that are there: an EnvoyFilter, and the WasmPlugin with nothing but its text. `None`: the workload has no such port.
 pub fn intercept_objects(
-    mesh: &Mesh,
-    workload: &Workload,
-    new: NewIntercept<'_>,
-) -> Result<Vec<Object>, InvalidFacts> {
-    mesh.check_namespace(&workload.namespace)?;
-    workload.check()?;
-    let port = checked_port(mesh, workload, new)?;
-    let mut objects = Vec::new();
-    if new.entry.cluster == own_cluster(new.name, new.entry.port) {
-        objects.push(envoy_filter(mesh, workload, port, new));
+    plugin: &ControlledPlugin,
+    intercept: &Intercept,
+    entry: &Entry,
+) -> Option<Vec<Object>> {
+    let name = intercept.name();
+    let relay = intercept.spec.tunnel.relay;
+    let filter = envoy_filter(plugin, name, entry, relay)?;
+    let mut entries = plugin.entries();
+    entries.retain(|(known, _)| known != name);
+    entries.push((name.to_owned(), entry.clone()));
+    let text = text(entries.iter().map(|(name, entry)| (name.as_str(), entry)));
+    let mut asked = json!(intercept);
+    if let Some(asked) = asked.as_object_mut() {
+        asked.retain(|_, value| !value.is_null());
     }
-    objects.push(entry(workload, new));
-    Ok(objects)
+    let created = Object::new(
+        "What `injector intercept` creates, and all that a developer writes. Deleting it ends the intercept.",
+        asked,
+    )
+    .note("/spec/owner", "The user that the API server knows; an admission policy compares the two.")
+    .note("/spec/match/headers", "Which requests: each value is a regex that must match entirely.")
+    .note("/spec/tunnel/address", "The tunnel at the relay: a hash. Opening a tunnel needs the secret behind it, which stays on the developer machine.")
+    .note("/spec/renewTime", "Its change renews the lease; only the controller's clock counts. Without it the lease is over.");
+    let written = Object::new(
+        "The text of the workload's intercepts, as the controller applies it (server-side): everything else of the WasmPlugin stays the installer's.\n\
+         A change of it reaches the proxies within milliseconds and drains no listener.",
+        plugin.patch(&text),
+    )
+    .note("/spec/pluginConfig/intercepts", "As one text: the API server tracks the owner of every field of a map, which takes seconds for a thousand entries.");
+    Some(vec![created, filter, written])
 }
 
-/// The same EnvoyFilter as the controller writes it: it goes with the WasmPlugin, whose uid is `plugin_uid`, and says nothing of the lease.
-pub fn controlled_filter(
-    mesh: &Mesh,
-    workload: &Workload,
-    port: &Port,
-    new: NewIntercept<'_>,
-    plugin_uid: &str,
-) -> Value {
-    let mut filter = envoy_filter(mesh, workload, port, new).value().clone();
-    if let Some(annotations) = filter["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(names::EXPIRES);
+/// The intercepts of a workload as the filter reads them, in this order.
+pub fn text<'e>(entries: impl Iterator<Item = (&'e str, &'e Entry)>) -> String {
+    struct Map<I>(std::cell::Cell<Option<I>>);
+    impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>> Serialize for Map<I> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.take().into_iter().flatten())
+        }
     }
-    filter["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "extensions.istio.io/v1alpha1",
-        "kind": "WasmPlugin",
-        "name": names::of_workload(workload.kind, &workload.name),
-        "uid": plugin_uid,
-    }]);
-    filter
+    serde_json::to_string(&Map(std::cell::Cell::new(Some(entries)))).unwrap_or_default()
 }
 
-fn checked_port<'a>(
-    mesh: &Mesh,
-    workload: &'a Workload,
-    new: NewIntercept<'_>,
-) -> Result<&'a Port, InvalidFacts> {
-    let entry = new.entry;
-    // The operator's limits are the caller's to check: what stands in the cluster decides, not what this build assumes.
-    let allow_everything = intercept_core::Limits {
-        allow_all: true,
-        ..Default::default()
-    };
-    validate(new.name, entry, &allow_everything)
-        .map_err(|error| InvalidFacts::Entry(format!("{}{error}", new.name)))?;
-    if new.relay >= mesh.relay_replicas {
-        return Err(InvalidFacts::NoSuchRelay {
-            intercept: new.name.to_owned(),
-            relay: new.relay,
-            replicas: mesh.relay_replicas,
-        });
-    }
-    let own = own_cluster(new.name, entry.port);
-    let shared = shared_cluster(new.relay, entry.port);
-    if entry.cluster != own && entry.cluster != shared {
-        return Err(InvalidFacts::Cluster {
-            intercept: new.name.to_owned(),
-            own,
-            shared,
-            found: entry.cluster.clone(),
-        });
-    }
-    let mut ports = workload.ports.iter();
-    ports
-        .find(|port| port.number == entry.port)
-        .ok_or_else(|| InvalidFacts::NoSuchPort {
-            intercept: new.name.to_owned(),
-            port: entry.port,
-            workload: workload.label(),
-        })
-}
-
-fn envoy_filter(mesh: &Mesh, workload: &Workload, port: &Port, new: NewIntercept<'_>) -> Object {
-    let name = names::of_intercept(new.name);
-    let mut metadata = workload.metadata(&name);
+/// The EnvoyFilter of an accepted Intercept. It goes with the WasmPlugin, and never with the Intercept: a request that breaks off at the developer's end needs its cluster to reach the app.
+pub fn envoy_filter(
+    plugin: &ControlledPlugin,
+    name: &str,
+    entry: &Entry,
+    relay: u16,
+) -> Option<Object> {
+    let preparation = &plugin.preparation;
+    let workload = &preparation.workload;
+    let port: &Port = workload
+        .ports
+        .iter()
+        .find(|port| port.number == entry.port)?;
+    let mut metadata = workload.metadata(&names::of_intercept(name));
     metadata["labels"] = names::labels("injector-intercept");
-    metadata["labels"][names::INTERCEPT] = json!(new.name);
-    metadata["annotations"][names::OWNER] = json!(new.entry.owner);
-    metadata["annotations"][names::EXPIRES] = json!(new.entry.expires.to_string());
+    metadata["labels"][names::INTERCEPT] = json!(name);
+    metadata["annotations"][names::OWNER] = json!(entry.owner);
+    if !plugin.uid.is_empty() {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "extensions.istio.io/v1alpha1",
+            "kind": "WasmPlugin",
+            "name": plugin.name,
+            "uid": plugin.uid,
+        }]);
+    }
     let cluster = gate::aggregate(
-        mesh,
+        &preparation.mesh,
         &workload.namespace,
-        &own_cluster(new.name, port.number),
+        &own_cluster(name, port.number),
         port,
-        new.relay,
+        relay,
     );
-    Object::new(
+    let filter = Object::new(
         format!(
-            "The cluster of the intercept `{}`: its name is what access logs show. Written by `injector intercept` before the entry below and removed after it; no listener drains.\n\
-             Its whole shape is fixed: the admission policies take no other from a developer.",
-            new.name
+            "The cluster of the intercept `{name}`: its name is what access logs show. Written by the controller before the text below, and removed 30 s after the Intercept; no listener drains.\n\
+             Its whole shape is fixed: an admission policy takes no other from the controller."
         ),
         json!({
             "apiVersion": "networking.istio.io/v1alpha3",
@@ -147,31 +109,17 @@ fn envoy_filter(mesh: &Mesh, workload: &Workload, port: &Port, new: NewIntercept
                 "configPatches": [gate::add_cluster(cluster)],
             },
         }),
+    );
+    Some(
+        filter
+            .note("/metadata/annotations/injector.dev~1owner", "Whose it is.")
+            .note(
+                "/spec/configPatches/0/patch/value/circuit_breakers",
+                "As in the gate: a fallback is a retry.",
+            )
+            .note(
+                "/spec/configPatches/0/patch/value/cluster_type",
+                "Attempt 1 goes to the relay, attempt 2 to the in-cluster version.",
+            ),
     )
-    .note("/metadata/annotations/injector.dev~1owner", "The user that the API server knows; the admission policies compare it.")
-    .note("/metadata/annotations/injector.dev~1expires", "The end of the lease, renewed with the entry's. Ten minutes later anybody may clear it away. Istio does not push a changed annotation.")
-    .note("/spec/configPatches/0/patch/value/circuit_breakers", "As in the gate: a fallback is a retry.")
-    .note("/spec/configPatches/0/patch/value/cluster_type", "Attempt 1 goes to the relay, attempt 2 to the in-cluster version.")
-}
-
-fn entry(workload: &Workload, new: NewIntercept<'_>) -> Object {
-    Object::new(
-        format!(
-            "The entry of the intercept `{}`, as `injector intercept` applies it (server-side, field manager `{}`): everything else of the WasmPlugin stays the installer's.\n\
-             It is all that an intercept needs: it takes effect with this and ends with its removal.",
-            new.name,
-            names::field_manager(new.name)
-        ),
-        json!({
-            "apiVersion": "extensions.istio.io/v1alpha1",
-            "kind": "WasmPlugin",
-            "metadata": {"name": workload.object_name(), "namespace": workload.namespace},
-            "spec": {"pluginConfig": {"intercepts": {new.name: new.entry}}},
-        }),
-    )
-    .note(format!("/spec/pluginConfig/intercepts/{}/port", new.name), "The container port: the filter sees every inbound port of the workload.")
-    .note(format!("/spec/pluginConfig/intercepts/{}/address", new.name), "The tunnel at the relay: a hash. Opening a tunnel needs the secret behind it, which stays on the developer machine.")
-    .note(format!("/spec/pluginConfig/intercepts/{}/owner", new.name), "Who claims it; the admission policies hold it against the user who writes.")
-    .note(format!("/spec/pluginConfig/intercepts/{}/headers", new.name), "Which requests: each value is a regex that must match entirely.")
-    .note(format!("/spec/pluginConfig/intercepts/{}/expires", new.name), "The lease, in seconds since the epoch. The filter itself ends it.")
 }

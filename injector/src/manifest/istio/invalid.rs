@@ -56,39 +56,4 @@ pub enum InvalidFacts {
     /// A digest that nothing has.
     #[error("module sha256: expected 64 lower-case hexadecimal digits, found `{0}`")]
     Sha256(String),
-    /// An intercept on a port that the workload does not have.
-    #[error("intercept `{intercept}`: port {port}: {workload} has no such port")]
-    NoSuchPort {
-        /// Which intercept.
-        intercept: String,
-        /// Which port.
-        port: u16,
-        /// Which workload.
-        workload: String,
-    },
-    /// A relay that is not there.
-    #[error("intercept `{intercept}`: relay {relay}: there are {replicas}, counted from 0")]
-    NoSuchRelay {
-        /// Which intercept.
-        intercept: String,
-        /// Which relay.
-        relay: u16,
-        /// How many there are.
-        replicas: u16,
-    },
-    /// An entry that names another cluster than its own or the shared one of its relay.
-    #[error("intercept `{intercept}`: cluster: expected `{own}` or `{shared}`, found `{found}`")]
-    Cluster {
-        /// Which intercept.
-        intercept: String,
-        /// Its own cluster.
-        own: String,
-        /// The shared one of its relay and port.
-        shared: String,
-        /// The cluster.
-        found: String,
-    },
-    /// The filter would leave the entry out.
-    #[error("intercepts.{0}")]
-    Entry(String),
 }

@@ -13,7 +13,6 @@ pub mod names;
 pub mod object;
 pub mod ports;
 pub mod preparation;
-pub mod prepared;
 pub mod resource;
 pub mod workload;
 
@@ -21,10 +20,10 @@ mod commented;
 mod gate;
 
 pub use facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
-pub use intercept::{NewIntercept, intercept_objects};
+pub use intercept::intercept_objects;
 pub use invalid::InvalidFacts;
 pub use kind::Kind;
-pub use names::{INSTALLER, field_manager};
+pub use names::INSTALLER;
 pub use object::Object;
 pub use workload::workload_objects;
 

@@ -23,10 +23,6 @@ pub const INTERCEPT: &str = "injector.dev/intercept";
 /// Annotation of what belongs to one intercept: who claims it, as the API server names that user.
 pub const OWNER: &str = "injector.dev/owner";
 
-/// Annotation of what belongs to one intercept: the end of its lease, in seconds since the epoch. Renewed with the entry's own; it decides who may clear away what was left behind.
-/// A change of it alone reaches no proxy: istiod compares specs.
-pub const EXPIRES: &str = "injector.dev/expires";
-
 /// Annotation of what belongs to one workload: `Deployment/orders`.
 pub const WORKLOAD: &str = "injector.dev/workload";
 
@@ -35,6 +31,9 @@ pub const PREPARATION: &str = "injector.dev/preparation";
 
 /// The controller's Deployment and account, and the field manager of everything that it applies.
 pub const CONTROLLER: &str = "injector-controller";
+
+/// The field manager of what a developer's command writes.
+pub const COMMAND: &str = "injector-intercept";
 
 /// Annotation of the relay's StatefulSet: the end of every Service's name, so that it need not be said again.
 pub const CLUSTER_DOMAIN: &str = "injector.dev/cluster-domain";
@@ -59,11 +58,6 @@ pub const WORKLOAD_ROLE: &str = "injector-controller-workload";
 
 /// What an intercept's EnvoyFilter is called: this and the intercept's name. No object of the installer begins so.
 pub const INTERCEPT_PREFIX: &str = "intercept-";
-
-/// The field manager of one intercept; never [`INSTALLER`], whatever the intercept is called.
-pub fn field_manager(intercept: &str) -> String {
-    format!("injector-intercept-{intercept}")
-}
 
 /// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
 pub fn of_workload(kind: Kind, name: &str) -> String {
@@ -122,16 +116,4 @@ pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidFa
         what,
         found: name.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_intercept_has_the_installers_field_manager() {
-        let intercept = INSTALLER.strip_prefix("injector-").expect("ours");
-        assert_ne!(field_manager(intercept), INSTALLER);
-        assert!(!INSTALLER.starts_with(&field_manager("")));
-    }
 }

@@ -1,10 +1,11 @@
 //! A prepared workload as its WasmPlugin records it: what the operator said is an annotation, written by the installer and read back here.
 
-use intercept_core::{Limits, TEXT_SCHEMA_VERSION};
+use intercept_core::{Intercept, Limits, TEXT_SCHEMA_VERSION, parse};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::facts::{Mesh, Workload};
+use super::kind::Kind;
 use super::names;
 
 /// What the operator said of a workload, besides its limits.
@@ -32,6 +33,43 @@ pub struct ControlledPlugin {
     pub limits: Limits,
     /// `spec.pluginConfig.intercepts`; `None` where it has not been written, or is no text.
     pub text: Option<String>,
+}
+
+impl ControlledPlugin {
+    /// What the filter is given.
+    pub fn configuration(&self) -> Value {
+        let text = self.text.as_deref().unwrap_or("{}");
+        json!({"version": TEXT_SCHEMA_VERSION, "limits": self.limits, "intercepts": text})
+    }
+
+    /// Its intercepts, as the filter reads them.
+    pub fn entries(&self) -> Vec<(String, Intercept)> {
+        let (config, _) = parse(self.configuration().to_string().as_bytes());
+        config.intercepts
+    }
+
+    /// The object with nothing but another text, to be applied. With its uid: one that was deleted meanwhile is not made anew.
+    pub fn patch(&self, text: &str) -> Value {
+        let namespace = &self.preparation.workload.namespace;
+        json!({
+            "apiVersion": "extensions.istio.io/v1alpha1",
+            "kind": "WasmPlugin",
+            "metadata": {"name": self.name, "namespace": namespace, "uid": self.uid},
+            "spec": {"pluginConfig": {"intercepts": text}},
+        })
+    }
+}
+
+/// Kind and name of the workload that an object of ours belongs to.
+pub fn workload_of(object: &Value) -> Option<(Kind, &str)> {
+    let annotations = object.pointer("/metadata/annotations")?;
+    let (kind, name) = annotations
+        .get(names::WORKLOAD)?
+        .as_str()?
+        .split_once('/')?;
+    let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+    let kind = kinds.into_iter().find(|known| known.name() == kind)?;
+    Some((kind, name))
 }
 
 /// Why intercepts of a WasmPlugin cannot be controlled.

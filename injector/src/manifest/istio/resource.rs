@@ -1,5 +1,7 @@
 //! The `Intercept` resource: what a developer asks for, and what the controller says about it. Its schema bounds every list and text; what they mean is checked by the controller.
 
+use intercept_core::{Intercept as Entry, MatchBaggage, MatchHeader, MatchPath};
+use jiff::Timestamp;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::kind::Kind;
 use super::object::Object;
+use crate::manifest::cluster;
 
 /// The longest lease, in seconds. The filter takes none that is longer unless the operator allows it.
 pub const MAX_LEASE_SECONDS: u32 = 86_400;
@@ -153,6 +156,12 @@ pub struct Tunnel {
     pub address: String,
 }
 
+/// The condition "it is in the workload's configuration".
+pub const ACCEPTED: &str = "Accepted";
+
+/// The condition "the proxies of all ready replicas have it".
+pub const PROGRAMMED: &str = "Programmed";
+
 /// What the controller says about an intercept.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -204,6 +213,102 @@ pub struct Condition {
     /// When `status` last changed, in RFC 3339.
     #[schemars(length(max = 40), extend("format" = "date-time"))]
     pub last_transition_time: String,
+}
+
+impl Intercept {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Its uid: an object of the same name made later is another one.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// When it was created, in seconds since the epoch, by the API server's clock.
+    pub fn created(&self) -> u64 {
+        let created = self.metadata.creation_timestamp.as_ref();
+        created
+            .and_then(|time| u64::try_from(time.0.as_second()).ok())
+            .unwrap_or(0)
+    }
+
+    /// The condition of this type, once the controller has said something of it.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.as_ref()?.condition(kind)
+    }
+
+    /// Why the controller does not accept it.
+    pub fn refusal(&self) -> Option<&str> {
+        let accepted = self.condition(ACCEPTED)?;
+        (accepted.status != "True").then_some(accepted.message.as_str())
+    }
+
+    /// The end of its lease in seconds since the epoch, by the controller's clock; before the controller has seen it, a full lease after its creation.
+    pub fn expires(&self) -> u64 {
+        let said = self.status.as_ref().and_then(|status| {
+            let expires: Timestamp = status.expires.as_deref()?.parse().ok()?;
+            u64::try_from(expires.as_second()).ok()
+        });
+        said.unwrap_or(
+            self.created()
+                .saturating_add(self.spec.lease_seconds.into()),
+        )
+    }
+
+    /// The entry that the filter is given for it, with this end of the lease in seconds since the epoch.
+    pub fn entry(&self, expires: u64) -> Entry {
+        let spec = &self.spec;
+        let headers = spec.r#match.headers.iter().map(|header| MatchHeader {
+            name: header.name.clone(),
+            value: header.value.clone(),
+        });
+        let baggage = spec.r#match.baggage.iter().map(|member| MatchBaggage {
+            key: member.key.clone(),
+            value: member.value.clone(),
+        });
+        let path = spec.r#match.path.as_ref().map(|path| match path {
+            Path::Equal(text) => MatchPath::Equal(text.clone()),
+            Path::Prefix(text) => MatchPath::Prefix(text.clone()),
+            Path::Regex(text) => MatchPath::Regex(text.clone()),
+        });
+        Entry {
+            port: spec.port,
+            cluster: cluster::intercept_name(spec.port, self.name()),
+            address: spec.tunnel.address.clone(),
+            owner: spec.owner.clone(),
+            created: self.created(),
+            headers: headers.collect(),
+            baggage: baggage.collect(),
+            path,
+            expires,
+        }
+    }
+}
+
+impl Match {
+    /// The conditions of an entry.
+    pub fn of(entry: &Entry) -> Self {
+        let headers = entry.headers.iter().map(|header| Header {
+            name: header.name.clone(),
+            value: header.value.clone(),
+        });
+        let baggage = entry.baggage.iter().map(|member| Baggage {
+            key: member.key.clone(),
+            value: member.value.clone(),
+        });
+        let path = entry.path.as_ref().map(|path| match path {
+            MatchPath::Equal(text) => Path::Equal(text.clone()),
+            MatchPath::Prefix(text) => Path::Prefix(text.clone()),
+            MatchPath::Regex(text) => Path::Regex(text.clone()),
+        });
+        Self {
+            headers: headers.collect(),
+            baggage: baggage.collect(),
+            path,
+        }
+    }
 }
 
 impl InterceptStatus {

@@ -7,7 +7,6 @@ use intercept_core::Intercept;
 use serde_json::{Value, json};
 
 use super::install::{ClusterInstall, cluster_objects};
-use super::intercept::own_cluster;
 use super::*;
 use crate::manifest::extensions;
 use crate::manifest::facts::Protocol;
@@ -41,13 +40,14 @@ fn busy() -> Workload {
     }
 }
 
+/// What the controller writes for the example's intercept with this entry.
 fn intercept(entry: &Intercept) -> Vec<Object> {
-    let new = NewIntercept {
-        name: example::INTERCEPT,
-        entry,
-        relay: 0,
-    };
-    intercept_objects(&mesh(), &example::workload(), new).unwrap()
+    let prepared = workload_objects(&mesh(), &example::workload(), &example::plugin()).unwrap();
+    let plugin = Object::of_kind(&prepared, "WasmPlugin");
+    let plugin = preparation::read(&plugin).unwrap().unwrap();
+    intercept_objects(&plugin, &example::intercept(), entry)
+        .unwrap()
+        .split_off(1)
 }
 
 fn installed(install: &ClusterInstall) -> Vec<Object> {
@@ -405,7 +405,7 @@ fn the_installer_never_writes_intercepts() {
 }
 
 #[test]
-fn an_intercept_writes_its_cluster_and_nothing_of_the_plugin_but_its_entry() {
+fn intercept_is_a_cluster_and_a_text() {
     let objects = intercept(&example::entry());
     let kinds: Vec<&str> = objects.iter().map(Object::kind).collect();
     assert_eq!(
@@ -418,15 +418,13 @@ fn an_intercept_writes_its_cluster_and_nothing_of_the_plugin_but_its_entry() {
         clusters(&objects[0]).into_keys().collect::<Vec<_>>(),
         ["intercept|8080|orders-bob"]
     );
-    assert_eq!(
-        objects[1].value(),
-        &json!({
-            "apiVersion": "extensions.istio.io/v1alpha1",
-            "kind": "WasmPlugin",
-            "metadata": {"name": "injector-deployment-orders", "namespace": "shop"},
-            "spec": {"pluginConfig": {"intercepts": {"orders-bob": example::entry()}}},
-        })
-    );
+    let written = objects[1].value();
+    assert_eq!(written["metadata"]["name"], "injector-deployment-orders");
+    let config = written["spec"]["pluginConfig"].as_object().unwrap();
+    assert_eq!(config.keys().collect::<Vec<_>>(), ["intercepts"]);
+    let text = config["intercepts"].as_str().unwrap();
+    let entries: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(entries, json!({"orders-bob": example::entry()}));
 }
 
 #[test]

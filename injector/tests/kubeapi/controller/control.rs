@@ -1,7 +1,5 @@
 //! An API server with Intercepts, one controller for all tests that run at the same time, and namespaces with a prepared workload.
 
-use std::fs;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::rbac;
 use super::super::server::Server;
-use super::super::support::{BINARY, Running};
+use super::super::support::Running;
 use super::proxies::Proxies;
 
 /// How long anything may take on a busy machine.
@@ -22,7 +20,6 @@ pub const PLUGIN: &str = "injector-deployment-orders";
 /// The server with its controller.
 pub struct Control {
     pub server: Server,
-    controller: Mutex<Option<Running>>,
 }
 
 /// That which other tests use at the moment, or a new one.
@@ -42,81 +39,25 @@ pub fn control() -> Arc<Control> {
 impl Control {
     pub fn start(server: Server) -> Self {
         server.install();
-        let control = Self {
-            server,
-            controller: Mutex::new(None),
-        };
-        control.start_controller();
-        control
-    }
-
-    /// A kubeconfig of the controller's account.
-    pub fn account(&self) -> std::path::PathBuf {
-        let token = self.server.must(
-            &[
-                "-n",
-                "injector-system",
-                "create",
-                "token",
-                "injector-controller",
-                "--duration=1h",
-            ],
-            None,
-        );
-        let file = self.server.kubeconfig("bob", "injector-system");
-        let text = fs::read_to_string(&file).expect("a kubeconfig");
-        let own = file.with_file_name("controller-account");
-        // In one go: another test may read it.
-        let whole =
-            tempfile::NamedTempFile::new_in(file.parent().expect("a folder")).expect("a file");
-        fs::write(whole.path(), text.replace("token-bob", token.trim())).expect("written");
-        whole.persist(&own).expect("in its place");
-        own
-    }
-
-    fn start_controller(&self) {
-        let running = self.another_controller();
-        *self.controller.lock().expect("whole") = Some(running);
+        server.start_controller();
+        Self { server }
     }
 
     /// One more, beside the one that runs.
     pub fn another_controller(&self) -> Running {
-        let mut command = Command::new(BINARY);
-        command
-            .arg("controller")
-            .env_clear()
-            .env("KUBECONFIG", self.account())
-            .stdin(Stdio::null());
-        let running = Running::new(&mut command);
-        running.says("watching");
-        running
+        self.server.another_controller()
     }
 
     /// Kills the controller.
     pub fn stop(&self) {
-        let running = self.controller.lock().expect("whole").take();
-        let running = running.expect("it runs");
-        running.signal(rustix::process::Signal::KILL);
-        running.end();
+        self.server.stop_controller();
     }
 
     /// Kills the controller, does something meanwhile, and starts another one.
     pub fn restart(&self, meanwhile: impl FnOnce()) {
         self.stop();
         meanwhile();
-        self.start_controller();
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        if let Some(running) = self.controller.lock().expect("whole").take() {
-            if std::thread::panicking() {
-                eprintln!("--- controller:\n{}", running.stderr());
-            }
-            running.signal(rustix::process::Signal::KILL);
-            running.end();
-        }
+        self.server.start_controller();
     }
 }
 
@@ -172,7 +113,7 @@ impl Shop {
     /// kubectl as this user, in this namespace. Did it work, and what was said?
     pub fn kubectl(&self, user: &str, arguments: &[&str], input: Option<&Value>) -> (bool, String) {
         let kubeconfig = match user {
-            "controller" => self.control.account(),
+            "controller" => self.control.server.account(),
             user => self.server().kubeconfig(user, &self.namespace),
         };
         let kubeconfig = kubeconfig.to_str().expect("a path");

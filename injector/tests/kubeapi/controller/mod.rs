@@ -5,3 +5,6 @@ pub mod control;
 mod proxies;
 mod reconcile;
 mod schema;
+
+pub use control::{intercept, with};
+pub use proxies::Proxies;

@@ -66,15 +66,20 @@ impl Proxies {
     pub fn run(&self, server: &Server, namespace: &str) {
         let containers =
             json!([{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "x"}]);
-        for (place, address) in self.addresses.iter().enumerate() {
-            let name = format!("orders-{place}");
-            let pod = Server::pod(namespace, &name, &json!({"app": "orders"}), &containers);
-            let pods = [pod];
-            server.apply_all(&pods);
-            server.run_pods(&pods);
+        let names = ["orders-0", "orders-1"];
+        let pods =
+            names.map(|name| Server::pod(namespace, name, &json!({"app": "orders"}), &containers));
+        server.apply_all(&pods);
+        server.run_pods(&pods);
+        self.give(server, namespace, names);
+    }
+
+    /// Gives these pods their addresses.
+    pub fn give(&self, server: &Server, namespace: &str, pods: [&str; 2]) {
+        for (pod, address) in pods.iter().zip(self.addresses) {
             let address = address.to_string();
             let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}});
-            server.status(Some(namespace), "pod", &name, &status);
+            server.status(Some(namespace), "pod", pod, &status);
         }
     }
 }

@@ -329,6 +329,27 @@ impl Stage {
         executed
     }
 
+    /// The names of the intercepts that the proxies are given.
+    pub fn entries(&self) -> Vec<String> {
+        let plugin = self.get(&["wasmplugin", "injector-deployment-orders"]);
+        let text = plugin["spec"]["pluginConfig"]["intercepts"].as_str();
+        let entries: Value = serde_json::from_str(text.unwrap_or("{}")).expect("JSON");
+        entries
+            .as_object()
+            .expect("a map")
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    /// The names of the Intercepts.
+    pub fn intercepts(&self) -> Vec<String> {
+        let all = self.get(&["intercepts"]);
+        let all = all["items"].as_array().expect("a list").iter();
+        let names = all.filter_map(|one| one["metadata"]["name"].as_str());
+        names.map(str::to_owned).collect()
+    }
+
     /// Waits until a request with the header is answered by that name: every replica has it.
     pub async fn wait_answered_by(&self, header: (&str, &str), name: &str) {
         let what = format!("{header:?} is answered by {name}");

@@ -1,6 +1,5 @@
 //! Facts from which nothing may be rendered.
 
-use super::super::intercept::shared_cluster;
 use super::*;
 
 fn workload_error(change: impl FnOnce(&mut Workload)) -> String {
@@ -70,51 +69,4 @@ fn the_cluster_part_never_goes_into_the_root_namespace() {
         cluster_objects(&install).unwrap_err(),
         InvalidFacts::NoRelay
     );
-}
-
-fn intercept_error(name: &str, relay: u16, change: impl FnOnce(&mut Intercept)) -> String {
-    let mut entry = example::entry();
-    entry.cluster = own_cluster(name, 8080);
-    change(&mut entry);
-    let new = NewIntercept {
-        name,
-        entry: &entry,
-        relay,
-    };
-    intercept_objects(&mesh(), &example::workload(), new)
-        .expect_err("it was rendered")
-        .to_string()
-}
-
-#[test]
-fn an_intercept_that_would_not_work_is_refused_with_its_reason() {
-    let errors = [
-        intercept_error("orders-bob", 0, |entry| {
-            (entry.port, entry.cluster) = (81, own_cluster("orders-bob", 81));
-        }),
-        intercept_error("orders-bob", 0, |entry| {
-            entry.cluster = own_cluster("orders-alice", 8080)
-        }),
-        intercept_error("orders-bob", 0, |entry| {
-            entry.cluster = shared_cluster(1, 8080)
-        }),
-        intercept_error("orders-bob", 2, |_| {}),
-        intercept_error("Bob", 0, |_| {}),
-        intercept_error("orders-bob", 0, |entry| entry.address = "x".to_owned()),
-    ];
-    insta::assert_snapshot!(errors.join("\n"), @"
-    intercept `orders-bob`: port 81: Deployment/orders has no such port
-    intercept `orders-bob`: cluster: expected `intercept|8080|orders-bob` or `intercept|relay-0|8080`, found `intercept|8080|orders-alice`
-    intercept `orders-bob`: cluster: expected `intercept|8080|orders-bob` or `intercept|relay-0|8080`, found `intercept|relay-1|8080`
-    intercept `orders-bob`: relay 2: there are 2, counted from 0
-    intercepts.Bob: expected a DNS label (lower-case letters, digits and `-`, at most 63) as name
-    intercepts.orders-bob.address: expected 32 lower-case hexadecimal digits
-    ");
-}
-
-#[test]
-fn an_intercept_of_everything_is_the_limits_business() {
-    let mut entry = example::entry();
-    entry.headers.clear();
-    assert_eq!(intercept(&entry).len(), 2);
 }

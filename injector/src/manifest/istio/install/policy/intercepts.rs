@@ -43,12 +43,12 @@ fn validations() -> Vec<Validation> {
     let annotations = "object.metadata.annotations";
     vec![
         Validation {
-            comment: "The owner is the user who creates it. Those who may write the status (the controller, and the garbage collector at a foreground deletion) may update others' objects.",
-            expression: "request.operation == 'DELETE' ||\nvariables.operator && request.operation == 'UPDATE' ||\nobject.spec.owner == request.userInfo.username".to_owned(),
+            comment: "The owner is the user who creates it; the schema lets nobody change it.",
+            expression: "request.operation != 'CREATE' ||\nobject.spec.owner == request.userInfo.username".to_owned(),
             message: "spec.owner: must be the user who creates it".to_owned(),
         },
         Validation {
-            comment: "Only the owner changes and deletes it.",
+            comment: "Only the owner changes and deletes it, and those who may write the status: operators, the controller, and the garbage collector at a foreground deletion.",
             expression: "request.operation == 'CREATE' ||\nvariables.free ||\noldObject.spec.owner == request.userInfo.username".to_owned(),
             message: "it belongs to another user".to_owned(),
         },
