@@ -263,7 +263,8 @@ mod tests {
         let bytes = format!("HTTP/1.1 {head}content-length: 5\r\n\r\n{body}");
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 1024]).await.unwrap();
+            let read = stream.read(&mut [0; 1024]).await.unwrap();
+            assert_ne!(read, 0, "a request");
             stream.write_all(bytes.as_bytes()).await.unwrap();
         };
         let (answer, ()) = tokio::join!(client.ask(Ask::get("/")), answering);
