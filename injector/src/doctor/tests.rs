@@ -561,7 +561,7 @@ fn intercept_that_takes_no_request_is_found() {
     ! orders-bob: the controller has not looked at it
     ✗ orders-bob: because Conflict (Conflict)
     ! orders-bob: because Pending (Pending)
-    ? orders-bob: because NotMeasured (NotMeasured); a NetworkPolicy must let the controller reach port 15090 of the pods
+    ? orders-bob: because NotMeasured (NotMeasured); the controller asks port 15090 of the pods, which a NetworkPolicy may close
     ");
     let mut seen = namespace();
     seen.all = Ok(Vec::new());
