@@ -489,7 +489,7 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
         "relay-version",
         "relay-egress",
         "relay-export",
-        "leftovers",
+        "intercepts",
         "port-protocol",
     ] {
         let good = of("good", "id");
