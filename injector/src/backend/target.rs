@@ -160,6 +160,14 @@ impl Target<'_> {
         }
     }
 
+    /// The intercept that has this name, beside those of `document`; refused where the name cannot be used.
+    pub async fn holder(&self, document: &Document, name: &str) -> Result<Option<Intercept>> {
+        match self {
+            Self::Envoy(_) => Ok(document.intercepts.get(name).cloned()),
+            Self::Mesh(target) => target.find(name).await,
+        }
+    }
+
     /// The intercept of this name, as it is this moment; refused where the name cannot be used.
     pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
         match self {

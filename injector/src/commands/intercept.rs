@@ -57,7 +57,8 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     if !flags.dry_run {
         target.sweep()?;
     }
-    let (document, known) = tokio::try_join!(target.document(), target.find(&name))?;
+    let document = target.document().await?;
+    let known = target.holder(&document, &name).await?;
     let mine = known.as_ref().filter(|known| known.owner == owner);
     let secret = Secret::random();
     let address = secret.address();
