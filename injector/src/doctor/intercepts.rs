@@ -75,7 +75,7 @@ fn wrong(one: &Intercept, seen: &Intercepts) -> Option<Check> {
         "Unknown" => Some(Check::unknown(
             ID,
             format!(
-                "{found}; a NetworkPolicy must let the controller reach port 15090 of the pods"
+                "{found}; the controller asks port 15090 of the pods, which a NetworkPolicy may close"
             ),
         )),
         _ => Some(Check::perhaps(
