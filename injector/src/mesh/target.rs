@@ -228,7 +228,10 @@ impl Target {
         full: &BTreeSet<u16>,
     ) -> Result<Placement> {
         let allowed = self.rights.relays.difference(full).copied().collect();
-        let replica = self.relays.choose(name, &allowed).await?;
+        // One that takes the place of another keeps its relay: the cluster bears the name, and a request that is held at the old one falls back by it.
+        let there = self.intercepts.get(name).await?;
+        let kept = there.map(|there| there.spec.tunnel.relay);
+        let replica = self.relays.choose(name, &allowed, kept).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: own_cluster(name, port),

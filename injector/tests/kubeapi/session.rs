@@ -216,8 +216,11 @@ fn replaced_intercept_ends_its_command() {
             .contains("orders-bob: an intercept of yours has this name, and its tunnel is up"),
         "{refused:?}"
     );
+    let relay = || stage.intercept("orders-bob").expect("there")["spec"]["tunnel"]["relay"].clone();
+    let before = relay();
     let second = stage.start("bob", &[INTERCEPT, &["--replace"]].concat());
     second.is_live();
+    assert_eq!(relay(), before);
     let end = first.end();
     assert_eq!(end.code, Some(1), "{end:?}");
     let why = "orders-bob: replaced by another intercept of this name, claimed by bob";
