@@ -115,7 +115,7 @@ impl Report {
         )?;
         writeln!(
             text,
-            "| commands typed again, because a relay or istiod was being restarted | {} |",
+            "| commands typed again, because a relay was being restarted | {} |",
             self.tally.typed_again
         )?;
         for (what, count) in &self.restarts {

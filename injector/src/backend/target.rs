@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
-use crate::model::{Live, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
+use crate::model::{Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
 use crate::tunnel::presence::{self, Presence};
 use crate::tunnel::relay_end::RelayEnd;
 
@@ -76,8 +76,8 @@ impl Target<'_> {
         }
     }
 
-    /// Where the tunnel of this intercept ends.
-    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
+    /// Where the tunnel of this intercept ends: at the relay `kept`, where that may be.
+    pub async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
         match self {
             Self::Envoy(dir) => Ok(Placement {
                 relay: RelayEnd::tcp(dir.workload().relay.control),
@@ -85,7 +85,7 @@ impl Target<'_> {
                 identity: None,
                 replica: 0,
             }),
-            Self::Mesh(target) => target.place(name, port).await,
+            Self::Mesh(target) => target.place(name, port, kept).await,
         }
     }
 
@@ -152,19 +152,15 @@ impl Target<'_> {
         }
     }
 
-    /// This name, or where somebody else has it, one that is made of it.
-    pub async fn free_name(&self, name: String) -> Result<String> {
+    /// This name with what has it; where it is only the usual one and another developer has it, one that is made of it. `document`: what is there.
+    pub async fn named(&self, document: &Document, name: String, is_usual: bool) -> Result<Named> {
         match self {
-            Self::Envoy(_) => Ok(name),
-            Self::Mesh(target) => target.free_name(&name).await,
-        }
-    }
-
-    /// The intercept that has this name, beside those of `document`; refused where the name cannot be used.
-    pub async fn holder(&self, document: &Document, name: &str) -> Result<Option<Intercept>> {
-        match self {
-            Self::Envoy(_) => Ok(document.intercepts.get(name).cloned()),
-            Self::Mesh(target) => target.find(name).await,
+            Self::Envoy(_) => Ok(Named {
+                holder: document.intercepts.get(&name).cloned(),
+                name,
+                relay: None,
+            }),
+            Self::Mesh(target) => target.named(name, is_usual).await,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
-use crate::model::Plan;
+use crate::model::{Named, Plan};
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
@@ -37,29 +37,24 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let target = backend.target(&flags.target).await?;
     let port = target.port(wanted.port.service.as_deref())?;
     let owner = target.owner();
-    let name = match wanted.name.clone() {
-        Some(name) => name,
-        None => {
-            let usual = developer::intercept_name(base_name(&flags.target), &owner);
-            let free = target.free_name(usual.clone()).await?;
-            if free != usual {
-                tell(
-                    global,
-                    &[format!(
-                        "{usual} is the name of another intercept: this one is {free}"
-                    )],
-                );
-            }
-            free
-        }
-    };
     target.check(port.number, wanted.takes_everybody())?;
     if !flags.dry_run {
         target.sweep()?;
     }
     let document = target.document().await?;
-    let known = target.holder(&document, &name).await?;
-    let mine = known.as_ref().filter(|known| known.owner == owner);
+    let usual = || developer::intercept_name(base_name(&flags.target), &owner);
+    let asked = wanted.name.clone().unwrap_or_else(usual);
+    let named = target.named(&document, asked.clone(), wanted.name.is_none());
+    let Named {
+        name,
+        holder,
+        relay,
+    } = named.await?;
+    if name != asked {
+        let what = format!("{asked} is the name of another intercept: this one is {name}");
+        tell(global, &[what]);
+    }
+    let mine = holder.as_ref().filter(|holder| holder.owner == owner);
     let secret = Secret::random();
     let address = secret.address();
     let developer_port = wanted.port.developer.unwrap_or(port.number);
@@ -70,7 +65,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         protocol: developer_protocol(port.protocol),
         url: port.url,
         developer_port,
-        place: target.place(&name, port.number).await?,
+        place: target.place(&name, port.number, relay).await?,
         owner,
         headers: wanted.conditions.headers,
         baggage: wanted.conditions.baggage,

@@ -198,7 +198,7 @@ fn entry_of(
     plugin: Option<&Result<ControlledPlugin, String>>,
 ) -> Result<Entry, Refusal> {
     let spec = one.spec();
-    let label = format!("{}/{}", spec.workload.kind.name(), spec.workload.name);
+    let label = spec.workload.label();
     let plugin = match plugin {
         None => {
             return Err(Refusal::new(

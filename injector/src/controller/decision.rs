@@ -193,14 +193,13 @@ fn write_text(
         .filter(|there| there.trim_end() == text)
     {
         let lost_at = history.first().and_then(|newest| lost_at(newest, reports));
-        match lost_at.filter(|_| there.len() == text.len()) {
+        match lost_at {
+            // It was repeated before.
+            _ if there.len() > text.len() => text.clone_from(there),
             // Another text of the same meaning is one more update.
             Some(at) if at <= now => text.push(' '),
             Some(at) => plan.wake(at),
             None => {}
-        }
-        if there.len() > text.len() {
-            text.clone_from(there);
         }
     }
     if history.first().is_none_or(|newest| newest.text != text) {

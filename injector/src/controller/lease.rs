@@ -61,10 +61,9 @@ impl Leases {
 }
 
 fn recorded(intercept: &Intercept) -> Option<Lease> {
-    let status = intercept.status.as_ref()?;
     Some(Lease {
-        expires: seconds(status.expires.as_deref()?)?,
-        observed: status.observed_renew_time.clone(),
+        expires: intercept.recorded_expiry()?,
+        observed: intercept.status.as_ref()?.observed_renew_time.clone(),
     })
 }
 
@@ -75,10 +74,4 @@ pub fn timestamp(seconds: u64) -> String {
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .unwrap_or(Timestamp::MAX)
         .to_string()
-}
-
-/// RFC 3339 as seconds since the epoch.
-pub fn seconds(text: &str) -> Option<u64> {
-    let timestamp: Timestamp = text.parse().ok()?;
-    u64::try_from(timestamp.as_second()).ok()
 }

@@ -69,8 +69,7 @@ impl Candidate {
 
     /// The object.
     pub fn key(&self) -> Key {
-        let namespace = self.intercept.metadata.namespace.as_deref();
-        Key::new(namespace.unwrap_or_default(), self.name())
+        Key::new(self.intercept.namespace(), self.name())
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::lease::{seconds, timestamp};
+use super::lease::timestamp;
 use super::model::{PodReport, PodState, Write};
 use super::*;
 use crate::manifest::istio::preparation::{ControlledPlugin, read};
@@ -711,7 +711,8 @@ fn renewals_are_written_together() {
         for (name, entry) in parse(config.as_bytes()).0.intercepts {
             let left = entry.expires - world.snapshot.now;
             assert!(left >= 600, "{name}: {left} s left in minute {minute}");
-            let lease = seconds(&world.status(&name).expires.unwrap()).unwrap();
+            let one = &world.snapshot.intercepts[world.place(&name)];
+            let lease = one.recorded_expiry().unwrap();
             assert!(entry.expires <= lease, "{name} outlives its lease");
         }
     }

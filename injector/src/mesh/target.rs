@@ -24,7 +24,7 @@ use crate::manifest::istio::resource::{
 };
 use crate::manifest::istio::{Port, names};
 use crate::model::{
-    Live, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
+    Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
 };
 use crate::shell::quote;
 use crate::tunnel::presence::Presence;
@@ -215,9 +215,11 @@ impl Target {
         .await
     }
 
-    /// Where the tunnel of this intercept ends, and the cluster that leads there.
-    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
-        self.place_beside(name, port, &BTreeSet::new()).await
+    /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
+    /// held at the old one falls back by it.
+    pub async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
+        self.place_among(name, port, &self.rights.relays, kept)
+            .await
     }
 
     /// The same besides the relays of these numbers.
@@ -228,10 +230,17 @@ impl Target {
         full: &BTreeSet<u16>,
     ) -> Result<Placement> {
         let allowed = self.rights.relays.difference(full).copied().collect();
-        // One that takes the place of another keeps its relay: the cluster bears the name, and a request that is held at the old one falls back by it.
-        let there = self.intercepts.get(name).await?;
-        let kept = there.map(|there| there.spec.tunnel.relay);
-        let replica = self.relays.choose(name, &allowed, kept).await?;
+        self.place_among(name, port, &allowed, None).await
+    }
+
+    async fn place_among(
+        &self,
+        name: &str,
+        port: u16,
+        allowed: &BTreeSet<u16>,
+        kept: Option<u16>,
+    ) -> Result<Placement> {
+        let replica = self.relays.choose(name, allowed, kept).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
             cluster: own_cluster(name, port),
@@ -295,37 +304,42 @@ impl Target {
         })
     }
 
-    /// This name, or where another developer or another workload has it, one that is made of it.
-    pub async fn free_name(&self, name: &str) -> Result<String> {
-        for number in 1..=NAMES {
-            let candidate = match number {
-                1 => name.to_owned(),
-                number => numbered(name, number),
-            };
-            let is_mine = |there: &Resource| {
+    /// This name with what has it; where it is only the usual one and another developer or another workload has it, one that is made of it.
+    pub async fn named(&self, usual: String, is_usual: bool) -> Result<Named> {
+        let (mut name, mut there) = (usual.clone(), self.intercepts.get(&usual).await?);
+        let is_free = |there: &Option<Resource>| {
+            there.as_ref().is_none_or(|there| {
                 there.spec.owner == self.owner && self.is_of_this_workload(there)
-            };
-            if self
-                .intercepts
-                .get(&candidate)
-                .await?
-                .is_none_or(|there| is_mine(&there))
-            {
-                return Ok(candidate);
+            })
+        };
+        for number in 2..=NAMES {
+            if !is_usual || is_free(&there) {
+                break;
             }
+            name = numbered(&usual, number);
+            there = self.intercepts.get(&name).await?;
         }
-        Ok(name.to_owned())
+        let relay = there.as_ref().map(|there| there.spec.tunnel.relay);
+        let holder = there.map(|there| self.entry_of(&there)).transpose()?;
+        Ok(Named {
+            name,
+            holder,
+            relay,
+        })
     }
 
-    /// The intercept of this name; an intercept's name is its object's, so it can be used once in a namespace.
+    /// The intercept of this name.
     pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
         let there = self.intercepts.get(name).await?;
-        let Some(there) = there else {
-            return Ok(None);
-        };
-        if self.is_of_this_workload(&there) {
-            return Ok(Some(there.entry(there.expires())));
+        there.map(|there| self.entry_of(&there)).transpose()
+    }
+
+    /// An intercept's name is its object's, so it can be used once in a namespace.
+    fn entry_of(&self, there: &Resource) -> Result<Intercept> {
+        if self.is_of_this_workload(there) {
+            return Ok(there.entry(there.expires()));
         }
+        let name = there.name();
         Err(Failure::failed(
             format!(
                 "{name}: an intercept of {} has this name",

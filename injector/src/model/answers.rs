@@ -29,6 +29,17 @@ pub struct Found {
     pub replicas: Option<Replicas>,
 }
 
+/// A name for an intercept, and what has it.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The intercept that has it, the caller's own or not.
+    pub holder: Option<Intercept>,
+    /// The number of the relay at which that one's tunnel ends, where there are several.
+    pub relay: Option<u16>,
+}
+
 /// What an intercept that lives has to know, at one moment.
 #[derive(Debug, Clone)]
 pub struct Seen {

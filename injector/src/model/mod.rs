@@ -4,6 +4,6 @@ mod answers;
 mod plan;
 
 pub use self::answers::{
-    Found, Live, NotRenewed, Placement, Replicas, Seen, SelectPort, TargetPort, settled,
+    Found, Live, Named, NotRenewed, Placement, Replicas, Seen, SelectPort, TargetPort, settled,
 };
 pub use self::plan::Plan;

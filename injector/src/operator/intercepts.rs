@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::manifest::istio::INSTALLER;
 use crate::manifest::istio::resource::Intercept;
+use crate::mesh::intercepts as mesh;
 
 /// How long the controller may take to end Intercepts: it deletes one once no proxy has it, after 2 s at the latest.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -37,31 +37,10 @@ pub async fn list(
 
 /// Does it take requests at `now`, in seconds since the epoch? One that the controller has not looked at yet counts.
 pub fn is_live(intercept: &Intercept, now: u64) -> bool {
-    let status = intercept.status.as_ref();
-    let accepted = status.and_then(|status| status.condition("Accepted"));
-    let is_refused = accepted.is_some_and(|accepted| accepted.status == "False");
-    let expires = status.and_then(|status| status.expires.as_ref()?.parse::<Timestamp>().ok());
-    let is_over =
-        expires.is_some_and(|end| u64::try_from(end.as_second()).is_ok_and(|end| end <= now));
+    let is_over = intercept.recorded_expiry().is_some_and(|end| end <= now);
     let is_going =
         intercept.metadata.deletion_timestamp.is_some() || intercept.spec.renew_time.is_none();
-    !is_refused && !is_over && !is_going
-}
-
-/// The namespace.
-pub fn namespace_of(intercept: &Intercept) -> &str {
-    intercept.metadata.namespace.as_deref().unwrap_or_default()
-}
-
-/// The name.
-pub fn name_of(intercept: &Intercept) -> &str {
-    intercept.metadata.name.as_deref().unwrap_or_default()
-}
-
-/// `Deployment/orders`.
-pub fn workload_of(intercept: &Intercept) -> String {
-    let workload = &intercept.spec.workload;
-    format!("{}/{}", workload.kind.name(), workload.name)
+    intercept.refusal().is_none() && !is_over && !is_going
 }
 
 /// Ends these of a namespace, or of all: the controller takes them out of the proxies and deletes them. `false`: no controller did, so they were deleted here.
@@ -74,34 +53,29 @@ pub async fn end(
     let leased = intercepts.iter();
     let leased = leased.filter(|one| one.spec.renew_time.is_some());
     let patches = stream::iter(leased).map(async |one| {
-        let (namespace, name) = (Some(namespace_of(one)), name_of(one));
-        let kind = &kind::INTERCEPT;
-        let patch = cluster.patch_json(kind, namespace, name, give_back, INSTALLER);
+        let (namespace, kind) = (Some(one.namespace()), &kind::INTERCEPT);
+        let patch = cluster.patch_json(kind, namespace, one.name(), give_back, INSTALLER);
         patch.await.map(drop)
     });
     let patched: Result<(), ClusterError> = patches.buffer_unordered(AT_ONCE).try_collect().await;
     patched?;
-    let uids: HashSet<&str> = intercepts.iter().map(uid).collect();
+    let uids: HashSet<&str> = intercepts.iter().map(Intercept::uid).collect();
     let deadline = Instant::now() + CONTROLLER_TIMEOUT;
     loop {
         let mut left = list(cluster, within).await?;
-        left.retain(|one| uids.contains(uid(one)) && one.metadata.deletion_timestamp.is_none());
+        left.retain(|one| uids.contains(one.uid()) && one.metadata.deletion_timestamp.is_none());
         if left.is_empty() {
             return Ok(true);
         }
         if Instant::now() >= deadline {
             for one in &left {
-                let (namespace, name) = (Some(namespace_of(one)), name_of(one));
-                cluster.delete(&kind::INTERCEPT, namespace, name).await?;
+                let own = mesh::Intercepts::new(cluster, one.namespace());
+                own.delete_this(one).await?;
             }
             return Ok(false);
         }
         sleep(LOOK).await;
     }
-}
-
-fn uid(intercept: &Intercept) -> &str {
-    intercept.metadata.uid.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,6 +112,6 @@ mod tests {
         ] {
             assert!(!is_live(&with(pointer, value), 99), "{pointer}");
         }
-        assert_eq!(workload_of(&accepted), "Deployment/orders");
+        assert_eq!(accepted.spec.workload.label(), "Deployment/orders");
     }
 }

@@ -179,12 +179,12 @@ pub async fn workloads(
         let workload = facts.workload.label();
         let has = |port| facts.workload.ports.iter().any(|own| own.number == port);
         let lost = intercepts.iter().find(|one| {
-            intercepts::workload_of(one) == workload
+            one.spec.workload.label() == workload
                 && intercepts::is_live(one, now)
                 && !has(one.spec.port)
         });
         if let Some(lost) = lost {
-            let (intercept, port) = (intercepts::name_of(lost), lost.spec.port);
+            let (intercept, port) = (lost.name(), lost.spec.port);
             return Err(Failure::failed(
                 format!(
                     "{workload}: {intercept} intercepts port {port}, which would no longer be prepared"

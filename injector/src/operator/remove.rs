@@ -56,8 +56,7 @@ impl Prepared {
 
     /// Is this Intercept one of its own?
     fn has(&self, intercept: &Intercept) -> bool {
-        self.namespace == intercepts::namespace_of(intercept)
-            && self.workload == intercepts::workload_of(intercept)
+        self.namespace == intercept.namespace() && self.workload == intercept.spec.workload.label()
     }
 
     /// Is this the workload that an operator calls `deploy/orders` or `orders`?
@@ -136,7 +135,7 @@ pub async fn check_unused(
     live.retain(|one| intercepts::is_live(one, now));
     for workload in prepared {
         let own = live.iter().filter(|one| workload.has(one));
-        let names: Vec<&str> = own.map(intercepts::name_of).collect();
+        let names: Vec<&str> = own.map(Intercept::name).collect();
         if !names.is_empty() {
             let Prepared {
                 namespace,
@@ -223,12 +222,9 @@ async fn end_intercepts(
             .collect();
         mesh.wait_idle(&addresses, tell).await;
     }
-    let ended = ending.iter().map(|one| {
-        let (namespace, name) = (intercepts::namespace_of(one), intercepts::name_of(one));
-        Changed {
-            object: kind::INTERCEPT.label(Some(namespace), name),
-            done: Done::Removed,
-        }
+    let ended = ending.iter().map(|one| Changed {
+        object: kind::INTERCEPT.label(Some(one.namespace()), one.name()),
+        done: Done::Removed,
     });
     Ok(ended.collect())
 }

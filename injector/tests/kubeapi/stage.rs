@@ -267,7 +267,9 @@ impl Stage {
             url: port.url,
             protocol: LocalProtocol::Http1,
             developer_port: 1,
-            place: self.wait(target.place(name, port.number)).expect("a relay"),
+            place: self
+                .wait(target.place(name, port.number, None))
+                .expect("a relay"),
             owner: owner.to_owned(),
             headers: vec![MatchHeader {
                 name: "Coder".to_owned(),

@@ -95,6 +95,13 @@ pub struct WorkloadRef {
     pub name: String,
 }
 
+impl WorkloadRef {
+    /// `Deployment/orders`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.kind.name(), self.name)
+    }
+}
+
 /// The conditions of an intercept.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 pub struct Match {
@@ -221,6 +228,11 @@ impl Intercept {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
     /// Its uid: an object of the same name made later is another one.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
@@ -245,16 +257,19 @@ impl Intercept {
         (accepted.status != "True").then_some(accepted.message.as_str())
     }
 
-    /// The end of its lease in seconds since the epoch, by the controller's clock; before the controller has seen it, a full lease after its creation.
+    /// The end of its lease as the controller said it, in seconds since the epoch by the controller's clock.
+    pub fn recorded_expiry(&self) -> Option<u64> {
+        let expires: Timestamp = self.status.as_ref()?.expires.as_deref()?.parse().ok()?;
+        u64::try_from(expires.as_second()).ok()
+    }
+
+    /// The same; before the controller has seen it, a full lease after its creation.
     pub fn expires(&self) -> u64 {
-        let said = self.status.as_ref().and_then(|status| {
-            let expires: Timestamp = status.expires.as_deref()?.parse().ok()?;
-            u64::try_from(expires.as_second()).ok()
-        });
-        said.unwrap_or(
+        let full = || {
             self.created()
-                .saturating_add(self.spec.lease_seconds.into()),
-        )
+                .saturating_add(self.spec.lease_seconds.into())
+        };
+        self.recorded_expiry().unwrap_or_else(full)
     }
 
     /// The entry that the filter is given for it, with this end of the lease in seconds since the epoch.

@@ -10,7 +10,11 @@ use crate::manifest::istio::object::Object;
 
 pub(super) fn objects(install: &ClusterInstall) -> Vec<Object> {
     vec![
-        account(&install.mesh),
+        pods::service_account(
+            install,
+            CONTROLLER,
+            "The controller's account. Its token is mounted by the Deployment alone.",
+        ),
         reads(),
         reads_binding(&install.mesh),
         writes(),
@@ -29,18 +33,6 @@ pub fn workload_binding(mesh: &Mesh, namespace: &str) -> Object {
             "metadata": names::metadata(WORKLOAD_ROLE, namespace, CONTROLLER),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": WORKLOAD_ROLE},
             "subjects": subjects(mesh),
-        }),
-    )
-}
-
-fn account(mesh: &Mesh) -> Object {
-    Object::new(
-        "The controller's account. Its token is mounted by the Deployment alone.",
-        json!({
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": names::metadata(CONTROLLER, &mesh.namespace, CONTROLLER),
-            "automountServiceAccountToken": false,
         }),
     )
 }

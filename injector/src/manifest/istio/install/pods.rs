@@ -63,7 +63,7 @@ pub fn annotated(object: Object) -> Object {
         )
 }
 
-/// The identity of a component; it has no rights.
+/// The identity of a component. Its token is in no pod that does not ask for it.
 pub fn service_account(install: &ClusterInstall, component: &str, comment: &str) -> Object {
     Object::new(
         comment,
