@@ -216,11 +216,8 @@ fn replaced_intercept_ends_its_command() {
             .contains("orders-bob: an intercept of yours has this name, and its tunnel is up"),
         "{refused:?}"
     );
-    let relay = || stage.intercept("orders-bob").expect("there")["spec"]["tunnel"]["relay"].clone();
-    let before = relay();
     let second = stage.start("bob", &[INTERCEPT, &["--replace"]].concat());
     second.is_live();
-    assert_eq!(relay(), before);
     let end = first.end();
     assert_eq!(end.code, Some(1), "{end:?}");
     let why = "orders-bob: replaced by another intercept of this name, claimed by bob";
@@ -229,6 +226,25 @@ fn replaced_intercept_ends_its_command() {
     second.signal(Signal::INT);
     assert_eq!(second.end().code, Some(0));
     assert_eq!(stage.intercepts(), [""; 0]);
+}
+
+#[test]
+fn replacement_keeps_the_relay() {
+    let stage = Stage::new("kept");
+    let target = stage.target("bob");
+    let mut plan = stage.plan(&target, "orders-bob", "bob", "Bob");
+    // The one that the name does not choose.
+    plan.place.replica = 1 - plan.place.replica;
+    stage
+        .wait(target.add(&plan, &entry(&plan), &anything))
+        .expect("added");
+    // Its tunnel is away, so its place may be taken.
+    let bob = stage.live("bob");
+    let there = stage.intercept("orders-bob").expect("there");
+    assert_ne!(there["spec"]["tunnel"]["address"], entry(&plan).address);
+    assert_eq!(there["spec"]["tunnel"]["relay"], plan.place.replica);
+    bob.signal(Signal::INT);
+    assert_eq!(bob.end().code, Some(0));
 }
 
 #[test]
