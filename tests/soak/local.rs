@@ -18,6 +18,7 @@ use rustix::process::Signal;
 
 use crate::contract::{Breaks, Kind};
 use crate::ledger::Side;
+use crate::samples::Watched;
 use crate::stage::{NAMES, Parts, Stage, counting, person, suspects_of};
 use crate::world::{Lane, Person, World};
 
@@ -93,16 +94,19 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
 }
 
 impl Local {
-    pub fn processes(&mut self) -> Vec<(String, u32)> {
-        let named = |name: &str, id| (name.to_owned(), id);
+    pub fn processes(&mut self) -> Vec<Watched> {
+        let envoy = |what: &str, mesh: &mut Mesh| Watched {
+            allocated: Some((
+                mesh.envoy.admin(),
+                "/stats?filter=^server.memory_allocated$",
+            )),
+            ..Watched::plain(what, mesh.envoy.process().id())
+        };
         vec![
-            named("Envoy", self.steady.envoy.process().id()),
-            named(
-                "Envoy, its relay restarted",
-                self.restless.envoy.process().id(),
-            ),
-            named("relay", self.steady.relay().id()),
-            named("module server", self.module_server.id()),
+            envoy("Envoy", &mut self.steady),
+            envoy("Envoy, its relay restarted", &mut self.restless),
+            Watched::plain("relay", self.steady.relay().id()),
+            Watched::plain("module server", self.module_server.id()),
         ]
     }
 

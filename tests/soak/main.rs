@@ -32,7 +32,7 @@ use crate::contract::{IN_PLACE, Phase};
 use crate::long::Long;
 use crate::people::{AWAY, Rhythm, come_and_go, count_losses};
 use crate::report::Report;
-use crate::samples::Samples;
+use crate::samples::{Samples, Watched};
 use crate::stage::{NAMES, Stage, end_leftovers};
 use crate::world::{Person, World};
 
@@ -259,10 +259,10 @@ async fn release(world: &World, holder: &Person, mut live: Intercept) {
     }
 }
 
-async fn sample(world: Arc<World>, processes: Vec<(String, u32)>) -> Samples {
+async fn sample(world: Arc<World>, processes: Vec<Watched>) -> Samples {
     let mut samples = Samples::default();
     while !world.is_stopping() {
-        samples.take(world.began.elapsed(), &processes);
+        samples.take(world.began.elapsed(), &processes).await;
         world.pause(SAMPLE).await;
     }
     samples

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use serde_json::json;
 
 use crate::contract::{Breaks, Kind};
 use crate::ledger::Side;
+use crate::samples::Watched;
 use crate::stage::{NAMES, Parts, Stage, person, suspects_of};
 use crate::world::{Lane, World};
 
@@ -111,32 +113,12 @@ const RESTARTS: [&str; 4] = [
 ];
 
 impl Mesh {
-    pub fn processes(&self) -> Vec<(String, u32)> {
-        in_cluster()
-            .into_iter()
-            .filter_map(|(id, words)| Some((self.what(id, &words)?, id)))
-            .collect()
-    }
-
-    /// Those of ours, and the Envoys of the workload and of the relays.
-    fn what(&self, id: u32, words: &[String]) -> Option<String> {
-        let word = |place: usize| words.get(place).map(String::as_str);
-        match (word(0)?, word(1)) {
-            ("/injector", Some("relay")) => Some(format!("relay, {}", host(id)?)),
-            ("/injector", Some("module-server")) => Some(format!("module server, {}", host(id)?)),
-            (program, _) if program.ends_with("pilot-discovery") => Some("istiod".to_owned()),
-            (program, _) if program.ends_with("envoy") => {
-                let host = host(id)?;
-                let is_ours = host.starts_with("injector-relay")
-                    || self
-                        .namespace
-                        .replicas()
-                        .iter()
-                        .any(|(pod, _)| *pod == host);
-                is_ours.then(|| format!("Envoy, {host}"))
-            }
-            _ => None,
-        }
+    pub fn processes(&self) -> Vec<Watched> {
+        let mut pods = self.namespace.cluster().relays();
+        pods.extend(self.namespace.replicas());
+        let processes = in_cluster().into_iter();
+        let ours = processes.filter_map(|(id, words)| watched(id, &words, &pods));
+        ours.collect()
     }
 
     pub fn changes(&self) -> u64 {
@@ -241,6 +223,28 @@ impl Mesh {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+}
+
+/// A process of ours, istiod, or the Envoy of one of these pods.
+fn watched(id: u32, words: &[String], pods: &[(String, IpAddr)]) -> Option<Watched> {
+    const METRICS: &str = "/stats/prometheus?filter=^server.memory_allocated$";
+    let word = |place: usize| words.get(place).map(String::as_str);
+    let named = |what: &str| Some(Watched::plain(format!("{what}, {}", host(id)?), id));
+    match (word(0)?, word(1)) {
+        ("/injector", Some(what @ ("relay" | "controller"))) => named(what),
+        ("/injector", Some("module-server")) => named("module server"),
+        (program, _) if program.ends_with("pilot-discovery") => Some(Watched::plain("istiod", id)),
+        (program, _) if program.ends_with("envoy") => {
+            let host = host(id)?;
+            let (_, address) = pods.iter().find(|(pod, _)| *pod == host)?;
+            Some(Watched {
+                // Where Istio lets Prometheus in.
+                allocated: Some(((*address, 15_090).into(), METRICS)),
+                ..named("Envoy")?
+            })
+        }
+        _ => None,
     }
 }
 

@@ -189,7 +189,7 @@ impl Report {
     fn write_processes(&self, text: &mut String) -> std::fmt::Result {
         writeln!(
             text,
-            "| process | samples | memory, MiB | slope, KiB/h | descriptors | slope, 1/h | CPU | |\n|---|---|---|---|---|---|---|---|"
+            "| process | samples | memory, MiB | slope, KiB/h | in use, MiB | slope, KiB/h | descriptors | slope, 1/h | CPU | |\n|---|---|---|---|---|---|---|---|---|---|"
         )?;
         for one in &self.summaries {
             let verdict = match (self.lasted < ENOUGH, self.grows(one)) {
@@ -197,6 +197,7 @@ impl Report {
                 (false, true) => "**grows**",
                 (false, false) => "flat",
             };
+            let allocated = one.allocated_kib.as_ref();
             let verdict = if one.what.starts_with('(') {
                 ""
             } else {
@@ -204,11 +205,13 @@ impl Report {
             };
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {:.1} % | {verdict} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} % | {verdict} |",
                 one.what,
                 one.samples,
                 range(&one.memory_kib, 1_024.0, 1),
                 slope(&one.memory_kib, 0),
+                allocated.map_or_else(String::new, |fit| range(fit, 1_024.0, 1)),
+                allocated.map_or_else(String::new, |fit| slope(fit, 0)),
                 range(&one.descriptors, 1.0, 0),
                 slope(&one.descriptors, 1),
                 one.cpu_percent
@@ -258,7 +261,7 @@ impl Report {
                 "is_control": *which == CONTROL})
         });
         let processes = self.summaries.iter().map(|one| {
-            json!({"process": one.what, "samples": one.samples, "memory_kib": fit(&one.memory_kib),
+            json!({"process": one.what, "samples": one.samples, "memory_kib": fit(&one.memory_kib), "allocated_kib": one.allocated_kib.as_ref().map(fit),
                 "descriptors": fit(&one.descriptors), "cpu_percent": one.cpu_percent,
                 "grows": self.grows(one), "points": one.points})
         });

@@ -1,6 +1,39 @@
 //! Memory and descriptors of processes over time, and whether they grow: a line is fitted to all samples, with its standard error.
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use harness::client::{Ask, Client};
+
+/// A process whose memory and descriptors are sampled.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// How a report calls it.
+    pub what: String,
+    /// Its process id.
+    pub process: u32,
+    /// Where Envoy tells how many bytes its allocator has given out: an address and a path. The value ends the last line.
+    pub allocated: Option<(SocketAddr, &'static str)>,
+}
+
+impl Watched {
+    /// A process that is no Envoy.
+    pub fn plain(what: impl Into<String>, process: u32) -> Self {
+        Self {
+            what: what.into(),
+            process,
+            allocated: None,
+        }
+    }
+
+    async fn allocated_kib(&self) -> Option<f64> {
+        let (addr, path) = self.allocated?;
+        let answer = Client::h1(addr).ask(Ask::get(path)).await.ok()?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let bytes: f64 = text.split_whitespace().last()?.parse().ok()?;
+        Some(bytes / 1_024.0)
+    }
+}
 
 /// One process over time.
 #[derive(Debug)]
@@ -16,6 +49,7 @@ pub struct Series {
 struct Point {
     at: Duration,
     memory_kib: f64,
+    allocated_kib: Option<f64>,
     descriptors: f64,
     cpu: Duration,
 }
@@ -90,7 +124,10 @@ pub struct Summary {
     /// Seconds since the begin, memory in KiB, descriptors: of the whole time, for who wants to look at them otherwise.
     pub points: Vec<(u64, f64, f64)>,
     pub samples: usize,
+    /// Resident.
     pub memory_kib: Fit,
+    /// Given out by Envoy's allocator, which keeps what was freed for later: the resident part follows the highest load, not what is in use.
+    pub allocated_kib: Option<Fit>,
     pub descriptors: Fit,
     /// Of one core.
     pub cpu_percent: f64,
@@ -100,14 +137,16 @@ pub struct Summary {
 const ENVOY_KEEPS_KIB: f64 = 600.0 / 1_024.0;
 
 impl Summary {
-    /// Does memory grow by more than a hundredth an hour, and more than Envoy keeps of so many changes an hour?
+    /// Does memory in use grow by more than a hundredth an hour, and more than Envoy keeps of so many changes an hour? Or what Envoy's allocator holds by more than a tenth?
     pub fn memory_grows(&self, changes: f64) -> bool {
-        let kept = match self.what.starts_with("Envoy") {
-            true => ENVOY_KEEPS_KIB * changes,
-            false => 0.0,
-        };
-        self.memory_kib
-            .grows(kept.max(self.memory_kib.mean / 100.0))
+        match &self.allocated_kib {
+            None => self.memory_kib.grows(self.memory_kib.mean / 100.0),
+            Some(allocated) => {
+                let kept = ENVOY_KEEPS_KIB * changes;
+                allocated.grows(kept.max(allocated.mean / 100.0))
+                    || self.memory_kib.grows(self.memory_kib.mean / 10.0)
+            }
+        }
     }
 
     /// Does it open more descriptors than it closes, by one an hour or more?
@@ -122,17 +161,23 @@ pub struct Samples(Vec<Series>);
 
 impl Samples {
     /// Looks at these now. One that has ended is left out; another process under an old name begins anew.
-    pub fn take(&mut self, at: Duration, processes: &[(String, u32)]) {
-        for (what, process) in processes {
-            let Some(point) = look(*process, at) else {
+    pub async fn take(&mut self, at: Duration, watched: &[Watched]) {
+        for one in watched {
+            let allocated_kib = one.allocated_kib().await;
+            let Some(point) = look(one.process, at) else {
                 continue;
             };
-            let known = |one: &&mut Series| one.what == *what && one.process == *process;
+            let point = Point {
+                allocated_kib,
+                ..point
+            };
+            let known =
+                |series: &&mut Series| series.what == one.what && series.process == one.process;
             match self.0.iter_mut().find(known) {
                 Some(series) => series.points.push(point),
                 None => self.0.push(Series {
-                    what: what.clone(),
-                    process: *process,
+                    what: one.what.clone(),
+                    process: one.process,
                     points: vec![point],
                 }),
             }
@@ -159,9 +204,9 @@ fn summarize(series: &Series, warm: Duration) -> Option<Summary> {
         .iter()
         .filter(|point| point.at >= warm)
         .collect();
-    let fit = |value: fn(&Point) -> f64| {
+    let fit = |value: fn(&Point) -> Option<f64>| {
         let all = points.iter();
-        let all = all.map(|point| (point.at.as_secs_f64() / 3_600.0, value(point)));
+        let all = all.filter_map(|point| Some((point.at.as_secs_f64() / 3_600.0, value(point)?)));
         Fit::of(&all.collect::<Vec<_>>())
     };
     let (first, last) = (points.first()?, points.last()?);
@@ -172,8 +217,9 @@ fn summarize(series: &Series, warm: Duration) -> Option<Summary> {
         what: series.what.clone(),
         points: all.collect(),
         samples: points.len(),
-        memory_kib: fit(|point| point.memory_kib)?,
-        descriptors: fit(|point| point.descriptors)?,
+        memory_kib: fit(|point| Some(point.memory_kib))?,
+        allocated_kib: fit(|point| point.allocated_kib),
+        descriptors: fit(|point| Some(point.descriptors))?,
         cpu_percent: 100.0 * last.cpu.saturating_sub(first.cpu).as_secs_f64() / time,
     })
 }
@@ -191,6 +237,7 @@ fn look(process: u32, at: Duration) -> Option<Point> {
     Some(Point {
         at,
         memory_kib: line.split_whitespace().next()?.parse().ok()?,
+        allocated_kib: None,
         descriptors: descriptors.count() as f64,
         cpu: Duration::from_millis(ticks * 10),
     })

@@ -14,6 +14,7 @@ use crate::contract::{Breaks, Kind, Timeline};
 use crate::ledger::Side;
 use crate::local::Local;
 use crate::mesh::Mesh;
+use crate::samples::Watched;
 use crate::world::{Lane, Person, World};
 
 /// Those who come and go.
@@ -81,13 +82,13 @@ impl Stage {
     }
 
     /// Those whose memory is looked at, by name; `command` is the first holder's.
-    pub fn processes(&mut self, command: u32) -> Vec<(String, u32)> {
+    pub fn processes(&mut self, command: u32) -> Vec<Watched> {
         let mut processes = match &mut self.place {
             Place::Local(local) => local.processes(),
             Place::Mesh(mesh) => mesh.processes(),
         };
-        processes.push(("command".to_owned(), command));
-        processes.push(("(this program)".to_owned(), std::process::id()));
+        processes.push(Watched::plain("command", command));
+        processes.push(Watched::plain("(this program)", std::process::id()));
         processes
     }
 
