@@ -51,7 +51,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         what: "headers and trailers with one of these names do not pass: `x-intercept`, `x-intercept-address`, `x-intercept-cluster`, `x-intercept-error`, `x-intercept-lost`, `x-intercept-served-by`, `x-intercept-unavailable`, and in answers `x-intercept-via`",
-        why: "filter, relay and command speak with them, and nobody else may",
+        why: "filter, relay and command communicate with them, and no other program may",
         covers: |_, deviation| match &deviation.what {
             What::Missing(name) | What::Values(name) => {
                 OURS.contains(&name.trim_start_matches("trailer "))
@@ -76,7 +76,7 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         what: "a mirrored request (its host ends in `-shadow`) goes to the cluster",
-        why: "it is a copy, and its answer goes to nobody",
+        why: "it is a copy, and its answer is discarded",
         covers: |pair, deviation| {
             deviation.what == What::LeftToCluster && target(pair).1.ends_with(b"-shadow")
         },
