@@ -12,8 +12,8 @@ use harness::tunnel::{
 };
 use http_body::Frame;
 use injector::tunnel::ADDRESS;
+use injector::tunnel::Options;
 use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
-use injector::tunnel::relay::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -178,6 +178,33 @@ async fn a_leaving_relay_ends_what_runs_and_sends_its_machines_away() {
         .await
         .expect("no longer than what runs")
         .unwrap();
+}
+
+#[tokio::test]
+async fn leaving_relay_answers_what_it_cuts_off() {
+    let options = Options {
+        grace: Duration::from_millis(300),
+        ..Options::default()
+    };
+    let (relay, server) = (Relay::with(options).await, LocalServer::start().await);
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    let mut answers = Vec::new();
+    for (method, client) in [
+        ("POST", h1(relay.data).await),
+        ("POST", h2(relay.data).await),
+    ] {
+        let mut client = client;
+        let sent = request(method, "/hang", &machine.address(), full("order"));
+        answers.push(tokio::spawn(async move { ask(&mut client, sent).await }));
+    }
+    eventually("both arrived", async || server.count("/hang") == 2).await;
+    let stopping = relay.stop();
+    for answer in answers {
+        let answer = timeout(SOON, answer).await.unwrap().unwrap();
+        assert_eq!(answer.status.as_u16(), 502);
+        assert!(!answer.header("x-intercept-error").is_empty());
+    }
+    timeout(SOON, stopping).await.unwrap().unwrap();
 }
 
 /// A strict client takes `connection: upgrade` and `close`, which hyper would write, for no switch.

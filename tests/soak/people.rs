@@ -141,7 +141,7 @@ async fn one_turn(
 ) {
     let fifo = person.developer.home().join("fifo");
     person.timeline.mark(Phase::Coming);
-    let live = come_again(world, person, way, &fifo).await;
+    let live = try_again(world, async || come(person, way, &fifo).await).await;
     person.timeline.mark(Phase::Live);
     world.pause(rhythm.cycle / 10 * (3 + turn as u32 % 5)).await;
 
@@ -161,21 +161,22 @@ async fn one_turn(
 }
 
 /// What a command says that refuses to start while a relay is being restarted.
-const REFUSAL: &str = "not every relay answers";
+const REFUSALS: [&str; 2] = ["not every relay answers", "the relay cannot be reached"];
 
-/// Comes, as a person does who is told to try again.
-async fn come_again(world: &World, person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
+/// Starts a command as a person does who is told to try again.
+async fn try_again<T>(world: &World, mut start: impl AsyncFnMut() -> T) -> T {
     for _ in 0..10 {
-        let coming = std::panic::AssertUnwindSafe(come(person, way, fifo));
-        if let Ok(live) = coming.catch_unwind().await {
-            return live;
+        let starting = std::panic::AssertUnwindSafe(start());
+        if let Ok(started) = starting.catch_unwind().await {
+            return started;
         }
         let said = failures::take().join("; ");
-        assert!(said.contains(REFUSAL), "{said}");
+        let is_refused = REFUSALS.iter().any(|refusal| said.contains(refusal));
+        assert!(is_refused, "{said}");
         world.tally.lock().expect("no panic").typed_again += 1;
         sleep(Duration::from_secs(3)).await;
     }
-    come(person, way, fifo).await
+    start().await
 }
 
 /// Starts the command; it says that it is live when this returns.
@@ -316,10 +317,9 @@ async fn leave(
                 &header,
             ];
             let words = [&words[..], &["--lease=5min", "--replace"]].concat();
-            let next = person
-                .developer
-                .start(person.developer.command(&words))
-                .await;
+            let developer = &person.developer;
+            let start = async || developer.start(developer.command(&words)).await;
+            let next = try_again(world, start).await;
             ends(world, person, way, live).await;
             next.process.signal(Signal::INT);
             ends(world, person, Way::Interrupt, next).await;

@@ -101,6 +101,9 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client that closed its connection may leave bytes unread there before it counts as gone.
 pub(super) const ABANDONED: Duration = Duration::from_millis(150);
 
+/// How long a relay that ends waits for the answers to requests that its grace period has cut off.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// How long what a client still sends is read and thrown away behind the last answer, until it has seen the end. Envoy gives up an upload at once when it is answered.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 

@@ -15,6 +15,7 @@ mod switch;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::pulse::Signal;
 use super::settings;
@@ -68,9 +70,12 @@ pub async fn serve(
     shared.registry.signal_all(Signal::RelayLeaving);
     // The accept loops are gone, and with them the other handles.
     if let Some(graceful) = Arc::into_inner(graceful) {
-        let _ = tokio::time::timeout(options.grace, graceful.shutdown()).await;
+        let mut all_answered = pin!(graceful.shutdown());
+        let _ = timeout(options.grace, all_answered.as_mut()).await;
+        // With its tunnel, each request that still runs gets its answer, which says so.
+        shared.ended.send_replace(true);
+        let _ = timeout(settings::LAST_ANSWERS, all_answered).await;
     }
-    shared.ended.send_replace(true);
     Ok(())
 }
 
