@@ -17,7 +17,7 @@ use harness::wait;
 use injector::manifest::facts::Protocol;
 use injector::manifest::istio::install::cluster_objects;
 use injector::manifest::istio::{example, workload_objects};
-use injector::tunnel::developer::Developer;
+use intercept_tunnel::developer::Developer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};

@@ -7,6 +7,8 @@ mod target;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use intercept_tunnel::presence::{self, HANDOVER, Presence, Traffic};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::time::sleep;
 
 use self::plain::{clear, named, remove};
@@ -17,8 +19,6 @@ use crate::hint::{Failure, Result};
 use crate::manifest::cluster::TAKEN;
 use crate::mesh::{self, Mesh};
 use crate::model::{Found, Live, settled};
-use crate::tunnel::presence::{self, HANDOVER, Presence, Traffic};
-use crate::tunnel::relay_end::RelayEnd;
 
 /// The place where intercepts are kept.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Everything behind the `injector` command.
 
 pub mod args;
-pub mod ask;
 pub mod backend;
 pub mod cluster;
 pub mod commands;
@@ -30,6 +29,5 @@ pub mod remembered;
 pub mod sandbox;
 pub mod session;
 pub mod shell;
-pub mod tunnel;
 pub mod typed;
 pub mod words;

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_tunnel::presence::Presence;
+use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use self::clock::Clock;
@@ -28,8 +30,6 @@ use crate::cluster::{Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::hint::Result;
 use crate::manifest::istio::{names, preparation};
 use crate::model::{Found, Live};
-use crate::tunnel::presence::Presence;
-use crate::tunnel::relay_end::RelayEnd;
 
 /// The prepared workloads of one namespace, or of all.
 #[derive(Debug)]

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
+use intercept_tunnel::presence::{self, Presence};
+use intercept_tunnel::relay_end::RelayEnd;
 
 use super::plain::{check_developer_port, choose_port, clear, gone, no_environment, remove};
 use super::{Target, now};
@@ -13,8 +15,6 @@ use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
 use crate::manifest::{self, cluster};
 use crate::model::{Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
-use crate::tunnel::presence::{self, Presence};
-use crate::tunnel::relay_end::RelayEnd;
 
 impl Target<'_> {
     /// The workload's name.

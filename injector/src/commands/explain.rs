@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use intercept_core::{Matcher, Rejected, Verdict, parse};
+use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 
 use crate::args::{Explain, Global};
@@ -12,7 +13,6 @@ use crate::hint::{Failure, OrHint, Result};
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::shell::quote;
-use crate::tunnel::presence::Presence;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {

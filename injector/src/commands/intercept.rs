@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use intercept_core::{Intercept, MatchHeader};
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::LocalProtocol;
+use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,9 +24,6 @@ use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
 use crate::session::{self, Beside, ChildCommand, background, program};
 use crate::shell::quote;
-use crate::tunnel::Secret;
-use crate::tunnel::developer::LocalProtocol;
-use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.

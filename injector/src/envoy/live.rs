@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use intercept_tunnel::http_json::JsonClient;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::ask::Asked;
 use crate::manifest::facts::Workload;
 use crate::manifest::filter;
 use crate::model::Live;
@@ -139,7 +139,7 @@ pub fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d 
 /// A dump with nothing in it is not an error here.
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(admin).await?;
-    Asked::over(stream).await?.get_last(path).await
+    Ok(JsonClient::new(stream).await?.get_last(path).await?)
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use intercept_tunnel::http_json::JsonClient;
 use serde_json::Value;
 
-use crate::ask::Asked;
 use crate::cluster::Cluster;
 use crate::manifest::filter;
 
@@ -42,7 +42,7 @@ pub async fn get(
     path: &str,
 ) -> anyhow::Result<Value> {
     let stream = cluster.connect_pod(namespace, pod, ADMIN_PORT).await?;
-    Asked::over(stream).await?.get_last(path).await
+    Ok(JsonClient::new(stream).await?.get_last(path).await?)
 }
 
 /// Where the module could not be fetched, Istio puts something else in the filter's place, which was given no document.

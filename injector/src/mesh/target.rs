@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
+use intercept_tunnel::presence::Presence;
 use serde_json::Value;
 
 use super::clock::Clock;
@@ -27,7 +28,6 @@ use crate::model::{
     Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
 };
 use crate::shell::quote;
-use crate::tunnel::presence::Presence;
 
 /// How long the proxies usually need until they have let go of an intercept, where that cannot be seen.
 pub const USUAL_MESH: Duration = Duration::from_secs(1);

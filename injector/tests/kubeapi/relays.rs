@@ -2,8 +2,8 @@
 
 use injector::manifest::istio::install::cluster_objects;
 use injector::manifest::istio::{example, workload_objects};
-use injector::tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
-use injector::tunnel::{Secret, relay};
+use intercept_tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
+use intercept_tunnel::{Secret, relay};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -11,8 +11,8 @@ use injector::hint::Failure;
 use injector::manifest::istio::{Workload, example, workload_objects};
 use injector::mesh::Target;
 use injector::model::Plan;
-use injector::tunnel::developer::LocalProtocol;
 use intercept_core::{Document, Intercept, MatchHeader};
+use intercept_tunnel::developer::LocalProtocol;
 use serde_json::{Value, json};
 
 use super::controller::Proxies;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use injector::envoy::Dir;
 use injector::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
-use injector::tunnel::relay;
 use intercept_core::{Intercept, Limits, MatchHeader};
+use intercept_tunnel::relay;
 
 /// How long a condition may take to come true.
 const DEADLINE: Duration = Duration::from_secs(40);

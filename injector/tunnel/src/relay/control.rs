@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::Shared;
 use super::metrics::TunnelMeter;
 use super::registry::Tunnel;
-use crate::tunnel::beat::Frames;
-use crate::tunnel::liveness::Liveness;
-use crate::tunnel::protocol::{self, Hello, Refusal, Welcome};
-use crate::tunnel::pulse::{self, Signal};
-use crate::tunnel::stream::Purpose;
-use crate::tunnel::tasks::Tasks;
-use crate::tunnel::{Address, Body, empty_body, settings, text_body};
+use crate::beat::Frames;
+use crate::liveness::Liveness;
+use crate::protocol::{self, Hello, Refusal, Welcome};
+use crate::pulse::{self, Signal};
+use crate::stream::Purpose;
+use crate::tasks::Tasks;
+use crate::{Address, Body, empty_body, settings, text_body};
 
 /// Answers one request on the control port.
 pub(super) async fn handle(

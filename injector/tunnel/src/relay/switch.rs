@@ -18,12 +18,12 @@ use super::exchange::{pass_on, send};
 use super::registry::{Stream, Tunnel};
 use super::shared::Shared;
 use super::socket::Connection;
-use crate::tunnel::marks::{self, Unavailable};
-use crate::tunnel::memory::Pinned;
-use crate::tunnel::stream::{Notes, Purpose};
-use crate::tunnel::switched::{self, Switch};
-use crate::tunnel::tasks::Upload;
-use crate::tunnel::{Body, empty_body, headers};
+use crate::marks::{self, Unavailable};
+use crate::memory::Pinned;
+use crate::stream::{Notes, Purpose};
+use crate::switched::{self, Switch};
+use crate::tasks::Upload;
+use crate::{Body, empty_body, headers};
 
 /// How often a connection with nothing to say is looked at.
 const LOOK: Duration = Duration::from_millis(500);

@@ -16,10 +16,10 @@ use super::line::Line;
 use super::local::{self, Connection, NoAnswer};
 use super::serving::Serving;
 use super::switch::{self, Switch};
-use crate::tunnel::marks::{self, Unavailable};
-use crate::tunnel::pulse;
-use crate::tunnel::stream::{Notes, Purpose};
-use crate::tunnel::{Body, headers};
+use crate::marks::{self, Unavailable};
+use crate::pulse;
+use crate::stream::{Notes, Purpose};
+use crate::{Body, headers};
 
 /// Answers one stream of the tunnel.
 pub(super) async fn handle(

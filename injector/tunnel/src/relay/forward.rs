@@ -18,10 +18,10 @@ use super::metrics::Counted;
 use super::registry::{Stream, Tunnel};
 use super::socket::{Answering, Connection};
 use super::switch;
-use crate::tunnel::marks::Unavailable;
-use crate::tunnel::stream::{Notes, Purpose};
-use crate::tunnel::tasks::Upload;
-use crate::tunnel::{Address, Body, Guarded, empty_body, headers};
+use crate::marks::Unavailable;
+use crate::stream::{Notes, Purpose};
+use crate::tasks::Upload;
+use crate::{Address, Body, Guarded, empty_body, headers};
 
 /// Answers one request on a data port.
 pub(super) async fn handle(
@@ -217,10 +217,10 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::tunnel::Secret;
-    use crate::tunnel::memory::{Memory, Share};
-    use crate::tunnel::protocol::Hello;
-    use crate::tunnel::relay::Options;
+    use crate::Secret;
+    use crate::memory::{Memory, Share};
+    use crate::protocol::Hello;
+    use crate::relay::Options;
 
     fn share() -> Share {
         Memory::new(1 << 30).share()

@@ -8,10 +8,10 @@ use hyper::body::Incoming;
 
 use super::outbound::Outbound;
 use super::registry::{Stream, Tunnel};
-use crate::tunnel::marks::{self, Unavailable};
-use crate::tunnel::stream::Notes;
-use crate::tunnel::tasks::Upload;
-use crate::tunnel::{Body, with_causes};
+use crate::marks::{self, Unavailable};
+use crate::stream::Notes;
+use crate::tasks::Upload;
+use crate::{Body, with_causes};
 
 /// Why there is no answer.
 pub(super) enum Failure {

@@ -11,8 +11,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::line::Line;
 use super::local::Connection;
-use crate::tunnel::memory::{Pinned, poll_next};
-use crate::tunnel::{BoxError, headers, marks, with_causes};
+use crate::memory::{Pinned, poll_next};
+use crate::{BoxError, headers, marks, with_causes};
 
 /// An answer that goes on for longer gets its line before its end.
 const LONG: Duration = Duration::from_secs(1);

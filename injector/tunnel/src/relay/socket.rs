@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::tunnel::marks::Unavailable;
-use crate::tunnel::{settings, tasks};
+use crate::marks::Unavailable;
+use crate::{settings, tasks};
 
 /// The end of a data connection that hyper reads and writes.
 pub(super) struct Socket {
@@ -270,7 +270,7 @@ impl Socket {
 
 /// An answer over HTTP/1.1 after which the connection is closed.
 fn refusal(reason: Unavailable) -> Vec<u8> {
-    let name = crate::tunnel::marks::UNAVAILABLE;
+    let name = crate::marks::UNAVAILABLE;
     let reason = reason.as_str();
     format!("HTTP/1.1 503 Service Unavailable\r\n{name}: {reason}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").into_bytes()
 }

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 
 use super::serving::Serving;
 use super::{Event, RequestLine, RequestOutcome};
-use crate::tunnel::headers;
+use crate::headers;
 
 /// A request of which nothing final is known yet. One that is dropped before its answer was cancelled by its client.
 pub(super) struct Line {
@@ -61,7 +61,7 @@ impl Line {
     }
 
     /// The developer's server broke off before it answered, and the client's answer is this status unless the request is safe: then the in-cluster version
-    /// answers (RFC 9110 §9.2.1; see [`crate::tunnel::marks`]).
+    /// answers (RFC 9110 §9.2.1; see [`crate::marks`]).
     pub(super) fn lost(mut self, status: StatusCode, reason: String) {
         if headers::is_safe(&self.method) {
             return self.fell_back(reason);

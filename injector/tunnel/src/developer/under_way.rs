@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::Response;
 use http_body_util::BodyExt;
 
-use crate::tunnel::{Body, Guarded};
+use crate::{Body, Guarded};
 
 /// Counts the requests of all tunnels of one developer machine.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tunnel::text_body;
+    use crate::text_body;
 
     #[tokio::test]
     async fn counts_until_body_and_clones_are_dropped() {

@@ -8,8 +8,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::metrics::Metrics;
 use super::registry::Registry;
-use crate::tunnel::memory::Memory;
-use crate::tunnel::{Tempo, settings};
+use crate::memory::Memory;
+use crate::{Tempo, settings};
 
 /// What a relay can be told.
 #[derive(Clone, Debug)]

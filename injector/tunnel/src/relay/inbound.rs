@@ -11,9 +11,9 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::tunnel::memory::{Pinned, Share, poll_next};
-use crate::tunnel::tasks::Upload;
-use crate::tunnel::{BoxError, settings};
+use crate::memory::{Pinned, Share, poll_next};
+use crate::tasks::Upload;
+use crate::{BoxError, settings};
 
 /// A request's body.
 pub(super) struct Inbound {

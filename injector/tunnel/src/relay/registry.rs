@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::metrics::Metrics;
-use crate::tunnel::memory::{Pinned, Share};
-use crate::tunnel::protocol::{Hello, Refusal};
-use crate::tunnel::pulse::Signal;
-use crate::tunnel::{Address, Body, marks, settings};
+use crate::memory::{Pinned, Share};
+use crate::protocol::{Hello, Refusal};
+use crate::pulse::Signal;
+use crate::{Address, Body, marks, settings};
 
 /// One open tunnel.
 pub(super) struct Tunnel {
@@ -43,7 +43,7 @@ pub(super) struct Stream(Arc<Tunnel>);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Tunnel {
-    /// `peer_streams`: how many streams the developer's end takes at once. `is_suspect`: set while nothing is heard of it. `most_requests`: see [`crate::tunnel::Tempo`].
+    /// `peer_streams`: how many streams the developer's end takes at once. `is_suspect`: set while nothing is heard of it. `most_requests`: see [`crate::Tempo`].
     pub(super) fn new(
         hello: Hello,
         sender: SendRequest<Body>,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::header::{HeaderMap, HeaderName};
 
 use super::registry::Tunnel;
-use crate::tunnel::headers;
+use crate::headers;
 
 /// The identity of the caller's certificate. The relay's sidecar overwrites whatever a client sent under this name
 /// (see the relay's EnvoyFilter, `manifest::istio::install::mesh_rules`).

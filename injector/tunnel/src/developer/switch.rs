@@ -16,10 +16,10 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::local::{self, Connection, NoAnswer};
-use crate::tunnel::memory::Pinned;
-use crate::tunnel::stream::Notes;
-use crate::tunnel::switched::{self, Said};
-use crate::tunnel::{Body, BoxError, empty_body, headers};
+use crate::memory::Pinned;
+use crate::stream::Notes;
+use crate::switched::{self, Said};
+use crate::{Body, BoxError, empty_body, headers};
 
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 

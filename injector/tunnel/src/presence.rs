@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::relay_end::RelayEnd;
-use crate::ask::Asked;
-use crate::tunnel::developer::Connect;
+use crate::BoxError;
+use crate::developer::Connect;
+use crate::http_json::JsonClient;
+use crate::relay_end::RelayEnd;
 
 /// A relay that takes longer is as good as away. A port-forward needs several round trips before the first question.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,7 +94,7 @@ fn read_traffic(answer: &Value) -> Traffic {
 }
 
 /// Does nothing listen there?
-fn is_refused(error: &anyhow::Error) -> bool {
+fn is_refused(error: &BoxError) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -119,12 +120,15 @@ async fn ask_in_turn(
     relay: &RelayEnd,
     addresses: &[&str],
     answers: &mut Vec<Value>,
-) -> anyhow::Result<()> {
-    let connecting = async { anyhow::Ok(Asked::over(relay.connect().await?).await?) };
-    let mut asked = timeout(TIMEOUT, connecting).await??;
+) -> Result<(), BoxError> {
+    let connecting = async {
+        let stream = relay.connect().await?;
+        Ok::<_, BoxError>(JsonClient::new(stream).await?)
+    };
+    let mut client = timeout(TIMEOUT, connecting).await??;
     for address in addresses {
         let path = format!("/tunnels/{address}");
-        answers.push(timeout(TIMEOUT, asked.get(&path)).await??);
+        answers.push(timeout(TIMEOUT, client.get(&path)).await??);
     }
     Ok(())
 }
@@ -138,7 +142,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::tunnel::developer::{Connecting, Stream};
+    use crate::developer::{Connecting, Stream};
 
     /// A relay that gives these answers and then no more; it takes two seconds for each.
     #[derive(Clone, Default)]

@@ -15,12 +15,12 @@ use super::hold::Held;
 use super::serve::handle;
 use super::serving::Serving;
 use super::{Event, Local, UnderWay};
-use crate::tunnel::beat::Frames;
-use crate::tunnel::liveness::Liveness;
-use crate::tunnel::memory::Memory;
-use crate::tunnel::pulse::Signal;
-use crate::tunnel::tasks::Tasks;
-use crate::tunnel::{Tempo, settings, with_causes};
+use crate::beat::Frames;
+use crate::liveness::Liveness;
+use crate::memory::Memory;
+use crate::pulse::Signal;
+use crate::tasks::Tasks;
+use crate::{Tempo, settings, with_causes};
 
 /// What all tunnels of one developer machine share.
 pub(super) struct Station {

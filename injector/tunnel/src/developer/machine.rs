@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Local, UnderWay};
-use crate::tunnel::{Secret, Tempo};
+use crate::{Secret, Tempo};
 
 /// What a developer machine offers.
 #[derive(Clone, Debug)]

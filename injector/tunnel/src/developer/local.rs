@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::tunnel::{Body, headers, marks, settings, with_causes};
+use crate::{Body, headers, marks, settings, with_causes};
 
 /// Where the developer's server listens and what it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::registry::Stream;
-use crate::tunnel::memory::{Pinned, poll_next};
-use crate::tunnel::tasks::{self, Upload};
-use crate::tunnel::{BoxError, headers, marks};
+use crate::memory::{Pinned, poll_next};
+use crate::tasks::{self, Upload};
+use crate::{BoxError, headers, marks};
 
 /// An answer's body. If it breaks off, its client is sent all that came before, and then sees it break off.
 pub(super) struct Outbound {

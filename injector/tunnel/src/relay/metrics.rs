@@ -10,8 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::tunnel::liveness::Meter;
-use crate::tunnel::marks::{self, Unavailable};
+use crate::liveness::Meter;
+use crate::marks::{self, Unavailable};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {

@@ -13,8 +13,8 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
 
-use crate::tunnel::stream::Notes;
-use crate::tunnel::{Body, BoxError};
+use crate::stream::Notes;
+use crate::{Body, BoxError};
 
 /// The connections that wait for their request.
 #[derive(Clone, Default)]

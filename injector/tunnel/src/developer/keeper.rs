@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 use super::session::{News, Session, Station};
 use super::{Connect, Developer, Event, TunnelError};
-use crate::tunnel::protocol::{self, Hello, OpenError};
-use crate::tunnel::pulse::Signal;
+use crate::protocol::{self, Hello, OpenError};
+use crate::pulse::Signal;
 
 /// From dialling to the relay's word that requests come this way.
 const OPENING: Duration = Duration::from_secs(10);
@@ -202,8 +202,8 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::tunnel::Secret;
-    use crate::tunnel::developer::{Local, LocalProtocol, run};
+    use crate::Secret;
+    use crate::developer::{Local, LocalProtocol, run};
 
     /// Reasons and waits of the first attempts against a relay that is never there.
     async fn waits(attempts: usize) -> Vec<Duration> {

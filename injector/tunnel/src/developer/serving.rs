@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::hold::Held;
 use super::{Event, Local, UnderWay};
-use crate::tunnel::memory::Share;
-use crate::tunnel::pulse::Signal;
+use crate::memory::Share;
+use crate::pulse::Signal;
 
 /// What every request of one tunnel needs.
 pub(super) struct Serving {
