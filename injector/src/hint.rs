@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use crate::printable::one_line;
+use intercept_manifest::printable::one_line;
 
 /// Every way in which a command can fail.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The mesh backend: the intercepts of prepared workloads, as a developer sees and changes them through the API server. What the objects look like is `manifest::istio`'s
+//! The mesh backend: the intercepts of prepared workloads, as a developer sees and changes them through the API server. What the objects look like is `intercept-manifest`'s
 //! business, how the API server is spoken to `cluster`'s, and what an intercept may say `intercept-core`'s.
 
 mod clock;
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_manifest::istio::{names, preparation};
 use intercept_tunnel::presence::Presence;
 use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
@@ -28,7 +29,6 @@ use self::relay::{Relays, ask_relays};
 pub use self::target::{Target, USUAL_MESH};
 use crate::cluster::{Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::hint::Result;
-use crate::manifest::istio::{names, preparation};
 use crate::model::{Found, Live};
 
 /// The prepared workloads of one namespace, or of all.

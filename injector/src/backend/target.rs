@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
+use intercept_manifest::cluster;
 use intercept_tunnel::presence::{self, Presence};
 use intercept_tunnel::relay_end::RelayEnd;
 
@@ -13,7 +14,6 @@ use crate::developer;
 use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::manifest::{self, cluster};
 use crate::model::{Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
 
 impl Target<'_> {
@@ -178,7 +178,8 @@ impl Target<'_> {
             Self::Envoy(dir) => {
                 let workload = dir.workload();
                 let port = workload.port_number(entry.port);
-                let cluster = port.map(|port| manifest::envoy::cluster(workload, &plan.name, port));
+                let cluster =
+                    port.map(|port| intercept_manifest::envoy::cluster(workload, &plan.name, port));
                 Ok(cluster.into_iter().collect())
             }
             Self::Mesh(target) => target.objects(plan, entry).await,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Global, Leave};
@@ -11,7 +12,6 @@ use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::model::Found;
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
@@ -223,8 +223,9 @@ impl Shown for Removed {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::example;
+
     use super::*;
-    use crate::manifest::istio::example;
 
     #[test]
     fn of_several_of_one_name_each_is_shown_with_its_namespace() {

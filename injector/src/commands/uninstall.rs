@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Global, Uninstall, connect_patiently};
@@ -13,7 +14,6 @@ use crate::model::settled;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.

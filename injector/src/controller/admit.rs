@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use intercept_core::{
     Document, Intercept as Entry, InvalidIntercept, TEXT_SCHEMA_VERSION, room, validate,
 };
+use intercept_manifest::istio::preparation::ControlledPlugin;
+use intercept_manifest::istio::resource::{InterceptSpec, Path};
+use intercept_manifest::printable::one_line;
 
 use super::model::{Candidate, Key};
-use crate::manifest::istio::preparation::ControlledPlugin;
-use crate::manifest::istio::resource::{InterceptSpec, Path};
-use crate::printable::one_line;
 use intercept_overlap::{self as overlap, ExampleRequest, Kind as Meets};
 
 /// The most that the text of all intercepts of a workload may take, in bytes. etcd stores 1.5 MiB per object, and refuses every change of an object that is full.

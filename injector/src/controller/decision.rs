@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use intercept_manifest::istio::names;
+use intercept_manifest::istio::preparation::ControlledPlugin;
+use intercept_manifest::istio::resource::Intercept;
 use kube::core::DynamicObject;
 
 use super::admit::{Admission, Verdicts, admit};
@@ -10,9 +13,6 @@ use super::lease::{Lease, Leases};
 use super::model::{Candidate, Key, Plan, PodReport, Removal, Reports, Write};
 use super::render::{self, Rendered};
 use super::status::{self, Facts};
-use crate::manifest::istio::names;
-use crate::manifest::istio::preparation::ControlledPlugin;
-use crate::manifest::istio::resource::Intercept;
 
 /// How long an EnvoyFilter stays after its Intercept, in seconds: a request that breaks off at the developer's end needs its cluster to reach the app. It takes none from new requests.
 const FILTER_GRACE: u64 = 30;

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
+use intercept_manifest::istio::resource::Intercept;
 use jiff::Timestamp;
-
-use crate::manifest::istio::resource::Intercept;
 
 /// A lease, as far as the controller has followed it.
 #[derive(Debug, Clone, PartialEq, Eq)]

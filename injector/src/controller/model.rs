@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use intercept_manifest::istio::Workload;
+use intercept_manifest::istio::resource::{ACCEPTED, Intercept, InterceptSpec};
 use serde_json::Value;
 
 use super::lease::Lease;
-use crate::manifest::istio::Workload;
-use crate::manifest::istio::resource::{ACCEPTED, Intercept, InterceptSpec};
 
 /// A namespaced object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use intercept_core::{Config, Intercept as Entry, Matcher, config_hash};
+use intercept_manifest::istio::intercept;
+use intercept_manifest::istio::preparation::ControlledPlugin;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::model::Candidate;
-use crate::manifest::istio::intercept;
-use crate::manifest::istio::preparation::ControlledPlugin;
 
 /// Renewals are written when an entry has less than this left, in seconds, and less than half of its lease: every write is a push to all proxies of the workload.
 const RENEW_BEFORE: u64 = 600;

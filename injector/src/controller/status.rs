@@ -1,14 +1,14 @@
 //! What is said of an Intercept: conditions, replicas, Events. Pure.
 
+use intercept_manifest::istio::resource::{
+    ACCEPTED, Condition, InterceptStatus, PROGRAMMED, Replicas,
+};
 use serde_json::{Value, json};
 
 use super::admit::Refusal;
 use super::lease::timestamp;
 use super::model::{Candidate, Event, Plan, Reports, Write};
 use super::render::Rendered;
-use crate::manifest::istio::resource::{
-    ACCEPTED, Condition, InterceptStatus, PROGRAMMED, Replicas,
-};
 
 /// How long a proxy may be silent before `Programmed` is `Unknown`, in seconds after the configuration was written.
 const SILENCE: u64 = 3;

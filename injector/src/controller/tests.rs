@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use intercept_core::{Limits, Matcher, config_hash, parse};
+use intercept_manifest::istio::preparation::{ControlledPlugin, read};
+use intercept_manifest::istio::resource::*;
+use intercept_manifest::istio::{Kind, Object, example, intercept_objects, workload_objects};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -10,9 +13,6 @@ use serde_json::{Value, json};
 use super::lease::timestamp;
 use super::model::{PodReport, PodState, Write};
 use super::*;
-use crate::manifest::istio::preparation::{ControlledPlugin, read};
-use crate::manifest::istio::resource::*;
-use crate::manifest::istio::{Kind, Object, example, intercept_objects, workload_objects};
 
 const NOW: u64 = 1_800_000_000;
 const PLUGIN: &str = "injector-deployment-orders";
@@ -43,7 +43,10 @@ impl World {
         workload.namespace = namespace.to_owned();
         let mesh = example::install().mesh;
         let objects = workload_objects(&mesh, &workload, &example::plugin()).unwrap();
-        let mut object = Object::of_kind(&objects, "WasmPlugin");
+        let mut object = Object::of_kind(&objects, "WasmPlugin")
+            .unwrap()
+            .value()
+            .clone();
         object["metadata"]["uid"] = json!("plugin");
         object["metadata"]["resourceVersion"] = json!("1");
         let plugin = read(&object).unwrap().unwrap();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use intercept_manifest::istio::preparation::{self, workload_of};
 use tokio::task::JoinSet;
 
 use super::Check;
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Target, is_ours, text};
 use crate::cluster::Cluster;
-use crate::manifest::istio::preparation::{self, workload_of};
 use crate::mesh::{pods, sidecar};
 
 /// The listener through which everything comes in.

@@ -163,7 +163,7 @@ fn is_placeholder(filter: &Value) -> bool {
 }
 
 fn entries(filter: &Value) -> BTreeSet<(String, String)> {
-    let document = crate::manifest::filter::document_text(filter);
+    let document = intercept_manifest::filter::document_text(filter);
     let (config, _) = intercept_core::parse(document.unwrap_or_default().as_bytes());
     let entries = config.intercepts.into_iter();
     entries.map(|(name, entry)| (name, entry.address)).collect()

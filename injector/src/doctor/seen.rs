@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use intercept_manifest::istio::names;
+use intercept_manifest::istio::preparation::{self, Preparation};
+use intercept_manifest::istio::resource::Intercept;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, Kind, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
 use crate::lookup::{self, Found, Listed};
-use crate::manifest::istio::names;
-use crate::manifest::istio::preparation::{self, Preparation};
-use crate::manifest::istio::resource::Intercept;
 use crate::mesh::intercepts;
 use crate::operator::OURS;
 use crate::prepare;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use intercept_manifest::istio::{Workload, preparation};
 use serde_json::Value;
 
 use super::Check;
 use super::seen::{Target, name_of, text};
-use crate::manifest::istio::{Workload, preparation};
 use crate::mesh::pods::{self, Fault};
 
 pub fn checks(target: &Target) -> Vec<Check> {

@@ -5,12 +5,12 @@ pub mod ports;
 
 use std::collections::BTreeSet;
 
+use intercept_manifest::istio::Kind;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
-use crate::manifest::istio::Kind;
 use crate::shell::quote;
 
 /// What TARGET asks for.

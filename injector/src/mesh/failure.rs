@@ -1,10 +1,11 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
+use intercept_manifest::istio::preparation::InvalidPreparation;
+
 use crate::cluster::ClusterError;
 use crate::hint::Failure;
 use crate::install_line::{self, Kept};
 use crate::lookup::Found;
-use crate::manifest::istio::preparation::InvalidPreparation;
 use crate::model::SelectPort;
 use crate::shell::quote;
 
@@ -108,10 +109,10 @@ fn shown(ports: &[SelectPort]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::Kind;
     use serde_json::Value;
 
     use super::*;
-    use crate::manifest::istio::Kind;
 
     fn offered() -> [SelectPort; 2] {
         let port = |number, name: Option<&str>| SelectPort {

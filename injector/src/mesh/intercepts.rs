@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use intercept_manifest::istio::names::COMMAND;
+use intercept_manifest::istio::resource::Intercept;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, ClusterError, kind};
-use crate::manifest::istio::names::COMMAND;
-use crate::manifest::istio::resource::Intercept;
 use crate::model::NotRenewed;
 
 /// Between two looks at an Intercept that is about to change.

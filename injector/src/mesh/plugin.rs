@@ -2,8 +2,7 @@
 
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 use serde_json::{Map, Value};
-
-use crate::manifest::istio::names;
+use intercept_manifest::istio::names;
 
 /// A WasmPlugin of ours, at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,9 +123,9 @@ fn read_entry(entry: &Value) -> Option<Intercept> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use intercept_manifest::istio::{example, workload_objects};
 
     use super::*;
-    use crate::manifest::istio::{example, workload_objects};
 
     fn installed() -> Value {
         let (mesh, workload) = (example::install().mesh, example::workload());

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use intercept_manifest::istio::install::CONTROL_PORT;
+use intercept_manifest::istio::names;
 use intercept_tunnel::developer::{Connect, Connecting, Stream};
 use intercept_tunnel::presence::{self, Presence, Traffic};
 use intercept_tunnel::relay_end::RelayEnd;
@@ -12,8 +14,6 @@ use sha2::{Digest, Sha256};
 use super::pods;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::install::CONTROL_PORT;
-use crate::manifest::istio::names;
 use crate::shell::quote;
 
 /// The relay's container.

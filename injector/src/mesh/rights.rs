@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
+use intercept_manifest::istio::names;
 
 use crate::cluster::access::Right;
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::names;
 use crate::shell::quote;
 
 /// To create, renew and end one's own Intercepts. This and the next are one list for `intercept` and `doctor`.

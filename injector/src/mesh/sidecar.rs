@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use intercept_manifest::filter;
 use intercept_tunnel::http_json::JsonClient;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::manifest::filter;
 
 /// Where Envoy's admin interface is, on the pod's own loopback.
 const ADMIN_PORT: u16 = 15000;

@@ -4,6 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
+use intercept_manifest::istio::intercept::{intercept_objects, own_cluster};
+use intercept_manifest::istio::preparation::{self, ControlledPlugin, Preparation};
+use intercept_manifest::istio::resource::{
+    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
+};
+use intercept_manifest::istio::{Port, names};
 use intercept_tunnel::presence::Presence;
 use serde_json::Value;
 
@@ -18,12 +24,6 @@ use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed, ports};
-use crate::manifest::istio::intercept::{intercept_objects, own_cluster};
-use crate::manifest::istio::preparation::{self, ControlledPlugin, Preparation};
-use crate::manifest::istio::resource::{
-    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
-};
-use crate::manifest::istio::{Port, names};
 use crate::model::{
     Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
 };

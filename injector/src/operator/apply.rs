@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use intercept_manifest::istio::{INSTALLER, Object};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -10,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::name_of;
-use crate::manifest::istio::{INSTALLER, Object};
 use crate::shell::quote;
 
 /// How long the API server may take to serve objects of a new kind.

@@ -1,11 +1,11 @@
 //! The relays' pods: whether their sidecars can serve them. A relay believes only what its sidecar says of a caller: without one it is ready, and takes no request.
 
 use futures_util::future::try_join_all;
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::install_line::Kept;
-use crate::manifest::istio::names;
 use crate::mesh::pods::{self, Fault};
 use crate::shell::quote;
 

@@ -8,14 +8,15 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use intercept_manifest::istio::resource::Intercept;
+use intercept_manifest::istio::{INSTALLER, names};
+
 pub use self::cluster_part::cluster_part;
 use super::apply::{Changed, Done, remove};
 use super::{OURS, intercepts};
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup::{self, Wanted, name_of};
-use crate::manifest::istio::resource::Intercept;
-use crate::manifest::istio::{INSTALLER, names};
 use crate::mesh::{Mesh, USUAL_MESH, list_ours};
 
 /// How long the controller may take to empty the text of a workload whose Intercepts are gone.

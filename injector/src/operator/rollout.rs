@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use intercept_manifest::istio::{Object, names};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::relays;
 use crate::cluster::{Cluster, Kind, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::{Object, names};
 use crate::mesh::live;
 use crate::model::Live;
 use crate::shell::quote;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use intercept_manifest::istio::Object;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::Object;
 use crate::mesh::{live, pods, sidecar};
 use crate::shell::quote;
 

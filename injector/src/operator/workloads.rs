@@ -1,11 +1,11 @@
 //! Which workloads an operator means, and what is known about each.
 
+use intercept_manifest::istio::Kind;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::lookup;
-use crate::manifest::istio::Kind;
 use crate::prepare::{Around, Facts, Unpreparable, facts};
 use crate::shell::quote;
 

@@ -1,5 +1,6 @@
 //! From a Deployment, StatefulSet or DaemonSet and what stands around it to the facts that its objects are rendered from.
 
+use intercept_manifest::istio::{Kind, Port, Workload};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ServiceSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -7,7 +8,6 @@ use serde_json::Value;
 use super::labels::{Labels, contains};
 use super::ports::{Offered, Service, offered};
 use super::{Spoken, Unpreparable, sidecar};
-use crate::manifest::istio::{Kind, Port, Workload};
 
 /// What stands around a workload, objects as the API server lists them.
 #[derive(Debug, Clone, Copy)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use intercept_manifest::istio;
 use k8s_openapi::api::core::v1::{PodSpec, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::protocol::{Spoken, spoken};
-use crate::manifest::istio;
 
 /// A Service that selects the workload's pods.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! What Istio takes a Service's port for: by `appProtocol`, else by the port's name up to the first dash. The rule is Istio's own (`ConvertProtocol`, `pkg/config/kube/conversion.go`).
 
-use crate::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 
 /// Ports that Istio never looks into, unless the Service says what they speak.
 const NEVER_SNIFFED: [i32; 4] = [25, 53, 3306, 27017];

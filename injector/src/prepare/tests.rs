@@ -1,10 +1,10 @@
 //! Objects in, facts out.
 
+use intercept_manifest::facts::Protocol;
+use intercept_manifest::istio::{Kind, Workload};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::manifest::facts::Protocol;
-use crate::manifest::istio::{Kind, Workload};
 
 /// A namespace with a workload `orders`, to be changed by each test.
 #[derive(Clone)]

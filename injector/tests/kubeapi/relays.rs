@@ -1,7 +1,7 @@
 //! Which relay takes a tunnel.
 
-use injector::manifest::istio::install::cluster_objects;
-use injector::manifest::istio::{example, workload_objects};
+use intercept_manifest::istio::install::cluster_objects;
+use intercept_manifest::istio::{example, workload_objects};
 use intercept_tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
 use intercept_tunnel::{Secret, relay};
 use rustix::process::Signal;

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use injector::envoy::Dir;
-use injector::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 use intercept_core::{Intercept, Limits, MatchHeader};
+use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 use intercept_tunnel::relay;
 
 /// How long a condition may take to come true.
