@@ -102,6 +102,11 @@ pub fn prepare(namespace: &str, workload: &str, kept: &Kept) -> String {
     )
 }
 
+/// The same with nothing said again.
+pub fn usual(namespace: &str, workload: &str) -> String {
+    prepare(namespace, workload, &Kept::default())
+}
+
 /// The module, unless our own module server hands it out.
 pub fn elsewhere(module: Module) -> Option<Module> {
     let ours = format!("http://{}.", names::MODULE);

@@ -2,7 +2,6 @@
 
 pub mod args;
 pub mod backend;
-pub mod cluster;
 pub mod commands;
 pub mod controller;
 pub mod curl;
@@ -15,13 +14,11 @@ pub mod flags;
 pub mod hint;
 pub mod install_line;
 pub mod left_out;
-pub mod lookup;
 pub mod mesh;
 pub mod model;
 pub mod module_server;
 pub mod operator;
 pub mod output;
-pub mod prepare;
 pub mod remembered;
 pub mod sandbox;
 pub mod session;

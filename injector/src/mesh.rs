@@ -4,13 +4,7 @@
 mod clock;
 mod environment;
 mod failure;
-pub mod intercepts;
-pub mod live;
-pub mod pods;
-mod refusals;
 pub mod relay;
-pub mod rights;
-pub mod sidecar;
 mod target;
 mod under_way;
 
@@ -18,16 +12,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_kube::intercepts::Intercepts;
+use intercept_kube::{Cluster, ClusterError, Kind as ObjectKind, kind};
 use intercept_manifest::istio::{names, preparation};
 use intercept_tunnel::presence::Presence;
 use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use self::clock::Clock;
-use self::intercepts::Intercepts;
 use self::relay::{Relays, ask_relays};
 pub use self::target::{Target, USUAL_MESH};
-use crate::cluster::{Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::hint::Result;
 use crate::model::{Found, Live};
 

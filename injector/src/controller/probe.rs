@@ -10,14 +10,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use intercept_core::{ACTIVE_METRIC, HASH_METRIC, METRICS_PATH};
+use intercept_kube::pods;
+use intercept_kube::{Cluster, kind};
 use intercept_manifest::istio::Workload;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Key, PodReport, PodState, Reports};
-use crate::cluster::{Cluster, kind};
-use crate::mesh::pods;
 
 /// Istio's own port for its proxy's metrics.
 const PORT: u16 = 15090;

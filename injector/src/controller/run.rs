@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream;
 use futures_util::{Stream, StreamExt};
+use intercept_kube::{Apply, Cluster, ClusterError, Kind, kind};
 use intercept_manifest::istio::resource::Intercept;
 use intercept_manifest::istio::{names, preparation};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -26,7 +27,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::decision::{Memory, Snapshot, decide};
 use super::model::{Event, Key, Plan, Removal, Reports, Write};
 use super::probe;
-use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
 
 /// The API server ends each watch after this time, in seconds; silence beyond five seconds more is an error. Without it a dead connection went unnoticed for over a minute.
 const WATCH_TIMEOUT: u32 = 20;

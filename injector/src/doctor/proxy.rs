@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use intercept_kube::sidecar;
 use serde_json::Value;
 
 use super::Check;
 use super::seen::text;
-use crate::mesh::sidecar;
 use crate::shell::quote;
 
 /// What one Envoy said.

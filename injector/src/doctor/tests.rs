@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use intercept_kube::ClusterError;
+use intercept_kube::lookup::Found;
 use intercept_manifest::istio::resource::{ACCEPTED, Condition, InterceptStatus, PROGRAMMED};
 use intercept_manifest::istio::{Object, example, install, intercept, names, workload_objects};
 use serde_json::{Value, json};
@@ -9,8 +11,6 @@ use serde_json::{Value, json};
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
-use crate::cluster::ClusterError;
-use crate::lookup::Found;
 
 fn installed() -> Installation {
     let objects = install::cluster_objects(&example::install()).unwrap();

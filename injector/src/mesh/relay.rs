@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use intercept_kube::pods;
+use intercept_kube::{Cluster, ClusterError, kind};
 use intercept_manifest::istio::install::CONTROL_PORT;
 use intercept_manifest::istio::names;
 use intercept_tunnel::developer::{Connect, Connecting, Stream};
@@ -11,8 +13,6 @@ use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::pods;
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 

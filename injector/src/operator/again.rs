@@ -3,6 +3,7 @@
 //! Another filter changes the plugin alone, other relays its annotation and clusters: proxies take both without draining anything, so it is done at once. A changed gate is a changed listener,
 //! which cuts streams that are open 45 s later: when that may happen, the operator says.
 
+use intercept_kube::{Cluster, ClusterError, kind};
 use intercept_manifest::istio::install::ClusterInstall;
 use intercept_manifest::istio::{
     Mesh, Module, Object, Plugin, names, preparation, workload_objects,
@@ -11,7 +12,6 @@ use serde_json::Value;
 
 use super::OURS;
 use super::apply::{self, Changed, RULES};
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
 

@@ -1,9 +1,9 @@
 //! The cluster part as it is in the cluster: what an operator said when it was installed, and need not say again.
 
+use intercept_kube::{Cluster, ClusterError, kind};
 use intercept_manifest::istio::names;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{OrHint, Result};
 
 /// The root namespace of a mesh that does not say otherwise.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use injector::cluster::{Cluster, kind};
+use intercept_kube::{Cluster, kind};
 use intercept_manifest::facts::Protocol;
 use intercept_manifest::istio::example;
 use serde_json::{Value, json};

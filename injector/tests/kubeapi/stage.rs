@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use injector::cluster::{Cluster, KubeFlags};
 use injector::hint::Failure;
 use injector::mesh::Target;
 use injector::model::Plan;
 use intercept_core::{Document, Intercept, MatchHeader};
+use intercept_kube::{Cluster, KubeFlags};
 use intercept_manifest::istio::{Workload, example, workload_objects};
 use intercept_tunnel::developer::LocalProtocol;
 use serde_json::{Value, json};

@@ -55,7 +55,7 @@ pub struct JsonClient {
 
 impl JsonClient {
     /// Speaks HTTP/1.1 on this connection. Needs a tokio runtime.
-    pub async fn new<S>(stream: S) -> hyper::Result<Self>
+    pub async fn new<S>(stream: S) -> Result<Self, JsonError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {

@@ -1,11 +1,11 @@
 //! What `install --dry-run` and `render istio` print: objects on stdout, so that they can be applied, and beside them on stderr what an operator should know.
 
+use intercept_kube::Kind;
 use intercept_manifest::istio::{Module, Object};
 use intercept_manifest::printable::one_line;
 
 use super::planned::Planned;
 use crate::args::{Format, Global};
-use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};
 use crate::operator::again::Stale;
 use crate::operator::apply::{self, CLUSTER_WIDE, RELAYS, RULES};

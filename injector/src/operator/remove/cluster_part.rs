@@ -1,11 +1,11 @@
 //! Takes the cluster part away: relays, module server, controller and what goes with them. The namespace stays.
 
+use intercept_kube::lookup::name_of;
+use intercept_kube::{Apply, Cluster, Kind, kind};
 use intercept_manifest::istio::{INSTALLER, resource};
 use serde_json::{Value, json};
 
-use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::Result;
-use crate::lookup::name_of;
 use crate::operator::apply::{CLUSTER_WIDE, Changed, Done, remove};
 use crate::operator::{OURS, intercepts};
 use crate::shell::quote;

@@ -12,9 +12,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::pods;
 use super::refusals::{REJECTED, Refusals, envoys_words};
 use super::sidecar::{Awaited, get, has_filter};
-use crate::cluster::access::Right;
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::model::{Live, Replicas};
+use crate::access::Right;
+use crate::{Cluster, ClusterError, kind};
 
 /// Between two looks at one replica. A change takes some 100 ms from the API server to Envoy.
 const PAUSE: Duration = Duration::from_millis(40);
@@ -22,8 +21,32 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Between two looks at which replicas there are.
 const RELIST: Duration = Duration::from_millis(700);
 
+/// Why it is not known that all replicas have the filter.
+#[derive(Debug, thiserror::Error)]
+pub enum NotVerified {
+    /// The caller may not ask them.
+    #[error("you may not forward ports to the pods of {0}")]
+    Forbidden(String),
+    /// The API server does not say which replicas there are.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// An Envoy refused what it was sent, and will not take it by waiting.
+    #[error("{pod}: Envoy rejected the configuration ({counter}): {log}")]
+    Rejected {
+        /// The replica.
+        pod: String,
+        /// The counter that rose.
+        counter: String,
+        /// What Envoy's log says.
+        log: String,
+    },
+    /// Some do not have it in time.
+    #[error("{0}")]
+    Late(String),
+}
+
 /// Asks until all replicas have the filter, or until `timeout`.
-async fn wait(cluster: &Cluster, awaited: Awaited, timeout: Duration) -> Live {
+async fn wait(cluster: &Cluster, awaited: Awaited, timeout: Duration) -> Result<(), NotVerified> {
     let deadline = Instant::now() + timeout;
     let mut watch = Watch {
         cluster: cluster.clone(),
@@ -35,37 +58,27 @@ async fn wait(cluster: &Cluster, awaited: Awaited, timeout: Duration) -> Live {
         is_deserted: false,
     };
     match timeout_at(deadline, watch.all_live()).await {
-        Ok(Ok(())) => Live::Verified,
-        Ok(Err(Hopeless::Unanswered(error))) => Live::NotVerified {
-            why: error.to_string(),
-        },
-        Ok(Err(Hopeless::Rejected(why))) => Live::NotVerified { why },
-        Err(_) => Live::NotVerified {
-            why: watch.why(timeout),
-        },
+        Ok(outcome) => outcome,
+        Err(_) => Err(NotVerified::Late(watch.why(timeout))),
     }
 }
 
 /// Waits until all replicas there are have the filter of this WasmPlugin, whatever intercepts it has. Where there is no replica, nothing is waited for.
-pub async fn wait_filter(cluster: &Cluster, plugin: &Value, timeout: Duration) -> Live {
+pub async fn wait_filter(
+    cluster: &Cluster,
+    plugin: &Value,
+    timeout: Duration,
+) -> Result<(), NotVerified> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let awaited = Awaited {
         namespace: text(&plugin["metadata"]["namespace"]),
         selector: selector_of(plugin),
         plugin: text(&plugin["metadata"]["name"]),
     };
-    match can_be_waited_for(cluster, &awaited).await {
-        Ok(Some(true)) => wait(cluster, awaited, timeout).await,
-        Ok(Some(false)) => Live::Verified,
-        Ok(None) => Live::NotVerified {
-            why: format!(
-                "you may not forward ports to the pods of {}",
-                awaited.namespace
-            ),
-        },
-        Err(error) => Live::NotVerified {
-            why: error.to_string(),
-        },
+    match can_be_waited_for(cluster, &awaited).await? {
+        Some(true) => wait(cluster, awaited, timeout).await,
+        Some(false) => Ok(()),
+        None => Err(NotVerified::Forbidden(awaited.namespace)),
     }
 }
 
@@ -114,14 +127,8 @@ impl Replica {
 /// How asking one replica ended.
 enum Told {
     Live(Replica),
-    /// Its Envoy refused what it was sent, and will not take it by waiting.
-    Rejected(Replica, String),
-}
-
-/// Why waiting ends early.
-enum Hopeless {
-    Unanswered(ClusterError),
-    Rejected(String),
+    /// Its Envoy refused what it was sent: the counter that rose, and what the log says.
+    Rejected(Replica, String, String),
 }
 
 struct Watch {
@@ -138,11 +145,9 @@ struct Watch {
 }
 
 impl Watch {
-    async fn all_live(&mut self) -> Result<(), Hopeless> {
+    async fn all_live(&mut self) -> Result<(), NotVerified> {
         loop {
-            self.look_for_replicas()
-                .await
-                .map_err(Hopeless::Unanswered)?;
+            self.look_for_replicas().await?;
             let relist = Instant::now() + RELIST;
             loop {
                 // Where there is nobody, nobody is waited for.
@@ -155,8 +160,11 @@ impl Watch {
                     Ok(Some(Ok(Told::Live(pod)))) if self.asked.contains_key(&pod) => {
                         self.live.insert(pod);
                     }
-                    Ok(Some(Ok(Told::Rejected(pod, why)))) if self.asked.contains_key(&pod) => {
-                        return Err(Hopeless::Rejected(format!("{}: {why}", pod.name)));
+                    Ok(Some(Ok(Told::Rejected(replica, counter, log))))
+                        if self.asked.contains_key(&replica) =>
+                    {
+                        let pod = replica.name;
+                        return Err(NotVerified::Rejected { pod, counter, log });
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => {
@@ -166,13 +174,6 @@ impl Watch {
                     Err(_) => break,
                 }
             }
-        }
-    }
-
-    fn replicas(&self) -> Replicas {
-        Replicas {
-            live: self.live.len(),
-            all: self.asked.len(),
         }
     }
 
@@ -213,7 +214,7 @@ impl Watch {
     }
 
     fn why(&self, timeout: Duration) -> String {
-        let Replicas { live, all } = self.replicas();
+        let (live, all) = (self.live.len(), self.asked.len());
         if all == 0 {
             return "no replica with a running sidecar is there".to_owned();
         }
@@ -248,11 +249,8 @@ async fn ask(
         if let (Ok(_), Ok(stats)) = (&has_filter, &stats)
             && let Some(what) = refusals.look(stats, &awaited)
         {
-            let words = envoys_words(&cluster, &awaited.namespace, &pod.name).await;
-            return Told::Rejected(
-                pod,
-                format!("Envoy rejected the configuration ({what}): {words}"),
-            );
+            let log = envoys_words(&cluster, &awaited.namespace, &pod.name).await;
+            return Told::Rejected(pod, what, log);
         }
         let reason = match has_filter {
             Ok(_) => "Envoy has not taken the filter's configuration".to_owned(),

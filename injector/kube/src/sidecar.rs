@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use intercept_manifest::filter;
-use intercept_tunnel::http_json::JsonClient;
+use intercept_tunnel::http_json::{JsonClient, JsonError};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::{Cluster, ClusterError};
 
 /// Where Envoy's admin interface is, on the pod's own loopback.
 const ADMIN_PORT: u16 = 15000;
@@ -16,6 +16,17 @@ pub const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The part of Envoy's configuration that comes by extension config discovery.
 pub const FILTERS: &str = "/config_dump?resource=ecds_filters";
+
+/// Why a sidecar's Envoy did not say what it has.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The port-forward failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The admin interface gave no JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+}
 
 /// What the replicas of a workload should have.
 #[derive(Debug, Clone)]
@@ -29,7 +40,11 @@ pub struct Awaited {
 }
 
 /// Does the replica in this pod have the filter?
-pub async fn has_filter(cluster: &Cluster, awaited: &Awaited, pod: &str) -> anyhow::Result<bool> {
+pub async fn has_filter(
+    cluster: &Cluster,
+    awaited: &Awaited,
+    pod: &str,
+) -> Result<bool, AdminError> {
     let filters = get(cluster, &awaited.namespace, pod, FILTERS).await?;
     Ok(has_document(&filters, awaited))
 }
@@ -40,7 +55,7 @@ pub async fn get(
     namespace: &str,
     pod: &str,
     path: &str,
-) -> anyhow::Result<Value> {
+) -> Result<Value, AdminError> {
     let stream = cluster.connect_pod(namespace, pod, ADMIN_PORT).await?;
     Ok(JsonClient::new(stream).await?.get_last(path).await?)
 }

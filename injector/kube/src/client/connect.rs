@@ -167,11 +167,12 @@ contexts:
             namespace: Some("mine".to_owned()),
         };
         let cluster = Cluster::connect(&chosen).await.unwrap();
-        for (namespace, expected) in [(Some("mine"), " -n mine"), (Some("shop"), ""), (None, "")] {
-            assert_eq!(
-                cluster.place_flags(namespace),
-                format!(" --context two --kubeconfig {path}{expected}")
-            );
+        let own = KubeFlags {
+            namespace: None,
+            ..chosen.clone()
+        };
+        for (namespace, expected) in [(Some("mine"), &chosen), (Some("shop"), &own), (None, &own)] {
+            assert_eq!(&cluster.flags(namespace), expected);
         }
     }
 

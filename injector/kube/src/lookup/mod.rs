@@ -1,17 +1,14 @@
 //! From what somebody calls TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or a reason out;
 //! only [`Listed::read`] asks the API server.
 
+mod error;
 pub mod ports;
-
-use std::collections::BTreeSet;
 
 use intercept_manifest::istio::Kind;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::hint::{Failure, Result};
-use crate::install_line::{self, Kept};
-use crate::shell::quote;
+pub use self::error::LookupError;
+use crate::{Cluster, ClusterError, kind};
 
 /// What TARGET asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +22,7 @@ pub enum Wanted<'t> {
 }
 
 /// Reads TARGET.
-pub fn wanted(target: &str) -> Result<Wanted<'_>> {
+pub fn wanted(target: &str) -> Result<Wanted<'_>, LookupError> {
     let Some((kind, name)) = target.split_once('/') else {
         return Ok(Wanted::Named(target));
     };
@@ -36,10 +33,10 @@ pub fn wanted(target: &str) -> Result<Wanted<'_>> {
         "deploy" | "deployment" | "deployments" => Ok(Wanted::Workload(Kind::Deployment, name)),
         "sts" | "statefulset" | "statefulsets" => Ok(Wanted::Workload(Kind::StatefulSet, name)),
         "ds" | "daemonset" | "daemonsets" => Ok(Wanted::Workload(Kind::DaemonSet, name)),
-        _ => Err(Failure::usage(
-            format!("TARGET {target}: expected a name, or svc/, deploy/, sts/ or ds/ before it"),
-            format!("say deploy/{name}, for instance"),
-        )),
+        _ => Err(LookupError::Prefix {
+            target: target.to_owned(),
+            name: name.to_owned(),
+        }),
     }
 }
 
@@ -107,15 +104,10 @@ impl Found {
     pub fn label(&self) -> String {
         format!("{}/{}", self.kind.lower_case(), self.name)
     }
-
-    /// The operator's command that prepares it.
-    pub fn install_command(&self, namespace: &str) -> String {
-        install_line::prepare(namespace, &self.label(), &Kept::default())
-    }
 }
 
 /// Finds the workload. A bare name is a Service's that leads to one, else a workload's.
-pub fn find(wanted: Wanted<'_>, listed: &Listed) -> Result<Found> {
+pub fn find(wanted: Wanted<'_>, listed: &Listed) -> Result<Found, LookupError> {
     match wanted {
         Wanted::Workload(kind, name) => by_name(listed, name, Some(kind))?
             .ok_or_else(|| missing(listed, &format!("{}/{name}", kind.lower_case()))),
@@ -134,7 +126,7 @@ pub fn find(wanted: Wanted<'_>, listed: &Listed) -> Result<Found> {
     }
 }
 
-fn by_name(listed: &Listed, name: &str, kind: Option<Kind>) -> Result<Option<Found>> {
+fn by_name(listed: &Listed, name: &str, kind: Option<Kind>) -> Result<Option<Found>, LookupError> {
     let matching = listed
         .workloads
         .iter()
@@ -148,7 +140,7 @@ fn by_name(listed: &Listed, name: &str, kind: Option<Kind>) -> Result<Option<Fou
     Ok(Some(found(*kind, workload, services)))
 }
 
-fn by_service(listed: &Listed, name: &str) -> Result<Option<Found>> {
+fn by_service(listed: &Listed, name: &str) -> Result<Option<Found>, LookupError> {
     let Some(service) = listed
         .services
         .iter()
@@ -162,36 +154,28 @@ fn by_service(listed: &Listed, name: &str) -> Result<Option<Found>> {
         .collect();
     match only(&matching, name)? {
         Some((kind, workload)) => Ok(Some(found(*kind, workload, vec![service.clone()]))),
-        None => Err(Failure::failed(
-            format!(
-                "svc/{name}: no Deployment, StatefulSet or DaemonSet of {} has pods that it selects",
-                listed.namespace
-            ),
-            format!(
-                "kubectl -n {} describe service {}",
-                quote(&listed.namespace),
-                quote(name)
-            ),
-        )),
+        None => Err(LookupError::LeadsNowhere {
+            service: name.to_owned(),
+            namespace: listed.namespace.clone(),
+        }),
     }
 }
 
-fn only<'w>(matching: &[&'w (Kind, Value)], target: &str) -> Result<Option<&'w (Kind, Value)>> {
+fn only<'w>(
+    matching: &[&'w (Kind, Value)],
+    target: &str,
+) -> Result<Option<&'w (Kind, Value)>, LookupError> {
     match matching {
         [] => Ok(None),
         [only] => Ok(Some(only)),
-        [(kind, first), ..] => {
-            let all: Vec<String> = matching
-                .iter()
-                .map(|(kind, workload)| format!("{}/{}", kind.lower_case(), name_of(workload)))
-                .collect();
-            Err(Failure::usage(
-                format!(
-                    "{target}: several workloads are meant by it: {}",
-                    all.join(", ")
-                ),
-                format!("say which one: {}/{}", kind.lower_case(), name_of(first)),
-            ))
+        several => {
+            let workloads = several.iter();
+            let workloads = workloads
+                .map(|(kind, workload)| format!("{}/{}", kind.lower_case(), name_of(workload)));
+            Err(LookupError::Ambiguous {
+                target: target.to_owned(),
+                workloads: workloads.collect(),
+            })
         }
     }
 }
@@ -205,29 +189,17 @@ fn found(kind: Kind, workload: &Value, services: Vec<Value>) -> Found {
     }
 }
 
-fn missing(listed: &Listed, target: &str) -> Failure {
-    let names: BTreeSet<&str> = listed
-        .services
-        .iter()
-        .map(name_of)
-        .chain(listed.workloads.iter().map(|(_, object)| name_of(object)))
-        .collect();
-    let namespace = &listed.namespace;
-    let there = match names.len() {
-        0 => "there is none".to_owned(),
-        1..=12 => format!(
-            "there is {}",
-            names.into_iter().collect::<Vec<_>>().join(", ")
-        ),
-        many => format!("there are {many} others"),
-    };
-    Failure::failed(
-        format!("{target}: no such service or workload in the namespace {namespace}, {there}"),
-        format!(
-            "kubectl -n {} get services,deployments,statefulsets,daemonsets",
-            quote(namespace)
-        ),
-    )
+fn missing(listed: &Listed, target: &str) -> LookupError {
+    let services = listed.services.iter();
+    let workloads = listed.workloads.iter().map(|(_, object)| object);
+    LookupError::NotFound {
+        target: target.to_owned(),
+        namespace: listed.namespace.clone(),
+        known: services
+            .chain(workloads)
+            .map(|object| name_of(object).to_owned())
+            .collect(),
+    }
 }
 
 /// Does the Service select the pods of this template? One without a selector selects none.

@@ -57,15 +57,14 @@ impl Cluster {
         &self.default_namespace
     }
 
-    /// What chooses this API server and this namespace of it, with a blank before each word: to be repeated in a command that is shown. The context's own namespace need not be said.
-    pub fn place_flags(&self, namespace: Option<&str>) -> String {
+    /// The flags that choose this API server and this namespace of it. The context's own namespace is left out.
+    pub fn flags(&self, namespace: Option<&str>) -> KubeFlags {
         let own = self.chosen.namespace.as_deref();
         let namespace = namespace.filter(|namespace| Some(*namespace) != own);
-        let chosen = KubeFlags {
+        KubeFlags {
             namespace: namespace.map(str::to_owned),
             ..self.chosen.clone()
-        };
-        chosen.words()
+        }
     }
 
     /// The name of the kubeconfig's context.

@@ -1,4 +1,4 @@
-//! Why a workload cannot be prepared, and what to do about it.
+//! Why a workload cannot be prepared.
 
 /// Why a workload cannot be prepared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,26 +58,6 @@ pub enum Unpreparable {
         /// Where and what.
         reason: String,
     },
-}
-
-impl Unpreparable {
-    /// What to do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::HostNetwork(_) => "intercept another workload on the way to it".to_owned(),
-            Self::Expressions(_) => "kubectl explain deployment.spec.selector".to_owned(),
-            Self::NoSidecar { workload, .. } => format!(
-                "kubectl label namespace … istio-injection=enabled, then: kubectl rollout restart {}",
-                workload.to_lowercase()
-            ),
-            Self::NotInjected(_) => "kubectl label namespace … istio-injection=enabled".to_owned(),
-            Self::NoSuchPort { .. } => "kubectl get services -o wide".to_owned(),
-            Self::Port { .. } | Self::NoPorts { .. } => {
-                "a Service's port speaks HTTP when its appProtocol or the beginning of its name says so: appProtocol: http".to_owned()
-            }
-            Self::Unreadable { .. } => "injector --version".to_owned(),
-        }
-    }
 }
 
 fn there(known: &[String]) -> String {

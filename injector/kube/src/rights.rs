@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 use intercept_manifest::istio::names;
 
-use crate::cluster::access::Right;
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::hint::{Failure, Result};
-use crate::shell::quote;
+use crate::access::Right;
+use crate::{Cluster, ClusterError, kind};
 
 /// To create, renew and end one's own Intercepts. This and the next are one list for `intercept` and `doctor`.
 pub fn intercepts(namespace: &str) -> [Right<'_>; 3] {
@@ -32,7 +30,7 @@ fn port_forward(namespace: &str) -> [Right<'_>; PORT_FORWARD.len()] {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     /// What is missing and cannot be done without, as it stands in a sentence.
-    missing: Vec<String>,
+    pub missing: Vec<String>,
     /// The relays to whose pods the caller may forward ports, by number.
     pub relays: BTreeSet<u16>,
 }
@@ -66,21 +64,6 @@ impl Rights {
             relays: open,
         })
     }
-
-    /// Refuses a caller who lacks what cannot be done without.
-    pub fn check(&self, namespace: &str) -> Result<()> {
-        if self.missing.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::failed(
-            format!("you may not {}", self.missing.join(", nor ")),
-            format!(
-                "an administrator binds the roles to you: kubectl create rolebinding … -n {} --clusterrole={1} --user=YOU, and the role {1} of the relays' namespace",
-                quote(namespace),
-                names::DEVELOPER_ROLE
-            ),
-        ))
-    }
 }
 
 /// What is missing for a tunnel to each relay.
@@ -106,28 +89,4 @@ async fn tunnels(
     let answers: Result<BTreeMap<u16, Vec<String>>, ClusterError> =
         asking.join_all().await.into_iter().collect();
     Ok(answers?.into_values().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_cannot_be_done_without_is_a_reason_to_refuse() {
-        let mut rights = Rights {
-            missing: Vec::new(),
-            relays: [0].into(),
-        };
-        assert!(rights.check("shop").is_ok());
-        rights.missing = vec![
-            "create intercepts in shop".to_owned(),
-            "get pods".to_owned(),
-        ];
-        let refusal = rights.check("shop").unwrap_err().to_string();
-        assert!(
-            refusal.starts_with("error: you may not create intercepts in shop, nor get pods\n"),
-            "{refusal}"
-        );
-        assert!(refusal.contains("--clusterrole=injector-developer"));
-    }
 }

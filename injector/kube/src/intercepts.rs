@@ -8,14 +8,33 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::model::NotRenewed;
+use crate::{Cluster, ClusterError, kind};
 
 /// Between two looks at an Intercept that is about to change.
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// How long the controller may take to see a renewal.
 const RENEWAL: Duration = Duration::from_secs(3);
+
+/// Why a lease could not be renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// There is no Intercept of this name any more.
+    #[error("it was removed")]
+    Removed,
+    /// The name belongs to another tunnel now.
+    #[error("it belongs to {owner} now")]
+    Taken {
+        /// Who owns that one.
+        owner: String,
+    },
+    /// The renewal is written, and the controller has not seen it.
+    #[error("no controller answers")]
+    NoController,
+    /// The API server did not take it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
 
 /// The Intercepts of a namespace.
 #[derive(Debug, Clone)]
@@ -68,7 +87,7 @@ impl Intercepts {
     }
 
     /// Renews the lease of this tunnel's Intercept. The controller counts it by its own clock, and must have seen it.
-    pub async fn renew(&self, name: &str, address: &str) -> Result<(), NotRenewed> {
+    pub async fn renew(&self, name: &str, address: &str) -> Result<(), RenewError> {
         let time = renew_time();
         let renewed = json!({"op": "add", "path": "/spec/renewTime", "value": time});
         match self.patch(name, address, renewed).await {
@@ -77,21 +96,18 @@ impl Intercepts {
                     let status = there.status.as_ref()?;
                     (status.observed_renew_time.as_ref() == Some(&time)).then_some(())
                 };
-                match self.until(name, address, RENEWAL, is_seen).await {
-                    Ok(Some(())) => Ok(()),
-                    Ok(None) => Err(NotRenewed::Failed("no controller answers".to_owned())),
-                    Err(error) => Err(NotRenewed::Failed(error.to_string())),
-                }
+                let seen = self.until(name, address, RENEWAL, is_seen).await?;
+                seen.ok_or(RenewError::NoController)
             }
-            Ok(None) => Err(NotRenewed::Removed),
+            Ok(None) => Err(RenewError::Removed),
             Err(error) if error.is_conflict() => match self.get(name).await {
-                Ok(None) => Err(NotRenewed::Removed),
-                Ok(Some(there)) if there.spec.tunnel.address != address => {
-                    Err(NotRenewed::Taken(there.spec.owner))
-                }
-                _ => Err(NotRenewed::Failed(error.to_string())),
+                Ok(None) => Err(RenewError::Removed),
+                Ok(Some(there)) if there.spec.tunnel.address != address => Err(RenewError::Taken {
+                    owner: there.spec.owner,
+                }),
+                _ => Err(error.into()),
             },
-            Err(error) => Err(NotRenewed::Failed(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 

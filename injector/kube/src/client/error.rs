@@ -1,11 +1,9 @@
-//! What the API server, or the way to it, can answer instead of an object, and what to do about it.
+//! What the API server, or the way to it, can answer instead of an object.
 
 use std::error::Error;
 
 use kube::config::KubeconfigError;
 use kube::core::Status;
-
-use crate::hint::Failure;
 
 /// Why a question to the API server has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -88,43 +86,6 @@ impl ClusterError {
             _ => None,
         }
     }
-
-    /// What to do about it, with a command to run.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Kubeconfig(KubeconfigError::CurrentContextNotSet) => {
-                "kubectl config get-contexts, then --context NAME".to_owned()
-            }
-            Self::Kubeconfig(_) => {
-                "--kubeconfig FILE, or the variable KUBECONFIG; without a cluster: injector sandbox"
-                    .to_owned()
-            }
-            Self::NoSuchContext { .. } => "kubectl config get-contexts".to_owned(),
-            Self::NoSuchKind { api_version, .. } if api_version.contains("istio.io") => {
-                "is Istio installed in this cluster? kubectl get crd | grep istio.io".to_owned()
-            }
-            Self::NoSuchKind { .. } => "kubectl api-versions".to_owned(),
-            Self::Refused { status, .. } => match status.code {
-                401 => "kubectl auth whoami".to_owned(),
-                // The API server forbids it to everybody.
-                403 if status.message.contains("it is being terminated") => {
-                    "wait until the namespace is gone, then again: kubectl get namespaces"
-                        .to_owned()
-                }
-                403 => "kubectl auth can-i --list tells what you may; an administrator binds the role: kubectl create rolebinding … --clusterrole=injector-developer --user=YOU, in that namespace and (as --role) beside the relays".to_owned(),
-                _ => "injector doctor".to_owned(),
-            },
-            Self::Unreachable { .. } => "kubectl cluster-info".to_owned(),
-            Self::UnknownKind(_) => "injector --version".to_owned(),
-        }
-    }
-}
-
-impl From<ClusterError> for Failure {
-    fn from(error: ClusterError) -> Self {
-        let (hint, may_pass) = (error.hint(), error.is_passing());
-        Self::failed(error, hint).passing(may_pass)
-    }
 }
 
 /// The library shows paths as Rust does.
@@ -186,17 +147,17 @@ mod tests {
 
     #[test]
     fn what_was_refused_stays_refused_and_what_broke_off_may_pass() {
-        let failure = |code: u16| {
+        let is_passing = |code: u16| {
             let status = json!({"code": code, "message": "m", "reason": "r", "status": "Failure"});
             let status = Box::new(serde_json::from_value(status).expect("a status"));
             let what = "WasmPlugin shop/orders".to_owned();
-            Failure::from(ClusterError::Refused { what, status })
+            ClusterError::Refused { what, status }.is_passing()
         };
         for code in [429, 500, 502, 503, 504] {
-            assert!(failure(code).may_pass(), "{code}");
+            assert!(is_passing(code), "{code}");
         }
         for code in [400, 401, 403, 404, 409, 422] {
-            assert!(!failure(code).may_pass(), "{code}");
+            assert!(!is_passing(code), "{code}");
         }
         let server = "https://127.0.0.1:6443".to_owned();
         let late = ClusterError::Unreachable {
@@ -204,6 +165,6 @@ mod tests {
             reason: "deadline has elapsed".to_owned(),
             may_pass: true,
         };
-        assert!(Failure::from(late).may_pass());
+        assert!(late.is_passing());
     }
 }

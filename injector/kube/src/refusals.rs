@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::sidecar::{Awaited, plugin_of};
-use crate::cluster::Cluster;
+use crate::Cluster;
 
 /// What Envoy refused since it started.
 pub const REJECTED: &str = "/stats?filter=update_rejected&format=json";

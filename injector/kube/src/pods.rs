@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::hint::{Failure, Result};
-use crate::shell::quote;
-
 /// The sidecar's container.
 pub const SIDECAR: &str = "istio-proxy";
 
@@ -14,60 +11,37 @@ pub const SIDECAR: &str = "istio-proxy";
 const OLDEST: (u32, u32) = (1, 29);
 
 /// Why the requests of a pod cannot be intercepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// It uses the node's network.
+    #[error("it uses the node's network (hostNetwork), where no sidecar is")]
     HostNetwork,
     /// It has no sidecar.
+    #[error("it has no sidecar (no container {SIDECAR})")]
     NoSidecar,
     /// Its sidecar is of this version of Istio.
+    #[error("its sidecar is Istio {0}.{1}, expected {major}.{minor} or later", major = OLDEST.0, minor = OLDEST.1)]
     OldIstio(u32, u32),
     /// A port passes its sidecar by, because of an annotation.
+    #[error("port {0} passes its sidecar by (annotation {1})")]
     PassesBy(u16, &'static str),
-    /// The kubelet's probes of a container pass through the sidecar, which matters to intercepts of everybody's requests alone.
+    /// The kubelet's probes of a container pass through the sidecar, which matters to intercepts of all requests alone.
+    #[error(
+        "the kubelet's probes of the container {0} pass through the sidecar (probe rewriting is off), so an intercept of all requests is refused"
+    )]
     Probed(String),
 }
 
-impl Fault {
-    /// What is wrong with the pod, to stand behind its name.
-    pub fn what(&self) -> String {
-        match self {
-            Self::HostNetwork => {
-                "it uses the node's network (hostNetwork), where no sidecar is".to_owned()
-            }
-            Self::NoSidecar => format!("it has no sidecar (no container {SIDECAR})"),
-            Self::OldIstio(major, minor) => format!(
-                "its sidecar is Istio {major}.{minor}, expected {}.{} or later",
-                OLDEST.0, OLDEST.1
-            ),
-            Self::PassesBy(port, annotation) => {
-                format!("port {port} passes its sidecar by (annotation {annotation})")
-            }
-            Self::Probed(container) => format!(
-                "the kubelet's probes of the container {container} pass through the sidecar (probe rewriting is off), so an intercept of all requests is refused"
-            ),
-        }
-    }
-
-    /// What to do about it.
-    pub fn hint(&self, namespace: &str, pod: &str) -> String {
-        match self {
-            Self::NoSidecar => format!(
-                "kubectl label namespace {0} istio-injection=enabled, then restart the workload: kubectl -n {0} rollout restart …",
-                quote(namespace)
-            ),
-            Self::OldIstio(..) => {
-                "restart the workload after the mesh's upgrade: kubectl rollout restart …"
-                    .to_owned()
-            }
-            Self::Probed(_) => "add a header condition, or remove the annotation sidecar.istio.io/rewriteAppHTTPProbers: \"false\"".to_owned(),
-            Self::HostNetwork | Self::PassesBy(..) => format!(
-                "kubectl -n {} get pod {} -o yaml",
-                quote(namespace),
-                quote(pod)
-            ),
-        }
-    }
+/// A pod whose requests cannot be intercepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pod {pod}: {fault}")]
+pub struct PodError {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Why.
+    pub fault: Fault,
 }
 
 /// All that is wrong with a pod, for these ports.
@@ -90,17 +64,17 @@ pub fn faults(pod: &Value, ports: &[u16]) -> Vec<Fault> {
     faults
 }
 
-/// Refuses what would not work. `pods` are those of one workload; those that are going away count for nothing. `all`: everybody's requests are asked for.
-pub fn check(namespace: &str, pods: &[Value], port: u16, all: bool) -> Result<()> {
+/// Refuses what would not work. `pods` are those of one workload; those that are going away count for nothing. `all`: an intercept of all requests.
+pub fn check(namespace: &str, pods: &[Value], port: u16, all: bool) -> Result<(), PodError> {
     for pod in pods.iter().filter(|pod| !is_leaving(pod)) {
         let mut faults = faults(pod, &[port]).into_iter();
         let matters = |fault: &Fault| all || !matches!(fault, Fault::Probed(_));
         if let Some(fault) = faults.find(matters) {
-            let name = name_of(pod);
-            return Err(Failure::failed(
-                format!("pod {name}: {}", fault.what()),
-                fault.hint(namespace, name),
-            ));
+            return Err(PodError {
+                namespace: namespace.to_owned(),
+                pod: name_of(pod).to_owned(),
+                fault,
+            });
         }
     }
     Ok(())
@@ -258,7 +232,7 @@ mod tests {
         change(&mut pod);
         match check("shop", &[pod], 8080, all) {
             Ok(()) => String::new(),
-            Err(failure) => failure.to_string(),
+            Err(error) => error.to_string(),
         }
     }
 
