@@ -3,7 +3,6 @@
 pub mod args;
 pub mod backend;
 pub mod commands;
-pub mod controller;
 pub mod curl;
 pub mod detached;
 pub mod developer;
