@@ -38,7 +38,7 @@ FUZZ_HOPS = 100000000
 FUZZ_STREAMS = 100000
 fuzz:
 	FUZZ_ROUNDS=$(FUZZ_ROUNDS) cargo test --release --locked -p intercept-core --test random -- --nocapture
-	FUZZ_HOPS=$(FUZZ_HOPS) cargo test --release --locked -p injector --lib own_hop_is_cut_behind_random_text
+	FUZZ_HOPS=$(FUZZ_HOPS) cargo test --release --locked -p intercept-tunnel --lib own_hop_is_cut_behind_random_text
 	@# Not the release: here an overflow panics.
 	FUZZ_STREAMS=$(FUZZ_STREAMS) cargo test --locked --test tunnel_fuzz -- --nocapture
 

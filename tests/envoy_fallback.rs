@@ -15,7 +15,7 @@ use harness::mesh::{Mesh, Plan};
 use harness::ports::Port;
 use harness::raw;
 use harness::wait;
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

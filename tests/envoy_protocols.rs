@@ -14,7 +14,7 @@ use harness::websocket::Socket;
 use http::Version;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
 const MATCHES: (&str, &str) = ("coder", "Bob");

@@ -6,8 +6,8 @@ use harness::intercept::{Developer, Intercept};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::{document, entry};
 use harness::wait;
-use injector::manifest::facts::Protocol;
 use intercept_core::Limits;
+use intercept_manifest::facts::Protocol;
 use serde_json::json;
 
 /// The app, the developer's server, and the mesh.

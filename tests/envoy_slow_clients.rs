@@ -22,7 +22,7 @@ use harness::tunnel::{self, Client, LocalServer, Machine, developer, full, get_t
 use harness::{load, raw, wait};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

@@ -20,7 +20,7 @@ use harness::mesh::Mesh;
 use harness::plan::Plan;
 use harness::ports::Port;
 use harness::wait;
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 

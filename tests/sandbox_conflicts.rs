@@ -10,11 +10,11 @@ use harness::callgrind;
 use harness::intercept::Developer;
 use harness::plugin::{NOBODY, document, entry, with_prefix};
 use injector::envoy::Dir;
-use injector::manifest::envoy::filter_file;
-use injector::manifest::facts::{
+use intercept_core::Document;
+use intercept_manifest::envoy::filter_file;
+use intercept_manifest::facts::{
     Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
 };
-use intercept_core::Document;
 
 /// Together with the one that comes, a thousand: more are refused.
 const OTHERS: usize = 999;

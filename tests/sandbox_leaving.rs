@@ -13,8 +13,8 @@ use harness::sandbox::Sandbox;
 use harness::tunnel::{Machine, developer};
 use harness::wait;
 use injector::envoy::{Dir, EnvoyDirError};
-use injector::manifest::facts::Protocol;
 use injector::model::Live;
+use intercept_manifest::facts::Protocol;
 use rustix::process::Signal;
 
 /// In one sandbox, after which nothing is left of them.

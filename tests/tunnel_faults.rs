@@ -10,7 +10,7 @@ use harness::tunnel::{
     get_text, h1, h2, repeat, request, within,
 };
 use http_body_util::BodyExt;
-use injector::tunnel::developer::RequestOutcome;
+use intercept_tunnel::developer::RequestOutcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};

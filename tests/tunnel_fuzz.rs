@@ -14,9 +14,9 @@ use harness::tunnel::{
     request,
 };
 use http_body::Frame;
-use injector::tunnel::developer::{Developer, Event, Stream};
-use injector::tunnel::relay::Options;
-use injector::tunnel::{Secret, Tempo, VERSION};
+use intercept_tunnel::developer::{Developer, Event, Stream};
+use intercept_tunnel::relay::Options;
+use intercept_tunnel::{Secret, Tempo, VERSION};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -13,9 +13,9 @@ use harness::tunnel::{
 };
 use http_body::Frame;
 use http_body_util::BodyExt;
-use injector::tunnel::Tempo;
-use injector::tunnel::developer::{Developer, Event};
-use injector::tunnel::relay::Options;
+use intercept_tunnel::Tempo;
+use intercept_tunnel::developer::{Developer, Event};
+use intercept_tunnel::relay::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

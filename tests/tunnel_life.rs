@@ -11,9 +11,9 @@ use harness::tunnel::{
     get_text, h1, h1_from, h2, request,
 };
 use http_body::Frame;
-use injector::tunnel::ADDRESS;
-use injector::tunnel::Options;
-use injector::tunnel::developer::{Developer, Event, Stream, TunnelError};
+use intercept_tunnel::ADDRESS;
+use intercept_tunnel::developer::{Developer, Event, Stream, TunnelError};
+use intercept_tunnel::relay::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -594,7 +594,7 @@ async fn tunnels_of_one_address_are_bounded() {
         let head = format!(
             "GET /tunnel HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: intercept-h2\r\nx-intercept-tunnel-version: {}\r\n\
              x-intercept-tunnel-secret: {}\r\nx-intercept-tunnel-name: by-hand\r\nx-intercept-tunnel-instance: {}\r\nx-intercept-tunnel-replace: yes\r\n\r\n",
-            injector::tunnel::VERSION,
+            intercept_tunnel::VERSION,
             offered.secret.expose(),
             open.len()
         );

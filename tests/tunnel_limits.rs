@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use harness::fidelity::frames::{PREFACE, opening};
 use harness::tunnel::{LocalServer, Machine, Relay, SOON, ask, developer, full, h1, request};
-use injector::tunnel::developer::Developer;
-use injector::tunnel::relay::Options;
-use injector::tunnel::{Secret, Tempo, VERSION};
+use intercept_tunnel::developer::Developer;
+use intercept_tunnel::relay::Options;
+use intercept_tunnel::{Secret, Tempo, VERSION};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use harness::origin::{self, Origin, Received};
 use harness::tunnel::{Machine, Relay, SOON, developer, eventually};
 use http::{HeaderMap, Method, Request};
-use injector::tunnel::developer::{LocalProtocol, RequestOutcome};
+use intercept_tunnel::developer::{LocalProtocol, RequestOutcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -9,7 +9,7 @@ use harness::fidelity::frames::{
 };
 use harness::tunnel::{Answer, Relay, ask, eventually, full, get_text, h1, h2, request, within};
 use http_body_util::BodyExt;
-use injector::tunnel::{Secret, VERSION};
+use intercept_tunnel::{Secret, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -9,7 +9,7 @@ use harness::tunnel::{
 };
 use http::HeaderValue;
 use http_body_util::BodyExt;
-use injector::tunnel::developer::{Developer, LocalProtocol};
+use intercept_tunnel::developer::{Developer, LocalProtocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

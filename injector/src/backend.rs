@@ -7,6 +7,9 @@ mod target;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use intercept_manifest::cluster::TAKEN;
+use intercept_tunnel::presence::{self, HANDOVER, Presence, Traffic};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::time::sleep;
 
 use self::plain::{clear, named, remove};
@@ -14,11 +17,8 @@ use crate::args::{Global, connect, connect_patiently};
 use crate::developer;
 use crate::envoy::{Dir, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::manifest::cluster::TAKEN;
 use crate::mesh::{self, Mesh};
 use crate::model::{Found, Live, settled};
-use crate::tunnel::presence::{self, HANDOVER, Presence, Traffic};
-use crate::tunnel::relay_end::RelayEnd;
 
 /// The place where intercepts are kept.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! A command line to paste: one request that an intercept matches.
 
 use intercept_overlap::ExampleRequest;
+use intercept_tunnel::developer::LocalProtocol;
 
 use crate::model::Plan;
 use crate::shell::quote;
-use crate::tunnel::developer::LocalProtocol;
 
 /// A request that the plan's intercept matches and that curl can send.
 pub fn example(plan: &Plan) -> Option<ExampleRequest> {
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
     use crate::model::Placement;
     use crate::shell::tests::words;
-    use crate::tunnel::relay_end::RelayEnd;
     use intercept_core::{Config, Limits, MatchBaggage, MatchHeader, MatchPath, Matcher, Request};
+    use intercept_tunnel::relay_end::RelayEnd;
     use std::collections::BTreeMap;
     use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Who claims an intercept where no API server says so (the user name of this machine), and what an intercept is called that was given no name.
 
-use crate::digest;
+use intercept_manifest::digest;
+
 use crate::flags::label;
 
 /// The longest DNS label.

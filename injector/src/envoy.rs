@@ -11,12 +11,13 @@ use std::time::Duration;
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
 use serde_json::{Map, Value};
 
+use intercept_manifest::cluster;
+use intercept_manifest::facts::{WORKLOAD_VERSION, Workload};
+
 pub use self::error::{EnvoyDirError, RenewError};
 use self::files::{Locked, State};
 use self::live::Awaited;
 pub use self::live::{cluster_path, names};
-use crate::manifest::facts::{WORKLOAD_VERSION, Workload};
-use crate::manifest::{self, cluster};
 use crate::model::Live;
 
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
@@ -207,7 +208,7 @@ impl Dir {
         let is_any_over = document.intercepts.values().any(is_over);
         let orphans = |document: &Document| {
             let clusters = files::read_clusters(&self.path);
-            manifest::envoy::orphans(&self.workload, document, &clusters)
+            intercept_manifest::envoy::orphans(&self.workload, document, &clusters)
         };
         // Mostly there is nothing to do, and then nobody has to wait for the lock.
         if !is_any_over && orphans(&document).is_empty() {

@@ -1,9 +1,11 @@
 //! How the command fails: what went wrong, what to do about it, and the exit code. The only place that knows what an error looks like on a terminal.
 
+mod kube;
+
 use std::fmt::{self, Display};
 use std::process::ExitCode;
 
-use crate::printable::one_line;
+use intercept_manifest::printable::one_line;
 
 /// Every way in which a command can fail.
 #[derive(Debug)]
@@ -90,6 +92,33 @@ impl Display for Failure {
             write!(f, "\n  {}", one_line(line))?;
         }
         write!(f, "\n\nhint: {}", one_line(&self.hint))
+    }
+}
+
+/// What to do about an error of a crate that knows no terminal.
+pub trait Hint: Display {
+    /// With a command to run.
+    fn hint(&self) -> String;
+
+    /// Is the command line itself wrong?
+    fn is_usage(&self) -> bool {
+        false
+    }
+
+    /// May the same work in a moment?
+    fn may_pass(&self) -> bool {
+        false
+    }
+}
+
+impl<E: Hint> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let (hint, may_pass) = (error.hint(), error.may_pass());
+        let failure = match error.is_usage() {
+            true => Self::usage(error, hint),
+            false => Self::failed(error, hint),
+        };
+        failure.passing(may_pass)
     }
 }
 

@@ -2,9 +2,9 @@
 //! stands in it, so that whoever pastes it changes nothing but what it is for. Pure.
 
 use intercept_core::Limits;
+use intercept_manifest::istio::{Module, names, preparation};
 use serde_json::Value;
 
-use crate::manifest::istio::{Module, names, preparation};
 use crate::shell::quote;
 
 /// What must be said again.
@@ -102,6 +102,11 @@ pub fn prepare(namespace: &str, workload: &str, kept: &Kept) -> String {
     )
 }
 
+/// The same with nothing said again.
+pub fn usual(namespace: &str, workload: &str) -> String {
+    prepare(namespace, workload, &Kept::default())
+}
+
 /// The module, unless our own module server hands it out.
 pub fn elsewhere(module: Module) -> Option<Module> {
     let ours = format!("http://{}.", names::MODULE);
@@ -125,10 +130,10 @@ fn fetched_from(module: &Module) -> String {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::{Object, example, workload_objects};
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::istio::{Object, example, workload_objects};
 
     /// The example's WasmPlugin.
     fn prepared(relay_namespace: &str) -> Value {
@@ -136,6 +141,9 @@ mod tests {
         mesh.namespace = relay_namespace.to_owned();
         let objects = workload_objects(&mesh, &example::workload(), &example::plugin()).unwrap();
         Object::of_kind(&objects, "WasmPlugin")
+            .unwrap()
+            .value()
+            .clone()
     }
 
     #[test]

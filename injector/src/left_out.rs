@@ -32,8 +32,9 @@ fn lease(expires: u64, limits: &Limits, now: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::example;
+
     use super::*;
-    use crate::manifest::istio::example;
 
     const NOW: u64 = 1_000_000;
 

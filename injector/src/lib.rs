@@ -1,15 +1,11 @@
 //! Everything behind the `injector` command.
 
 pub mod args;
-pub mod ask;
 pub mod backend;
-pub mod cluster;
 pub mod commands;
-pub mod controller;
 pub mod curl;
 pub mod detached;
 pub mod developer;
-pub mod digest;
 pub mod doctor;
 pub mod environment;
 pub mod envoy;
@@ -17,19 +13,14 @@ pub mod flags;
 pub mod hint;
 pub mod install_line;
 pub mod left_out;
-pub mod lookup;
-pub mod manifest;
 pub mod mesh;
 pub mod model;
 pub mod module_server;
 pub mod operator;
 pub mod output;
-pub mod prepare;
-pub mod printable;
 pub mod remembered;
 pub mod sandbox;
 pub mod session;
 pub mod shell;
-pub mod tunnel;
 pub mod typed;
 pub mod words;

@@ -1,16 +1,10 @@
-//! The mesh backend: the intercepts of prepared workloads, as a developer sees and changes them through the API server. What the objects look like is `manifest::istio`'s
+//! The mesh backend: the intercepts of prepared workloads, as a developer sees and changes them through the API server. What the objects look like is `intercept-manifest`'s
 //! business, how the API server is spoken to `cluster`'s, and what an intercept may say `intercept-core`'s.
 
 mod clock;
 mod environment;
 mod failure;
-pub mod intercepts;
-pub mod live;
-pub mod pods;
-mod refusals;
 pub mod relay;
-pub mod rights;
-pub mod sidecar;
 mod target;
 mod under_way;
 
@@ -18,18 +12,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_kube::intercepts::Intercepts;
+use intercept_kube::{Cluster, ClusterError, Kind as ObjectKind, kind};
+use intercept_manifest::istio::{names, preparation};
+use intercept_tunnel::presence::Presence;
+use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use self::clock::Clock;
-use self::intercepts::Intercepts;
 use self::relay::{Relays, ask_relays};
 pub use self::target::{Target, USUAL_MESH};
-use crate::cluster::{Cluster, ClusterError, Kind as ObjectKind, kind};
 use crate::hint::Result;
-use crate::manifest::istio::{names, preparation};
 use crate::model::{Found, Live};
-use crate::tunnel::presence::Presence;
-use crate::tunnel::relay_end::RelayEnd;
 
 /// The prepared workloads of one namespace, or of all.
 #[derive(Debug)]

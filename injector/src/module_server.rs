@@ -46,7 +46,7 @@ pub struct Served {
 impl Served {
     /// A file with these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        let sha256 = crate::digest::sha256(&bytes);
+        let sha256 = intercept_manifest::digest::sha256(&bytes);
         let etag = HeaderValue::try_from(format!("\"sha256:{sha256}\""));
         Self {
             bytes: bytes.into(),

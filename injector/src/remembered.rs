@@ -18,7 +18,7 @@ impl Remembered {
     }
 
     fn under(state_home: &Path, backend: &str, target: &str) -> Self {
-        let hash = crate::digest::fingerprint(format!("{backend}\0{target}"));
+        let hash = intercept_manifest::digest::fingerprint(format!("{backend}\0{target}"));
         let readable = crate::flags::label(target);
         Self {
             file: state_home

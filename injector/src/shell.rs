@@ -1,5 +1,23 @@
 //! Words of command lines that are shown, quoted for a POSIX shell.
 
+use intercept_kube::KubeFlags;
+
+/// The flags that choose a cluster and a namespace, with a blank before each word.
+pub fn context_flags(flags: &KubeFlags) -> String {
+    let kubeconfig = flags.kubeconfig.as_ref().map(|path| path.to_string_lossy());
+    let words = [
+        ("--context", flags.context.as_deref()),
+        ("--kubeconfig", kubeconfig.as_deref()),
+        ("-n", flags.namespace.as_deref()),
+    ];
+    let given = words
+        .into_iter()
+        .filter_map(|(flag, value)| Some((flag, value?)));
+    given
+        .map(|(flag, value)| format!(" {flag} {}", quote(value)))
+        .collect()
+}
+
 /// Quoted so that a POSIX shell hands it on unchanged, and left bare where it needs no quotes.
 pub fn quote(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
@@ -36,6 +54,20 @@ pub(crate) mod tests {
         for text in texts {
             assert_eq!(words(&quote(text)), [text]);
         }
+    }
+
+    #[test]
+    fn context_flags_are_quoted() {
+        let flags = KubeFlags {
+            context: Some("two".to_owned()),
+            kubeconfig: Some("/my files/config".into()),
+            namespace: Some("mine".to_owned()),
+        };
+        assert_eq!(
+            context_flags(&flags),
+            " --context two --kubeconfig '/my files/config' -n mine"
+        );
+        assert_eq!(context_flags(&KubeFlags::default()), "");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use injector::manifest::facts::Port;
+use intercept_manifest::facts::Port;
 use support::{Place, Ran, now, ran};
 
 /// What was typed, what was said, and how it ended.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use injector::manifest::istio::{example, install};
+use intercept_manifest::istio::{example, install};
 
 /// A command in an empty directory, with a kubeconfig whose API server is away.
 fn told(dir: &Path, words: &str) -> String {

@@ -13,7 +13,7 @@ use harness::command::Process;
 use harness::grpc::Grpc;
 use harness::mesh::Mesh;
 use harness::plan::Plan;
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 use rustix::process::Signal;
 
 use crate::contract::{Breaks, Kind};

@@ -1,8 +1,7 @@
 //! Flags of `injector doctor`.
 
 use clap::Args;
-
-use crate::manifest::istio::names::SYSTEM_NAMESPACE;
+use intercept_manifest::istio::names::SYSTEM_NAMESPACE;
 
 /// Look for what could keep intercepts from working
 #[derive(Debug, Clone, Args)]

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use intercept_kube::{Cluster, KubeFlags};
 
-use crate::cluster::{Cluster, KubeFlags};
 use crate::hint::Result;
-use crate::shell::quote;
+use crate::shell::{context_flags, quote};
 
 /// Flags that stand before or after any command.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +55,7 @@ impl Global {
     pub fn place_flags(&self) -> String {
         match &self.envoy {
             Some(dir) => envoy_flag(dir),
-            None => self.kube().words(),
+            None => context_flags(&self.kube()),
         }
     }
 

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use http::Uri;
-
-use crate::manifest::facts::Protocol;
-use crate::manifest::istio::names::SYSTEM_NAMESPACE;
+use intercept_manifest::facts::Protocol;
+use intercept_manifest::istio::names::SYSTEM_NAMESPACE;
 
 /// Prepare a cluster, and its workloads, for intercepts; it intercepts nothing yet
 #[derive(Debug, Clone, Args)]
@@ -213,7 +212,7 @@ pub struct PlainFlags {
     pub app: Vec<SocketAddr>,
     /// What the port speaks; once, or one per --port [default: http]
     #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Vec<Protocol>,
+    pub protocol: Vec<PortProtocol>,
     /// URL under which users reach the port, for the line to try; one per --port
     #[arg(long, value_name = "URL")]
     pub url: Vec<Uri>,
@@ -226,6 +225,30 @@ pub struct PlainFlags {
     /// Envoy's admin interface, to see there whether it has taken a change
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PortProtocol {
+    /// HTTP/1.1, WebSocket included, whatever the client speaks.
+    Http,
+    /// HTTP/2 without TLS, whatever the client speaks.
+    Http2,
+    /// gRPC, which is HTTP/2.
+    Grpc,
+    /// What the client speaks.
+    Auto,
+}
+
+impl From<PortProtocol> for Protocol {
+    fn from(protocol: PortProtocol) -> Self {
+        match protocol {
+            PortProtocol::Http => Self::Http,
+            PortProtocol::Http2 => Self::Http2,
+            PortProtocol::Grpc => Self::Grpc,
+            PortProtocol::Auto => Self::Auto,
+        }
+    }
 }
 
 impl PlainFlags {

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use intercept_core::Intercept;
+use intercept_manifest::facts::{Port, Workload};
 
 use crate::args::envoy_flag;
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, Result};
-use crate::manifest::facts::{Port, Workload};
 use crate::sandbox;
 use crate::shell::quote;
 

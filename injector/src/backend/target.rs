@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
+use intercept_manifest::cluster;
+use intercept_tunnel::presence::{self, Presence};
+use intercept_tunnel::relay_end::RelayEnd;
 
 use super::plain::{check_developer_port, choose_port, clear, gone, no_environment, remove};
 use super::{Target, now};
@@ -11,10 +14,7 @@ use crate::developer;
 use crate::environment::Environment;
 use crate::envoy::{EnvoyDirError, RenewError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::manifest::{self, cluster};
 use crate::model::{Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, TargetPort, settled};
-use crate::tunnel::presence::{self, Presence};
-use crate::tunnel::relay_end::RelayEnd;
 
 impl Target<'_> {
     /// The workload's name.
@@ -178,7 +178,8 @@ impl Target<'_> {
             Self::Envoy(dir) => {
                 let workload = dir.workload();
                 let port = workload.port_number(entry.port);
-                let cluster = port.map(|port| manifest::envoy::cluster(workload, &plan.name, port));
+                let cluster =
+                    port.map(|port| intercept_manifest::envoy::cluster(workload, &plan.name, port));
                 Ok(cluster.into_iter().collect())
             }
             Self::Mesh(target) => target.objects(plan, entry).await,

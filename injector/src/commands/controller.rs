@@ -3,7 +3,6 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Global, connect};
-use crate::controller;
 use crate::hint::{OrHint, Result};
 
 /// Runs until SIGTERM or Ctrl-C.
@@ -17,5 +16,5 @@ pub async fn run(global: &Global) -> Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    Ok(controller::run(&cluster, global.log(), stop).await?)
+    Ok(intercept_controller::run(&cluster, global.log(), stop).await?)
 }

@@ -1,12 +1,12 @@
 //! `injector doctor`: what could keep an intercept from working. Changes nothing.
 
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Doctor, Global, connect};
 use crate::doctor::{Check, Outcome, examine};
 use crate::hint::{Failure, Result};
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 
 #[derive(Debug, Serialize)]
 #[serde(transparent)]

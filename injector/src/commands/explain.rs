@@ -4,15 +4,15 @@ use std::io::Read;
 use std::path::Path;
 
 use intercept_core::{Matcher, Rejected, Verdict, parse};
+use intercept_manifest::printable::one_line;
+use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 
 use crate::args::{Explain, Global};
 use crate::backend::{self, Backend};
 use crate::hint::{Failure, OrHint, Result};
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 use crate::shell::quote;
-use crate::tunnel::presence::Presence;
 
 /// Prints which intercept takes the request.
 pub async fn run(global: &Global, flags: &Explain) -> Result<()> {

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 
 use intercept_core::{Intercept, MatchHeader};
+use intercept_manifest::facts::Protocol;
+use intercept_manifest::printable::one_line;
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::LocalProtocol;
+use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,16 +19,11 @@ use crate::environment::Environment;
 use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
-use crate::manifest::facts::Protocol;
 use crate::model::{Named, Plan};
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
 use crate::session::{self, Beside, ChildCommand, background, program};
 use crate::shell::quote;
-use crate::tunnel::Secret;
-use crate::tunnel::developer::LocalProtocol;
-use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// Intercepts until it is told to stop. Returns the exit code.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Global, Leave};
@@ -11,8 +12,7 @@ use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
 use crate::model::Found;
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
-use crate::shell::quote;
+use crate::shell::{context_flags, quote};
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
         Err(failure) => return Err(end_unseen(flags, &here, failure).await),
     };
     let place = |namespace: Option<&str>| match (&backend, namespace) {
-        (Backend::Mesh(mesh), Some(_)) => mesh.cluster().place_flags(namespace),
+        (Backend::Mesh(mesh), Some(_)) => context_flags(&mesh.cluster().flags(namespace)),
         _ => global.place_flags_of(flags.all_namespaces),
     };
     let chosen = choose(flags, (&me, &place), &all, &here)?;
@@ -223,8 +223,9 @@ impl Shown for Removed {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::example;
+
     use super::*;
-    use crate::manifest::istio::example;
 
     #[test]
     fn of_several_of_one_name_each_is_shown_with_its_namespace() {

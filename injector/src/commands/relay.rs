@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use intercept_tunnel::relay::{Options, serve};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -10,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Global, Relay};
 use crate::hint::{OrHint, Result};
-use crate::tunnel::relay::{Options, serve};
 
 /// Where listeners are at most: the kernel's table of descriptors is as long as the highest one.
 const HIGHEST: u64 = 1 << 16;

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use intercept_manifest::cluster;
+use intercept_manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
+use intercept_manifest::envoy::pieces;
+use intercept_manifest::facts::Port;
+use intercept_manifest::yaml::{self, Piece};
+
 use crate::args::{Global, Render, RenderEnvoy, RenderWhat};
 use crate::backend;
 use crate::commands::install;
 use crate::envoy::Dir;
 use crate::hint::{Failure, OrHint, Result};
-use crate::manifest::cluster;
-use crate::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
-use crate::manifest::envoy::pieces;
-use crate::manifest::facts::Port;
-use crate::manifest::yaml::{self, Piece};
 use crate::output::print;
 
 /// Prints it.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Global, Uninstall, connect_patiently};
@@ -13,8 +14,7 @@ use crate::model::settled;
 use crate::operator::apply::Changed;
 use crate::operator::remove;
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
-use crate::shell::quote;
+use crate::shell::{context_flags, quote};
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,10 +115,10 @@ async fn mesh(global: &Global, args: &Uninstall) -> Result<()> {
     }
     if !args.force {
         let command = match is_everything {
-            true => format!("injector uninstall{}", cluster.place_flags(None)),
+            true => format!("injector uninstall{}", context_flags(&cluster.flags(None))),
             false => format!(
                 "injector uninstall{} …",
-                cluster.place_flags(Some(namespace))
+                context_flags(&cluster.flags(Some(namespace)))
             ),
         };
         remove::check_unused(&cluster, within, &prepared, &command).await?;

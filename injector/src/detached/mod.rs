@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
+use intercept_manifest::digest;
+
 pub use here::here;
 
-use crate::digest;
 use crate::flags;
 
 /// A log that is larger is cut: about a hundred thousand requests.

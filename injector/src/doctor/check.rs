@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use intercept_kube::ClusterError;
 use serde::Serialize;
 
-use crate::cluster::ClusterError;
+use crate::hint::Hint;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

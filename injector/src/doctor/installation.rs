@@ -1,11 +1,11 @@
 //! The cluster part: is it there, does it run, does it fit this build?
 
+use intercept_kube::Cluster;
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
 use super::seen::{Answer, Installation, Target, text};
 use super::{Check, admission};
-use crate::cluster::Cluster;
-use crate::manifest::istio::names;
 use crate::mesh::relay::{VERSION, is_compatible};
 use crate::operator::module;
 use crate::shell::quote;

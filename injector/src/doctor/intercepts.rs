@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use intercept_manifest::istio::preparation;
+use intercept_manifest::istio::resource::{ACCEPTED, Intercept, PROGRAMMED};
+
 use super::Check;
 use super::seen::Intercepts;
-use crate::manifest::istio::preparation;
-use crate::manifest::istio::resource::{ACCEPTED, Intercept, PROGRAMMED};
 use crate::shell::quote;
 
 const ID: &str = "intercepts";

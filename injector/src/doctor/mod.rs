@@ -14,9 +14,9 @@ mod seen;
 mod surroundings;
 mod workload;
 
+use intercept_kube::Cluster;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
 use crate::operator::{self, installed};
 
 pub use check::{Check, Outcome};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use intercept_kube::prepare;
+use intercept_manifest::istio::names;
 use serde_json::{Value, json};
 
 use super::Check;
 use super::seen::{Answer, Surroundings, Target, is_ours, labels, name_of};
-use crate::manifest::istio::names;
-use crate::prepare;
 use crate::shell::quote;
 
 type Labels = BTreeMap<String, String>;

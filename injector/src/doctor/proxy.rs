@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use intercept_kube::sidecar;
 use serde_json::Value;
 
 use super::Check;
 use super::seen::text;
-use crate::mesh::sidecar;
 use crate::shell::quote;
 
 /// What one Envoy said.
@@ -163,7 +163,7 @@ fn is_placeholder(filter: &Value) -> bool {
 }
 
 fn entries(filter: &Value) -> BTreeSet<(String, String)> {
-    let document = crate::manifest::filter::document_text(filter);
+    let document = intercept_manifest::filter::document_text(filter);
     let (config, _) = intercept_core::parse(document.unwrap_or_default().as_bytes());
     let entries = config.intercepts.into_iter();
     entries.map(|(name, entry)| (name, entry.address)).collect()

@@ -1,11 +1,12 @@
 //! What the caller may do, as the API server says.
 
+use intercept_kube::access::Right;
+use intercept_kube::rights;
+use intercept_kube::{Cluster, Kind, kind};
+use intercept_manifest::istio::names;
+
 use super::seen::Answer;
 use super::{Check, Outcome};
-use crate::cluster::access::Right;
-use crate::cluster::{Cluster, Kind, kind};
-use crate::manifest::istio::names;
-use crate::mesh::rights;
 
 /// A right that an intercept takes, and what is lost without it.
 struct Needed<'a> {

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use intercept_kube::intercepts;
+use intercept_kube::lookup::{self, Found, Listed};
+use intercept_kube::prepare;
+use intercept_kube::{Cluster, ClusterError, Kind, kind};
+use intercept_manifest::istio::names;
+use intercept_manifest::istio::preparation::{self, Preparation};
+use intercept_manifest::istio::resource::Intercept;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, Kind, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
-use crate::lookup::{self, Found, Listed};
-use crate::manifest::istio::names;
-use crate::manifest::istio::preparation::{self, Preparation};
-use crate::manifest::istio::resource::Intercept;
-use crate::mesh::intercepts;
 use crate::operator::OURS;
-use crate::prepare;
+use crate::shell::context_flags;
 
-pub use crate::lookup::name_of;
+pub use intercept_kube::lookup::name_of;
 
 /// An answer of the API server, or why there is none.
 pub type Answer<T> = std::result::Result<T, ClusterError>;
@@ -109,7 +110,7 @@ impl Intercepts {
         );
         Self {
             namespace: cluster.namespace().to_owned(),
-            place: cluster.place_flags(within),
+            place: context_flags(&cluster.flags(within)),
             plugins,
             all,
         }
@@ -203,7 +204,7 @@ impl Target {
         let own = self.labels();
         self.pods.iter().filter(move |pod| {
             let labels = labels(pod.pointer("/metadata/labels"));
-            prepare::contains(&labels, &own) && !crate::mesh::pods::is_leaving(pod)
+            prepare::contains(&labels, &own) && !intercept_kube::pods::is_leaving(pod)
         })
     }
 

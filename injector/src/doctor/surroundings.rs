@@ -1,11 +1,11 @@
 //! What others wrote into the mesh that can stand in the way: of requests to the relays, or of the gate.
 
+use intercept_kube::prepare;
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
 use super::Check;
 use super::seen::{Installation, Surroundings, Target, is_ours, labels, name_of};
-use crate::manifest::istio::names;
-use crate::prepare;
 
 pub fn checks(seen: &Surroundings, target: &Target, relay_namespace: &str) -> Vec<Check> {
     let mut checks = vec![egress(seen, target, relay_namespace)];

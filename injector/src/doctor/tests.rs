@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use intercept_kube::ClusterError;
+use intercept_kube::lookup::Found;
+use intercept_manifest::istio::resource::{ACCEPTED, Condition, InterceptStatus, PROGRAMMED};
+use intercept_manifest::istio::{Object, example, install, intercept, names, workload_objects};
 use serde_json::{Value, json};
 
 use super::proxy::{Expected, Proxy, compare};
 use super::seen::{Installation, Intercepts, Surroundings, Target};
 use super::*;
-use crate::cluster::ClusterError;
-use crate::lookup::Found;
-use crate::manifest::istio::resource::{ACCEPTED, Condition, InterceptStatus, PROGRAMMED};
-use crate::manifest::istio::{Object, example, install, intercept, names, workload_objects};
 
 fn installed() -> Installation {
     let objects = install::cluster_objects(&example::install()).unwrap();
@@ -601,7 +601,7 @@ fn proxy() -> Proxy {
         .collect();
     let config =
         target.plugin.as_ref().unwrap().as_ref().unwrap()["spec"]["pluginConfig"].to_string();
-    let filter = json!({"@type": crate::manifest::filter::TYPE_URL, "config": {"configuration": {"value": config}}});
+    let filter = json!({"@type": intercept_manifest::filter::TYPE_URL, "config": {"configuration": {"value": config}}});
     let name = "extensions.istio.io/trafficextension/shop.injector-deployment-orders~istio-translated-wasmplugin";
     Proxy {
         pod: "orders-1".to_owned(),

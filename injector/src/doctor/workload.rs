@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use intercept_kube::pods::{self, Fault, PodError};
+use intercept_manifest::istio::{Workload, preparation};
 use serde_json::Value;
 
 use super::Check;
 use super::seen::{Target, name_of, text};
-use crate::manifest::istio::{Workload, preparation};
-use crate::mesh::pods::{self, Fault};
+use crate::hint::Hint;
 
 pub fn checks(target: &Target) -> Vec<Check> {
     let label = target.label();
@@ -45,12 +46,16 @@ pub fn checks(target: &Target) -> Vec<Check> {
 
 /// What `intercept` would refuse, pod by pod.
 fn pods(target: &Target, ports: &[u16]) -> Vec<Check> {
-    let mut found: Vec<(&str, Fault)> = Vec::new();
+    let mut found = Vec::new();
     let mut count = 0;
     for pod in target.own_pods() {
         count += 1;
         let faults = pods::faults(pod, ports).into_iter();
-        found.extend(faults.map(|fault| (pods::name_of(pod), fault)));
+        found.extend(faults.map(|fault| PodError {
+            namespace: target.namespace.clone(),
+            pod: pods::name_of(pod).to_owned(),
+            fault,
+        }));
     }
     let label = target.label();
     let all_well: [(&'static str, String); 4] = [
@@ -73,18 +78,14 @@ fn pods(target: &Target, ports: &[u16]) -> Vec<Check> {
     ];
     let mut checks = Vec::new();
     for (id, well) in all_well {
-        let mut faults = found.iter().filter(|(_, fault)| id_of(fault) == id);
-        checks.push(match faults.next() {
+        let mut errors = found.iter().filter(|error| id_of(&error.fault) == id);
+        checks.push(match errors.next() {
             None => Check::good(id, well),
-            Some((pod, fault)) => {
-                let found = format!("pod {pod}: {}", fault.what());
-                let hint = fault.hint(&target.namespace, pod);
-                match fault {
-                    // Header conditions work all the same.
-                    Fault::Probed(_) => Check::perhaps(id, found, hint),
-                    _ => Check::bad(id, found, hint),
-                }
+            // Header conditions work all the same.
+            Some(error) if matches!(error.fault, Fault::Probed(_)) => {
+                Check::perhaps(id, error.to_string(), error.hint())
             }
+            Some(error) => Check::bad(id, error.to_string(), error.hint()),
         });
     }
     checks

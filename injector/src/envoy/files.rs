@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use intercept_core::{Document, Intercept, SCHEMA_VERSION};
+use intercept_manifest::envoy::{self, CLUSTERS_FILE as CLUSTERS, FILTER_FILE as FILTER};
+use intercept_manifest::filter;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
-use crate::manifest::envoy::{self, CLUSTERS_FILE as CLUSTERS, FILTER_FILE as FILTER};
-use crate::manifest::filter;
 
 /// What the operator said.
 const WORKLOAD: &str = "workload.json";

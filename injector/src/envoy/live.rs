@@ -6,13 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use intercept_manifest::facts::Workload;
+use intercept_manifest::filter;
+use intercept_tunnel::http_json::JsonClient;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::ask::Asked;
-use crate::manifest::facts::Workload;
-use crate::manifest::filter;
 use crate::model::Live;
 
 /// Between two looks. Envoy takes a change in 9 to 52 ms.
@@ -139,19 +139,19 @@ pub fn names<'d>(dump: &'d Value, pointer: &'d str) -> impl Iterator<Item = &'d 
 /// A dump with nothing in it is not an error here.
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(admin).await?;
-    Asked::over(stream).await?.get_last(path).await
+    Ok(JsonClient::new(stream).await?.get_last(path).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use intercept_manifest::facts::{Module, Relay, WORKLOAD_VERSION};
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::manifest::facts::{Module, Relay, WORKLOAD_VERSION};
 
     /// Enough for a few looks on a machine that is busy with other things.
     const SHORT: Duration = Duration::from_secs(1);

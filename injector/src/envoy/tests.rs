@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use intercept_manifest::facts::{Module, Port, Protocol, Relay};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::manifest::facts::{Module, Port, Protocol, Relay};
 
 const NOW: u64 = 1_795_347_600;
 
@@ -344,7 +344,7 @@ fn every_change_has_a_higher_version_and_no_change_has_none() {
     let (_scratch, dir) = installed();
     let version = || {
         let text = fs::read(dir.path().join("filter.json")).unwrap();
-        crate::manifest::envoy::version_in(&serde_json::from_slice(&text).unwrap()).unwrap()
+        intercept_manifest::envoy::version_in(&serde_json::from_slice(&text).unwrap()).unwrap()
     };
     let installed = version();
     add(&dir, "bob");

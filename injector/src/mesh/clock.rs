@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::cluster::{Cluster, ClusterError};
+use intercept_kube::{Cluster, ClusterError};
 
 /// How long a comparison of the two clocks holds.
 const FRESH: Duration = Duration::from_secs(60);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use intercept_kube::access::Right;
+use intercept_kube::pods;
+use intercept_kube::{Cluster, Kind, kind};
 use k8s_openapi::api::core::v1::Container;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::pods;
-use crate::cluster::access::Right;
-use crate::cluster::{Cluster, Kind, kind};
 use crate::environment::{self, Environment, Objects, Reference};
 use crate::hint::{Failure, OrHint, Result};
 use crate::shell::quote;

@@ -1,10 +1,12 @@
 //! How what a mesh says is told to a developer: each with a command to run.
 
-use crate::cluster::ClusterError;
-use crate::hint::Failure;
+use intercept_kube::ClusterError;
+use intercept_kube::lookup::Found;
+use intercept_manifest::istio::names;
+use intercept_manifest::istio::preparation::InvalidPreparation;
+
+use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
-use crate::lookup::Found;
-use crate::manifest::istio::preparation::InvalidPreparation;
 use crate::model::SelectPort;
 use crate::shell::quote;
 
@@ -22,9 +24,24 @@ pub fn of_older_plugin(namespace: &str, found: &Found) -> Failure {
         ),
         format!(
             "an operator prepares it anew: {}",
-            found.install_command(namespace)
+            install_line::usual(namespace, &found.label())
         ),
     )
+}
+
+/// Refuses a caller who lacks what cannot be done without; `missing` as it stands in a sentence.
+pub fn of_rights(namespace: &str, missing: &[String]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        format!("you may not {}", missing.join(", nor ")),
+        format!(
+            "an administrator binds the roles to you: kubectl create rolebinding … -n {} --clusterrole={1} --user=YOU, and the role {1} of the relays' namespace",
+            quote(namespace),
+            names::DEVELOPER_ROLE
+        ),
+    ))
 }
 
 /// A write that the API server did not take; an admission policy's reason stands in its own words.
@@ -108,10 +125,10 @@ fn shown(ports: &[SelectPort]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::Kind;
     use serde_json::Value;
 
     use super::*;
-    use crate::manifest::istio::Kind;
 
     fn offered() -> [SelectPort; 2] {
         let port = |number, name: Option<&str>| SelectPort {
@@ -119,6 +136,18 @@ mod tests {
             name: name.map(str::to_owned),
         };
         [port(8080, Some("http")), port(9090, None)]
+    }
+
+    #[test]
+    fn missing_rights_are_refused() {
+        assert!(of_rights("shop", &[]).is_ok());
+        let missing = ["create intercepts in shop", "get pods"].map(str::to_owned);
+        let refusal = of_rights("shop", &missing).unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("error: you may not create intercepts in shop, nor get pods\n"),
+            "{refusal}"
+        );
+        assert!(refusal.contains("--clusterrole=injector-developer"));
     }
 
     #[test]

@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use intercept_kube::pods;
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::install::CONTROL_PORT;
+use intercept_manifest::istio::names;
+use intercept_tunnel::developer::{Connect, Connecting, Stream};
+use intercept_tunnel::presence::{self, Presence, Traffic};
+use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::pods;
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::install::CONTROL_PORT;
-use crate::manifest::istio::names;
 use crate::shell::quote;
-use crate::tunnel::developer::{Connect, Connecting, Stream};
-use crate::tunnel::presence::{self, Presence, Traffic};
-use crate::tunnel::relay_end::RelayEnd;
 
 /// The relay's container.
 const CONTAINER: &str = "relay";

@@ -4,30 +4,31 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
+use intercept_kube::intercepts::{Intercepts, RenewError, renew_time};
+use intercept_kube::lookup::{self, Found, Listed, ports};
+use intercept_kube::pods;
+use intercept_kube::rights::Rights;
+use intercept_kube::{Cluster, kind};
+use intercept_manifest::istio::intercept::{intercept_objects, own_cluster};
+use intercept_manifest::istio::preparation::{self, ControlledPlugin, Preparation};
+use intercept_manifest::istio::resource::{
+    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
+};
+use intercept_manifest::istio::{Port, names};
+use intercept_tunnel::presence::Presence;
 use serde_json::Value;
 
 use super::clock::Clock;
 use super::environment;
-use super::intercepts::{Intercepts, renew_time};
+use super::failure;
 use super::relay::{Relays, ask_relays};
-use super::rights::Rights;
-use super::{failure, pods};
-use crate::cluster::{Cluster, kind};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
-use crate::install_line::Kept;
-use crate::lookup::{self, Found, Listed, ports};
-use crate::manifest::istio::intercept::{intercept_objects, own_cluster};
-use crate::manifest::istio::preparation::{self, ControlledPlugin, Preparation};
-use crate::manifest::istio::resource::{
-    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
-};
-use crate::manifest::istio::{Port, names};
+use crate::install_line::{self, Kept};
 use crate::model::{
     Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
 };
-use crate::shell::quote;
-use crate::tunnel::presence::Presence;
+use crate::shell::{context_flags, quote};
 
 /// How long the proxies usually need until they have let go of an intercept, where that cannot be seen.
 pub const USUAL_MESH: Duration = Duration::from_secs(1);
@@ -126,7 +127,7 @@ impl Target {
     /// The prepared port that a word of `--port` means; the only one without a word.
     pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
         let namespace = self.namespace.as_str();
-        let place = self.cluster.place_flags(Some(namespace));
+        let place = context_flags(&self.cluster.flags(Some(namespace)));
         let meant = match word {
             Some(word) => match ports::meant(&self.found, word) {
                 Some(number) => Some(number),
@@ -199,8 +200,8 @@ impl Target {
 
     /// Refuses what would not work, before anything is opened or written. `all`: everybody's requests are asked for.
     pub fn check(&self, port: u16, all: bool) -> Result<()> {
-        self.rights.check(&self.namespace)?;
-        pods::check(&self.namespace, &self.pods, port, all)
+        failure::of_rights(&self.namespace, &self.rights.missing)?;
+        Ok(pods::check(&self.namespace, &self.pods, port, all)?)
     }
 
     /// The environment of the container that serves this port, read with the caller's own rights.
@@ -347,7 +348,7 @@ impl Target {
             ),
             format!(
                 "choose another one with --name, or end it: injector leave{} {}",
-                self.cluster.place_flags(Some(&self.namespace)),
+                context_flags(&self.cluster.flags(Some(&self.namespace))),
                 quote(name)
             ),
         ))
@@ -475,7 +476,7 @@ impl Target {
             }
             "NotPrepared" => format!(
                 "an operator prepares it: {}",
-                self.found.install_command(&self.namespace)
+                install_line::usual(&self.namespace, &self.found.label())
             ),
             "ClockSkew" => {
                 "an operator sets the clocks of the cluster's nodes: injector doctor".to_owned()
@@ -500,7 +501,12 @@ impl Target {
 
     /// Renews the lease.
     pub async fn renew(&self, name: &str, address: &str) -> Result<(), NotRenewed> {
-        self.intercepts.renew(name, address).await
+        let renewed = self.intercepts.renew(name, address).await;
+        renewed.map_err(|error| match error {
+            RenewError::Removed => NotRenewed::Removed,
+            RenewError::Taken { owner } => NotRenewed::Taken(owner),
+            other => NotRenewed::Failed(other.to_string()),
+        })
     }
 
     /// Ends the lease of that tunnel's intercept; the controller takes it from the proxies.
@@ -565,7 +571,7 @@ impl Target {
             ),
             format!(
                 "an operator prepares it: {}",
-                self.found.install_command(&self.namespace)
+                install_line::usual(&self.namespace, &self.found.label())
             ),
         )
     }
@@ -615,7 +621,7 @@ fn not_prepared(namespace: &str, found: &Found) -> Failure {
         ),
         format!(
             "an operator prepares it (open connections are drained once): {}",
-            found.install_command(namespace)
+            install_line::usual(namespace, &found.label())
         ),
     )
 }

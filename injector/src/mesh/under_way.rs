@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use intercept_tunnel::presence::{self, HANDOVER, Traffic};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::time::{sleep, timeout};
-
-use crate::tunnel::presence::{self, HANDOVER, Traffic};
-use crate::tunnel::relay_end::RelayEnd;
 
 /// How long they are waited for: a command sees within 5 s that its intercept is gone, and then lets them end for 5 s.
 const PATIENCE: Duration = Duration::from_secs(15);

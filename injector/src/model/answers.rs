@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use intercept_core::{Intercept, Limits};
-
-use crate::manifest::facts::Protocol;
-use crate::manifest::istio::{Kind, resource};
-use crate::tunnel::relay_end::RelayEnd;
+use intercept_manifest::facts::Protocol;
+use intercept_manifest::istio::{Kind, resource};
+use intercept_tunnel::relay_end::RelayEnd;
 
 /// An intercept, and where it was found.
 #[derive(Debug, Clone)]

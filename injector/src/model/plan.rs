@@ -5,11 +5,11 @@ use std::time::Duration;
 use intercept_core::room::left_out;
 use intercept_core::{Document, Intercept, Limits, MatchBaggage, MatchHeader, MatchPath, validate};
 use intercept_overlap::{ExampleRequest, Kind, Meeting};
+use intercept_tunnel::developer::LocalProtocol;
 
 use super::answers::Placement;
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
-use crate::tunnel::developer::LocalProtocol;
 use crate::words;
 
 /// The most intercepts that one workload may have: 662 bytes each in the object that holds them all.
@@ -230,8 +230,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
 
+    use intercept_tunnel::relay_end::RelayEnd;
+
     use super::*;
-    use crate::tunnel::relay_end::RelayEnd;
 
     fn plan(name: &str, owner: &str) -> Plan {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));

@@ -3,15 +3,17 @@
 //! Another filter changes the plugin alone, other relays its annotation and clusters: proxies take both without draining anything, so it is done at once. A changed gate is a changed listener,
 //! which cuts streams that are open 45 s later: when that may happen, the operator says.
 
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::install::ClusterInstall;
+use intercept_manifest::istio::{
+    Mesh, Module, Object, Plugin, names, preparation, workload_objects,
+};
 use serde_json::Value;
 
 use super::OURS;
 use super::apply::{self, Changed, RULES};
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::Result;
 use crate::install_line::{self, Kept};
-use crate::manifest::istio::install::ClusterInstall;
-use crate::manifest::istio::{Mesh, Module, Object, Plugin, names, preparation, workload_objects};
 
 /// A workload that was prepared for something else than there is now.
 #[derive(Debug)]
@@ -179,10 +181,10 @@ impl Stale {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::example;
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::istio::example;
 
     fn prepared() -> (Value, Value) {
         let objects = workload_objects(
@@ -191,7 +193,7 @@ mod tests {
             &example::plugin(),
         )
         .unwrap();
-        let find = |kind: &str| Object::of_kind(&objects, kind);
+        let find = |kind: &str| Object::of_kind(&objects, kind).unwrap().value().clone();
         (find("WasmPlugin"), find("EnvoyFilter"))
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use intercept_kube::lookup::name_of;
+use intercept_kube::{Apply, Cluster, ClusterError, Kind, kind};
+use intercept_manifest::istio::{INSTALLER, Object};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Apply, Cluster, ClusterError, Kind, kind};
 use crate::hint::{Failure, Result};
-use crate::lookup::name_of;
-use crate::manifest::istio::{INSTALLER, Object};
 use crate::shell::quote;
 
 /// How long the API server may take to serve objects of a new kind.

@@ -1,10 +1,10 @@
 //! The cluster part as it is in the cluster: what an operator said when it was installed, and need not say again.
 
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{OrHint, Result};
-use crate::manifest::istio::names;
 
 /// The root namespace of a mesh that does not say otherwise.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -118,10 +118,10 @@ fn domain_of(istiod: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::{Object, example, install};
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::istio::{Object, example, install};
 
     #[test]
     fn istiod_tells_how_names_of_services_end() {
@@ -144,7 +144,7 @@ mod tests {
         installed.revision = Some("canary".to_owned());
         installed.mesh.cluster_domain = "example.org".to_owned();
         let objects = install::cluster_objects(&installed).unwrap();
-        let find = |kind: &str| Object::of_kind(&objects, kind);
+        let find = |kind: &str| Object::of_kind(&objects, kind).unwrap().value().clone();
         let expected = Installed {
             replicas: installed.mesh.relay_replicas,
             image: installed.image,

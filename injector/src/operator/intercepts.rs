@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use intercept_kube::intercepts as mesh;
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::INSTALLER;
+use intercept_manifest::istio::resource::Intercept;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-
-use crate::cluster::{Cluster, ClusterError, kind};
-use crate::manifest::istio::INSTALLER;
-use crate::manifest::istio::resource::Intercept;
-use crate::mesh::intercepts as mesh;
 
 /// How long the controller may take to end Intercepts: it deletes one once no proxy has it, after 2 s at the latest.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -80,10 +79,10 @@ pub async fn end(
 
 #[cfg(test)]
 mod tests {
+    use intercept_manifest::istio::example;
     use serde_json::Value;
 
     use super::*;
-    use crate::manifest::istio::example;
 
     #[test]
     fn refused_and_expired_intercepts_are_not_live() {

@@ -1,4 +1,4 @@
-//! What an operator does to a cluster: install, prepare workloads, take both away. Reads and writes by way of `cluster`; what the objects look like is `manifest::istio`'s business,
+//! What an operator does to a cluster: install, prepare workloads, take both away. Reads and writes by way of `cluster`; what the objects look like is `intercept-manifest`'s business,
 //! what stands in them `prepare`'s.
 
 pub mod again;

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use intercept_kube::{Cluster, kind};
+use intercept_manifest::digest::sha256;
+use intercept_manifest::istio::install::MODULE_PORT;
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, kind};
-use crate::digest::sha256;
 use crate::hint::{Failure, OrHint, Result};
-use crate::manifest::istio::install::MODULE_PORT;
-use crate::manifest::istio::names;
 use crate::module_server::PATH;
 use crate::shell::quote;
 

@@ -1,13 +1,13 @@
 //! What versions before Intercepts left beside a workload: entries as a map, and EnvoyFilters that developers wrote. Removed when the workload is prepared again.
 
+use intercept_kube::lookup::name_of;
+use intercept_kube::{Cluster, kind};
+use intercept_manifest::istio::{INSTALLER, Object, names};
 use serde_json::json;
 
 use super::OURS;
 use super::apply::{Changed, remove};
-use crate::cluster::{Cluster, kind};
 use crate::hint::Result;
-use crate::lookup::name_of;
-use crate::manifest::istio::{INSTALLER, Object, names};
 
 /// Removes it from the workloads of these objects.
 pub async fn remove_entries(cluster: &Cluster, objects: &[Object]) -> Result<Vec<Changed>> {

@@ -3,12 +3,12 @@
 use super::installed::{self, Installed};
 use super::workloads::{Chosen, Listed, Wanted};
 use super::{intercepts, module};
-use crate::cluster::Cluster;
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::install::{ClusterInstall, cluster_objects};
-use crate::manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, workload_objects};
-use crate::shell::quote;
+use crate::shell::{context_flags, quote};
 use intercept_core::Limits;
+use intercept_kube::Cluster;
+use intercept_manifest::istio::install::{ClusterInstall, cluster_objects};
+use intercept_manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, workload_objects};
 
 /// How many relays there are where nobody says so: one may go away without taking every tunnel with it.
 const RELAYS: u16 = 2;
@@ -191,7 +191,7 @@ pub async fn workloads(
                 ),
                 format!(
                     "injector leave{} --force {}",
-                    cluster.place_flags(Some(namespace)),
+                    context_flags(&cluster.flags(Some(namespace))),
                     quote(intercept)
                 ),
             ));

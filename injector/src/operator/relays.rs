@@ -1,12 +1,12 @@
 //! The relays' pods: whether their sidecars can serve them. A relay believes only what its sidecar says of a caller: without one it is ready, and takes no request.
 
 use futures_util::future::try_join_all;
+use intercept_kube::pods::{self, Fault};
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::names;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::install_line::Kept;
-use crate::manifest::istio::names;
-use crate::mesh::pods::{self, Fault};
 use crate::shell::quote;
 
 /// Those that are there. Whoever may open tunnels may read each by its name, and list none.
@@ -32,8 +32,7 @@ pub fn fault(pods: &[Value]) -> Option<String> {
     let (pod, fault) =
         faults.find(|(_, fault)| matches!(fault, Fault::NoSidecar | Fault::HostNetwork))?;
     Some(format!(
-        "{pod}: {}: it takes no request, and the cluster answers every one that is intercepted",
-        fault.what()
+        "{pod}: {fault}: it takes no request, and the cluster answers every one that is intercepted"
     ))
 }
 

@@ -5,18 +5,20 @@ mod cluster_part;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use intercept_manifest::istio::resource::Intercept;
+use intercept_manifest::istio::{INSTALLER, names};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+
+use intercept_kube::lookup::{self, Wanted, name_of};
+use intercept_kube::{Cluster, ClusterError, kind};
 
 pub use self::cluster_part::cluster_part;
 use super::apply::{Changed, Done, remove};
 use super::{OURS, intercepts};
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
-use crate::lookup::{self, Wanted, name_of};
-use crate::manifest::istio::resource::Intercept;
-use crate::manifest::istio::{INSTALLER, names};
 use crate::mesh::{Mesh, USUAL_MESH, list_ours};
+use crate::shell::context_flags;
 
 /// How long the controller may take to empty the text of a workload whose Intercepts are gone.
 const EMPTY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -149,7 +151,7 @@ pub async fn check_unused(
                 ),
                 format!(
                     "injector leave{} --force {}; or: {command} --force",
-                    cluster.place_flags(Some(namespace)),
+                    context_flags(&cluster.flags(Some(namespace))),
                     names.join(" ")
                 ),
             ));

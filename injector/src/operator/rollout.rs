@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use intercept_kube::live;
+use intercept_kube::{Cluster, Kind, kind};
+use intercept_manifest::istio::{Object, names};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::relays;
-use crate::cluster::{Cluster, Kind, kind};
 use crate::hint::{Failure, Result};
-use crate::manifest::istio::{Object, names};
-use crate::mesh::live;
-use crate::model::Live;
 use crate::shell::quote;
 
 /// How long images may take to be pulled and pods to be ready.
@@ -74,10 +73,8 @@ pub async fn wait_proxies(cluster: &Cluster, objects: &[Object]) -> Vec<String> 
         .iter()
         .filter(|object| object.kind() == "WasmPlugin");
     let waits = plugins.map(async |plugin| {
-        let live = live::wait_filter(cluster, plugin.value(), PROXIES_TIMEOUT).await;
-        let Live::NotVerified { why } = live else {
-            return None;
-        };
+        let waited = live::wait_filter(cluster, plugin.value(), PROXIES_TIMEOUT).await;
+        let why = waited.err()?;
         let workload = &plugin.value()["metadata"]["annotations"][names::WORKLOAD];
         Some(format!(
             "{}: whether its proxies have the filter is not known ({why})",

@@ -1,12 +1,12 @@
 //! Which workloads an operator means, and what is known about each.
 
+use intercept_kube::lookup;
+use intercept_kube::prepare::{Around, Facts, Unpreparable, facts};
+use intercept_kube::{Cluster, ClusterError, kind};
+use intercept_manifest::istio::Kind;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, ClusterError, kind};
 use crate::hint::{Failure, Result};
-use crate::lookup;
-use crate::manifest::istio::Kind;
-use crate::prepare::{Around, Facts, Unpreparable, facts};
 use crate::shell::quote;
 
 /// Which workloads.
@@ -76,14 +76,12 @@ impl Listed {
                 for name in names {
                     let found = lookup::find(lookup::wanted(name)?, &self.listed)?;
                     let facts = self.facts(found.kind, &found.object, ports);
-                    chosen.facts.push(facts.map_err(refused)?);
+                    chosen.facts.push(facts?);
                 }
             }
             Wanted::Labelled(labels) => {
                 for (kind, object) in &self.listed.workloads {
-                    chosen
-                        .facts
-                        .push(self.facts(*kind, object, ports).map_err(refused)?);
+                    chosen.facts.push(self.facts(*kind, object, ports)?);
                 }
                 if chosen.facts.is_empty() {
                     return Err(self.none(&format!("no workload with the labels {labels}")));
@@ -135,11 +133,6 @@ impl Listed {
             ),
         )
     }
-}
-
-fn refused(reason: Unpreparable) -> Failure {
-    let hint = reason.hint();
-    Failure::failed(reason, hint)
 }
 
 #[cfg(test)]

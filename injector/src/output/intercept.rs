@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use intercept_core::{Intercept, MatchBaggage, MatchHeader, MatchPath};
+use intercept_manifest::printable::one_line;
+use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 
 use super::print::{self, Shown};
 use crate::model::Replicas;
-use crate::printable::one_line;
-use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// One intercept as it is shown; the JSON of `list` and `status`.

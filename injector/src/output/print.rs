@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
+use intercept_manifest::printable::{is_invisible, one_line, printable, spell_out};
 use serde::Serialize;
 
 use crate::args::Format;
 use crate::hint::{Failure, OrHint, Result};
-use crate::printable::{is_invisible, one_line, printable, spell_out};
 
 /// A result that every format can show.
 pub trait Shown: Serialize {
@@ -97,7 +97,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::printable::tests::{INVISIBLE, VISIBLE};
+
+    const INVISIBLE: &str = "\0\u{1b}\r\t\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{2028}\u{202e}\u{2066}\u{feff}\u{e000}\u{e0041}";
+    const VISIBLE: &str = "Zoë e\u{301} боб 山田 हिन्दी 🦀 'a\\b\"";
 
     #[derive(Serialize)]
     struct Name<'n> {

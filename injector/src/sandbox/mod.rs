@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
+use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
+use intercept_tunnel::relay;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -17,9 +20,6 @@ use tokio::time::{Instant, sleep};
 
 use self::process::Process;
 use crate::envoy::{Dir, EnvoyDirError};
-use crate::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
-use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
-use crate::tunnel::relay;
 
 pub use self::find::{NotFound, envoy as find_envoy, filter as find_filter};
 

@@ -20,6 +20,8 @@ use std::fmt;
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::Event;
 use rustix::process::Signal;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
@@ -35,8 +37,6 @@ use crate::detached::{Kept, Prepared};
 use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
 use crate::model::Plan;
-use crate::tunnel::Secret;
-use crate::tunnel::developer::Event;
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);

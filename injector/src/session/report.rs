@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::ProgressBar;
+use intercept_manifest::printable::one_line;
+use intercept_tunnel::developer::{RequestLine, RequestOutcome};
 use serde::Serialize;
 
 use crate::args::Global;
@@ -13,9 +15,7 @@ use crate::curl;
 use crate::model::{Live, Plan, Replicas};
 use crate::output::intercept::InterceptShown;
 use crate::output::print::Shown;
-use crate::printable::one_line;
 use crate::shell::quote;
-use crate::tunnel::developer::{RequestLine, RequestOutcome};
 use crate::words;
 
 const DIM: Style = Style::new().dimmed();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
+use intercept_tunnel::presence::Presence;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -18,7 +19,6 @@ use crate::model::{Live, Plan};
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;
-use crate::tunnel::presence::Presence;
 use crate::words;
 
 /// How long the first connection to the relay may take.

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::{self, Developer, Event, Local, TunnelError, UnderWay};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::hint::{Failure, Result};
 use crate::model::Plan;
-use crate::tunnel::Secret;
-use crate::tunnel::developer::{self, Developer, Event, Local, TunnelError, UnderWay};
-use crate::tunnel::relay_end::RelayEnd;
 
 /// How long requests under way may take to end when the intercept ends.
 pub const GRACE: Duration = Duration::from_secs(5);

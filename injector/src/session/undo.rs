@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use intercept_manifest::cluster::TAKEN;
+use intercept_tunnel::developer::Event;
+use intercept_tunnel::presence::HANDOVER;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::tunnel::GRACE;
 use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
-use crate::manifest::cluster::TAKEN;
-use crate::tunnel::developer::Event;
-use crate::tunnel::presence::HANDOVER;
 use crate::words;
 
 /// Between two attempts at a change that nobody takes.

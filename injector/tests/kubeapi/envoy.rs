@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use injector::cluster::{Cluster, kind};
-use injector::manifest::facts::Protocol;
-use injector::manifest::istio::example;
+use intercept_kube::{Cluster, kind};
+use intercept_manifest::facts::Protocol;
+use intercept_manifest::istio::example;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use injector::manifest::istio::names;
+use intercept_manifest::istio::names;
 use serde_json::{Value, json};
 
 use super::controller::control::intercept;

@@ -1,9 +1,9 @@
 //! Which relay takes a tunnel.
 
-use injector::manifest::istio::install::cluster_objects;
-use injector::manifest::istio::{example, workload_objects};
-use injector::tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
-use injector::tunnel::{Secret, relay};
+use intercept_manifest::istio::install::cluster_objects;
+use intercept_manifest::istio::{example, workload_objects};
+use intercept_tunnel::developer::{Developer, Event, Local, LocalProtocol, Tcp, run};
+use intercept_tunnel::{Secret, relay};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use injector::manifest::istio::{INSTALLER, example, install};
-use injector::tunnel::relay;
+use intercept_manifest::istio::{INSTALLER, example, install};
+use intercept_tunnel::relay;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

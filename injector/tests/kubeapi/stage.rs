@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use injector::cluster::{Cluster, KubeFlags};
 use injector::hint::Failure;
-use injector::manifest::istio::{Workload, example, workload_objects};
 use injector::mesh::Target;
 use injector::model::Plan;
-use injector::tunnel::developer::LocalProtocol;
 use intercept_core::{Document, Intercept, MatchHeader};
+use intercept_kube::{Cluster, KubeFlags};
+use intercept_manifest::istio::{Workload, example, workload_objects};
+use intercept_tunnel::developer::LocalProtocol;
 use serde_json::{Value, json};
 
 use super::controller::Proxies;
@@ -315,7 +315,7 @@ impl Stage {
 /// Its entry, with a tunnel of its own.
 pub fn entry(plan: &Plan) -> Intercept {
     let test = std::thread::current().name().map(str::to_owned);
-    let address = injector::digest::sha256(format!("{} {test:?}", plan.name));
+    let address = intercept_manifest::digest::sha256(format!("{} {test:?}", plan.name));
     plan.intercept(&address[..32], now(), now())
 }
 

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use injector::envoy::Dir;
-use injector::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
-use injector::tunnel::relay;
 use intercept_core::{Intercept, Limits, MatchHeader};
+use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
+use intercept_tunnel::relay;
 
 /// How long a condition may take to come true.
 const DEADLINE: Duration = Duration::from_secs(40);

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use injector::envoy::Dir;
-use injector::manifest::facts::Relay;
 use intercept_core::{Document, Limits};
+use intercept_manifest::facts::Relay;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ impl Mesh {
         let path = self.files.path().join("filter.json");
         let version = version_after(&path);
         let mut file =
-            injector::manifest::envoy::filter_file(workload, &empty, version).expect("JSON");
+            intercept_manifest::envoy::filter_file(workload, &empty, version).expect("JSON");
         file["resources"][0]["typed_config"]["config"]["configuration"]["value"] = text.into();
         replace(&path, &file);
         wait::until(
@@ -132,7 +132,7 @@ impl Mesh {
     /// Writes a document by hand, with the clusters that its entries name.
     pub async fn write_document(&self, document: &Document) {
         let path = self.files.path().join("clusters.json");
-        let clusters = injector::manifest::envoy::clusters_file(
+        let clusters = intercept_manifest::envoy::clusters_file(
             self.files.workload(),
             document,
             version_after(&path),
@@ -163,7 +163,7 @@ impl Mesh {
 fn version_after(path: &Path) -> u64 {
     let text = std::fs::read(path).expect("a file that the operator's command wrote");
     let file = serde_json::from_slice(&text).expect("JSON");
-    injector::manifest::envoy::version_in(&file).expect("a version") + 1
+    intercept_manifest::envoy::version_in(&file).expect("a version") + 1
 }
 
 /// As the product does: Envoy sees the old file or the new one.

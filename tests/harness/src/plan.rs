@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use injector::envoy::Dir;
-use injector::manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
-use injector::manifest::facts::{
+use intercept_core::Limits;
+use intercept_manifest::envoy::bootstrap::{BootstrapOptions, bootstrap};
+use intercept_manifest::facts::{
     Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
 };
-use intercept_core::Limits;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 

@@ -20,10 +20,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use injector::tunnel::developer::{
+use intercept_tunnel::developer::{
     self, Developer, Event, Local, LocalProtocol, RequestLine, Tcp, TunnelError,
 };
-use injector::tunnel::{Secret, relay};
+use intercept_tunnel::{Secret, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};

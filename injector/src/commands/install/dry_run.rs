@@ -1,16 +1,17 @@
 //! What `install --dry-run` and `render istio` print: objects on stdout, so that they can be applied, and beside them on stderr what an operator should know.
 
+use intercept_kube::Kind;
+use intercept_manifest::istio::{Module, Object};
+use intercept_manifest::printable::one_line;
+
 use super::planned::Planned;
 use crate::args::{Format, Global};
-use crate::cluster::Kind;
 use crate::hint::{OrHint, Result};
-use crate::manifest::istio::{Module, Object};
 use crate::operator::again::Stale;
 use crate::operator::apply::{self, CLUSTER_WIDE, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
 use crate::operator::remove;
 use crate::output::print;
-use crate::printable::one_line;
 
 /// Everything that the same command would apply, and what it would remove and leave.
 pub async fn print(global: &Global, planned: &Planned<'_>) -> Result<()> {

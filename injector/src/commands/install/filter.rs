@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::digest::sha256;
+use intercept_manifest::digest::sha256;
+use intercept_manifest::istio::Module;
+
 use crate::hint::{Failure, OrHint, Result};
-use crate::manifest::istio::Module;
 use crate::operator::plan::Filter;
 
 /// Reads the file; asks nobody.

@@ -1,5 +1,8 @@
 //! `injector install` in a cluster: what the flags mean, in which order things are done, and what an operator is told.
 
+use intercept_manifest::istio::Object;
+use intercept_manifest::istio::install::ClusterInstall;
+use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use super::dry_run::{self, print_objects, tell};
@@ -8,14 +11,11 @@ use super::limits::limits;
 use super::planned::{Planned, said, wanted};
 use crate::args::{Global, Install, MeshFlags, Prepare, connect};
 use crate::hint::Result;
-use crate::manifest::istio::Object;
-use crate::manifest::istio::install::ClusterInstall;
 use crate::operator::apply::{self, CLUSTER_WIDE, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
 use crate::operator::workloads::Chosen;
 use crate::operator::{old, rollout};
 use crate::output::print::{self, Shown};
-use crate::printable::one_line;
 
 /// What `install` has to say.
 #[derive(Debug, Default, Serialize)]

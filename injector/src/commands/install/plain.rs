@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use http::Uri;
+use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 
 use super::limits::limits;
 use crate::args::{Install, PlainFlags};
 use crate::envoy::{Dir, EnvoyDirError};
 use crate::hint::{Failure, OrHint, Result};
-use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Workload};
 use crate::shell::quote;
 
 /// Checks everything, then writes. Returns what to tell the operator.
@@ -124,7 +124,7 @@ fn ports(listen: &[String], args: &PlainFlags) -> Result<Vec<Port>> {
             name,
             number,
             app: reachable("--app", args.app[index])?,
-            protocol: protocol.copied().unwrap_or(Protocol::Http),
+            protocol: protocol.map_or(Protocol::Http, |protocol| (*protocol).into()),
             url: args.url.get(index).map(url).transpose()?,
         });
     }

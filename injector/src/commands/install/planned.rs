@@ -1,15 +1,15 @@
 //! What `install` comes to in a cluster, before anything of it is done: then it is done, or printed.
 
 use intercept_core::Limits;
+use intercept_kube::Cluster;
+use intercept_manifest::istio::install::ClusterInstall;
+use intercept_manifest::istio::{Module, Object};
 
 use super::filter::filter;
 use super::limits::limits;
 use crate::args::{Global, How, Install, MeshFlags, Prepare, connect_patiently};
-use crate::cluster::Cluster;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
-use crate::manifest::istio::install::ClusterInstall;
-use crate::manifest::istio::{Module, Object};
 use crate::operator::again::{self, Stale};
 use crate::operator::plan::{self, Filter, Prepared, Said};
 use crate::operator::runtime;

@@ -1,11 +1,11 @@
 //! Takes the cluster part away: relays, module server, controller and what goes with them. The namespace stays.
 
+use intercept_kube::lookup::name_of;
+use intercept_kube::{Apply, Cluster, Kind, kind};
+use intercept_manifest::istio::{INSTALLER, resource};
 use serde_json::{Value, json};
 
-use crate::cluster::{Apply, Cluster, Kind, kind};
 use crate::hint::Result;
-use crate::lookup::name_of;
-use crate::manifest::istio::{INSTALLER, resource};
 use crate::operator::apply::{CLUSTER_WIDE, Changed, Done, remove};
 use crate::operator::{OURS, intercepts};
 use crate::shell::quote;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_object_that_is_installed_is_of_a_kind_that_is_removed() {
-        use crate::manifest::istio::{example, install, names};
+        use intercept_manifest::istio::{example, install, names};
         for object in install::cluster_objects(&example::install()).unwrap() {
             let kind = Kind::of(object.value()).unwrap();
             let known = CLUSTER_PART.iter().chain(CLUSTER_WIDE);

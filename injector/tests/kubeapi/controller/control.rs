@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use injector::manifest::istio::{Workload, example, workload_objects};
+use intercept_manifest::istio::{Workload, example, workload_objects};
 use serde_json::{Value, json};
 
 use super::super::rbac;
@@ -190,7 +190,8 @@ impl Shop {
 /// An Intercept of `Coder: NAME`, with a tunnel of its own: two of one test that have name and owner in common share it.
 pub fn intercept(name: &str, owner: &str) -> Value {
     let test = std::thread::current().name().map(str::to_owned);
-    let address = injector::digest::sha256(format!("{name} {owner} {test:?}"))[..32].to_owned();
+    let address =
+        intercept_manifest::digest::sha256(format!("{name} {owner} {test:?}"))[..32].to_owned();
     json!({
         "apiVersion": "injector.dev/v1alpha1",
         "kind": "Intercept",

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use injector::cluster::{Cluster, KubeFlags, kind};
 use intercept_core::{ACTIVE_METRIC, HASH_METRIC, Matcher, parse};
+use intercept_kube::{Cluster, KubeFlags, kind};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

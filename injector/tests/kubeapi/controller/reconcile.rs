@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use injector::manifest::istio::resource::Intercept;
+use intercept_manifest::istio::resource::Intercept;
 use serde_json::{Value, json};
 
 use super::super::rbac;

@@ -1,6 +1,6 @@
 //! What one case sends, and what the origin answers. Owns the words for it, no case.
 
-use injector::manifest::facts::Protocol;
+use intercept_manifest::facts::Protocol;
 
 use super::message::Fields;
 

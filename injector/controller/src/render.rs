@@ -1,0 +1,123 @@
+//! The text of a workload's intercepts, and the EnvoyFilter of each. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use intercept_core::{Config, Intercept as Entry, Matcher, config_hash};
+use intercept_manifest::istio::intercept;
+use intercept_manifest::istio::preparation::ControlledPlugin;
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use super::model::Candidate;
+
+/// Renewals are written when an entry has less than this left, in seconds, and less than half of its lease: every write is a push to all proxies of the workload.
+const RENEW_BEFORE: u64 = 600;
+
+/// A text of intercepts, and what a proxy reports that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// `spec.pluginConfig.intercepts`.
+    pub text: String,
+    /// The filter's hash of it.
+    pub hash: u64,
+    /// How many entries are active for a proxy whose clock is right.
+    pub active: u64,
+    /// The Intercepts in it.
+    pub uids: BTreeSet<String>,
+    /// When it was rendered, in seconds since the epoch.
+    pub at: u64,
+}
+
+impl Rendered {
+    /// Reads the text as the filter does.
+    pub(super) fn new(
+        text: String,
+        plugin: &ControlledPlugin,
+        running: &[Candidate],
+        accepted: &[(usize, Entry)],
+        now: u64,
+    ) -> Self {
+        let intercepts = accepted
+            .iter()
+            .map(|(place, entry)| (running[*place].name().to_owned(), entry.clone()));
+        let (matcher, _) = Matcher::compile(Config {
+            limits: plugin.limits.clone(),
+            intercepts: intercepts.collect(),
+            ..Config::default()
+        });
+        Self {
+            hash: config_hash(&text),
+            active: matcher.active(now) as u64,
+            uids: accepted
+                .iter()
+                .map(|(place, _)| running[*place].uid().to_owned())
+                .collect(),
+            at: now,
+            text,
+        }
+    }
+}
+
+/// The text, in the order of `accepted`, and when a renewal has to be written at the latest.
+///
+/// As long as all entries have enough left, they keep the end of their lease that is there; otherwise each gets its own.
+pub(super) fn text(
+    plugin: &ControlledPlugin,
+    running: &[Candidate],
+    accepted: &[(usize, Entry)],
+    now: u64,
+) -> (String, Option<u64>) {
+    let there: HashMap<String, Entry> = plugin.entries().into_iter().collect();
+    let mut renew_at: Option<u64> = None;
+    let mut kept = Vec::with_capacity(accepted.len());
+    for (place, entry) in accepted {
+        let one = &running[*place];
+        let lease = u64::from(one.spec().lease_seconds);
+        let written = there.get(one.name()).map_or(0, |there| there.expires);
+        let at = written.saturating_sub(lease.min(RENEW_BEFORE.max(lease / 2)));
+        let is_enough = written <= entry.expires && now < at;
+        let expires = if is_enough { written } else { entry.expires };
+        if expires < entry.expires {
+            renew_at = Some(renew_at.map_or(at, |earliest| earliest.min(at)));
+        }
+        let entry = Entry {
+            expires,
+            ..entry.clone()
+        };
+        kept.push((one.name(), entry));
+    }
+    let text = intercept::text(kept.iter().map(|(name, entry)| (*name, entry)));
+    if plugin.text.as_deref().map(str::trim_end) == Some(&text) {
+        return (text, renew_at);
+    }
+    let fresh = accepted.iter();
+    let fresh = fresh.map(|(place, entry)| (running[*place].name(), entry));
+    (intercept::text(fresh), None)
+}
+
+/// The EnvoyFilter of an accepted Intercept.
+pub(super) fn filter(plugin: &ControlledPlugin, one: &Candidate, entry: &Entry) -> Option<Value> {
+    let filter = intercept::envoy_filter(plugin, one.name(), entry, one.spec().tunnel.relay)?;
+    Some(filter.value().clone())
+}
+
+/// Does the object have all that was rendered, and a spec without more?
+pub(super) fn is_as_rendered(there: &DynamicObject, rendered: &Value) -> bool {
+    let metadata = &there.metadata;
+    let has = |found: &Option<BTreeMap<String, String>>, map: &str| {
+        let wanted = rendered["metadata"][map].as_object();
+        let mut wanted = wanted.into_iter().flatten();
+        wanted.all(|(key, value)| {
+            found
+                .as_ref()
+                .and_then(|found| found.get(key))
+                .is_some_and(|found| value == found)
+        })
+    };
+    let owner = &rendered["metadata"]["ownerReferences"][0]["uid"];
+    let mut owners = metadata.owner_references.iter().flatten();
+    there.data["spec"] == rendered["spec"]
+        && has(&metadata.labels, "labels")
+        && has(&metadata.annotations, "annotations")
+        && owners.any(|one| *owner == one.uid)
+}

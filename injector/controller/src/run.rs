@@ -1,0 +1,475 @@
+//! Watches, decides, writes. Every change leads to a look at everything: what was missed once is seen the next time.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::stream;
+use futures_util::{Stream, StreamExt};
+use intercept_kube::{Apply, Cluster, ClusterError, Kind, kind};
+use intercept_manifest::istio::resource::Intercept;
+use intercept_manifest::istio::{names, preparation};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::events::{self, EventType, Recorder, Reporter};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::decision::{Memory, Snapshot, decide};
+use super::model::{Event, Key, Plan, Removal, Reports, Write};
+use super::probe;
+
+/// The API server ends each watch after this time, in seconds; silence beyond five seconds more is an error. Without it a dead connection went unnoticed for over a minute.
+const WATCH_TIMEOUT: u32 = 20;
+
+/// Nothing is silent for longer, lists included.
+const READ_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// The longest pause before a failed watch or write is tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Between a failed write and the next decision.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Between two looks at the API server's clock.
+const CLOCK: Duration = Duration::from_secs(20);
+
+/// Changes that arrive together are decided together.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+
+/// How long a change that was written may stay unseen before it is written again.
+const UNSEEN: Duration = Duration::from_secs(5);
+
+/// Writes at the same time.
+const AT_ONCE: usize = 16;
+
+/// Runs until `stop`. `log` takes one line at a time.
+pub async fn run(
+    cluster: &Cluster,
+    log: fn(&str),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ClusterError> {
+    let client = cluster.watch_client(READ_TIMEOUT).await?;
+    let changed = Arc::new(Notify::new());
+    let mut watches = JoinSet::new();
+    let watched = Watched::start(&client, &changed, log, &mut watches);
+    let loops = async {
+        watched.wait_ready().await;
+        log("watching");
+        Controller::new(cluster.clone(), client.clone(), watched, log)
+            .run(&changed)
+            .await;
+    };
+    tokio::select! {
+        () = loops => {}
+        () = stop => {}
+    }
+    Ok(())
+}
+
+/// What the API server has.
+struct Watched {
+    intercepts: Store<Intercept>,
+    plugins: Store<DynamicObject>,
+    filters: Store<DynamicObject>,
+}
+
+impl Watched {
+    fn start(
+        client: &Client,
+        changed: &Arc<Notify>,
+        log: fn(&str),
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let config = || watcher::Config::default().timeout(WATCH_TIMEOUT);
+        let ours = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+        let dynamic = |kind: &Kind| {
+            let resource = resource(kind);
+            (Api::all_with(client.clone(), &resource), resource)
+        };
+        let (plugins, plugin_type) = dynamic(&kind::WASM_PLUGIN);
+        let (filters, filter_type) = dynamic(&kind::ENVOY_FILTER);
+        let intercepts: Api<Intercept> = Api::all(client.clone());
+        Self {
+            intercepts: reflect(intercepts, config(), (), changed, log, tasks),
+            plugins: reflect(
+                plugins,
+                config().labels(&ours),
+                plugin_type,
+                changed,
+                log,
+                tasks,
+            ),
+            filters: reflect(
+                filters,
+                config().labels(&format!("{ours},{}", names::INTERCEPT)),
+                filter_type,
+                changed,
+                log,
+                tasks,
+            ),
+        }
+    }
+
+    async fn wait_ready(&self) {
+        let _ = self.intercepts.wait_until_ready().await;
+        let _ = self.plugins.wait_until_ready().await;
+        let _ = self.filters.wait_until_ready().await;
+    }
+
+    /// The EnvoyFilters that belong to a WasmPlugin: others were made by `injector intercept` itself.
+    fn filters(&self) -> BTreeMap<Key, Arc<DynamicObject>> {
+        let filters = self.filters.state().into_iter();
+        let filters = filters.filter(|filter| {
+            let mut owners = filter.metadata.owner_references.iter().flatten();
+            owners.any(|owner| owner.kind == kind::WASM_PLUGIN.name)
+        });
+        filters
+            .filter_map(|filter| Some((key(&*filter)?, filter)))
+            .collect()
+    }
+
+    fn plugins(&self) -> BTreeMap<Key, Result<preparation::ControlledPlugin, String>> {
+        let plugins = self.plugins.state().into_iter();
+        let read = plugins.filter_map(|plugin| {
+            let key = key(&*plugin)?;
+            let object = serde_json::to_value(&*plugin).ok()?;
+            let read = preparation::read(&object).map_err(|error| error.to_string());
+            Some((key, read.transpose()?))
+        });
+        read.collect()
+    }
+}
+
+fn resource(kind: &Kind) -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(kind.group, kind.version, kind.name),
+        kind.plural,
+    )
+}
+
+fn key(object: &impl Resource) -> Option<Key> {
+    let metadata = object.meta();
+    Some(Key::new(
+        metadata.namespace.as_deref()?,
+        metadata.name.as_deref()?,
+    ))
+}
+
+/// Keeps a copy of all objects of a kind, and says so when one changes.
+fn reflect<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: K::DynamicType,
+    changed: &Arc<Notify>,
+    log: fn(&str),
+    tasks: &mut JoinSet<()>,
+) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    let writer = reflector::store::Writer::new(kind);
+    let store = writer.as_reader();
+    let events = watcher(api, config)
+        .backoff(Patient::default())
+        .reflect(writer);
+    tasks.spawn(drain(events, Arc::clone(changed), log));
+    store
+}
+
+async fn drain<K>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    changed: Arc<Notify>,
+    log: fn(&str),
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(_) => changed.notify_one(),
+            Err(error) => log(&format!("watch: {error}")),
+        }
+    }
+}
+
+/// Doubles from a quarter of a second up to [`LONGEST_BACKOFF`].
+#[derive(Default)]
+struct Patient(u32);
+
+impl Iterator for Patient {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(250) * 2_u32.pow(self.0.min(3));
+        self.0 = self.0.saturating_add(1);
+        Some(pause.min(LONGEST_BACKOFF))
+    }
+}
+
+impl Backoff for Patient {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+}
+
+struct Controller {
+    cluster: Cluster,
+    recorder: Recorder,
+    watched: Watched,
+    log: fn(&str),
+    memory: Memory,
+    /// What was sent and is not seen yet: the copy of the API server's state is a little behind.
+    sent: HashMap<(&'static str, Key), (Write, Instant)>,
+    /// What was deleted and is not seen as gone yet, by kind and uid.
+    deleted: HashSet<(&'static str, String)>,
+    probes: BTreeMap<Key, Probe>,
+    reports: BTreeMap<Key, Reports>,
+    reports_tx: mpsc::Sender<(Key, Reports)>,
+    reports_rx: mpsc::Receiver<(Key, Reports)>,
+}
+
+struct Probe {
+    hash_tx: watch::Sender<u64>,
+    _task: JoinSet<()>,
+}
+
+impl Controller {
+    fn new(cluster: Cluster, client: Client, watched: Watched, log: fn(&str)) -> Self {
+        let reporter = Reporter {
+            controller: names::CONTROLLER.to_owned(),
+            instance: std::env::var("HOSTNAME").ok(),
+        };
+        let (reports_tx, reports_rx) = mpsc::channel(64);
+        Self {
+            cluster,
+            recorder: Recorder::new(client, reporter),
+            watched,
+            log,
+            memory: Memory::default(),
+            sent: HashMap::new(),
+            deleted: HashSet::new(),
+            probes: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            reports_tx,
+            reports_rx,
+        }
+    }
+
+    async fn run(mut self, changed: &Notify) {
+        let mut skew = self.skew(0).await;
+        let mut clock_at = Instant::now() + CLOCK;
+        loop {
+            let now = now();
+            let snapshot = Snapshot {
+                intercepts: self.watched.intercepts.state(),
+                plugins: self.watched.plugins(),
+                filters: self.watched.filters(),
+                reports: self.reports.clone(),
+                now,
+                skew,
+            };
+            let plan = decide(&snapshot, &mut self.memory);
+            self.follow(&plan);
+            let is_done = self.write(&plan).await;
+            let next = plan
+                .next
+                .map(|next| Duration::from_secs(next.saturating_sub(now)));
+            let next = if is_done { next } else { Some(RETRY) };
+            let wake = Instant::now() + next.unwrap_or(CLOCK).min(CLOCK);
+            tokio::select! {
+                () = changed.notified() => sleep(DEBOUNCE).await,
+                Some((key, reports)) = self.reports_rx.recv() => self.take_report(key, reports),
+                () = sleep_until(wake) => {}
+            }
+            while let Ok((key, reports)) = self.reports_rx.try_recv() {
+                self.take_report(key, reports);
+            }
+            if Instant::now() >= clock_at {
+                skew = self.skew(skew).await;
+                clock_at = Instant::now() + CLOCK;
+            }
+        }
+    }
+
+    fn take_report(&mut self, key: Key, reports: Reports) {
+        if self.probes.contains_key(&key) {
+            self.reports.insert(key, reports);
+        }
+    }
+
+    /// How far the API server's clock is ahead, in seconds; `known` if it does not answer.
+    async fn skew(&self, known: i64) -> i64 {
+        match self.cluster.server_time().await {
+            Ok(theirs) => i64::try_from(theirs).unwrap_or(0) - i64::try_from(now()).unwrap_or(0),
+            Err(error) => {
+                (self.log)(&format!("the API server's clock: {error}"));
+                known
+            }
+        }
+    }
+
+    /// Asks the replicas of these workloads and of no others.
+    fn follow(&mut self, plan: &Plan) {
+        self.probes.retain(|key, _| plan.watched.contains_key(key));
+        self.reports.retain(|key, _| plan.watched.contains_key(key));
+        for (key, (workload, hash)) in &plan.watched {
+            let probe = self.probes.entry(key.clone()).or_insert_with(|| {
+                let (hash_tx, hash_rx) = watch::channel(*hash);
+                let mut task = JoinSet::new();
+                task.spawn(probe::follow(
+                    self.cluster.clone(),
+                    key.clone(),
+                    workload.clone(),
+                    hash_rx,
+                    self.reports_tx.clone(),
+                ));
+                Probe {
+                    hash_tx,
+                    _task: task,
+                }
+            });
+            probe
+                .hash_tx
+                .send_if_modified(|known| std::mem::replace(known, *hash) != *hash);
+        }
+    }
+
+    /// Writes all of it; `false`: something failed and has to be tried again.
+    async fn write(&mut self, plan: &Plan) -> bool {
+        let filters = self.apply(kind::ENVOY_FILTER.name, &plan.filters).await;
+        let texts = self.apply(kind::WASM_PLUGIN.name, &plan.texts).await;
+        let statuses = self.apply(kind::INTERCEPT.name, &plan.statuses).await;
+        let ended = self.delete(&kind::INTERCEPT, &plan.ended).await;
+        let leftovers = self.delete(&kind::ENVOY_FILTER, &plan.leftovers).await;
+        filters && texts && statuses && ended && leftovers
+    }
+
+    async fn apply(&mut self, what: &'static str, writes: &[Write]) -> bool {
+        let keys: HashSet<&Key> = writes.iter().map(|write| &write.key).collect();
+        let is_old = |at: &Instant| at.elapsed() >= UNSEEN;
+        self.sent
+            .retain(|(kind, key), (_, at)| *kind != what || keys.contains(key) && !is_old(at));
+        let is_new = |write: &&Write| {
+            let sent = self.sent.get(&(what, write.key.clone()));
+            sent.is_none_or(|(sent, _)| sent.basis != write.basis || sent.body != write.body)
+        };
+        let new: Vec<&Write> = writes.iter().filter(is_new).collect();
+        let this = &*self;
+        let sent =
+            stream::iter(new).map(|write| async move { (write, this.send(what, write).await) });
+        let sent: Vec<(&Write, Result<Value, ClusterError>)> =
+            sent.buffer_unordered(AT_ONCE).collect().await;
+        let mut is_done = true;
+        for (write, answer) in sent {
+            match answer {
+                Ok(_) => {
+                    let key = (what, write.key.clone());
+                    self.sent.insert(key, (write.clone(), Instant::now()));
+                    for event in &write.events {
+                        self.publish(event).await;
+                    }
+                }
+                Err(error) => is_done &= self.failed(&error),
+            }
+        }
+        is_done
+    }
+
+    async fn send(&self, what: &str, write: &Write) -> Result<Value, ClusterError> {
+        let Key { namespace, name } = &write.key;
+        if what == kind::INTERCEPT.name {
+            let patch = self.cluster.patch_status(
+                &kind::INTERCEPT,
+                Some(namespace),
+                name,
+                &write.body,
+                names::CONTROLLER,
+            );
+            return patch.await;
+        }
+        let how = Apply {
+            force: true,
+            dry_run: false,
+        };
+        self.cluster
+            .apply(&write.body, names::CONTROLLER, how)
+            .await
+    }
+
+    async fn delete(&mut self, kind: &Kind, removals: &[Removal]) -> bool {
+        let mut is_done = true;
+        self.deleted
+            .retain(|(of, uid)| *of != kind.name || removals.iter().any(|one| one.uid == *uid));
+        for removal in removals {
+            if self.deleted.contains(&(kind.name, removal.uid.clone())) {
+                continue;
+            }
+            let Key { namespace, name } = &removal.key;
+            match self
+                .cluster
+                .delete_this(kind, Some(namespace), name, &removal.uid)
+                .await
+            {
+                Ok(was_there) => {
+                    self.deleted.insert((kind.name, removal.uid.clone()));
+                    if let Some(event) = removal.event.as_ref().filter(|_| was_there) {
+                        self.publish(event).await;
+                    }
+                }
+                Err(error) => is_done &= self.failed(&error),
+            }
+        }
+        is_done
+    }
+
+    /// Says so. `true`: the object changed or went meanwhile, and the watch will show it.
+    fn failed(&self, error: &ClusterError) -> bool {
+        let is_gone = matches!(error, ClusterError::Refused { status, .. } if status.code == 404);
+        let is_stale = is_gone || error.is_conflict();
+        if !is_stale {
+            (self.log)(&error.to_string());
+        }
+        is_stale
+    }
+
+    /// An Event that cannot be written keeps nothing from being done.
+    async fn publish(&self, event: &Event) {
+        let reference = ObjectReference {
+            api_version: Some(kind::INTERCEPT.api_version()),
+            kind: Some(kind::INTERCEPT.name.to_owned()),
+            namespace: Some(event.key.namespace.clone()),
+            name: Some(event.key.name.clone()),
+            uid: Some(event.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let published = events::Event {
+            type_: if event.is_warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: event.reason.clone(),
+            note: Some(event.note.clone()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&published, &reference).await {
+            (self.log)(&format!("Event {}: {error}", event.reason));
+        }
+    }
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}

@@ -1,0 +1,7 @@
+//! How a developer's program reaches the cluster: the end in the cluster that dials, the developer's end that asks it to, and the namespace in which the program runs.
+//!
+//! Knows nothing of intercepts, Kubernetes objects, command lines or terminals.
+
+mod dial;
+
+pub use self::dial::{Destination, DialError};

@@ -1,0 +1,131 @@
+//! The bodies of a request and of its answer on the developer's end: each ends as it was sent, whole or broken off. Knows nothing of heads.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::line::Line;
+use super::local::Connection;
+use crate::memory::{Pinned, poll_next};
+use crate::{BoxError, headers, marks, with_causes};
+
+/// An answer that goes on for longer gets its line before its end.
+const LONG: Duration = Duration::from_secs(1);
+
+/// The body of a request, framed towards the developer's server as the client framed it.
+pub(super) struct Upload {
+    body: Pinned<Incoming>,
+    /// The head does not tell its length. hyper would take such a body for none if it is empty, and with GET and HEAD always.
+    chunked: bool,
+    /// hyper decides by the first look whether there is a body at all.
+    begun: bool,
+}
+
+impl Upload {
+    pub(super) fn new(body: Pinned<Incoming>, chunked: bool) -> Self {
+        Self {
+            body,
+            chunked,
+            begun: false,
+        }
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.begun = true;
+        poll_next(&mut self.body, true, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        (self.begun || !self.chunked) && self.body.is_end_stream()
+    }
+
+    /// Known only when the head tells it: hyper would write a `content-length: 0` into a head without a body.
+    fn size_hint(&self) -> SizeHint {
+        match self.body.size_hint().exact() {
+            Some(length) if length > 0 => SizeHint::with_exact(length),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// The body of an answer. One that breaks off ends in the trailers that say so.
+pub(super) struct Answer {
+    body: Incoming,
+    is_h2: bool,
+    line: Line,
+    passed: u64,
+    broke_off: bool,
+    long: Pin<Box<Sleep>>,
+    _connection: Connection,
+}
+
+impl Answer {
+    pub(super) fn new(body: Incoming, is_h2: bool, line: Line, connection: Connection) -> Self {
+        Self {
+            body,
+            is_h2,
+            line,
+            passed: 0,
+            broke_off: false,
+            long: Box::pin(sleep(LONG)),
+            _connection: connection,
+        }
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        let next = poll_next(&mut self.body, self.is_h2, cx);
+        if next.is_pending() && !self.line.is_told() && self.long.as_mut().poll(cx).is_ready() {
+            self.line.goes_on();
+        }
+        next.map_err(|error| with_causes(&*error))
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.broke_off {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(self.next(cx)) {
+            None => None,
+            Some(Ok(mut frame)) => {
+                self.passed += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::remove_ours(trailers);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(reason)) => {
+                self.broke_off = true;
+                let trailers = marks::broken_off(&reason);
+                let passed = self.passed;
+                self.line.broke_off(passed, reason);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+        };
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.broke_off || self.body.is_end_stream()
+    }
+}

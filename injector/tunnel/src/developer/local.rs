@@ -1,0 +1,314 @@
+//! The developer's server: reaching it, and speaking its protocol. Knows nothing of the tunnel.
+//!
+//! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and nobody could tell whether the server saw it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use http::header::{self, HeaderMap};
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::{Body, headers, marks, settings, with_causes};
+
+/// Where the developer's server listens and what it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The port on 127.0.0.1, or on ::1 when nothing listens there.
+    pub port: u16,
+    /// What is spoken on it.
+    pub protocol: LocalProtocol,
+}
+
+/// What the developer's server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge.
+    Http2,
+    /// HTTP/2 for gRPC, HTTP/1.1 for everything else.
+    #[default]
+    Auto,
+}
+
+impl LocalProtocol {
+    /// Whether a request goes to the server by HTTP/2; a WebSocket does not, whatever the server speaks.
+    pub(super) fn is_http2(self, request: &HeaderMap) -> bool {
+        match self {
+            Self::Http1 => false,
+            Self::Http2 => true,
+            Self::Auto => headers::is_grpc(request),
+        }
+    }
+}
+
+/// Why the developer's server gave no answer.
+pub(super) enum NoAnswer {
+    /// It certainly did not see the request.
+    NeverProcessed,
+    /// It may have.
+    Broken(String),
+    /// The client broke off its request.
+    Cancelled,
+}
+
+/// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
+///
+/// # Errors
+/// The first address's, when neither takes the connection in time.
+pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
+    match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
+        Ok(stream) => Ok(stream),
+        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port)
+            .await
+            .map_err(|_| first),
+    }
+}
+
+/// Why a port takes no connections, for people.
+pub(super) fn refusal(port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("port {port} refused the connection"),
+        io::ErrorKind::TimedOut => format!("port {port} did not accept the connection in time"),
+        _ => format!("port {port}: {error}"),
+    }
+}
+
+async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let connecting = TcpStream::connect(SocketAddr::new(address, port));
+    let stream = timeout(settings::LOCAL_CONNECT, connecting)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The task that runs a connection to the developer's server. Ends with whoever holds this, whatever it waits for.
+pub(super) struct Connection(JoinHandle<()>);
+
+impl Connection {
+    fn run(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        // Its error is the request's or the answer's error as well.
+        Self(tokio::spawn(async { drop(connection.await) }))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A connection to the developer's server that keeps the first bytes that came: hyper's errors tell nothing of them.
+/// A server that reads no further may have answered before: nothing that is written fails, but what is read ends in the error behind all that came.
+struct Overheard {
+    stream: TcpStream,
+    first: FirstBytes,
+    /// Why nothing more can be written.
+    failed: Option<io::ErrorKind>,
+}
+
+/// The first bytes of an answer, as far as they are there.
+#[derive(Clone, Default)]
+struct FirstBytes(Arc<Mutex<Vec<u8>>>);
+
+impl FirstBytes {
+    /// Enough to tell TLS from HTTP.
+    const COUNT: usize = 3;
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut first = self.lock();
+        let missing = Self::COUNT - first.len();
+        first.extend(bytes.iter().take(missing));
+    }
+
+    /// Why the server gave no answer, for people; `error` where the bytes do not tell more.
+    fn explain(&self, port: u16, error: String) -> String {
+        match self.lock().as_slice() {
+            [] => format!(
+                "port {port} closed the connection without an answer; does it speak plain HTTP, and is it no forwarded port without a target?"
+            ),
+            // An alert, in any version (RFC 8446 §5.1): what a TLS server says to plain HTTP.
+            [0x15, 0x03, ..] => format!(
+                "port {port} speaks TLS, and the developer's server has to speak plain HTTP"
+            ),
+            _ => error,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Overheard {
+    fn written(&mut self, result: io::Result<usize>, size: usize) -> usize {
+        result.unwrap_or_else(|error| {
+            self.failed.get_or_insert(error.kind());
+            size
+        })
+    }
+}
+
+impl AsyncRead for Overheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        self.first.keep(read);
+        match self.failed.filter(|_| read.is_empty()) {
+            Some(error) => Poll::Ready(Err(error.into())),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(Ok(self.written(result, buf.len())))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        let size = bufs.iter().map(|buf| buf.len()).sum();
+        Poll::Ready(Ok(self.written(result, size)))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Sends one request on a fresh connection, which has to be held until the answer's body has ended.
+pub(super) async fn send(
+    stream: TcpStream,
+    http2: bool,
+    request: Request<Body>,
+) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+    let port = stream.peer_addr().map_or(0, |address| address.port());
+    let first = FirstBytes::default();
+    let io = TokioIo::new(Overheard {
+        stream,
+        first: first.clone(),
+        failed: None,
+    });
+    exchange(io, http2, request)
+        .await
+        .map_err(|no_answer| match no_answer {
+            NoAnswer::Broken(error) => NoAnswer::Broken(first.explain(port, error)),
+            other => other,
+        })
+}
+
+async fn exchange(
+    io: TokioIo<Overheard>,
+    http2: bool,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+    aim(&mut request, http2);
+    if http2 {
+        let (mut sender, connection) = http2_client()
+            .handshake(io)
+            .await
+            .map_err(|error| NoAnswer::from(&error))?;
+        let connection = Connection::run(connection);
+        let answer = sender.try_send_request(request).await;
+        return Ok((answer.map_err(NoAnswer::from_unsent)?, connection));
+    }
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_headers(settings::HEADER_FIELDS_READ)
+        .max_buf_size(settings::H1_BUFFER)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .handshake(io)
+        .await
+        .map_err(|error| NoAnswer::from(&error))?;
+    let connection = Connection::run(connection.with_upgrades());
+    let answer = sender.try_send_request(request).await;
+    Ok((answer.map_err(NoAnswer::from_unsent)?, connection))
+}
+
+/// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.
+fn aim(request: &mut Request<Body>, http2: bool) {
+    let scheme = request.uri().scheme().cloned();
+    let path = request.uri().path_and_query().cloned();
+    if !http2 {
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+        return;
+    }
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = scheme;
+    parts.authority =
+        Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
+    parts.path_and_query = path;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn http2_client() -> hyper::client::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .adaptive_window(false)
+        .initial_stream_window_size(settings::STREAM_WINDOW)
+        // One request per connection: this bounds nothing, and h2 takes few small messages ahead of their reader where it is small.
+        .initial_connection_window_size(settings::WIDEST_WINDOW)
+        .max_frame_size(settings::FRAME)
+        .max_header_list_size(settings::HEADER_LIST_READ)
+        .max_local_error_reset_streams(None)
+        .max_send_buf_size(settings::SEND_BUFFER);
+    builder
+}
+
+impl NoAnswer {
+    fn from_unsent(mut failed: hyper::client::conn::TrySendError<Request<Body>>) -> Self {
+        match failed.take_message() {
+            Some(_) => Self::NeverProcessed,
+            None => Self::from(failed.error()),
+        }
+    }
+}
+
+impl From<&hyper::Error> for NoAnswer {
+    fn from(error: &hyper::Error) -> Self {
+        if marks::was_never_processed(error) {
+            Self::NeverProcessed
+        } else if error.is_user() {
+            Self::Cancelled
+        } else {
+            Self::Broken(with_causes(error))
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One request from the relay: to the developer's server and back. Owns the answer's marks on this end.
+//! Must not know how the tunnel is kept.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+
+use super::body::{Answer, Upload};
+use super::line::Line;
+use super::local::{self, Connection, NoAnswer};
+use super::serving::Serving;
+use super::switch::{self, Switch};
+use crate::marks::{self, Unavailable};
+use crate::pulse;
+use crate::stream::{Notes, Purpose};
+use crate::{Body, headers};
+
+/// Answers one stream of the tunnel.
+pub(super) async fn handle(
+    serving: Arc<Serving>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(match Purpose::of(request.uri()) {
+        Some(Purpose::Pulse) => open_pulse(&serving, request),
+        Some(Purpose::Hold) => match connect(&serving).await {
+            Ok(connection) => serving.held.hold(connection),
+            Err((mark, _)) => mark.answer(),
+        },
+        Some(Purpose::Switch) => {
+            let counted = serving.under_way.enter();
+            counted.answer(answer(&serving, request, None, false, true).await)
+        }
+        Some(Purpose::Request { held, chunked }) => {
+            let counted = serving.under_way.enter();
+            counted.answer(answer(&serving, request, held, chunked, false).await)
+        }
+        None => Unavailable::Other.answer(),
+    })
+}
+
+fn open_pulse(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<Body> {
+    let (keep, beats) = pulse::pulse();
+    *serving
+        .pulse
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keep);
+    let signals = serving.signals.clone();
+    tokio::spawn(pulse::listen(request.into_body(), async move |signal| {
+        let _ = signals.send(signal).await;
+    }));
+    Response::new(beats.boxed_unsync())
+}
+
+/// A connection to the developer's server, or why there is none: for Envoy, and for people.
+async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> {
+    if serving.leaving.load(Ordering::Relaxed) {
+        let reason = "this machine is leaving".to_owned();
+        return Err((Unavailable::Leaving, reason));
+    }
+    if serving.share.is_spent() {
+        let reason = "too much is waiting for the developer's server to read it".to_owned();
+        return Err((Unavailable::Busy, reason));
+    }
+    let port = serving.local.port;
+    local::connect(port)
+        .await
+        .map_err(|error| (Unavailable::NothingListens, local::refusal(port, &error)))
+}
+
+async fn answer(
+    serving: &Arc<Serving>,
+    mut request: Request<Incoming>,
+    held: Option<u64>,
+    chunked: bool,
+    switches: bool,
+) -> Response<Body> {
+    let mut line = Line::start(serving, &request);
+    let connection = match held.and_then(|id| serving.held.take(id)) {
+        Some(connection) => connection,
+        None => match connect(serving).await {
+            Ok(connection) => connection,
+            Err((mark, reason)) => {
+                line.fell_back(reason);
+                return mark.answer();
+            }
+        },
+    };
+    headers::remove_hop_by_hop(request.headers_mut());
+    headers::remove_ours_from_request(request.headers_mut());
+    request
+        .headers_mut()
+        .append(headers::VIA, serving.name.clone());
+    let grpc = headers::is_grpc(request.headers());
+    let answered = if switches {
+        let request = request.map(|body| serving.share.pin(body));
+        match switch::through(connection, request).await {
+            Ok(Switch::Done(answer)) => {
+                line.answered(StatusCode::SWITCHING_PROTOCOLS);
+                return answer;
+            }
+            Ok(Switch::Declined(response, connection)) => Ok((response, connection)),
+            Err(no_answer) => Err(no_answer),
+        }
+    } else {
+        let http2 = serving.local.protocol.is_http2(request.headers());
+        if chunked && !http2 {
+            let coding = HeaderValue::from_static("chunked");
+            request
+                .headers_mut()
+                .insert(header::TRANSFER_ENCODING, coding);
+        }
+        let request = request.map(|body| {
+            let body = serving.share.pin(body);
+            Upload::new(body, chunked).boxed_unsync()
+        });
+        local::send(connection, http2, request).await
+    };
+    match answered {
+        Ok((response, connection)) => pass_on(response, connection, line, grpc),
+        Err(NoAnswer::NeverProcessed) => {
+            line.fell_back("the developer's server refused the request".to_owned());
+            Unavailable::Refused.answer()
+        }
+        Err(NoAnswer::Broken(reason)) => {
+            let answer = marks::lost(&format!("the developer's server broke off: {reason}"), grpc);
+            line.lost(answer.status(), reason);
+            answer
+        }
+        // Nobody is left to hear this.
+        Err(NoAnswer::Cancelled) => marks::lost("the client broke off its request", grpc),
+    }
+}
+
+/// An answer of the developer's server, without what only we may say.
+fn pass_on(
+    response: Response<Incoming>,
+    connection: Connection,
+    mut line: Line,
+    grpc: bool,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if !headers::fits(&parts.headers) {
+        let reason = "the header list of the developer's server is larger than the tunnel passes";
+        let answer = marks::failed(reason, grpc);
+        line.lost(answer.status(), reason.to_owned());
+        return answer;
+    }
+    line.answered(parts.status);
+    headers::remove_hop_by_hop(&mut parts.headers);
+    headers::remove_ours(&mut parts.headers);
+    Notes::default().write(&mut parts.headers);
+    let is_h2 = parts.version == Version::HTTP_2;
+    parts.version = Version::HTTP_2;
+    let body = Answer::new(body, is_h2, line, connection).boxed_unsync();
+    Response::from_parts(parts, body)
+}

@@ -1,0 +1,33 @@
+//! The tunnel: HTTP/2 turned round. A developer machine opens one connection to the relay and upgrades it; then the relay is the HTTP/2 *client* and the
+//! developer machine the *server*, and each intercepted request is one stream. Multiplexing, flow control, cancellation, trailers and "not processed" come
+//! from the standard, and from hyper and h2, not from here.
+//!
+//! This crate owns both ends and the words they share. It knows nothing of Kubernetes, of the filter's configuration or of the command line: whoever calls it
+//! brings the listeners, the way to reach the relay, and the moment to stop.
+//!
+//! What the marks on an answer promise to Envoy is in [`marks`].
+
+mod beat;
+mod body;
+pub mod developer;
+mod headers;
+pub mod http_json;
+mod liveness;
+pub mod marks;
+mod memory;
+pub mod presence;
+mod protocol;
+mod pulse;
+pub mod relay;
+pub mod relay_end;
+mod secret;
+mod settings;
+mod stream;
+mod switched;
+mod tasks;
+
+use body::{Body, BoxError, Guarded, empty_body, text_body, with_causes};
+pub use headers::{ADDRESS, CLUSTER};
+pub use protocol::VERSION;
+pub use secret::{Address, InvalidSecret, Secret};
+pub use settings::Tempo;

@@ -1,0 +1,70 @@
+//! What a relay can be told, and what its connections share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::metrics::Metrics;
+use super::registry::Registry;
+use crate::memory::Memory;
+use crate::{Tempo, settings};
+
+/// What a relay can be told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes that slow peers may pin over all tunnels; beyond it, and for one tunnel beyond what is left for all others, new requests are answered in the cluster.
+    pub memory: u64,
+    /// Tunnels that it takes.
+    pub tunnels: usize,
+    /// How long running requests may go on after the shutdown began.
+    pub grace: Duration,
+    /// How often its tunnels beat, and how long one may be silent.
+    pub tempo: Tempo,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memory: 1024 * 1024 * 1024,
+            tunnels: settings::TUNNELS,
+            grace: Duration::from_secs(10),
+            tempo: Tempo::default(),
+        }
+    }
+}
+
+/// What all connections of a relay share.
+pub struct Shared {
+    pub tempo: Tempo,
+    pub registry: Registry,
+    pub memory: Memory,
+    pub places: Arc<Semaphore>,
+    pub metrics: Metrics,
+    /// Control connections that have not become a tunnel, nor ended.
+    pub unopened: Semaphore,
+    pub leaving: AtomicBool,
+    /// serve → tunnels: the relay has ended.
+    pub ended: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub fn new(options: &Options) -> Self {
+        let metrics = Metrics::new();
+        Self {
+            tempo: options.tempo,
+            registry: Registry::new(metrics.clone()),
+            memory: Memory::new(options.memory),
+            places: Arc::new(Semaphore::new(options.tunnels)),
+            metrics,
+            unopened: Semaphore::new(settings::UNOPENED),
+            leaving: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+}
