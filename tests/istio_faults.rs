@@ -414,6 +414,22 @@ async fn a_roll_out_of_the_relays_costs_at_most_what_was_under_way() {
     .await;
 }
 
+/// Both relays go, one after the other; the POST is held longer than either waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_roll_out_answers_held_post() {
+    let mut siege = Siege::begin("held").await;
+    let (web, ask) = (siege.stage.h1(), siege.ask(Ask::post("/", 16)));
+    let ask = ask.to(Do::Sleep(60_000));
+    let held = tokio::spawn(async move { web.ask(ask).await });
+    siege.go_on(50).await;
+    roll_out(&siege, "-n injector-system statefulset/injector-relay");
+    let answer = held.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(answer.header("x-intercept-error").is_some(), "{answer:?}");
+    siege.wait_for("server").await;
+    siege.end().await.assert_explained();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_istiod_costs_nothing() {
     assert_survives("istiod", 0, async |siege| {

@@ -183,8 +183,8 @@ impl Mesh {
                 continue;
             }
             self.suspects += self.suspects_of(1 - self.steady).await;
-            // Its sidecar explains what it can, unless both go at once.
-            self.restarted.begin(which != 0);
+            // It explains what it cuts off, unless it goes by force: then its sidecar does, which goes with it in the last case.
+            self.restarted.begin(which == 3);
             let delete = ["-n", SYSTEM, "delete", "pod", &relay, "--wait=false"];
             match which {
                 0 => kill_relay(&relay),
