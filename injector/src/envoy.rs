@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
-use serde_json::{Map, Value};
-
 use intercept_manifest::cluster;
-use intercept_manifest::facts::{WORKLOAD_VERSION, Workload};
+use intercept_manifest::facts::Workload;
+use serde_json::{Map, Value};
 
 pub use self::error::{EnvoyDirError, RenewError};
 use self::files::{Locked, State};

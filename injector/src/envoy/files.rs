@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use intercept_core::{Document, Intercept, SCHEMA_VERSION};
 use intercept_manifest::envoy::{self, CLUSTERS_FILE as CLUSTERS, FILTER_FILE as FILTER};
+use intercept_manifest::facts::{WORKLOAD_VERSION, Workload};
 use intercept_manifest::filter;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{EnvoyDirError, WORKLOAD_VERSION, Workload};
+use super::EnvoyDirError;
 
 /// What the operator said.
 const WORKLOAD: &str = "workload.json";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use intercept_manifest::facts::{Module, Port, Protocol, Relay};
+use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION};
 use serde_json::Value;
 use tempfile::TempDir;
 
