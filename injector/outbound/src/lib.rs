@@ -3,5 +3,7 @@
 //! Knows nothing of intercepts, Kubernetes objects, command lines or terminals.
 
 mod dial;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 
 pub use self::dial::{Destination, DialError};
