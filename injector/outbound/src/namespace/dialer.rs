@@ -4,16 +4,14 @@ use std::io;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use crate::{Destination, DialError};
 
 /// The way into the cluster.
 pub trait Dialer: Send + Sync + 'static {
-    /// A connection to something in the cluster.
-    ///
-    /// Shutting it down passes on the program's half-close. Dropping it before both directions have ended is a reset, and a reset of the other end is an error.
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    /// A connection to something in the cluster. Dropped, it resets the other end.
+    type Stream: Send + 'static;
 
     /// Connects. Returns only once the other end has answered, or its kernel or network has.
     ///
@@ -22,6 +20,11 @@ pub trait Dialer: Send + Sync + 'static {
         &self,
         destination: Destination,
     ) -> impl Future<Output = Result<Self::Stream, DialError>> + Send;
+
+    /// Moves the bytes between a program and what it is connected to, until both directions have ended or one is reset.
+    ///
+    /// The end of a direction and a reset are passed on, and what came before a reset arrives before it. [`copy_both`](super::copy_both) does that for streams of tokio.
+    fn transfer(program: TcpStream, stream: Self::Stream) -> impl Future<Output = ()> + Send;
 
     /// Asks the cluster's resolver: one DNS message (RFC 1035) without a length, and its answer.
     fn resolve(&self, message: Bytes) -> impl Future<Output = io::Result<Bytes>> + Send;
@@ -40,6 +43,8 @@ pub struct Domains {
     pub cluster: String,
     /// What a pod's `resolv.conf` searches, in its order.
     pub search: Vec<String>,
+    /// Names with fewer dots are looked up in the search list first.
+    pub ndots: usize,
 }
 
 impl Domains {
@@ -68,6 +73,7 @@ mod tests {
                 "Corp.example.".to_lowercase(),
                 String::new(),
             ],
+            ndots: 5,
         };
         for name in [
             "cluster.local",

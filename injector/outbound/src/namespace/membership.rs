@@ -1,12 +1,18 @@
 //! How a process joins the namespace before it becomes a command.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, getrlimit, getuid, pidfd_open, setrlimit,
+};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use super::word::WORD;
 
 /// What a process needs to join: written as a word for its command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +57,20 @@ impl FromStr for Membership {
 }
 
 impl Membership {
+    /// The namespace of this label that a process of the same user keeps, for a further command with the limits of this process.
+    ///
+    /// Helpers are looked for among the processes: no file could be left behind by one that was killed.
+    pub fn find(label: &str) -> io::Result<Option<Self>> {
+        let processes = fs::read_dir("/proc")?.flatten();
+        let helper = processes
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .find(|process| is_helper(*process, label));
+        Ok(helper.map(|helper| Self {
+            helper,
+            open_files: getrlimit(Resource::Nofile).current,
+        }))
+    }
+
     /// Moves this process into the namespaces of the helper, with its working directory. Call it while the process has one thread, right before it executes the command.
     pub fn join(self) -> io::Result<()> {
         let directory = std::env::current_dir()?;
@@ -67,6 +87,15 @@ impl Membership {
         setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
         Ok(())
     }
+}
+
+/// Is it a helper of this user with this label? Its namespace may not be ready yet, or be gone a moment later; joining it fails then.
+fn is_helper(process: u32, label: &str) -> bool {
+    let path = format!("/proc/{process}");
+    let is_own = fs::metadata(&path).is_ok_and(|dir| dir.uid() == getuid().as_raw());
+    let command = fs::read(format!("{path}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0).skip(1);
+    is_own && words.next() == Some(WORD.as_bytes()) && words.next() == Some(label.as_bytes())
 }
 
 #[cfg(test)]

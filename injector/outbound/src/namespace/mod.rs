@@ -25,9 +25,10 @@ mod netlink;
 mod queue;
 mod rules;
 mod verdict;
+mod word;
 
 pub use self::dialer::{Dialer, Domains};
-pub use self::engine::{Inside, Namespace, Options, Publish, probe};
+pub use self::engine::{Inside, Namespace, Options, Publish, copy_both, probe};
 pub use self::error::{SetupError, Step};
 pub use self::event::Event;
 pub use self::hold::Hold;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::connector::Connector;
 use super::pending::Pending;
 use super::splice::Pipes;
-use super::transfer::{Upstream, transfer_plain, transfer_stream};
+use super::transfer::{Upstream, transfer_plain};
 use crate::namespace::dialer::Dialer;
 use crate::namespace::dns::{Resolver, serve_stream};
 use crate::namespace::queue::Ends;
@@ -59,7 +59,7 @@ impl<D: Dialer> Capture<D> {
         };
         match upstream {
             Ok(Upstream::Host(host)) => transfer_plain(program, host, &self.pipes).await,
-            Ok(Upstream::Cluster(stream)) => transfer_stream(program, stream).await,
+            Ok(Upstream::Cluster(stream)) => D::transfer(program, stream).await,
             Ok(Upstream::Resolver) => {
                 let _ = serve_stream(program, &self.resolver).await;
             }

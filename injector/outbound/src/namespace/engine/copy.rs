@@ -30,7 +30,7 @@ pub async fn copy(
         let length = from.read(&mut buffer).await?;
         let written = match length {
             0 => to.shutdown().await,
-            _ => write(to, &buffer[..length]).await,
+            _ => to.write_all(&buffer[..length]).await,
         };
         match (written, length) {
             (Err(_), _) => return Ok(Progress::Broken),
@@ -39,9 +39,4 @@ pub async fn copy(
         }
     }
     Ok(Progress::Open)
-}
-
-async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
-    to.write_all(bytes).await?;
-    to.flush().await
 }

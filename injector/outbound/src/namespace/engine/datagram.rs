@@ -47,12 +47,21 @@ pub struct Datagrams<D> {
     pub flows: Flows,
 }
 
-/// The host's ends of flows, by the ends that the program sees.
+/// What is under way, by the ends that the program sees.
 #[derive(Debug, Default)]
-pub struct Flows(Mutex<HashMap<Ends, Arc<UdpSocket>>>);
+pub struct Flows(Mutex<HashMap<Ends, Flow>>);
+
+/// Where a program's datagrams go.
+#[derive(Debug, Clone)]
+enum Flow {
+    /// Out of this socket of the host.
+    Host(Arc<UdpSocket>),
+    /// To the resolver, whose answers go out of this socket of the namespace.
+    Resolver(Arc<UdpSocket>),
+}
 
 impl Flows {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Ends, Arc<UdpSocket>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Ends, Flow>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,64 +76,93 @@ impl<D: Dialer> Datagrams<D> {
                 continue;
             };
             let datagram = &buffer[..length];
+            let is_question = ends.destination.port() == DNS_PORT;
             match self.connector.place(ends.destination) {
-                _ if ends.destination.port() == DNS_PORT => {
-                    tokio::spawn(self.clone().answer(ends, datagram.to_vec()));
+                Place::Cluster if !is_question => {
+                    if told.len() < MAX_TOLD && told.insert(ends.destination) {
+                        self.events.tell(Event::DatagramsLost(ends.destination));
+                    }
                 }
-                Place::Host => self.pass(ends, datagram).await,
-                Place::Cluster if told.len() < MAX_TOLD && told.insert(ends.destination) => {
-                    self.events.tell(Event::DatagramsLost(ends.destination));
+                Place::Host | Place::Resolver | Place::Cluster => {
+                    // What cannot be sent is lost, as datagrams are.
+                    let _ = self.pass(ends, datagram, is_question).await;
                 }
-                _ => {}
+                Place::Nowhere | Place::Group => {}
             }
         }
     }
 
-    async fn answer(self: Arc<Self>, ends: Ends, query: Vec<u8>) {
-        let answer = self.resolver.answer(&query, Transport::Udp).await;
-        let socket = self.inside.datagrams(ends.destination, ends.source).await;
-        if let (Some(answer), Ok(socket)) = (answer, socket) {
-            let _ = socket.send(&answer).await;
+    async fn pass(
+        self: &Arc<Self>,
+        ends: Ends,
+        datagram: &[u8],
+        is_question: bool,
+    ) -> io::Result<()> {
+        let known = self.flows.lock().get(&ends).cloned();
+        let flow = match known {
+            Some(flow) => flow,
+            None => self.open(ends, is_question).await?,
+        };
+        match flow {
+            Flow::Host(host) => host.send(datagram).await.map(drop),
+            Flow::Resolver(program) => {
+                tokio::spawn(self.clone().answer(program, datagram.to_vec()));
+                Ok(())
+            }
         }
     }
 
-    async fn pass(self: &Arc<Self>, ends: Ends, datagram: &[u8]) {
-        let known = self.flows.lock().get(&ends).cloned();
-        let host = match known {
-            Some(host) => host,
-            None => match self.open(ends).await {
-                Ok(host) => host,
-                Err(_) => return,
-            },
-        };
-        let _ = host.send(datagram).await;
-    }
-
-    async fn open(self: &Arc<Self>, ends: Ends) -> io::Result<Arc<UdpSocket>> {
+    async fn open(self: &Arc<Self>, ends: Ends, is_question: bool) -> io::Result<Flow> {
         if self.flows.lock().len() >= MAX_FLOWS {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let any: IpAddr = match ends.destination {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let host = UdpSocket::bind((any, 0)).await?;
-        host.connect(ends.destination).await?;
         let program = self.inside.datagrams(ends.destination, ends.source).await?;
-        let host = Arc::new(host);
-        self.flows.lock().insert(ends, host.clone());
-        let (this, ours) = (self.clone(), host.clone());
+        let program = Arc::new(program);
+        let flow = match is_question {
+            true => Flow::Resolver(program.clone()),
+            false => Flow::Host(Arc::new(connect(ends.destination).await?)),
+        };
+        self.flows.lock().insert(ends, flow.clone());
+        let (this, ours) = (self.clone(), flow.clone());
         tokio::spawn(async move {
-            let _ = exchange(&program, &ours).await;
+            let _ = match ours {
+                Flow::Host(host) => exchange(&program, &host).await,
+                Flow::Resolver(_) => this.questions(&program).await,
+            };
             this.flows.lock().remove(&ends);
         });
-        Ok(host)
+        Ok(flow)
+    }
+
+    /// Until none has come for a while. From the second datagram on the kernel gives a program's to the connected socket, not to the transparent one.
+    async fn questions(self: &Arc<Self>, program: &Arc<UdpSocket>) -> io::Result<()> {
+        let mut query = vec![0; LENGTH];
+        loop {
+            let length = timeout(IDLE, program.recv(&mut query)).await??;
+            let query = query[..length].to_vec();
+            tokio::spawn(self.clone().answer(program.clone(), query));
+        }
+    }
+
+    async fn answer(self: Arc<Self>, program: Arc<UdpSocket>, query: Vec<u8>) {
+        if let Some(answer) = self.resolver.answer(&query, Transport::Udp).await {
+            let _ = program.send(&answer).await;
+        }
     }
 }
 
+/// A socket of the host that sends to `destination`.
+async fn connect(destination: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match destination {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(destination).await?;
+    Ok(socket)
+}
+
 /// Until nothing has come for a while, or an end is unreachable.
-///
-/// From the second datagram on the kernel gives a program's to the connected socket, not to the transparent one.
 async fn exchange(program: &UdpSocket, host: &UdpSocket) -> io::Result<()> {
     let (mut up, mut down) = (vec![0; LENGTH], vec![0; LENGTH]);
     loop {

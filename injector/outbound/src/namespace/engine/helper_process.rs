@@ -5,14 +5,19 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::namespace::control::{self, Files, Ready};
-use crate::namespace::error::{SetupError, Step};
-use crate::namespace::helper::WORD;
-use crate::namespace::hold::Hold;
 use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 use super::inside::receive;
+use crate::namespace::control::{self, Files, Ready};
+use crate::namespace::error::{SetupError, Step};
+use crate::namespace::hold::Hold;
+use crate::namespace::word::WORD;
+
+/// How long the setup may take. It takes some 10 ms; on a machine that is overloaded, a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The running helper. Dropped, it is killed; the namespace lives on while a program is in it.
 #[derive(Debug)]
@@ -58,13 +63,16 @@ pub struct Started {
 }
 
 /// Starts the helper and waits until the namespace is there.
-pub async fn start(files: &Files) -> Result<Started, SetupError> {
+pub async fn start(label: &str, files: &Files) -> Result<Started, SetupError> {
     let failed = |error: io::Error| SetupError::io(Step::Helper, "process", &error);
     let (ours, theirs) = control::pair().map_err(failed)?;
-    let process = spawn(theirs).map_err(failed)?;
+    let process = spawn(label, theirs).map_err(failed)?;
     control::send(&ours, &files.encode(), &[]).map_err(failed)?;
     let control = wrap(ours).map_err(failed)?;
-    let (message, descriptors) = receive(&control).await.map_err(failed)?;
+    let outcome = timeout(PATIENCE, receive(&control)).await;
+    let (message, descriptors) = outcome
+        .unwrap_or_else(|late| Err(late.into()))
+        .map_err(failed)?;
     let ready = control::decode_outcome(&message)
         .ok_or_else(|| SetupError::new(Step::Helper, "it ended during the setup", None))??;
     let sockets = sockets(ready, descriptors)
@@ -78,9 +86,9 @@ pub async fn start(files: &Files) -> Result<Started, SetupError> {
 }
 
 /// In a process group of its own: a Ctrl-C is for the program, which may need the network to end well.
-fn spawn(control: OwnedFd) -> io::Result<HelperProcess> {
+fn spawn(label: &str, control: OwnedFd) -> io::Result<HelperProcess> {
     let child = Command::new(std::env::current_exe()?)
-        .arg(WORD)
+        .args([WORD, label])
         .stdin(Stdio::from(control))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

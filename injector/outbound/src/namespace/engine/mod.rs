@@ -18,3 +18,4 @@ mod transfer;
 pub use self::inside::Inside;
 pub use self::publisher::Publish;
 pub use self::start::{Namespace, Options, probe};
+pub use self::transfer::copy_both;

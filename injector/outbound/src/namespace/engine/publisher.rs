@@ -64,7 +64,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Runs until the helper is gone.
+    /// Runs for ever.
     pub async fn run(self) {
         // A port that could not be bound is tried again only once its listener has gone and come back.
         let mut known: HashMap<u16, Option<AbortHandle>> = HashMap::new();
@@ -72,8 +72,11 @@ impl Publisher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Ok(mut now) = listeners(self.helper).await else {
-                break;
+            let mut now = match listeners(self.helper).await {
+                Ok(now) => now,
+                // It has ended, and with it the way in.
+                Err(error) if is_gone(&error) => BTreeSet::new(),
+                Err(_) => continue,
             };
             now.retain(|port| *port != self.own_port && self.publish.includes(*port));
             known.retain(|port, task| {
@@ -90,7 +93,6 @@ impl Publisher {
                 }
             }
         }
-        known.into_values().flatten().for_each(|task| task.abort());
     }
 
     async fn publish(&self, port: u16) -> Option<AbortHandle> {
@@ -108,6 +110,12 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Does /proc not have the process any more, or only what its parent has not asked for yet?
+fn is_gone(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
 }
 
 async fn serve(listener: TcpListener, port: u16, inside: Inside, pipes: Pipes) {

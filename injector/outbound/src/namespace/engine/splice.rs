@@ -16,8 +16,10 @@ use super::copy::{Progress, copy};
 /// A direction is bulk from here on: most connections never get a pipe.
 const BULK: usize = 1 << 20;
 
-/// 4 MiB a connection of one direction would be more than a user's pipes may have together (fs.pipe-user-pages-soft, 64 MiB), beyond which other programs' pipes shrink.
+/// The size of a pipe: twice as fast as the default of 64 KiB.
 const PIPE: usize = 1 << 20;
+
+/// All pipes of a user share 64 MiB (fs.pipe-user-pages-soft). Beyond that the pipes of the user's other programs shrink.
 const MAX_PIPES: usize = 24;
 
 /// The pipes that bulk may use at once; what finds none is copied.

@@ -35,6 +35,8 @@ const NSSWITCH_CONF: &str = "/etc/nsswitch.conf";
 /// What may be chosen.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What [`Membership::find`] finds the namespace by, on the command line of the helper.
+    pub label: String,
     /// Which listeners of the namespace are published on the host's loopback.
     pub publish: Publish,
 }
@@ -59,7 +61,7 @@ impl Namespace {
     ///
     /// Raises how many files this process may open; [`Membership::join`] puts that back for the command.
     pub async fn start<D: Dialer>(dialer: D, options: Options) -> Result<Self, SetupError> {
-        let started = helper_process::start(&files(&dialer.domains())).await?;
+        let started = helper_process::start(&options.label, &files(&dialer.domains())).await?;
         let open_files = raise_open_files();
         serve(dialer, options, started, open_files)
             .map_err(|error| SetupError::io(Step::Helper, "sockets", &error))
@@ -97,8 +99,9 @@ pub async fn probe() -> Result<Hold, SetupError> {
     let domains = Domains {
         cluster: String::new(),
         search: Vec::new(),
+        ndots: 1,
     };
-    let started = helper_process::start(&files(&domains)).await?;
+    let started = helper_process::start("", &files(&domains)).await?;
     Ok(started.ready.hold)
 }
 
@@ -195,8 +198,11 @@ fn files(domains: &Domains) -> Files {
     };
     let nsswitch_conf = fs::read_to_string(NSSWITCH_CONF).ok();
     Files {
-        // As a pod's: a name with fewer dots than five is searched for first.
-        resolv_conf: format!("{search}nameserver {}\noptions ndots:5\n", RESOLVER.ip()),
+        resolv_conf: format!(
+            "{search}nameserver {}\noptions ndots:{}\n",
+            RESOLVER.ip(),
+            domains.ndots
+        ),
         nsswitch_conf: nsswitch_conf.map(|text| with_dns(&text)),
     }
 }

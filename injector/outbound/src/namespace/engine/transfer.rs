@@ -34,8 +34,8 @@ pub async fn transfer_plain(mut one: TcpStream, mut other: TcpStream, pipes: &Pi
     }
 }
 
-/// Between a program and a stream of the cluster.
-pub async fn transfer_stream(mut program: TcpStream, cluster: impl AsyncRead + AsyncWrite + Unpin) {
+/// Between a program and any stream that needs no flush. Dropped before both directions have ended, it has to reset its other end.
+pub async fn copy_both(mut program: TcpStream, cluster: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = program.set_nodelay(true);
     let (mut program_read, mut program_write) = program.split();
     let (mut cluster_read, mut cluster_write) = split(cluster);

@@ -19,10 +19,8 @@ use super::control::{self, Ready, SocketKind};
 use super::error::{SetupError, Step};
 use super::hold::Hold;
 use super::rules::{self, Ports};
+use super::word::WORD;
 use super::{links, queue};
-
-/// The first argument of a process that is to become the helper. Not for users: no help or completion names it.
-pub const WORD: &str = "--namespace-helper";
 
 /// Is this the first argument of such a process?
 pub fn is_requested(argument: Option<&OsStr>) -> bool {
@@ -56,11 +54,13 @@ fn set_up(files: &control::Files) -> Result<(Ready, Sockets, Covers), SetupError
         .map_err(|refusal| SetupError::io(Step::Loopback, "lo", &refusal.error))?;
     let mut sockets = Sockets::open(has_ipv6)?;
     let port = sockets.port();
-    let hold = install_rules(sockets.ports())?;
+    let mut hold = install_rules(sockets.ports())?;
     if hold != Hold::None {
-        let queue = queue::open()
-            .map_err(|refusal| SetupError::io(Step::Rules, "queue 0", &refusal.error))?;
-        sockets.queue = Some(queue);
+        match queue::open() {
+            Ok(queue) => sockets.queue = Some(queue),
+            // A queue that is not read passes everything on.
+            Err(_) => hold = Hold::None,
+        }
     }
     identity::open_low_ports();
     let covers = Covers::mount(files)?;
