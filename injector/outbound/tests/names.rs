@@ -136,7 +136,8 @@ async fn domain_rule_covers_its_names_only() {
     zone.set("b.other.svc", &["198.51.100.6"]);
     zone.set("rebound.shop.svc", &["127.0.0.1"]);
     let policy = allowing(&["*.shop.svc.cluster.test:80"]);
-    let client = cluster(&zone, vec![], policy).await.client();
+    let cluster = cluster(&zone, vec![], policy).await;
+    let client = cluster.client();
     for (destination, denied) in [
         ("a:80", false),
         ("a.shop:80", false),
@@ -159,7 +160,8 @@ async fn address_is_allowed_while_its_name_has_it() {
     let zone = Zone::default();
     zone.set("c.shop.svc", &["198.51.100.7"]);
     let policy = allowing(&["*.shop.svc.cluster.test"]);
-    let client = cluster(&zone, vec![], policy).await.client();
+    let cluster = cluster(&zone, vec![], policy).await;
+    let client = cluster.client();
     assert!(
         is_denied(&client, "198.51.100.7:80").await,
         "nobody asked for its name"
@@ -190,7 +192,8 @@ async fn named_rules_follow_the_name() {
         ranges: vec!["198.51.100.0/24".parse().unwrap()],
         ..allowing(&["a.shop.svc.cluster.test:80", "198.51.100.9", "203.0.113.1"])
     };
-    let client = cluster(&zone, vec![], policy).await.client();
+    let cluster = cluster(&zone, vec![], policy).await;
+    let client = cluster.client();
     for (destination, denied) in [
         ("198.51.100.5:80", false),
         ("198.51.100.5:81", true),
@@ -213,7 +216,8 @@ async fn long_answers_come_by_tcp() {
         .collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     zone.set("many.shop.svc", &all);
-    let client = cluster(&zone, vec![], Policy::default()).await.client();
+    let cluster = cluster(&zone, vec![], Policy::default()).await;
+    let client = cluster.client();
     let answer = soon(client.dns(question("many.shop.svc.cluster.test")))
         .await
         .unwrap();
@@ -226,7 +230,8 @@ async fn silent_resolver_is_passed_over() {
     zone.set("a.shop.svc", &["198.51.100.5"]);
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let servers = vec![silent.local_addr().unwrap()];
-    let client = cluster(&zone, servers, Policy::default()).await.client();
+    let cluster = cluster(&zone, servers, Policy::default()).await;
+    let client = cluster.client();
     let answer = soon(client.dns(question("a.shop.svc.cluster.test")))
         .await
         .unwrap();
