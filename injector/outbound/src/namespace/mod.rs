@@ -10,6 +10,7 @@
 //! to the engine, and is asked for more. The *program* joins the helper's namespaces right before it is executed. Knows nothing of intercepts or command lines.
 
 mod address;
+mod cluster;
 mod control;
 mod dialer;
 mod dns;
@@ -27,6 +28,7 @@ mod rules;
 mod verdict;
 mod word;
 
+pub use self::cluster::ClusterDialer;
 pub use self::dialer::{Dialer, Domains};
 pub use self::engine::{Inside, Namespace, Options, Publish, copy_both, probe};
 pub use self::error::{SetupError, Step};

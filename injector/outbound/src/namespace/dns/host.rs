@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::resolver::Transport;
+use super::transport::Transport;
 use crate::namespace::address::DNS_PORT;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";

@@ -5,6 +5,8 @@ mod host;
 mod message;
 mod resolver;
 mod server;
+mod transport;
 
-pub use self::resolver::{Resolver, Transport};
+pub use self::resolver::Resolver;
 pub use self::server::{serve_datagrams, serve_listener, serve_stream};
+pub use self::transport::Transport;

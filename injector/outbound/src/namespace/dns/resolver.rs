@@ -7,17 +7,9 @@ use bytes::Bytes;
 use super::cache::Cache;
 use super::host;
 use super::message::{self, Code};
+use super::transport::Transport;
 use crate::namespace::dialer::{Dialer, Domains};
 use crate::namespace::learned::Learned;
-
-/// By what a query came, and so by what the host's resolvers are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// A datagram: the answer may have to be cut.
-    Udp,
-    /// A stream.
-    Tcp,
-}
 
 /// Answers the queries of the namespace.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{sleep, timeout};
 
-use super::resolver::{Resolver, Transport};
+use super::resolver::Resolver;
+use super::transport::Transport;
 use crate::namespace::dialer::Dialer;
 
 /// How long a stream may be silent (RFC 7766, 6.2.3).

@@ -33,8 +33,7 @@ impl Queue {
         Ok(Self(UdpSocket::from_std(socket)?))
     }
 
-    async fn packets(&self) -> io::Result<Vec<Packet>> {
-        let mut buffer = vec![0; 64 * 1024];
+    async fn packets(&self, buffer: &mut [u8]) -> io::Result<Vec<Packet>> {
         let receive = || Ok(recv(&self.0, &mut buffer[..], RecvFlags::empty())?.0);
         let length = self.0.async_io(Interest::READABLE, receive).await?;
         Ok(packets(&buffer[..length]))
@@ -53,9 +52,10 @@ pub async fn hold<D: Dialer>(
     pending: Arc<Pending<D::Stream>>,
 ) {
     let queue = Arc::new(queue);
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         // An error is a queue that ran over (ENOBUFS): its SYNs are sent again.
-        for packet in queue.packets().await.unwrap_or_default() {
+        for packet in queue.packets(&mut buffer).await.unwrap_or_default() {
             let Some(ends) = packet.ends else {
                 queue.decide(packet.id, Verdict::Drop);
                 continue;

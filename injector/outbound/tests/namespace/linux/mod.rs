@@ -10,6 +10,7 @@ mod run;
 mod server;
 mod speed;
 mod truth;
+mod tunnel;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn test() -> ExitCode {
         names::trials(),
         programs::trials(),
         truth::trials(),
+        tunnel::trials(),
         host::trials(),
         leftovers::trials(),
         speed::trials(),

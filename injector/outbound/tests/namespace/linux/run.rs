@@ -58,7 +58,11 @@ async fn run_command(arguments: &[OsString]) -> ExitCode {
     let began = Instant::now();
     let label = LABEL.to_owned() + &std::env::var("PWD").unwrap_or_default();
     let options = Options { label, publish };
-    let mut namespace = match Namespace::start(Loopback::new(), options).await {
+    let started = match std::env::var(super::tunnel::PORTS) {
+        Ok(ports) => Namespace::start(super::tunnel::dialer(&ports).await, options).await,
+        Err(_) => Namespace::start(Loopback::new(), options).await,
+    };
+    let mut namespace = match started {
         Ok(namespace) => namespace,
         Err(error) => {
             let cause = error.cause().unwrap_or_default();
@@ -298,4 +302,4 @@ impl AsyncWrite for Resettable {
 }
 
 /// How long the tests wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);

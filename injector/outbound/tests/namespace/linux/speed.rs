@@ -49,10 +49,10 @@ fn bulk_both_ways() {
     for kind in ["down", "up"] {
         // Interleaved, and the best of each: another's load slows some rounds.
         let (mut best, mut through, mut spliced) = (0_f64, 0_f64, 0_f64);
-        for _ in 0..5 {
-            best = best.max(measure(&fixture, false, kind, &direct, "512"));
-            through = through.max(measure(&fixture, true, kind, &cluster, "512"));
-            spliced = spliced.max(measure(&fixture, true, kind, &direct, "512"));
+        for _ in 0..4 {
+            best = best.max(measure(&fixture, false, kind, &direct, "256"));
+            through = through.max(measure(&fixture, true, kind, &cluster, "256"));
+            spliced = spliced.max(measure(&fixture, true, kind, &direct, "256"));
         }
         let (ratio, host) = (through / best, spliced / best);
         println!(
@@ -68,8 +68,8 @@ fn connect_and_echo() {
     let cluster = format!("10.96.0.5:{port}");
     let (mut plain, mut through) = (f64::MAX, f64::MAX);
     for _ in 0..3 {
-        plain = plain.min(measure(&fixture, false, "latency", &direct, "500"));
-        through = through.min(measure(&fixture, true, "latency", &cluster, "500"));
+        plain = plain.min(measure(&fixture, false, "latency", &direct, "200"));
+        through = through.min(measure(&fixture, true, "latency", &cluster, "200"));
     }
     println!("connect and echo: direct {plain} us, cluster {through} us");
     assert!(through - plain < 2_000.0, "{through} us over {plain} us");
