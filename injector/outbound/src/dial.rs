@@ -1,7 +1,8 @@
 //! Where a connection goes, and why there may be none: the same words at both ends.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 /// Where a program wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +21,52 @@ impl fmt::Display for Destination {
             Self::Address(address) => address.fmt(formatter),
         }
     }
+}
+
+/// A text that names no destination.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}: expected HOST:PORT")]
+pub struct InvalidDestination {
+    text: String,
+}
+
+impl FromStr for Destination {
+    type Err = InvalidDestination;
+
+    /// The inverse of [`fmt::Display`]. A name loses its capitals: DNS compares without them (RFC 4343).
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidDestination {
+            text: text.to_owned(),
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().ok().filter(|port| *port > 0);
+        let port: u16 = port.ok_or_else(invalid)?;
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        if let Ok(ip) = bare.unwrap_or(host).parse::<IpAddr>() {
+            let is_bracketed = bare.is_some();
+            return match ip.is_ipv6() == is_bracketed {
+                true => Ok(Self::Address(SocketAddr::new(ip, port))),
+                false => Err(invalid()),
+            };
+        }
+        match is_host_name(host) {
+            true => Ok(Self::Name(host.to_ascii_lowercase(), port)),
+            false => Err(invalid()),
+        }
+    }
+}
+
+/// Whether DNS can carry it (RFC 1035, section 2.3.4). Underscores are no host name's, and in use.
+pub(crate) fn is_host_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        (1..=63).contains(&label.len())
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    labels.len() <= 253 && labels.split('.').all(is_label)
 }
 
 /// Why a connection could not be opened.
@@ -85,5 +132,35 @@ mod tests {
         assert_eq!(Destination::Address(address).to_string(), "[fd00::1]:5432");
         let name = Destination::Name("postgres.shop".to_owned(), 5432);
         assert_eq!(name.to_string(), "postgres.shop:5432");
+    }
+
+    #[test]
+    fn authorities_are_read_back() {
+        for text in [
+            "[fd00::1]:5432",
+            "10.0.0.1:80",
+            "postgres.shop:5432",
+            "a_b.c.:1",
+        ] {
+            let read: Destination = text.parse().expect(text);
+            assert_eq!(read.to_string(), text);
+        }
+        assert_eq!(
+            "Redis:6379".parse(),
+            Ok(Destination::Name("redis".to_owned(), 6379))
+        );
+        for text in [
+            "redis",
+            "redis:0",
+            "redis:65536",
+            ":80",
+            "a b:80",
+            "fd00::1:80",
+            "[10.0.0.1]:80",
+            "a..b:80",
+            "x@y:80",
+        ] {
+            assert!(text.parse::<Destination>().is_err(), "{text}");
+        }
     }
 }

@@ -2,6 +2,30 @@
 //!
 //! Knows nothing of intercepts, Kubernetes objects, command lines or terminals.
 
+mod chunk;
+pub mod client;
+mod config;
+mod connection;
 mod dial;
+mod forward;
+mod hello;
+#[cfg(target_os = "linux")]
+pub mod namespace;
+mod policy;
+mod pump;
+mod resolve;
+pub mod server;
+mod settings;
+mod silence;
+mod words;
 
-pub use self::dial::{Destination, DialError};
+pub use self::client::Client;
+pub use self::config::ClusterConfig;
+pub use self::connection::Connection;
+pub use self::dial::{Destination, DialError, InvalidDestination};
+pub use self::forward::Forward;
+pub use self::hello::{Hello, Proof, Rejection};
+pub use self::policy::{InvalidRule, Policy, Rule};
+pub use self::pump::{Passed, pump};
+pub use self::resolve::{ResolvConf, Resolver, SERVICE_RANGE, Service};
+pub use self::settings::{DIAL, RECONNECT, Tempo, VERSION};

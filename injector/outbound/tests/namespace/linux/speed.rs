@@ -1,0 +1,92 @@
+//! Figures, printed; the bounds are generous, since the machine is shared.
+
+use libtest_mimic::Trial;
+
+use super::fixture::{Fixture, output};
+use super::server;
+
+/// The tests of this file.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("speed::thousand_connections_at_once", || {
+            Ok(thousand_connections_at_once())
+        }),
+        Trial::test("speed::bulk_both_ways", || Ok(bulk_both_ways())),
+        Trial::test("speed::connect_and_echo", || Ok(connect_and_echo())),
+        Trial::test("speed::namespace_is_ready_soon", || {
+            Ok(namespace_is_ready_soon())
+        }),
+    ]
+}
+
+/// What the client prints, in the namespace or outside it.
+fn measure(fixture: &Fixture, is_inside: bool, kind: &str, address: &str, number: &str) -> f64 {
+    let words = [fixture.program(), "client", kind, address, number];
+    let command = match is_inside {
+        true => fixture.inside(&words),
+        false => {
+            let mut command = fixture.command(words[0]);
+            command.args(&words[1..]);
+            command
+        }
+    };
+    let output = output(command);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text.trim_end().parse();
+    number.unwrap_or_else(|_| panic!("{kind} {address}: {output:?}"))
+}
+
+fn thousand_connections_at_once() {
+    let (fixture, port) = (Fixture::new(), server::start());
+    let address = format!("10.96.0.5:{port}");
+    assert_eq!(measure(&fixture, true, "many", &address, "1000"), 1000.0);
+}
+
+fn bulk_both_ways() {
+    let (fixture, port) = (Fixture::new(), server::start());
+    let direct = format!("127.0.0.1:{port}");
+    let cluster = format!("10.96.0.5:{port}");
+    for kind in ["down", "up"] {
+        // Interleaved, and the best of each: another's load slows some rounds.
+        let (mut best, mut through, mut spliced) = (0_f64, 0_f64, 0_f64);
+        for _ in 0..4 {
+            best = best.max(measure(&fixture, false, kind, &direct, "256"));
+            through = through.max(measure(&fixture, true, kind, &cluster, "256"));
+            spliced = spliced.max(measure(&fixture, true, kind, &direct, "256"));
+        }
+        let (ratio, host) = (through / best, spliced / best);
+        println!(
+            "{kind}: direct {best:.0} MiB/s, cluster {ratio:.2} of it, host's loopback {host:.2}"
+        );
+        assert!(ratio >= 0.3 && host >= 0.3, "{kind}: {ratio:.2}, {host:.2}");
+    }
+}
+
+fn connect_and_echo() {
+    let (fixture, port) = (Fixture::new(), server::start());
+    let direct = format!("127.0.0.1:{port}");
+    let cluster = format!("10.96.0.5:{port}");
+    let (mut plain, mut through) = (f64::MAX, f64::MAX);
+    for _ in 0..3 {
+        plain = plain.min(measure(&fixture, false, "latency", &direct, "200"));
+        through = through.min(measure(&fixture, true, "latency", &cluster, "200"));
+    }
+    println!("connect and echo: direct {plain} us, cluster {through} us");
+    assert!(through - plain < 2_000.0, "{through} us over {plain} us");
+}
+
+fn namespace_is_ready_soon() {
+    let fixture = Fixture::new();
+    let mut took: Vec<u64> = (0..15)
+        .map(|_| {
+            let output = output(fixture.inside(&["true"]));
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let word = text.split(' ').nth(2).and_then(|word| word.parse().ok());
+            word.unwrap_or_else(|| panic!("{text}"))
+        })
+        .collect();
+    took.sort_unstable();
+    let [best, median] = [took[0], took[took.len() / 2]];
+    println!("namespace ready: best {best} us, median {median} us");
+    assert!(best < 100_000, "{took:?}");
+}
