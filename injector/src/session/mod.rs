@@ -7,7 +7,6 @@ pub mod exec_child;
 pub mod program;
 
 mod child;
-mod handed_on;
 mod keep;
 mod lease;
 mod report;

@@ -26,7 +26,8 @@ mod stream;
 mod switched;
 mod tasks;
 
-use body::{Body, BoxError, Guarded, empty_body, text_body, with_causes};
+pub use body::with_causes;
+use body::{Body, BoxError, Guarded, empty_body, text_body};
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;
 pub use secret::{Address, InvalidSecret, Secret};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use intercept_manifest::digest;
+use intercept_tunnel::with_causes;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use super::{Cluster, ClusterError, KubeFlags, credentials::Credentials, error::with_causes};
+use super::{Cluster, ClusterError, KubeFlags, credentials::Credentials};
 
 /// An API server that does not even take the connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,6 @@
 //! What the API server, or the way to it, can answer instead of an object.
 
-use std::error::Error;
-
+use intercept_tunnel::with_causes;
 use kube::config::KubeconfigError;
 use kube::core::Status;
 
@@ -102,20 +101,6 @@ fn list(names: &[String]) -> String {
         [] => "none".to_owned(),
         names => names.join(", "),
     }
-}
-
-/// An error with its causes: the outermost text alone is often no more than "client error".
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

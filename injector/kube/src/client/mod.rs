@@ -13,6 +13,7 @@ mod portforward;
 use std::sync::Arc;
 use std::time::Duration;
 
+use intercept_tunnel::with_causes;
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -342,7 +343,7 @@ impl Cluster {
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClusterError {
         ClusterError::Unreachable {
             server: self.server.clone(),
-            reason: error::with_causes(error),
+            reason: with_causes(error),
             may_pass: patience::is_passing(error),
         }
     }
