@@ -150,7 +150,7 @@ impl Watch {
             self.look_for_replicas().await?;
             let relist = Instant::now() + RELIST;
             loop {
-                // Where there is nobody, nobody is waited for.
+                // Without pods there is nothing to wait for.
                 if self.is_deserted
                     || (!self.asked.is_empty() && self.live.len() == self.asked.len())
                 {

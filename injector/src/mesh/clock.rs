@@ -8,7 +8,7 @@ use intercept_kube::{Cluster, ClusterError};
 /// How long a comparison of the two clocks holds.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Two clocks of this machine that differ by more show that it slept, or that somebody set its time.
+/// Two clocks of this machine that differ by more show that it slept, or that its time was set.
 const JUMP: Duration = Duration::from_secs(2);
 
 /// The API server's clock, compared with this machine's now and then.

@@ -382,7 +382,7 @@ impl Target for MeshTarget {
         place.ok()
     }
 
-    /// Is the caller's own developer machine of this address connected? A tunnel of theirs ends at a relay that they may forward ports to; where there is none, nobody can tell.
+    /// Is the caller's own developer machine of this address connected? A tunnel of theirs ends at a relay that they may forward ports to; where there is none, it is not known.
     async fn presence(&self, address: &str) -> Presence {
         let relays = self
             .rights
@@ -586,7 +586,7 @@ impl Target for MeshTarget {
     }
 }
 
-/// Waits until that tunnel's Intercept is gone, which the controller deletes once no replica has it; where nobody sees that, for as long as it usually takes.
+/// Waits until that tunnel's Intercept is gone, which the controller deletes once no replica has it; where that is not seen, for as long as it usually takes.
 pub(super) async fn wait_gone(
     intercepts: &Intercepts,
     name: &str,

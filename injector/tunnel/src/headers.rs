@@ -56,7 +56,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header of ours from an answer or from trailers, so that nobody can forge a mark.
+/// Removes every header of ours from a response or its trailers, so that no peer can forge a mark.
 pub(super) fn remove_ours(headers: &mut HeaderMap) {
     OURS.iter().for_each(|name| drop(headers.remove(name)));
 }

@@ -34,7 +34,7 @@ pub enum Unavailable {
     Suspect,
     /// Every stream of the tunnel is taken.
     Busy,
-    /// The tunnel is for another workload's identity, or nobody vouches for the caller's.
+    /// The tunnel is for another workload's identity, or the caller's is not certain.
     Identity,
     /// The header list is larger than the tunnel passes.
     HeadersTooLarge,
@@ -115,7 +115,7 @@ pub(super) fn lost(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// An answer that cannot be passed on although the developer's server gave one: no mark that would make anybody repeat the request.
+/// A response of the developer's server that cannot be passed on: without a mark that would make Envoy repeat the request.
 pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     let mark = visible(reason);
     let mut response = if grpc {

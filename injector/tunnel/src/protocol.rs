@@ -43,9 +43,9 @@ pub(super) struct Hello {
     pub(super) secret: Secret,
     /// The intercept's name, visible ASCII.
     pub(super) name: String,
-    /// The SPIFFE identity of the only workload that may use the tunnel; anybody who reaches the relay without one.
+    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
     pub(super) identity: Option<String>,
-    /// One per running program: its own second connection is a reconnect, somebody else's is a replacement.
+    /// One per running program: a second connection of the same program is a reconnect, one of another program a replacement.
     pub(super) instance: String,
     /// Take the address from another running program.
     pub(super) replace: bool,

@@ -43,7 +43,7 @@ pub enum ClusterError {
         server: String,
         /// Why.
         reason: String,
-        /// May it be reached in a moment: nobody listens, or the connection broke?
+        /// May it be reached in a moment: the connection was refused, or broke?
         may_pass: bool,
     },
     /// An object of a kind that this build does not write.
@@ -57,7 +57,7 @@ impl ClusterError {
         self.code() == Some(403)
     }
 
-    /// Is somebody else in the way: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
+    /// Is it a conflict: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
     pub fn is_conflict(&self) -> bool {
         match self {
             // What is wrong with an object, or what an admission policy has against it, is no better the next time.

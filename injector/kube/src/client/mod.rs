@@ -78,7 +78,7 @@ impl Cluster {
         &self.server
     }
 
-    /// Tells API servers apart whose contexts have one name, by their URLs and certificate authorities. Nobody is asked.
+    /// Tells API servers apart whose contexts have one name, by their URLs and certificate authorities. Sends no request.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

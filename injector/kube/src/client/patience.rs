@@ -66,7 +66,7 @@ impl Patience {
     }
 }
 
-/// While the roles are not loaded, the API server does not even let anybody ask this. A 403 of one that is ready is meant.
+/// While the roles are not loaded, the API server refuses this question too. A 403 of one that is ready is meant.
 async fn is_ready(client: &Client) -> bool {
     let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
         return true;
@@ -75,7 +75,7 @@ async fn is_ready(client: &Client) -> bool {
     matches!(asked, Ok(Ok(_)))
 }
 
-/// Did the connection fail as it does while nobody is there, or while somebody goes? A wrong certificate or a name that does not resolve will be as wrong in a moment.
+/// Did the connection fail as it does while the server is away, or while it stops? A wrong certificate or a name that does not resolve will be as wrong in a moment.
 /// The client speaks HTTP/1.1 only, so there is no GOAWAY to be told from other ends.
 pub(super) fn is_passing(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);

@@ -1,4 +1,4 @@
-//! Local connections that were opened ahead of their request, because its client holds the body back until somebody says `100 Continue`.
+//! Local connections that were opened ahead of their request, because its client holds the body back until it gets a `100 Continue`.
 //! Each is held by the answer to the relay's question: that answer has a body that never ends, and dropping it (the relay took it back, or is gone) closes
 //! the connection, unless the request has come for it.
 

@@ -169,7 +169,7 @@ impl Keeper {
     }
 
     async fn tell(&self, event: Event) {
-        // Nobody listening is no reason to stop serving.
+        // A closed channel is no reason to stop serving.
         let _ = self.station.events.send(event).await;
     }
 

@@ -48,7 +48,7 @@ impl Caller {
 }
 
 impl Peer {
-    /// A tunnel opened for no identity (outside of a mesh) takes everybody's requests. Any other takes those of its identity.
+    /// A tunnel opened for no identity (outside of a mesh) takes requests of every caller. Any other takes those of its identity.
     pub(super) fn may_use(&self, tunnel: &Tunnel) -> bool {
         tunnel.identity.is_none() || tunnel.identity == self.0
     }

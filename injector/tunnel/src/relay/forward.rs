@@ -65,7 +65,7 @@ pub(super) async fn handle(
     };
     counted.end(response.headers());
     if version < Version::HTTP_2 && !upload.has_ended() {
-        // Nobody may read the rest: the next request must not be written behind it.
+        // The rest may stay unread: the next request must not be written behind it.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
