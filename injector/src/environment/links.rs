@@ -73,7 +73,7 @@ mod tests {
 
     /// The table of Kubernetes' own test (`envvars_test.go`), shortened to what differs.
     #[test]
-    fn a_services_variables_are_named_as_the_kubelet_does() {
+    fn service_variables_match_the_kubelet() {
         let services = [
             service(
                 "foo-bar",
@@ -105,7 +105,7 @@ V6_SERVICE_PORT_U_D_P=8081";
     }
 
     #[test]
-    fn a_pod_knows_the_services_that_were_there_before_it() {
+    fn only_older_services_are_known() {
         let services = [service("db", "1.2.3.4", json!([{"port": 5432}]))];
         assert!(!links(&pod(LATER), &services).is_empty());
         assert!(links(&pod("2026-01-01T00:00:00Z"), &services).is_empty());

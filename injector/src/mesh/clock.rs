@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_time_goes_on_with_this_machines_clock() {
+    fn server_time_advances_locally() {
         let server = u64::try_from(here()).unwrap() + 3_600;
         let compared = Compared::new(server);
         assert!(compared.now().abs_diff(server) <= 1);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_from_before_a_sleep_does_not_hold() {
+    fn comparison_expires_after_sleep() {
         let mut compared = Compared::new(5);
         compared.wall -= Duration::from_secs(30);
         assert!(!compared.is_fresh());

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_list_passes_up_to_its_limits() {
+    fn header_list_passes_up_to_limits() {
         let many = |count: usize| -> HeaderMap {
             (0..count)
                 .map(|n| {

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_ends_agree_and_no_byte_after_the_handshake_is_lost() {
+    async fn handshake_keeps_following_bytes() {
         let said = hello();
         let expected = said.clone();
         let welcome = Welcome {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_arrives_with_its_reason_and_whether_to_retry() {
+    async fn refusal_has_reason_and_retry() {
         for refusal in [
             Refusal::for_now("leaving"),
             Refusal::full("full"),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn something_that_is_no_relay_is_retried_only_after_a_server_error() {
+    async fn unknown_peer_is_retried_after_5xx_only() {
         for (status, retry) in [
             (StatusCode::BAD_GATEWAY, true),
             (StatusCode::NOT_FOUND, false),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_or_a_missing_secret_is_refused_for_good() {
+    fn wrong_version_or_secret_is_final() {
         let mut headers = hello().request().unwrap().headers().clone();
         assert!(Hello::read(&headers).is_ok());
         headers.insert(TUNNEL_VERSION, HeaderValue::from(VERSION + 1));

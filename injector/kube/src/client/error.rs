@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_of_a_patch_that_did_not_hold_is_told_from_what_a_policy_refuses() {
+    fn failed_patch_test_is_a_conflict() {
         let is_conflict = |code: u16, message: &str| {
             let status =
                 json!({"code": code, "message": message, "reason": "Invalid", "status": "Failure"});
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_stays_refused_and_what_broke_off_may_pass() {
+    fn only_outages_are_passing() {
         let is_passing = |code: u16| {
             let status = json!({"code": code, "message": "m", "reason": "r", "status": "Failure"});
             let status = Box::new(serde_json::from_value(status).expect("a status"));

@@ -422,13 +422,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_of_an_answer_is_read_as_seconds_since_the_epoch() {
+    fn date_header_becomes_epoch_seconds() {
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]
-    fn a_missing_kind_is_told_from_a_missing_object() {
+    fn missing_kind_differs_from_missing_object() {
         let status = |name: &str| {
             let details = json!({"name": name, "kind": "wasmplugins"});
             let status =

@@ -161,7 +161,7 @@ mod tests {
     const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}"#;
 
     #[tokio::test]
-    async fn an_api_server_that_is_just_coming_back_is_asked_again_and_that_is_said_once() {
+    async fn requests_are_retried_while_api_server_starts() {
         // Not ready: the second 403 is the answer to the question whether it is.
         let answers = vec![(500, AWAY), (403, FORBIDDEN), (403, FORBIDDEN), (200, POD)];
         let (cluster, _file) = server(answers).await;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_is_cut_off_by_an_api_server_that_goes_is_asked_again() {
+    async fn cut_off_request_is_retried() {
         let (cluster, _file) = server(vec![CUT, CUT]).await;
         let asked = cluster.get(&kind::POD, Some("shop"), "x").await;
         let error = asked.unwrap_err();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_api_server_that_is_ready_forbids_is_not_asked_again() {
+    async fn forbidden_request_is_not_retried() {
         let (cluster, _file) = server(vec![(403, FORBIDDEN), (200, "ok")]).await;
         let cluster = cluster.patient(|_| {});
         let error = cluster
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_server_that_stays_away_is_given_up_after_a_while() {
+    async fn retries_end_after_a_timeout() {
         let (cluster, _file) = server(Vec::new()).await;
         let cluster = cluster.patient_for(|_| {}, Duration::from_secs(1));
         let start = Instant::now();

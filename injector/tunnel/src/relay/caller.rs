@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sidecar_is_known_by_either_address_and_by_no_other_of_the_loopback() {
+    fn sidecar_is_known_by_two_addresses() {
         for (address, expected) in [
             ("127.0.0.6", true),
             ("::6", true),
