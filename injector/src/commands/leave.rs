@@ -1,4 +1,4 @@
-//! `injector leave`: removes intercepts by name, one's own or, if forced, anybody's.
+//! `injector leave`: removes intercepts by name, one's own or, with --force, those of others.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     if flags.all_namespaces {
         backend.everywhere()?;
     }
-    // Somebody else's leftovers are no reason to fail.
+    // Expired intercepts of others are no reason to fail.
     let _ = backend.sweep();
     let here = Place::of(&backend.detached_in(None)).map(|place| place.running());
     let here = here.unwrap_or_default();
@@ -75,7 +75,7 @@ async fn look(backend: &dyn Backend) -> Result<(String, Vec<Found>)> {
     Ok((backend.owner().await?, backend.all().await?))
 }
 
-/// Nobody says what there is, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
+/// The backend does not answer, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
 async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failure {
     let mut ended = Vec::new();
     for process in without_entry(flags, &[], here) {

@@ -26,7 +26,7 @@ pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptSh
     if everywhere {
         backend.everywhere()?;
     }
-    // Somebody who may only read wants to see the list all the same.
+    // A user who may only read sees the list all the same.
     let _ = backend.sweep();
     let all = backend.all().await?;
     let now = backend.now().await?;

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Prepared {
     namespace: String,
     workload: String,
-    /// Its WasmPlugin; `None` where an uninstallation broke off, or somebody deleted it by hand.
+    /// Its WasmPlugin; `None` where an uninstallation broke off, or it was deleted by hand.
     plugin: Option<Value>,
 }
 
@@ -282,7 +282,7 @@ async fn filters(cluster: &Cluster, workload: &Prepared, removed: &mut Vec<Chang
     Ok(())
 }
 
-/// Those of no workload that is known, whoever wrote them and whatever they lack, in all namespaces. The relays' own goes with the relays.
+/// Those of no known workload, in all namespaces, whatever wrote them and whatever they lack. The relays' own goes with the relays.
 async fn stray_filters(cluster: &Cluster, removed: &mut Vec<Changed>) -> Result<()> {
     let kind = &kind::ENVOY_FILTER;
     for filter in list_ours(cluster, kind, None).await? {
