@@ -161,7 +161,6 @@ contexts:
     #[tokio::test]
     async fn flags_leave_out_the_contexts_own_namespace() {
         let file = kubeconfig(TWO);
-        let path = file.path().display().to_string();
         let chosen = KubeFlags {
             context: Some("two".to_owned()),
             kubeconfig: Some(file.path().to_owned()),
