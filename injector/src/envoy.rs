@@ -22,7 +22,7 @@ use crate::model::Live;
 /// How long an entry stays after its lease has ended, in seconds: long enough for a developer machine that wakes up to find it.
 pub const SWEEP_AFTER: u64 = 600;
 
-/// How long a cluster stays that was found without an entry, in seconds: nobody is leaving as slowly as that.
+/// How long a cluster stays that was found without an entry, in seconds: longer than any command needs to leave.
 pub const KEEP_CLUSTER: u64 = 30;
 
 /// How long a change takes to reach an Envoy that watches files, generously.
@@ -46,7 +46,7 @@ impl Dir {
         Ok(Self { path, workload })
     }
 
-    /// Prepares a directory: nothing is intercepted until somebody asks for it. Installing again takes the new facts and keeps the intercepts.
+    /// Prepares a directory: nothing is intercepted yet. Installing again takes the new facts and keeps the intercepts.
     pub fn install(path: &Path, workload: &Workload) -> Result<Self, EnvoyDirError> {
         let io = |error| EnvoyDirError::Io {
             path: path.to_owned(),
@@ -127,7 +127,7 @@ impl Dir {
         Ok(text)
     }
 
-    /// Adds an intercept, or replaces the one of this name, if `check` allows it for what is there. Reading, checking and writing are one: nobody else writes in between.
+    /// Adds an intercept, or replaces the one of this name, if `check` allows it for what is there. Reading, checking and writing are one: no other process writes in between.
     pub fn add<E: From<EnvoyDirError>>(
         &self,
         name: &str,
@@ -153,7 +153,7 @@ impl Dir {
         Ok(locked.write_filter(&workload, &state)?)
     }
 
-    /// Moves the end of a lease, in seconds since the epoch, if the entry still is that of this tunnel. Never brings back what somebody removed.
+    /// Moves the end of a lease, in seconds since the epoch, if the entry still is that of this tunnel. Never brings back a removed entry.
     pub fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), RenewError> {
         let locked = Locked::new(&self.path)?;
         let mut state = locked.state()?;
@@ -199,7 +199,7 @@ impl Dir {
         Ok(removed.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Removes what nobody renewed for [`SWEEP_AFTER`], and returns the names; so, too, the clusters that were found without an entry for [`KEEP_CLUSTER`]: whoever was leaving was killed.
+    /// Removes entries that were not renewed for [`SWEEP_AFTER`], and returns their names; also clusters without an entry for [`KEEP_CLUSTER`]: their command was killed while it left.
     /// `now` in seconds since the epoch.
     pub fn sweep(&self, now: u64) -> Result<Vec<String>, EnvoyDirError> {
         let is_over = |intercept: &Intercept| intercept.expires.saturating_add(SWEEP_AFTER) <= now;
@@ -209,7 +209,7 @@ impl Dir {
             let clusters = files::read_clusters(&self.path);
             intercept_manifest::envoy::orphans(&self.workload, document, &clusters)
         };
-        // Mostly there is nothing to do, and then nobody has to wait for the lock.
+        // Mostly there is nothing to do, and then no lock is taken.
         if !is_any_over && orphans(&document).is_empty() {
             return Ok(Vec::new());
         }

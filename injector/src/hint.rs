@@ -64,7 +64,7 @@ impl Failure {
         Self { may_pass, ..self }
     }
 
-    /// May the same work in a moment? Whoever answered did not refuse it, or nobody answered: what was asked for may still be done.
+    /// May the same work in a moment? It was not refused, or there was no response: what was asked for may still be done.
     pub fn may_pass(&self) -> bool {
         self.may_pass
     }

@@ -1,5 +1,5 @@
 //! The `injector install` line that is printed for an operator to run: for developers, the doctor and upgrades alike. What an earlier run said and the next one does not remember
-//! stands in it, so that whoever pastes it changes nothing but what it is for. Pure.
+//! stands in it, so that pasting it changes nothing but what it is for. Pure.
 
 use intercept_core::Limits;
 use intercept_manifest::istio::{Module, names, preparation};
@@ -113,7 +113,7 @@ pub fn elsewhere(module: Module) -> Option<Module> {
     (!module.url.is_empty() && !module.url.starts_with(&ours)).then_some(module)
 }
 
-/// An image's digest may stand beside its URL in a WasmPlugin that somebody wrote by hand; the flag has it in the URL.
+/// An image's digest may stand beside its URL in a WasmPlugin that was written by hand; the flag has it in the URL.
 fn fetched_from(module: &Module) -> String {
     let Module { url, sha256 } = module;
     if url.starts_with("http://") || url.starts_with("https://") {

@@ -1,4 +1,4 @@
-//! Entries that the filter leaves out or lets nobody match, by its own code: what an operator forbade after they were written among them, and what there is no room for.
+//! Entries that the filter rejects or never matches, by the filter's own code: what an operator forbade after they were written among them, and what there is no room for.
 //! Pure.
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ mod under_way;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use intercept_core::Limits;
 use intercept_kube::intercepts::Intercepts;
 use intercept_kube::{Cluster, ClusterError, Kind as ObjectKind, kind};
@@ -21,9 +22,10 @@ use serde_json::Value;
 
 use self::clock::Clock;
 use self::relay::{Relays, ask_relays};
-pub use self::target::{Target, USUAL_MESH};
+pub use self::target::{MeshTarget, USUAL_MESH};
 use crate::hint::Result;
-use crate::model::{Found, Live};
+use crate::model::{Backend, Found, Live, Target};
+use crate::shell::context_flags;
 
 /// The prepared workloads of one namespace, or of all.
 #[derive(Debug)]
@@ -43,44 +45,52 @@ impl Mesh {
         }
     }
 
-    /// Those of all namespaces.
-    pub fn everywhere(&mut self) {
+    fn identity_in(&self, namespace: &str) -> String {
+        format!("cluster:{}:{namespace}", self.cluster.context())
+    }
+
+    fn intercepts(&self, found: &Found) -> Intercepts {
+        let namespace = found.namespace.as_deref();
+        Intercepts::new(&self.cluster, namespace.unwrap_or(self.cluster.namespace()))
+    }
+
+    fn scope(&self) -> Option<&str> {
+        (!self.is_everywhere).then(|| self.cluster.namespace())
+    }
+}
+
+#[async_trait(?Send)]
+impl Backend for Mesh {
+    fn everywhere(&mut self) -> Result<()> {
         self.is_everywhere = true;
+        Ok(())
     }
 
-    /// The API server.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
-    /// The context and namespace, by which a developer knows them.
-    pub fn identity(&self) -> String {
+    /// By the context and the namespace.
+    fn identity(&self) -> String {
         self.identity_in(self.cluster.namespace())
     }
 
-    /// As [`Self::identity`], of this namespace where one is given, and no other API server's: two kubeconfigs may give their contexts one name.
-    pub fn detached_in(&self, namespace: Option<&str>) -> String {
+    /// By the API server as well: two kubeconfigs may give their contexts one name.
+    fn detached_in(&self, namespace: Option<&str>) -> String {
         let namespace = namespace.unwrap_or(self.cluster.namespace());
         let identity = self.identity_in(namespace);
         format!("{identity}:{}", self.cluster.fingerprint())
     }
 
-    fn identity_in(&self, namespace: &str) -> String {
-        format!("cluster:{}:{namespace}", self.cluster.context())
+    fn namespace_flags(&self, namespace: &str) -> Option<String> {
+        Some(context_flags(&self.cluster.flags(Some(namespace))))
     }
 
-    /// Whom the API server takes the caller for.
-    pub async fn owner(&self) -> Result<String> {
+    async fn owner(&self) -> Result<String> {
         Ok(self.cluster.whoami().await?.name)
     }
 
-    /// Seconds since the epoch, by the API server.
-    pub async fn now(&self) -> Result<u64> {
-        Ok(self.clock.now(&self.cluster).await?)
+    async fn target(&self, target: &str) -> Result<Box<dyn Target + '_>> {
+        Ok(Box::new(MeshTarget::open(&self.cluster, target).await?))
     }
 
-    /// All intercepts.
-    pub async fn all(&self) -> Result<Vec<Found>> {
+    async fn all(&self) -> Result<Vec<Found>> {
         let all = Intercepts::list(&self.cluster, self.scope()).await?;
         let found = all.into_iter().map(|one| Found {
             namespace: one.metadata.namespace.clone(),
@@ -98,8 +108,7 @@ impl Mesh {
         Ok(found.collect())
     }
 
-    /// Is the developer machine of each connected? In the same order.
-    pub async fn presences(&self, all: &[Found]) -> Vec<Presence> {
+    async fn presences(&self, all: &[Found]) -> Vec<Presence> {
         let addresses: Vec<&str> = all
             .iter()
             .map(|found| found.intercept.address.as_str())
@@ -107,64 +116,63 @@ impl Mesh {
         if addresses.is_empty() {
             return Vec::new();
         }
-        let relays = self.relays().await.unwrap_or_default();
+        let relays = relays(&self.cluster, self.scope())
+            .await
+            .unwrap_or_default();
         ask_relays(relays.iter().flat_map(Relays::ends), &addresses).await
     }
 
-    /// Waits, for a while, until no request is under way through these tunnels. `on_wait` is called where some are.
-    pub async fn wait_idle(&self, addresses: &[String], on_wait: impl FnOnce()) {
-        let relays = self.relays().await.unwrap_or_default();
-        let relays: Vec<RelayEnd> = relays.iter().flat_map(Relays::ends).collect();
-        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-        under_way::wait_idle(&relays, &addresses, on_wait).await;
-    }
-
-    /// Ends the lease of an intercept if it still is the one that was found; the controller takes it from the proxies.
-    pub async fn remove(&self, found: &Found) -> Result<bool> {
+    /// Ends the lease; the controller takes it from the proxies.
+    async fn remove(&self, found: &Found) -> Result<bool> {
         let (intercepts, address) = (self.intercepts(found), &found.intercept.address);
         let removed = intercepts.give_back(&found.name, address).await;
         Ok(removed.map_err(failure::refused)?.is_some())
     }
 
-    /// Deletes an intercept where the controller did not.
-    pub async fn clear(&self, found: &Found) -> Result<()> {
-        let (intercepts, address) = (self.intercepts(found), &found.intercept.address);
-        let deleted = intercepts.delete(&found.name, address).await;
-        deleted.map(drop).map_err(failure::refused)
-    }
-
-    /// Waits until no replica has an intercept any more; where nobody sees that, for as long as it usually takes.
-    pub async fn wait_gone(&self, found: &Found, within: Duration) -> Live {
+    async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
         let (name, address) = (&found.name, &found.intercept.address);
-        target::wait_gone(&self.intercepts(found), name, address, within).await
+        target::wait_gone(&self.intercepts(found), name, address, timeout).await
     }
 
-    fn intercepts(&self, found: &Found) -> Intercepts {
-        let namespace = found.namespace.as_deref();
-        Intercepts::new(&self.cluster, namespace.unwrap_or(self.cluster.namespace()))
-    }
-
-    fn scope(&self) -> Option<&str> {
-        (!self.is_everywhere).then(|| self.cluster.namespace())
-    }
-
-    /// The relays of all workloads that are prepared here.
-    async fn relays(&self) -> Result<Vec<Relays>, ClusterError> {
-        let plugins = list_ours(&self.cluster, &kind::WASM_PLUGIN, self.scope()).await?;
-        let mut replicas = BTreeMap::new();
-        for plugin in &plugins {
-            let Ok(Some(plugin)) = preparation::read(plugin) else {
-                continue;
-            };
-            let mesh = plugin.preparation.mesh;
-            let most = replicas.entry(mesh.namespace).or_insert(0);
-            *most = mesh.relay_replicas.max(*most);
+    /// Deletes Intercepts where the controller did not.
+    async fn clear(&self, all: &[&Found]) -> Result<()> {
+        let mut outcome = Ok(());
+        for found in all {
+            let (intercepts, address) = (self.intercepts(found), &found.intercept.address);
+            let deleted = intercepts.delete(&found.name, address).await;
+            outcome = outcome.and(deleted.map(drop).map_err(failure::refused));
         }
-        let relays = replicas.into_iter();
-        Ok(relays
-            .map(|(namespace, replicas)| Relays::new(&self.cluster, &namespace, replicas))
-            .collect())
+        outcome
     }
+
+    async fn now(&self) -> Result<u64> {
+        Ok(self.clock.now(&self.cluster).await?)
+    }
+}
+
+/// Waits, for a while, until no request is under way through these tunnels at any relay of the cluster. `on_wait` is called where some are.
+pub async fn wait_idle(cluster: &Cluster, addresses: &[&str], on_wait: impl FnOnce()) {
+    let relays = relays(cluster, None).await.unwrap_or_default();
+    let relays: Vec<RelayEnd> = relays.iter().flat_map(Relays::ends).collect();
+    under_way::wait_idle(&relays, addresses, on_wait).await;
+}
+
+/// The relays of the workloads that are prepared in this namespace, or in all.
+async fn relays(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Relays>, ClusterError> {
+    let plugins = list_ours(cluster, &kind::WASM_PLUGIN, namespace).await?;
+    let mut replicas = BTreeMap::new();
+    for plugin in &plugins {
+        let Ok(Some(plugin)) = preparation::read(plugin) else {
+            continue;
+        };
+        let mesh = plugin.preparation.mesh;
+        let most = replicas.entry(mesh.namespace).or_insert(0);
+        *most = mesh.relay_replicas.max(*most);
+    }
+    let relays = replicas.into_iter();
+    Ok(relays
+        .map(|(namespace, replicas)| Relays::new(cluster, &namespace, replicas))
+        .collect())
 }
 
 /// All objects of a kind that this program made.

@@ -59,7 +59,7 @@ impl Remembered {
     }
 }
 
-/// A value nobody else has.
+/// A unique value.
 pub fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

@@ -50,7 +50,7 @@ const ALWAYS_THERE: [&str; 8] = [
 /// Values that have nothing in common but being some; a pattern that takes all of them asks for none.
 const UNLIKE: [&str; 4] = ["/", "q", "Zz9~", "4 (x; y=\"1\")/-_.:"];
 
-/// Is everybody's traffic taken, whatever the path? By no header and baggage conditions at all, or by such as every request meets (`user-agent=.*`).
+/// Is all traffic taken, whatever the path? By no header and baggage conditions at all, or by such as every request meets (`user-agent=.*`).
 pub fn takes_everybody(headers: &[MatchHeader], baggage: &[MatchBaggage]) -> bool {
     baggage.is_empty() && headers.iter().all(asks_for_nothing)
 }

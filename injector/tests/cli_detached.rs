@@ -107,27 +107,6 @@ fn it_lives_on_when_the_command_has_ended_and_logs_every_request() {
 }
 
 #[test]
-fn it_holds_nothing_open_that_the_shell_had_open() {
-    let place = Place::new();
-    let told = place.command("bob", DETACH);
-    let mut shell = Command::new("sh");
-    // Descriptor 9 is the pipe that is read below; who holds it holds the reader.
-    shell.args(["-c", r#""$@" 9>&1 >/dev/null 2>&1"#, "sh"]);
-    shell.arg(told.get_program()).args(told.get_args());
-    shell.envs(
-        told.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let (done, is_done) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(shell.output()));
-    let output = is_done.recv_timeout(Duration::from_secs(10));
-    let _ended = EndedOnFailure(pid(&place));
-    assert!(output.expect("closed").expect("run").status.success());
-    assert!(is_alive(pid(&place)));
-    place.run(&["leave", "orders-bob"]);
-}
-
-#[test]
 fn a_kubeconfig_that_a_shell_gives_by_a_descriptor_is_read() {
     let place = Place::new();
     let file = place.path().join("kubeconfig");

@@ -131,7 +131,7 @@ impl Intercepts {
         }
     }
 
-    /// Waits until this tunnel's Intercept is gone; did anybody see it go? One that is not there at first may be on its way out of the proxies.
+    /// Waits until this tunnel's Intercept is gone; `true`: it was seen to go. One that is not there at first may be on its way out of the proxies.
     pub async fn wait_gone(&self, name: &str, address: &str, within: Duration) -> bool {
         let mut was_there = false;
         let gone = async {

@@ -150,7 +150,7 @@ impl Watch {
             self.look_for_replicas().await?;
             let relist = Instant::now() + RELIST;
             loop {
-                // Where there is nobody, nobody is waited for.
+                // Without pods there is nothing to wait for.
                 if self.is_deserted
                     || (!self.asked.is_empty() && self.live.len() == self.asked.len())
                 {
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_came_back_under_its_name_is_another_replica() {
+    fn recreated_pod_is_another_replica() {
         let pod = |uid: &str| Replica::of(&json!({"metadata": {"name": "orders-0", "uid": uid}}));
         assert_ne!(pod("a"), pod("b"));
         assert_eq!(pod("a"), pod("a"));

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_pod_with_a_sidecar_can_be_intercepted() {
+    fn pod_with_sidecar_can_be_intercepted() {
         assert_eq!(why(|_| {}, true), "");
         // A sidecar of Kubernetes' own kind.
         let native = |pod: &mut Value| {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_cannot_be_intercepted_is_refused_with_the_reason() {
+    fn unusable_pod_is_refused_with_reason() {
         let annotated = |key: &'static str, value: &'static str| {
             move |pod: &mut Value| pod["metadata"]["annotations"][key] = json!(value)
         };
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn everybodys_requests_are_refused_where_probes_pass_through_the_sidecar() {
+    fn probed_pod_refuses_intercept_of_all() {
         let direct = |pod: &mut Value| {
             pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"] = json!("/readyz")
         };
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_going_away_counts_for_nothing() {
+    fn terminating_pod_is_ignored() {
         let leaving = |pod: &mut Value| {
             pod["spec"]["containers"] = json!([]);
             pod["metadata"]["deletionTimestamp"] = json!("2026-11-22T15:00:00Z");
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_the_workloads_service_account_in_the_meshs_trust_domain() {
+    fn identity_is_service_account_in_trust_domain() {
         let template = json!({"spec": {"serviceAccountName": "orders"}});
         assert_eq!(
             identity("shop", &template, &[pod()]),

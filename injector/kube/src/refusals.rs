@@ -13,7 +13,7 @@ pub const REJECTED: &str = "/stats?filter=update_rejected&format=json";
 /// How much of a sidecar's log is looked through for the reason of a refusal that was seen a moment ago, in lines.
 const LOG_LINES: u32 = 200;
 
-/// What an Envoy refused since the first look: its counters say how often since it started, which may have been somebody else's fault long ago.
+/// What an Envoy refused since the first look: its counters say how often since it started, which may have had another cause long ago.
 #[derive(Debug, Default)]
 pub struct Refusals(Option<BTreeMap<String, u64>>);
 

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_is_there_once_it_was_given_a_document() {
+    fn filter_exists_once_configured() {
         let ours = "shop.injector-deployment-orders";
         assert!(has_document(
             &dump(ours, &json!({"version": 1})),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_is_known_by_the_names_that_istio_gives_and_gave_it() {
+    fn filter_is_known_by_istios_names() {
         for name in [
             "extensions.istio.io/trafficextension/shop.injector-deployment-orders~istio-translated-wasmplugin",
             "extenstions.istio.io/wasmplugin/shop.injector-deployment-orders",

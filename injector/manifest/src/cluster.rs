@@ -27,7 +27,7 @@ const HTTP_OPTIONS_TYPE: &str =
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The most that HTTP/2 can say (RFC 9113 section 6.9.1). All callers share a connection: with Envoy's own 24 MiB for it and 16 MiB for a stream, two clients
-/// that stall would stop everybody's answers.
+/// that stall would stop all responses.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// The cluster of an intercept. It bears the port: an intercept that moves to another one must not send requests that are still under way on the first one to another program.

@@ -109,7 +109,7 @@ impl Gate<'_> {
         })
     }
 
-    /// Once, at once, and not where the first attempt went. A mark in an answer of the in-cluster version is nobody's but its own: where the relay is missing, it was asked first,
+    /// Once, at once, and not where the first attempt went. A mark in a response of the in-cluster version is its own: where the relay is missing, it was asked first,
     /// and would run the request twice.
     fn retry_policy(&self, retry_on: &str, marks: &[&str]) -> Value {
         let by_app = answered_by(&self.app.to_string());

@@ -1,163 +1,152 @@
-//! A plain Envoy's directory as a backend: what a word means there, and its errors with what to do.
+//! A plain Envoy's directory as a backend. Its one workload is in `target`.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+mod dir;
+mod error;
+mod target;
 
-use intercept_core::Intercept;
-use intercept_manifest::facts::{Port, Workload};
+use std::path::Path;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use intercept_manifest::cluster::TAKEN;
+use intercept_tunnel::presence::{self, HANDOVER, Presence, Traffic};
+use tokio::time::sleep;
+
+pub use self::dir::now;
+use self::dir::{clear, relay, remove};
+use self::target::PlainTarget;
 use crate::args::envoy_flag;
-use crate::envoy::{Dir, EnvoyDirError};
+use crate::developer;
+use crate::envoy::{Dir, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
-use crate::sandbox;
+use crate::model::{Backend, Found, Live, Target, settled};
 use crate::shell::quote;
 
-/// A directory has one workload, and TARGET must mean it.
-pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
-    let workload = dir.workload();
-    let name = target.split_once('/').map_or(target, |(_, name)| name);
-    if name == workload.name {
-        return Ok(workload);
+/// The files that a plain Envoy watches.
+#[derive(Debug)]
+pub struct PlainEnvoy(pub Dir);
+
+#[async_trait(?Send)]
+impl Backend for PlainEnvoy {
+    fn everywhere(&mut self) -> Result<()> {
+        Err(Failure::usage(
+            "-A: a plain Envoy has no namespaces",
+            "leave it out; for a cluster: unset INJECTOR_ENVOY",
+        ))
     }
-    Err(Failure::failed(
-        format!(
-            "{target}: no such service, {} has only {}",
-            dir.path().display(),
-            workload.name
-        ),
-        format!(
-            "its name is {0}, as in: injector intercept{1} {0}",
-            quote(&workload.name),
-            envoy_flag(dir.path())
-        ),
-    ))
-}
 
-/// Removes the cluster of this intercept, if its entry is gone.
-pub fn clear(dir: &Dir, name: &str) -> Result<()> {
-    match dir.clear_clusters(&[name]) {
-        Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
-        other => Ok(other?),
+    fn identity(&self) -> String {
+        identity(self.0.path())
     }
-}
 
-/// The directory is not prepared any more.
-pub fn gone(dir: &Dir, name: &str) -> Failure {
-    let path = dir.path();
-    if sandbox::has_made(path) {
-        return Failure::failed(format!("{name}: the sandbox has ended"), "injector sandbox");
+    fn detached_in(&self, _namespace: Option<&str>) -> String {
+        self.identity()
     }
-    Failure::failed(
-        format!(
-            "{name}: {} is no longer prepared for intercepts",
-            path.display()
-        ),
-        format!(
-            "injector --envoy {} install --help",
-            quote(&path.to_string_lossy())
-        ),
-    )
-}
 
-/// Only containers have one.
-pub fn no_environment() -> Failure {
-    Failure::usage(
-        "--env-file: nothing is known of the environment of a program behind a plain Envoy, only of a workload of a cluster",
-        "leave it out; for a cluster: unset INJECTOR_ENVOY",
-    )
-}
-
-/// Removes the entry of this name and address.
-pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {
-    match dir.remove(name, Some(address)) {
-        // Uninstalled meanwhile: then it is gone as well.
-        Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
-        removed => Ok(removed?),
+    fn namespace_flags(&self, _namespace: &str) -> Option<String> {
+        None
     }
-}
 
-/// Refuses the ports of this machine on which the workload's Envoy, its admin interface or the relay listens.
-pub fn check_developer_port(dir: &Dir, port: u16, service: Option<&str>) -> Result<()> {
-    let workload = dir.workload();
-    let is = |address: SocketAddr| address.port() == port && is_here(address.ip());
-    let who = if workload.ports.iter().any(|of| of.number == port) {
-        "Envoy itself listens there"
-    } else if workload.admin.is_some_and(is) {
-        "Envoy's admin interface listens there"
-    } else if is(workload.relay.data) || is(workload.relay.control) {
-        "the relay listens there"
-    } else {
-        return Ok(());
-    };
-    let service = service.map_or_else(String::new, |service| format!(":{}", quote(service)));
-    Err(Failure::usage(
-        format!("--port {port}: {who}, expected the port of your own program"),
-        format!(
-            "injector intercept{} {} --port 3000{service}",
-            envoy_flag(dir.path()),
-            quote(&workload.name)
-        ),
-    ))
-}
-
-/// Is this an address of this machine? Only such a one can be listened on.
-fn is_here(address: IpAddr) -> bool {
-    TcpListener::bind((address, 0)).is_ok()
-}
-
-/// The port that `--port` means: by name or number, else the only one.
-pub fn choose_port<'d>(dir: &'d Dir, wanted: Option<&str>) -> Result<&'d Port> {
-    let workload = dir.workload();
-    let example = |port: &str| {
-        let (flag, name) = (envoy_flag(dir.path()), quote(&workload.name));
-        format!("injector intercept{flag} {name} --port 3000:{port}")
-    };
-    let list = || {
-        let ports = workload.ports.iter();
-        let ports: Vec<String> = ports
-            .map(|port| format!("{} ({})", port.name, port.number))
-            .collect();
-        ports.join(", ")
-    };
-    match (wanted, workload.ports.as_slice()) {
-        (Some(wanted), ports) => workload.port(wanted).ok_or_else(|| {
-            let port = ports.first().map_or("http", |port| port.name.as_str());
-            Failure::usage(
-                format!(
-                    "port {wanted}: {} has no such port, it has {}",
-                    workload.name,
-                    list()
-                ),
-                example(port),
-            )
-        }),
-        (None, [only]) => Ok(only),
-        (None, []) => Err(Failure::failed(
-            format!("{}: no port speaks HTTP", workload.name),
-            "injector install --help",
-        )),
-        (None, [first, ..]) => Err(Failure::usage(
-            format!("{} has several ports: {}", workload.name, list()),
-            example(&first.name),
-        )),
+    async fn owner(&self) -> Result<String> {
+        Ok(developer::name())
     }
-}
 
-impl From<EnvoyDirError> for Failure {
-    fn from(error: EnvoyDirError) -> Self {
-        let hint = match &error {
-            EnvoyDirError::NotInstalled(dir) => format!(
-                "injector sandbox prints the directory to use; an operator prepares one with: injector --envoy {} install --help",
-                quote(&dir.to_string_lossy())
+    /// A directory has one workload, and TARGET must mean it.
+    async fn target(&self, target: &str) -> Result<Box<dyn Target + '_>> {
+        let (path, workload) = (self.0.path(), self.0.workload());
+        let name = target.split_once('/').map_or(target, |(_, name)| name);
+        if name == workload.name {
+            return Ok(Box::new(PlainTarget(&self.0)));
+        }
+        Err(Failure::failed(
+            format!(
+                "{target}: no such service, {} has only {}",
+                path.display(),
+                workload.name
             ),
-            EnvoyDirError::Io { path, .. } => format!("ls -ld {}", quote(&path.to_string_lossy())),
-            EnvoyDirError::Unreadable { path, .. } => {
-                format!("cat {}", quote(&path.to_string_lossy()))
+            format!(
+                "its name is {0}, as in: injector intercept{1} {0}",
+                quote(&workload.name),
+                envoy_flag(path)
+            ),
+        ))
+    }
+
+    async fn all(&self) -> Result<Vec<Found>> {
+        let document = self.0.document()?;
+        let intercepts = document.intercepts.into_iter();
+        let found = intercepts.map(|(name, intercept)| Found {
+            limits: document.limits.clone(),
+            namespace: None,
+            kind: None,
+            workload: self.0.workload().name.clone(),
+            name,
+            intercept,
+            refusal: None,
+            replicas: None,
+        });
+        Ok(found.collect())
+    }
+
+    async fn presences(&self, all: &[Found]) -> Vec<Presence> {
+        let addresses = all.iter().map(|found| found.intercept.address.as_str());
+        presence::ask_all(&relay(&self.0), &addresses.collect::<Vec<_>>()).await
+    }
+
+    async fn remove(&self, found: &Found) -> Result<bool> {
+        let removed = remove(&self.0, &found.name, &found.intercept.address)?;
+        Ok(removed.is_some())
+    }
+
+    async fn wait_gone(&self, found: &Found, timeout: Duration) -> Live {
+        settled(self.0.wait_gone(&found.name, timeout).await, USUAL_ENVOY).await
+    }
+
+    async fn clear(&self, all: &[&Found]) -> Result<()> {
+        // What was decided a moment ago has reached the relay by then, or was refused by it and is answered elsewhere.
+        sleep(HANDOVER.max(youth(all))).await;
+        let addresses = all.iter().map(|found| found.intercept.address.as_str());
+        let traffic = presence::traffic(&relay(&self.0), &addresses.collect::<Vec<_>>()).await;
+        let mut outcome = Ok(());
+        for (found, traffic) in all.iter().zip(traffic) {
+            if !is_busy(found, traffic) {
+                outcome = outcome.and(clear(&self.0, &found.name));
             }
-            EnvoyDirError::UnknownPort { .. } => "injector intercept --help".to_owned(),
-            EnvoyDirError::PortInUse { .. } | EnvoyDirError::Live { .. } => {
-                "injector list, then: injector leave NAME".to_owned()
-            }
-        };
-        Self::failed(error, hint)
+        }
+        outcome
+    }
+
+    fn sweep(&self) -> Result<()> {
+        Ok(self.0.sweep(now()).map(drop)?)
+    }
+
+    async fn now(&self) -> Result<u64> {
+        Ok(now())
+    }
+}
+
+/// How long the youngest cluster has to stay yet.
+fn youth(all: &[&Found]) -> Duration {
+    let created = all.iter().map(|found| found.intercept.created).max();
+    let age = now().saturating_sub(created.unwrap_or(0));
+    // Of `created` the second is known.
+    (TAKEN + Duration::from_secs(1)).saturating_sub(Duration::from_secs(age))
+}
+
+/// May a request be under way through its tunnel? Then its command lives, and clears the cluster away when that has ended.
+/// Where the relay does not say, one may be while the lease runs; a cluster that stays behind so is cleared away after it.
+fn is_busy(found: &Found, traffic: Traffic) -> bool {
+    match traffic {
+        Traffic::UnderWay => true,
+        Traffic::None => false,
+        Traffic::Unknown => found.intercept.expires > now(),
+    }
+}
+
+/// A path that is no text is spelled out: two of them are two.
+pub fn identity(dir: &Path) -> String {
+    match dir.to_str() {
+        Some(text) => format!("envoy:{text}"),
+        None => format!("envoy:{dir:?}"),
     }
 }

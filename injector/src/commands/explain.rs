@@ -9,7 +9,7 @@ use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 
 use crate::args::{Explain, Global};
-use crate::backend::{self, Backend};
+use crate::backend;
 use crate::hint::{Failure, OrHint, Result};
 use crate::output::print::{self, Shown};
 use crate::shell::quote;
@@ -61,7 +61,7 @@ async fn at_target(
     name: &str,
     path: &str,
 ) -> Result<(Answer, Vec<String>)> {
-    let backend = Backend::open(global).await?;
+    let backend = backend::open(global).await?;
     let target = backend.target(name).await?;
     let port = flags.port.map(|port| {
         let known = target.port(Some(&port.to_string()));

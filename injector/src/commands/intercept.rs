@@ -1,7 +1,5 @@
 //! `injector intercept`: from the flags and what is there to a plan; the session carries it out.
 
-use std::collections::BTreeMap;
-
 use intercept_core::{Intercept, MatchHeader};
 use intercept_manifest::facts::Protocol;
 use intercept_manifest::printable::one_line;
@@ -12,14 +10,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::args::{self, Format, Global};
-use crate::backend::{Backend, Target};
+use crate::backend;
 use crate::detached::{Place, Prepared};
 use crate::developer;
 use crate::environment::Environment;
 use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
-use crate::model::{Named, Plan};
+use crate::model::{Backend, Named, Plan, Target};
 use crate::output::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
 use crate::session::{self, Beside, ChildCommand, background, program};
@@ -33,13 +31,13 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         return background::send(global).await;
     }
     warn(global, &flags::warnings(&wanted.conditions));
-    let backend = Backend::open(global).await?;
+    let backend = backend::open(global).await?;
     let target = backend.target(&flags.target).await?;
     let port = target.port(wanted.port.service.as_deref())?;
     let owner = target.owner();
     target.check(port.number, wanted.takes_everybody())?;
     if !flags.dry_run {
-        target.sweep()?;
+        backend.sweep()?;
     }
     let document = target.document().await?;
     let usual = || developer::intercept_name(base_name(&flags.target), &owner);
@@ -72,7 +70,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         path: wanted.conditions.path,
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
-        replaces: replaces(global, flags, &target, &name, mine).await?,
+        replaces: replaces(global, flags, target.as_ref(), &name, mine).await?,
         place_flags: global.place_flags(),
         name,
     };
@@ -88,9 +86,9 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     // Before the tunnel, so that a refusal is quick; again when the entry is written, since others write too.
     let notes = plan.check(&document, &intercept, now)?;
     if flags.dry_run {
-        return dry_run(global, &target, &plan, intercept, &notes).await;
+        return dry_run(global, target.as_ref(), &plan, &intercept, &notes).await;
     }
-    let beside = beside(global, flags, &backend, &target, &plan).await?;
+    let beside = beside(global, flags, backend.as_ref(), target.as_ref(), &plan).await?;
     if let (true, Some(place), Some(own)) = (wanted.conditions.auto, place, plan.headers.last_mut())
     {
         own.value = place.remember(&own.value).or_hint(
@@ -98,20 +96,20 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
             "export XDG_STATE_HOME=… (a directory that you may write to)",
         )?;
     }
-    session::run(global, &target, plan, secret, beside).await
+    session::run(global, target.as_ref(), plan, secret, beside).await
 }
 
 /// Everything that may be refused, before anything is made.
 async fn beside(
     global: &Global,
     flags: &args::Intercept,
-    backend: &Backend,
-    target: &Target<'_>,
+    backend: &dyn Backend,
+    target: &dyn Target,
     plan: &Plan,
 ) -> Result<Beside> {
     let mut beside = Beside::default();
-    let is_mesh = matches!(target, Target::Mesh(_));
-    let is_used = flags.env_file.is_some() || (is_mesh && !flags.command.is_empty());
+    let is_passed = target.has_environment() && !flags.command.is_empty();
+    let is_used = flags.env_file.is_some() || is_passed;
     let mut environment = Environment::default();
     if is_used && !flags.no_env {
         environment = target.environment(plan.port).await?;
@@ -155,7 +153,7 @@ fn base_name(target: &str) -> &str {
 async fn replaces(
     global: &Global,
     flags: &args::Intercept,
-    target: &Target<'_>,
+    target: &dyn Target,
     name: &str,
     mine: Option<&Intercept>,
 ) -> Result<Option<String>> {
@@ -259,61 +257,38 @@ fn say(global: &Global, what: &str, lines: &[String]) {
 
 async fn dry_run(
     global: &Global,
-    target: &Target<'_>,
+    target: &dyn Target,
     plan: &Plan,
-    intercept: Intercept,
+    entry: &Intercept,
     notes: &[String],
 ) -> Result<u8> {
     tell(global, notes);
-    let objects = target.objects(plan, &intercept).await?;
+    let rendered = Rendered {
+        name: &plan.name,
+        value: target.rendered(plan, entry).await?,
+    };
     let format = match global.output {
         Format::Text => Format::Yaml,
         format => format,
     };
-    if let Target::Mesh(_) = target {
-        let name = plan.name.clone();
-        return print::print(format, &Applied { name, objects }).map(|()| 0);
-    }
-    let written = Written {
-        cluster: objects.into_iter().next(),
-        intercepts: BTreeMap::from([(plan.name.clone(), intercept)]),
-    };
-    print::print(format, &written).map(|()| 0)
+    print::print(format, &rendered).map(|()| 0)
 }
 
-/// The objects that would be applied, in that order.
+/// What would be written.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-struct Applied {
+struct Rendered<'p> {
     #[serde(skip)]
-    name: String,
-    objects: Vec<Value>,
+    name: &'p str,
+    value: Value,
 }
 
-impl Shown for Applied {
+impl Shown for Rendered<'_> {
     fn text(&self) -> String {
         String::new()
     }
 
     fn names(&self) -> Vec<&str> {
-        vec![&self.name]
-    }
-}
-
-/// What would be written: one entry and its cluster.
-#[derive(Debug, Serialize)]
-struct Written {
-    intercepts: BTreeMap<String, Intercept>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cluster: Option<Value>,
-}
-
-impl Shown for Written {
-    fn text(&self) -> String {
-        String::new()
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.intercepts.keys().map(String::as_str).collect()
+        vec![self.name]
     }
 }

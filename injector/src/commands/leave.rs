@@ -1,4 +1,4 @@
-//! `injector leave`: removes intercepts by name, one's own or, if forced, anybody's.
+//! `injector leave`: removes intercepts by name, one's own or, with --force, those of others.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Global, Leave};
-use crate::backend::Backend;
+use crate::backend;
 use crate::detached::{Detached, Place};
 use crate::hint::{Failure, Result};
-use crate::model::Found;
+use crate::model::{Backend, Found};
 use crate::output::print::{self, Shown};
-use crate::shell::{context_flags, quote};
+use crate::shell::quote;
 
 /// How long to wait for Envoy to let go of an intercept.
 const GONE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,21 +22,21 @@ const END_PATIENCE: Duration = Duration::from_secs(150);
 
 /// Removes what the flags name. Nothing is removed unless all of it may be.
 pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
-    let mut backend = Backend::open_patiently(global).await?;
+    let mut backend = backend::open_patiently(global).await?;
     if flags.all_namespaces {
-        backend = backend.everywhere()?;
+        backend.everywhere()?;
     }
-    // Somebody else's leftovers are no reason to fail.
+    // Expired intercepts of others are no reason to fail.
     let _ = backend.sweep();
     let here = Place::of(&backend.detached_in(None)).map(|place| place.running());
     let here = here.unwrap_or_default();
-    let (me, all) = match look(&backend).await {
+    let (me, all) = match look(backend.as_ref()).await {
         Ok(seen) => seen,
         Err(failure) => return Err(end_unseen(flags, &here, failure).await),
     };
-    let place = |namespace: Option<&str>| match (&backend, namespace) {
-        (Backend::Mesh(mesh), Some(_)) => context_flags(&mesh.cluster().flags(namespace)),
-        _ => global.place_flags_of(flags.all_namespaces),
+    let place = |namespace: Option<&str>| {
+        let flags_of = namespace.and_then(|namespace| backend.namespace_flags(namespace));
+        flags_of.unwrap_or_else(|| global.place_flags_of(flags.all_namespaces))
     };
     let chosen = choose(flags, (&me, &place), &all, &here)?;
     let mut removed = Vec::new();
@@ -44,7 +44,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     let mut first_failure = None;
     for &found in &chosen {
         // It takes its entry away itself, unless it cannot.
-        let has_ended = end_process(&backend, found).await;
+        let has_ended = end_process(backend.as_ref(), found).await;
         // By its address: one that was made anew in this moment is not the one that was meant.
         match backend.remove(found).await {
             Ok(is_removed) if is_removed || has_ended => removed.push(found),
@@ -71,11 +71,11 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
 }
 
 /// Who asks, and what there is.
-async fn look(backend: &Backend) -> Result<(String, Vec<Found>)> {
+async fn look(backend: &dyn Backend) -> Result<(String, Vec<Found>)> {
     Ok((backend.owner().await?, backend.all().await?))
 }
 
-/// Nobody says what there is, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
+/// The backend does not answer, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
 async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failure {
     let mut ended = Vec::new();
     for process in without_entry(flags, &[], here) {
@@ -97,7 +97,7 @@ async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failu
 }
 
 /// Ends the process of this machine that keeps the intercept in the background, if there is one. Did it end by this?
-async fn end_process(backend: &Backend, found: &Found) -> bool {
+async fn end_process(backend: &dyn Backend, found: &Found) -> bool {
     let place = Place::of(&backend.detached_in(found.namespace.as_deref()));
     let process = place.and_then(|place| place.find(&found.name));
     let Some(process) = process.filter(|it| it.record.address == found.intercept.address) else {

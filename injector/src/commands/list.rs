@@ -6,7 +6,7 @@ use intercept_core::Config;
 use serde::Serialize;
 
 use crate::args::{Global, List};
-use crate::backend::Backend;
+use crate::backend;
 use crate::detached::Place;
 use crate::hint::Result;
 use crate::left_out;
@@ -22,11 +22,11 @@ pub async fn run(global: &Global, flags: &List) -> Result<()> {
 
 /// All intercepts, with what the relay knows of their tunnels.
 pub async fn gather(global: &Global, everywhere: bool) -> Result<Vec<InterceptShown>> {
-    let backend = match everywhere {
-        true => Backend::open(global).await?.everywhere()?,
-        false => Backend::open(global).await?,
-    };
-    // Somebody who may only read wants to see the list all the same.
+    let mut backend = backend::open(global).await?;
+    if everywhere {
+        backend.everywhere()?;
+    }
+    // A user who may only read sees the list all the same.
     let _ = backend.sweep();
     let all = backend.all().await?;
     let now = backend.now().await?;

@@ -43,7 +43,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     .map(|()| 0)
 }
 
-/// A directory or a cluster: whoever says both means one of them, and which one must not be guessed.
+/// A directory or a cluster: of both, which one is meant must not be guessed.
 fn one_place(global: &Global) -> Result<()> {
     let flags = [
         ("--context", global.context.is_some()),

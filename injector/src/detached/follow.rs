@@ -29,7 +29,7 @@ pub async fn print_log(
     }
 }
 
-/// Somebody who cuts a log short (logrotate's `copytruncate`) makes it begin anew.
+/// A log that is truncated (logrotate's `copytruncate`) begins anew.
 fn rewind_if_emptied(log: &mut File) -> io::Result<()> {
     if log.stream_position()? > log.metadata()?.len() {
         log.seek(SeekFrom::Start(0))?;

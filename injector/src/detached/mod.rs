@@ -1,7 +1,7 @@
 //! Intercepts of this machine that go on in the background: what is remembered of each, and its log. Below `${XDG_STATE_HOME:-~/.local/state}/injector/detached/` a folder per
 //! backend (a directory, or a context and namespace), in it `NAME.json` while it runs and `NAME.log` until the name starts again. Knows nothing of what an intercept does.
 //!
-//! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be anybody's by now. Where a home is shared, by machines
+//! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be another process's by now. Where a home is shared, by machines
 //! (NFS hands the lock on) or with a container, the number is another process's elsewhere: it is believed only where it was given.
 
 pub mod follow;
@@ -104,7 +104,7 @@ impl Place {
     /// Makes sure that the files of this name can be written, before anything else is done.
     pub fn prepare(&self, name: &str) -> io::Result<Prepared> {
         fs::create_dir_all(&self.folder)?;
-        // With mode 0600. Appending: whoever empties it (logrotate's copytruncate) gets no hole.
+        // With mode 0600. Appending: truncation (logrotate's copytruncate) leaves no hole.
         let log = tempfile::Builder::new()
             .append(true)
             .tempfile_in(&self.folder)?;
@@ -177,7 +177,7 @@ impl Prepared {
         let mut state = NamedTempFile::new_in(&self.place.folder)?;
         serde_json::to_writer(&mut state, record)?;
         state.flush()?;
-        // Before anybody can see the file: it is never there unlocked while its process lives.
+        // Before the file can be seen: it is never there unlocked while its process lives.
         state.as_file().try_lock()?;
         let path = self.place.folder.join(format!("{}.json", self.name));
         let inode = state.as_file().metadata()?.ino();
@@ -186,7 +186,7 @@ impl Prepared {
             .persist(self.place.folder.join(format!("{}.log", self.name)));
         let log = log.map_err(|error| error.error)?;
         let state = state.persist(&path).map_err(|error| error.error)?;
-        // Held until the process is gone, whatever it still prints: whoever waits for its end misses nothing.
+        // Held until the process is gone, whatever it still prints: a waiting reader misses nothing.
         std::mem::forget(state);
         Ok(Kept { log, path, inode })
     }
@@ -257,7 +257,7 @@ impl Detached {
         }
     }
 
-    /// The handle is taken before the lock is looked at: held still, the handle is its holder's, and nobody's who got the same number later.
+    /// The handle is taken before the lock is looked at: with the lock held, the handle is its holder's and not that of a later process with the same number.
     #[cfg(target_os = "linux")]
     fn terminate(&self) -> bool {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -278,7 +278,7 @@ impl Detached {
         self.is_running() && rustix::process::kill_process(pid, Signal::TERM).is_ok()
     }
 
-    /// `None` where the number is somebody else's.
+    /// `None` where the number is another process's.
     fn pid(&self) -> Option<Pid> {
         let pid = self.record.pid.try_into().ok()?;
         Pid::from_raw(pid).filter(|_| self.is_here())

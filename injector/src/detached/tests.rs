@@ -24,7 +24,7 @@ fn place() -> (tempfile::TempDir, Place) {
     (home, place)
 }
 
-/// Somebody who remembers `record` and is gone: the file is there and nobody holds it.
+/// A process that remembered `record` and is gone: the file is there and not locked.
 fn killed(place: &Place, name: &str, record: &Record) {
     fs::create_dir_all(&place.folder).expect("made");
     let text = serde_json::to_string(record).expect("JSON");

@@ -80,7 +80,7 @@ impl Check {
         }
     }
 
-    /// Nobody could look.
+    /// It could not be looked at.
     pub(super) fn unknown(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Unknown,

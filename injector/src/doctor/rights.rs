@@ -122,7 +122,7 @@ fn id(right: &Right<'_>) -> String {
 mod tests {
     use super::*;
 
-    /// What somebody is told who may do all but what `refused` names.
+    /// The checks for a user who may do all but what `refused` names.
     fn told(refused: impl Fn(&str) -> bool) -> Vec<Check> {
         let relays = [names::relay_replica(0), names::relay_replica(1)];
         let check = |needed: &Needed<'_>| {

@@ -117,7 +117,7 @@ impl Intercepts {
     }
 }
 
-/// A workload that somebody wants to intercept.
+/// A workload that is to be intercepted.
 #[derive(Debug)]
 pub struct Target {
     /// Its namespace's name.

@@ -369,7 +369,7 @@ fn policies_that_select_the_relays_by_any_of_their_labels_are_found() {
     }
     let none = told("app.kubernetes.io/part-of", "shop", &relay_labels());
     assert!(none.is_empty(), "{none:?}");
-    // Before there is a pod, and where nobody may look.
+    // Before there is a pod, and without the right to look.
     let relay = installed().relay.unwrap();
     let meant = policies::of_relays(relay.as_ref(), &Ok(Vec::new()));
     assert_eq!(told("app.kubernetes.io/part-of", "injector", &meant), both);

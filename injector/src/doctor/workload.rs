@@ -177,7 +177,7 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
     }]
 }
 
-/// The rules for connections to the relays: ours must be there for each, and nobody else's for the same hosts.
+/// The rules for connections to the relays: ours must be there for each, and no other for the same hosts.
 fn rules(target: &Target) -> Vec<Check> {
     const ID: &str = "relay-rule";
     let rules = match &target.rules {

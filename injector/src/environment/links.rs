@@ -1,7 +1,7 @@
-//! The variables that the kubelet makes of the Services of a namespace: its own names, and those of Docker's links (`k8s.io/kubernetes/pkg/kubelet/envvars`). They stand below
-//! everything that the container names itself. Pure.
+//! The variables that the kubelet makes of the Services of a namespace (`k8s.io/kubernetes/pkg/kubelet/envvars`). What the container sets itself wins over them. Pure.
 //!
-//! Without those of the API server (`KUBERNETES_SERVICE_HOST`): a program that sees them takes itself for one in the cluster, and looks for a token that is not here.
+//! Without those of Docker's links (`NAME_PORT_80_TCP_ADDR`), which Kubernetes keeps for old images only, and without those of the API server (`KUBERNETES_SERVICE_HOST`):
+//! a program that sees them looks for a token of the cluster.
 
 use std::collections::BTreeMap;
 
@@ -38,28 +38,14 @@ fn of_service(service: &Value) -> Vec<(String, String)> {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let mut made = vec![(format!("{name}_SERVICE_HOST"), ip.to_owned())];
     for (index, port) in ports.enumerate() {
-        let number = port["port"].as_u64().unwrap_or_default();
-        let protocol = port["protocol"].as_str().unwrap_or("TCP");
-        let scheme = protocol.to_lowercase();
-        let host = if ip.contains(':') {
-            format!("[{ip}]")
-        } else {
-            ip.to_owned()
-        };
-        let url = format!("{scheme}://{host}:{number}");
-        if index == 0 {
-            made.push((format!("{name}_SERVICE_PORT"), number.to_string()));
-            made.push((format!("{name}_PORT"), url.clone()));
-        }
+        let number = port["port"].as_u64().unwrap_or_default().to_string();
         if let Some(own) = port["name"].as_str().filter(|own| !own.is_empty()) {
             let own = variable(own);
-            made.push((format!("{name}_SERVICE_PORT_{own}"), number.to_string()));
+            made.push((format!("{name}_SERVICE_PORT_{own}"), number.clone()));
         }
-        let link = format!("{name}_PORT_{number}_{}", protocol.to_uppercase());
-        made.push((format!("{link}_PROTO"), scheme));
-        made.push((format!("{link}_PORT"), number.to_string()));
-        made.push((format!("{link}_ADDR"), ip.to_owned()));
-        made.push((link, url));
+        if index == 0 {
+            made.push((format!("{name}_SERVICE_PORT"), number));
+        }
     }
     made
 }
@@ -87,7 +73,7 @@ mod tests {
 
     /// The table of Kubernetes' own test (`envvars_test.go`), shortened to what differs.
     #[test]
-    fn a_services_variables_are_named_as_the_kubelet_does() {
+    fn service_variables_match_the_kubelet() {
         let services = [
             service(
                 "foo-bar",
@@ -109,22 +95,8 @@ mod tests {
             .map(|(name, it)| format!("{name}={it}"))
             .collect();
         let expected = "\
-FOO_BAR_PORT=tcp://1.2.3.4:8080
-FOO_BAR_PORT_8080_TCP=tcp://1.2.3.4:8080
-FOO_BAR_PORT_8080_TCP_ADDR=1.2.3.4
-FOO_BAR_PORT_8080_TCP_PORT=8080
-FOO_BAR_PORT_8080_TCP_PROTO=tcp
 FOO_BAR_SERVICE_HOST=1.2.3.4
 FOO_BAR_SERVICE_PORT=8080
-V6_PORT=udp://[fd00::1]:8081
-V6_PORT_8081_UDP=udp://[fd00::1]:8081
-V6_PORT_8081_UDP_ADDR=fd00::1
-V6_PORT_8081_UDP_PORT=8081
-V6_PORT_8081_UDP_PROTO=udp
-V6_PORT_8082_TCP=tcp://[fd00::1]:8082
-V6_PORT_8082_TCP_ADDR=fd00::1
-V6_PORT_8082_TCP_PORT=8082
-V6_PORT_8082_TCP_PROTO=tcp
 V6_SERVICE_HOST=fd00::1
 V6_SERVICE_PORT=8081
 V6_SERVICE_PORT_T=8082
@@ -133,7 +105,7 @@ V6_SERVICE_PORT_U_D_P=8081";
     }
 
     #[test]
-    fn a_pod_knows_the_services_that_were_there_before_it() {
+    fn only_older_services_are_known() {
         let services = [service("db", "1.2.3.4", json!([{"port": 5432}]))];
         assert!(!links(&pod(LATER), &services).is_empty());
         assert!(links(&pod("2026-01-01T00:00:00Z"), &services).is_empty());

@@ -53,7 +53,7 @@ pub enum EnvoyDirError {
 /// Why a lease was not renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// Somebody removed the entry. It is not brought back.
+    /// The entry was removed. It is not brought back.
     #[error("the intercept was removed")]
     Gone,
     /// Another tunnel has the name now.

@@ -25,7 +25,7 @@ const LOCK: &str = ".lock";
 /// What stands in [`FILTER`].
 pub struct State {
     pub document: Document,
-    /// The entries that cannot be read, as they stand there. The filter leaves them out; here they stay until somebody mends or removes them.
+    /// The entries that cannot be read, as they stand there. The filter leaves them out; here they stay until they are repaired or removed.
     pub unread: Map<String, Value>,
     /// Each write has a higher one.
     pub version: u64,
@@ -43,7 +43,7 @@ impl State {
     }
 }
 
-/// A directory that nobody else changes until this is dropped: neither another process nor another thread.
+/// A directory that no other process and no other thread changes until this is dropped.
 pub struct Locked<'d> {
     dir: &'d Path,
     _lock: File,
@@ -93,7 +93,7 @@ impl<'d> Locked<'d> {
         self.write(FILTER, &file.and_then(|file| serde_json::to_vec(&file)))
     }
 
-    /// A cluster without an entry stays unless it `may_go`, by its name: somebody may be leaving, the entry gone and requests still on their way.
+    /// A cluster without an entry stays unless it `may_go`, by its name: a command may be leaving, its entry gone and requests still on their way.
     pub fn write_clusters(
         &self,
         workload: &Workload,

@@ -56,7 +56,7 @@ pub async fn wait(workload: &Workload, awaited: Awaited<'_>, timeout: Duration) 
     }
 }
 
-/// Ends with an error only if there is nobody to ask.
+/// Fails only if the admin interface cannot be reached.
 async fn ask(admin: SocketAddr, awaited: Awaited<'_>, why: &mut String) -> io::Result<()> {
     TcpStream::connect(admin).await?;
     loop {

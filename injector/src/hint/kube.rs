@@ -26,7 +26,7 @@ impl Hint for ClusterError {
             Self::NoSuchKind { .. } => "kubectl api-versions".to_owned(),
             Self::Refused { status, .. } => match status.code {
                 401 => "kubectl auth whoami".to_owned(),
-                // The API server forbids it to everybody.
+                // The API server forbids it to all users.
                 403 if status.message.contains("it is being terminated") => {
                     "wait until the namespace is gone, then again: kubectl get namespaces"
                         .to_owned()

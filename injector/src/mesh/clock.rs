@@ -8,7 +8,7 @@ use intercept_kube::{Cluster, ClusterError};
 /// How long a comparison of the two clocks holds.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Two clocks of this machine that differ by more show that it slept, or that somebody set its time.
+/// Two clocks of this machine that differ by more show that it slept, or that its time was set.
 const JUMP: Duration = Duration::from_secs(2);
 
 /// The API server's clock, compared with this machine's now and then.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_time_goes_on_with_this_machines_clock() {
+    fn server_time_advances_locally() {
         let server = u64::try_from(here()).unwrap() + 3_600;
         let compared = Compared::new(server);
         assert!(compared.now().abs_diff(server) <= 1);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_from_before_a_sleep_does_not_hold() {
+    fn comparison_expires_after_sleep() {
         let mut compared = Compared::new(5);
         compared.wall -= Duration::from_secs(30);
         assert!(!compared.is_fresh());

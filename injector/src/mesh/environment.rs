@@ -100,7 +100,7 @@ fn container(pod: &Value, port: u16) -> Option<(&Value, bool)> {
     }
 }
 
-/// Reads all of them, at the same time. Whoever may not read one is told of each that is missing.
+/// Reads all of them, at the same time. A caller without the rights is told of each object that is missing.
 async fn objects(
     cluster: &Cluster,
     namespace: &str,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_that_of_the_container_that_has_the_port() {
+    fn environment_is_the_serving_containers() {
         let has_it = json!([{"containerPort": 9090}, {"containerPort": 8080}]);
         let two = pod(
             json!([{"name": "a"}, {"name": "b", "ports": has_it}, {"name": "istio-proxy", "ports": has_it}]),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_container_has_the_port_the_only_one_or_the_default_is_meant() {
+    fn only_or_default_container_without_port() {
         assert_eq!(
             serving(&pod(json!([{"name": "istio-proxy"}, {"name": "a"}]))),
             Some(("a", true))
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_pods_the_newest_that_is_ready_is_asked() {
+    fn newest_ready_pod_is_read() {
         let pod = |name: &str, created: &str, ready: &str| {
             json!({"metadata": {"name": name, "creationTimestamp": created},
                 "status": {"conditions": [{"type": "Ready", "status": ready}]}})

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ports_one_is_to_be_chosen() {
+    fn several_ports_need_a_choice() {
         let failure = several_ports(" -n shop", "orders", &offered());
         assert_eq!(
             failure.to_string(),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_prepared_is_named_with_those_that_are() {
+    fn unprepared_port_lists_prepared_ones() {
         let found = Found {
             kind: Kind::Deployment,
             name: "orders".to_owned(),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_prepared_beside_those_that_are() {
+    fn hint_keeps_prepared_ports() {
         let found = Found {
             kind: Kind::Deployment,
             name: "orders".to_owned(),

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_keeps_its_relay_and_names_spread_over_those_that_are_ready() {
+    fn names_spread_over_ready_relays() {
         let chosen = |name: &str| choice(name, &[0, 1, 2]).expect("one");
         assert_eq!(chosen("orders-bob"), chosen("orders-bob"));
         let names = (0..100).map(|number| format!("orders-{number}"));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_that_are_not_there_or_speak_another_version_are_refused() {
+    fn missing_or_incompatible_relays_are_refused() {
         let set =
             |version: &str| json!({"metadata": {"labels": {"app.kubernetes.io/version": version}}});
         let other = format!("the relays of relays are version 99.0.0, this is {VERSION}");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_compatible_within_a_major_or_before_it_a_minor_one() {
+    fn compatible_versions_share_major_or_minor() {
         for (one, other, expected) in [
             ("0.1.0", "0.1.9", true),
             ("0.1.0", "0.2.0", false),

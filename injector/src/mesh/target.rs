@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
 use intercept_kube::intercepts::{Intercepts, RenewError, renew_time};
 use intercept_kube::lookup::{self, Found, Listed, ports};
@@ -26,7 +27,8 @@ use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::{self, Kept};
 use crate::model::{
-    Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, TargetPort, settled,
+    Check, Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, Target,
+    TargetPort, settled,
 };
 use crate::shell::{context_flags, quote};
 
@@ -47,7 +49,7 @@ const ATTEMPTS: usize = 5;
 
 /// A workload that an operator prepared, seen by one developer.
 #[derive(Debug)]
-pub struct Target {
+pub struct MeshTarget {
     cluster: Cluster,
     namespace: String,
     intercepts: Intercepts,
@@ -64,7 +66,7 @@ pub struct Target {
     kept: Kept,
 }
 
-impl Target {
+impl MeshTarget {
     /// Finds what TARGET means and checks that it can be intercepted by the caller.
     pub async fn open(cluster: &Cluster, target: &str) -> Result<Self> {
         let wanted = lookup::wanted(target)?;
@@ -109,82 +111,6 @@ impl Target {
         })
     }
 
-    /// The workload's name.
-    pub fn name(&self) -> &str {
-        &self.found.name
-    }
-
-    /// Who asks.
-    pub fn owner(&self) -> &str {
-        &self.owner
-    }
-
-    /// Seconds since the epoch, by the API server.
-    pub async fn now(&self) -> Result<u64> {
-        Ok(self.clock.now(&self.cluster).await?)
-    }
-
-    /// The prepared port that a word of `--port` means; the only one without a word.
-    pub fn port(&self, word: Option<&str>) -> Result<TargetPort> {
-        let namespace = self.namespace.as_str();
-        let place = context_flags(&self.cluster.flags(Some(namespace)));
-        let meant = match word {
-            Some(word) => match ports::meant(&self.found, word) {
-                Some(number) => Some(number),
-                // A port that nothing declares can be prepared all the same.
-                None => word.parse().ok(),
-            },
-            None => None,
-        };
-        let shown = |port: &Port| {
-            let names = ports::port_names(&self.found, port.number);
-            SelectPort {
-                number: port.number,
-                name: names
-                    .services
-                    .iter()
-                    .find_map(|service| service.name.clone())
-                    .or(names.container),
-            }
-        };
-        let ports = &self.preparation.workload.ports;
-        // A Service that leads to some of them only means those.
-        let of_service = |port: &&Port| {
-            !ports::port_names(&self.found, port.number)
-                .services
-                .is_empty()
-        };
-        let mut offered: Vec<&Port> = ports.iter().filter(of_service).collect();
-        if offered.is_empty() {
-            offered = ports.iter().collect();
-        }
-        let port = match (word, meant, offered.as_slice()) {
-            (Some(word), meant, _) => ports
-                .iter()
-                .find(|port| Some(port.number) == meant)
-                .ok_or_else(|| {
-                    failure::no_such_port(
-                        (namespace, &place),
-                        &self.found,
-                        &self.kept,
-                        word,
-                        meant,
-                        &offered.iter().map(|port| shown(port)).collect::<Vec<_>>(),
-                    )
-                })?,
-            (None, _, [only]) => only,
-            (None, ..) => {
-                let offered: Vec<_> = offered.iter().map(|port| shown(port)).collect();
-                return Err(failure::several_ports(&place, &self.found.name, &offered));
-            }
-        };
-        Ok(TargetPort {
-            number: port.number,
-            protocol: port.protocol,
-            url: self.url(port.number),
-        })
-    }
-
     /// The URL inside the cluster.
     fn url(&self, number: u16) -> String {
         let namespace = &self.namespace;
@@ -196,42 +122,6 @@ impl Target {
             Some(service) => format!("http://{}.{namespace}:{}", service.service, service.number),
             None => format!("http://POD-IP:{number}"),
         }
-    }
-
-    /// Refuses what would not work, before anything is opened or written. `all`: everybody's requests are asked for.
-    pub fn check(&self, port: u16, all: bool) -> Result<()> {
-        failure::of_rights(&self.namespace, &self.rights.missing)?;
-        Ok(pods::check(&self.namespace, &self.pods, port, all)?)
-    }
-
-    /// The environment of the container that serves this port, read with the caller's own rights.
-    pub async fn environment(&self, port: u16) -> Result<Environment> {
-        environment::read(
-            &self.cluster,
-            &self.namespace,
-            self.found.template(),
-            &self.pods,
-            port,
-        )
-        .await
-    }
-
-    /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
-    /// held at the old one falls back by it.
-    pub async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
-        self.place_among(name, port, &self.rights.relays, kept)
-            .await
-    }
-
-    /// The same besides the relays of these numbers.
-    pub async fn place_beside(
-        &self,
-        name: &str,
-        port: u16,
-        full: &BTreeSet<u16>,
-    ) -> Result<Placement> {
-        let allowed = self.rights.relays.difference(full).copied().collect();
-        self.place_among(name, port, &allowed, None).await
     }
 
     async fn place_among(
@@ -252,17 +142,6 @@ impl Target {
             )),
             replica,
         })
-    }
-
-    /// Is the caller's own developer machine of this address connected? A tunnel of theirs ends at a relay that they may forward ports to; where there is none, nobody can tell.
-    pub async fn presence(&self, address: &str) -> Presence {
-        let relays = self
-            .rights
-            .relays
-            .iter()
-            .map(|relay| self.relays.end(*relay));
-        let answers = ask_relays(relays, &[address]).await;
-        answers.first().copied().unwrap_or(Presence::Unknown)
     }
 
     /// The WasmPlugin, as it is this moment; `None`: the preparation of the workload was taken back.
@@ -290,51 +169,6 @@ impl Target {
         (*kind, name) == (self.found.kind, &self.found.name)
     }
 
-    /// The operator's limits and the intercepts of the workload that are not refused, as they are this moment.
-    pub async fn document(&self) -> Result<Document> {
-        let list = Intercepts::list(&self.cluster, Some(&self.namespace));
-        let (plugin, all) = tokio::join!(self.must_plugin(), list);
-        let all = all?.into_iter();
-        let there = all.filter(|one| self.is_of_this_workload(one) && one.refusal().is_none());
-        Ok(Document {
-            version: TEXT_SCHEMA_VERSION,
-            limits: plugin?.limits,
-            intercepts: there
-                .map(|one| (one.name().to_owned(), one.entry(one.expires())))
-                .collect(),
-        })
-    }
-
-    /// This name with what has it; where it is only the usual one and another developer or another workload has it, one that is made of it.
-    pub async fn named(&self, usual: String, is_usual: bool) -> Result<Named> {
-        let (mut name, mut there) = (usual.clone(), self.intercepts.get(&usual).await?);
-        let is_free = |there: &Option<Resource>| {
-            there.as_ref().is_none_or(|there| {
-                there.spec.owner == self.owner && self.is_of_this_workload(there)
-            })
-        };
-        for number in 2..=NAMES {
-            if !is_usual || is_free(&there) {
-                break;
-            }
-            name = numbered(&usual, number);
-            there = self.intercepts.get(&name).await?;
-        }
-        let relay = there.as_ref().map(|there| there.spec.tunnel.relay);
-        let holder = there.map(|there| self.entry_of(&there)).transpose()?;
-        Ok(Named {
-            name,
-            holder,
-            relay,
-        })
-    }
-
-    /// The intercept of this name.
-    pub async fn find(&self, name: &str) -> Result<Option<Intercept>> {
-        let there = self.intercepts.get(name).await?;
-        there.map(|there| self.entry_of(&there)).transpose()
-    }
-
     /// An intercept's name is its object's, so it can be used once in a namespace.
     fn entry_of(&self, there: &Resource) -> Result<Intercept> {
         if self.is_of_this_workload(there) {
@@ -352,36 +186,6 @@ impl Target {
                 quote(name)
             ),
         ))
-    }
-
-    /// What an intercept that lives has to know.
-    pub async fn look(&self, name: &str) -> Result<Seen> {
-        let (plugin, there) = tokio::join!(self.plugin(), self.intercepts.get(name));
-        let there = there?;
-        Ok(Seen {
-            refusal: there
-                .as_ref()
-                .and_then(Resource::refusal)
-                .map(str::to_owned),
-            entry: there.map(|there| there.entry(there.expires())),
-            limits: plugin?.map(|plugin| plugin.limits),
-            now: self.now().await?,
-        })
-    }
-
-    /// What the filter is given, as it stands there.
-    pub async fn configuration(&self) -> Result<Vec<u8>> {
-        let plugin = self.must_plugin().await?;
-        Ok(plugin.configuration().to_string().into_bytes())
-    }
-
-    /// The object that is created, and what the controller writes for it.
-    pub async fn objects(&self, plan: &Plan, entry: &Intercept) -> Result<Vec<Value>> {
-        let plugin = self.must_plugin().await?;
-        let resource = self.resource(plan, entry);
-        let objects = intercept_objects(&plugin, &resource, entry).unwrap_or_default();
-        let values = objects.iter().map(|object| object.value().clone());
-        Ok(values.collect())
     }
 
     fn resource(&self, plan: &Plan, entry: &Intercept) -> Resource {
@@ -406,32 +210,6 @@ impl Target {
         );
         resource.metadata.namespace = Some(self.namespace.clone());
         resource
-    }
-
-    /// Creates an Intercept if `check` allows it for what is there at that moment, in the place of that which the plan replaces, and waits until the controller has accepted it.
-    pub async fn add(
-        &self,
-        plan: &Plan,
-        entry: &Intercept,
-        check: &(dyn Fn(&Document) -> Result<()> + Sync),
-    ) -> Result<()> {
-        check(&self.document().await?)?;
-        let resource = self.resource(plan, entry);
-        for _ in 0..ATTEMPTS {
-            match self.intercepts.create(&resource).await {
-                Ok(()) => return self.wait_accepted(plan, &entry.address).await,
-                Err(error) if error.code() == Some(409) => self.make_room(plan).await?,
-                Err(error) => return Err(failure::refused(error)),
-            }
-        }
-        Err(Failure::failed(
-            format!(
-                "{}: others take this name faster than this command can",
-                plan.name
-            ),
-            "try again",
-        )
-        .passing(true))
     }
 
     /// Deletes that which the plan replaces, or refuses.
@@ -498,9 +276,220 @@ impl Target {
         )
         .passing(true)
     }
+}
 
-    /// Renews the lease.
-    pub async fn renew(&self, name: &str, address: &str) -> Result<(), NotRenewed> {
+#[async_trait(?Send)]
+impl Target for MeshTarget {
+    fn name(&self) -> &str {
+        &self.found.name
+    }
+
+    fn owner(&self) -> String {
+        self.owner.clone()
+    }
+
+    fn port(&self, word: Option<&str>) -> Result<TargetPort> {
+        let namespace = self.namespace.as_str();
+        let place = context_flags(&self.cluster.flags(Some(namespace)));
+        let meant = match word {
+            Some(word) => match ports::meant(&self.found, word) {
+                Some(number) => Some(number),
+                // A port that nothing declares can be prepared all the same.
+                None => word.parse().ok(),
+            },
+            None => None,
+        };
+        let shown = |port: &Port| {
+            let names = ports::port_names(&self.found, port.number);
+            SelectPort {
+                number: port.number,
+                name: names
+                    .services
+                    .iter()
+                    .find_map(|service| service.name.clone())
+                    .or(names.container),
+            }
+        };
+        let ports = &self.preparation.workload.ports;
+        // A Service that leads to some of them only means those.
+        let of_service = |port: &&Port| {
+            !ports::port_names(&self.found, port.number)
+                .services
+                .is_empty()
+        };
+        let mut offered: Vec<&Port> = ports.iter().filter(of_service).collect();
+        if offered.is_empty() {
+            offered = ports.iter().collect();
+        }
+        let port = match (word, meant, offered.as_slice()) {
+            (Some(word), meant, _) => ports
+                .iter()
+                .find(|port| Some(port.number) == meant)
+                .ok_or_else(|| {
+                    failure::no_such_port(
+                        (namespace, &place),
+                        &self.found,
+                        &self.kept,
+                        word,
+                        meant,
+                        &offered.iter().map(|port| shown(port)).collect::<Vec<_>>(),
+                    )
+                })?,
+            (None, _, [only]) => only,
+            (None, ..) => {
+                let offered: Vec<_> = offered.iter().map(|port| shown(port)).collect();
+                return Err(failure::several_ports(&place, &self.found.name, &offered));
+            }
+        };
+        Ok(TargetPort {
+            number: port.number,
+            protocol: port.protocol,
+            url: self.url(port.number),
+        })
+    }
+
+    fn check(&self, port: u16, all: bool) -> Result<()> {
+        failure::of_rights(&self.namespace, &self.rights.missing)?;
+        Ok(pods::check(&self.namespace, &self.pods, port, all)?)
+    }
+
+    fn has_environment(&self) -> bool {
+        true
+    }
+
+    /// The environment of the container that serves this port, read with the caller's own rights.
+    async fn environment(&self, port: u16) -> Result<Environment> {
+        environment::read(
+            &self.cluster,
+            &self.namespace,
+            self.found.template(),
+            &self.pods,
+            port,
+        )
+        .await
+    }
+
+    /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
+    /// held at the old one falls back by it.
+    async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
+        self.place_among(name, port, &self.rights.relays, kept)
+            .await
+    }
+
+    async fn place_beside(&self, name: &str, port: u16, full: &BTreeSet<u16>) -> Option<Placement> {
+        let allowed = self.rights.relays.difference(full).copied().collect();
+        let place = self.place_among(name, port, &allowed, None).await;
+        place.ok()
+    }
+
+    /// Is the caller's own developer machine of this address connected? A tunnel of theirs ends at a relay that they may forward ports to; where there is none, it is not known.
+    async fn presence(&self, address: &str) -> Presence {
+        let relays = self
+            .rights
+            .relays
+            .iter()
+            .map(|relay| self.relays.end(*relay));
+        let answers = ask_relays(relays, &[address]).await;
+        answers.first().copied().unwrap_or(Presence::Unknown)
+    }
+
+    /// The operator's limits and the intercepts of the workload that are not refused, as they are this moment.
+    async fn document(&self) -> Result<Document> {
+        let list = Intercepts::list(&self.cluster, Some(&self.namespace));
+        let (plugin, all) = tokio::join!(self.must_plugin(), list);
+        let all = all?.into_iter();
+        let there = all.filter(|one| self.is_of_this_workload(one) && one.refusal().is_none());
+        Ok(Document {
+            version: TEXT_SCHEMA_VERSION,
+            limits: plugin?.limits,
+            intercepts: there
+                .map(|one| (one.name().to_owned(), one.entry(one.expires())))
+                .collect(),
+        })
+    }
+
+    async fn configuration(&self) -> Result<Vec<u8>> {
+        let plugin = self.must_plugin().await?;
+        Ok(plugin.configuration().to_string().into_bytes())
+    }
+
+    async fn look(&self, name: &str) -> Result<Seen> {
+        let (plugin, there) = tokio::join!(self.plugin(), self.intercepts.get(name));
+        let there = there?;
+        Ok(Seen {
+            refusal: there
+                .as_ref()
+                .and_then(Resource::refusal)
+                .map(str::to_owned),
+            entry: there.map(|there| there.entry(there.expires())),
+            limits: plugin?.map(|plugin| plugin.limits),
+            now: self.now().await?,
+        })
+    }
+
+    /// This name with what has it; where it is only the usual one and another developer or another workload has it, one that is made of it.
+    async fn named(&self, _: &Document, usual: String, is_usual: bool) -> Result<Named> {
+        let (mut name, mut there) = (usual.clone(), self.intercepts.get(&usual).await?);
+        let is_free = |there: &Option<Resource>| {
+            there.as_ref().is_none_or(|there| {
+                there.spec.owner == self.owner && self.is_of_this_workload(there)
+            })
+        };
+        for number in 2..=NAMES {
+            if !is_usual || is_free(&there) {
+                break;
+            }
+            name = numbered(&usual, number);
+            there = self.intercepts.get(&name).await?;
+        }
+        let relay = there.as_ref().map(|there| there.spec.tunnel.relay);
+        let holder = there.map(|there| self.entry_of(&there)).transpose()?;
+        Ok(Named {
+            name,
+            holder,
+            relay,
+        })
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Intercept>> {
+        let there = self.intercepts.get(name).await?;
+        there.map(|there| self.entry_of(&there)).transpose()
+    }
+
+    /// The object that is created, and what the controller writes for it.
+    async fn rendered(&self, plan: &Plan, entry: &Intercept) -> Result<Value> {
+        let plugin = self.must_plugin().await?;
+        let resource = self.resource(plan, entry);
+        let objects = intercept_objects(&plugin, &resource, entry).unwrap_or_default();
+        Ok(objects
+            .iter()
+            .map(|object| object.value().clone())
+            .collect())
+    }
+
+    /// Creates an Intercept if `check` allows it for what is there at that moment, in the place of that which the plan replaces, and waits until the controller has accepted it.
+    async fn add(&self, plan: &Plan, entry: &Intercept, check: &Check<'_>) -> Result<()> {
+        check(&self.document().await?)?;
+        let resource = self.resource(plan, entry);
+        for _ in 0..ATTEMPTS {
+            match self.intercepts.create(&resource).await {
+                Ok(()) => return self.wait_accepted(plan, &entry.address).await,
+                Err(error) if error.code() == Some(409) => self.make_room(plan).await?,
+                Err(error) => return Err(failure::refused(error)),
+            }
+        }
+        Err(Failure::failed(
+            format!(
+                "{}: others take this name faster than this command can",
+                plan.name
+            ),
+            "try again",
+        )
+        .passing(true))
+    }
+
+    /// The controller counts the lease by its own clock.
+    async fn renew(&self, name: &str, address: &str, _expires: u64) -> Result<(), NotRenewed> {
         let renewed = self.intercepts.renew(name, address).await;
         renewed.map_err(|error| match error {
             RenewError::Removed => NotRenewed::Removed,
@@ -509,19 +498,34 @@ impl Target {
         })
     }
 
+    fn gone(&self, name: &str) -> Failure {
+        Failure::failed(
+            format!(
+                "{name}: {} is no longer prepared for intercepts: WasmPlugin {}/{} not found",
+                self.found.label(),
+                self.namespace,
+                self.plugin_name()
+            ),
+            format!(
+                "an operator prepares it: {}",
+                install_line::usual(&self.namespace, &self.found.label())
+            ),
+        )
+    }
+
     /// Ends the lease of that tunnel's intercept; the controller takes it from the proxies.
-    pub async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
+    async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>> {
         let removed = self.intercepts.give_back(name, address).await;
         let removed = removed.map_err(failure::refused)?;
         Ok(removed.map(|there| there.entry(there.expires())))
     }
 
     /// Waits until all replicas have it, as far as the controller can see that.
-    pub async fn wait_live(
+    async fn wait_live(
         &self,
         name: &str,
-        address: &str,
-        within: Duration,
+        entry: &Intercept,
+        timeout: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
     ) -> Live {
         let mut lacks = "it is gone".to_owned();
@@ -540,7 +544,11 @@ impl Target {
                 _ => None,
             }
         };
-        match self.intercepts.until(name, address, within, judged).await {
+        match self
+            .intercepts
+            .until(name, &entry.address, timeout, judged)
+            .await
+        {
             Ok(Some(live)) => live,
             Ok(None) => Live::NotVerified { why: lacks },
             Err(error) => Live::NotVerified {
@@ -549,35 +557,36 @@ impl Target {
         }
     }
 
-    /// Waits until no replica has it any more; where nobody sees that, for as long as it usually takes.
-    pub async fn wait_gone(&self, name: &str, address: &str, within: Duration) -> Live {
-        wait_gone(&self.intercepts, name, address, within).await
+    async fn wait_gone(&self, name: &str, address: &str, timeout: Duration) -> Live {
+        wait_gone(&self.intercepts, name, address, timeout).await
+    }
+
+    fn has_clusters(&self) -> bool {
+        false
     }
 
     /// Deletes that tunnel's Intercept where the controller did not.
-    pub async fn clear(&self, name: &str, address: &str) -> Result<()> {
+    async fn clear(&self, name: &str, address: &str) -> Result<()> {
         let deleted = self.intercepts.delete(name, address).await;
         deleted.map(drop).map_err(failure::refused)
     }
 
-    /// An intercept of this name lost the WasmPlugin that it was in.
-    pub fn gone(&self, name: &str) -> Failure {
-        Failure::failed(
-            format!(
-                "{name}: {} is no longer prepared for intercepts: WasmPlugin {}/{} not found",
-                self.found.label(),
-                self.namespace,
-                self.plugin_name()
-            ),
-            format!(
-                "an operator prepares it: {}",
-                install_line::usual(&self.namespace, &self.found.label())
-            ),
-        )
+    /// An API server that comes back refuses all requests for some seconds, until it has read the roles.
+    fn undo_patience(&self) -> Duration {
+        Duration::from_secs(40)
+    }
+
+    /// Each look is a request to the API server, from every developer.
+    fn look_every(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    async fn now(&self) -> Result<u64> {
+        Ok(self.clock.now(&self.cluster).await?)
     }
 }
 
-/// Waits until that tunnel's Intercept is gone, which the controller deletes once no replica has it; where nobody sees that, for as long as it usually takes.
+/// Waits until that tunnel's Intercept is gone, which the controller deletes once no replica has it; where that is not seen, for as long as it usually takes.
 pub(super) async fn wait_gone(
     intercepts: &Intercepts,
     name: &str,

@@ -127,7 +127,7 @@ impl From<resource::Replicas> for Replicas {
 /// Why a lease could not be renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotRenewed {
-    /// Somebody removed the entry.
+    /// The entry was removed.
     Removed,
     /// The name belongs to another tunnel now; who claims it.
     Taken(String),

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_1001st_intercept_is_refused_and_one_that_takes_a_place_is_not() {
+    fn limit_of_intercepts_allows_replacement() {
         let alice = plan("alice", "alice");
         let (full, room) = (document(1_000), document(999));
         assert!(checked(&alice, &room).is_ok());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_taken_over_from_oneself_only_and_from_the_tunnel_that_was_meant() {
+    fn only_the_own_tunnel_is_replaced() {
         let one = document(1);
         let by_alice = checked(&plan("bob-0", "alice"), &one).expect_err("bob's");
         assert_eq!(by_alice.error(), "bob-0: bob has an intercept of this name");

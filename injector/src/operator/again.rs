@@ -39,7 +39,7 @@ pub async fn find(
     let ours = |kind| cluster.list(kind, None, Some(OURS));
     let (plugins, gates) =
         match tokio::try_join!(ours(&kind::WASM_PLUGIN), ours(&kind::ENVOY_FILTER)) {
-            // Whoever may not look everywhere prepares workloads one by one.
+            // A user who may not look everywhere prepares workloads one by one.
             Err(error) if error.is_forbidden() => return Ok(Vec::new()),
             lists => lists?,
         };

@@ -36,7 +36,7 @@ pub async fn read(cluster: &Cluster, namespace: &str) -> Result<Option<Installed
     };
     let around = match cluster.get(&kind::NAMESPACE, None, namespace).await {
         Ok(around) => around.unwrap_or_default(),
-        // Whoever prepares workloads may not be allowed to look; then nothing is known of a revision, and nothing is written there either.
+        // A user who prepares workloads may not be allowed to look; then nothing is known of a revision, and nothing is written there either.
         Err(error) if error.is_forbidden() => Value::Null,
         Err(error) => return Err(error),
     };

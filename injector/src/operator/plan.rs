@@ -10,7 +10,7 @@ use intercept_kube::Cluster;
 use intercept_manifest::istio::install::{ClusterInstall, cluster_objects};
 use intercept_manifest::istio::{InvalidFacts, Mesh, Module, Object, Plugin, workload_objects};
 
-/// How many relays there are where nobody says so: one may go away without taking every tunnel with it.
+/// How many relays there are by default: one may go away without taking every tunnel with it.
 const RELAYS: u16 = 2;
 
 /// The end of every Service's name where nothing says otherwise.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::install_line::Kept;
 use crate::shell::quote;
 
-/// Those that are there. Whoever may open tunnels may read each by its name, and list none.
+/// Those that are there. A user who may open tunnels may read each by its name, and list none.
 pub async fn pods(
     cluster: &Cluster,
     namespace: &str,

@@ -17,7 +17,7 @@ pub use self::cluster_part::cluster_part;
 use super::apply::{Changed, Done, remove};
 use super::{OURS, intercepts};
 use crate::hint::{Failure, Result};
-use crate::mesh::{Mesh, USUAL_MESH, list_ours};
+use crate::mesh::{USUAL_MESH, list_ours, wait_idle};
 use crate::shell::context_flags;
 
 /// How long the controller may take to empty the text of a workload whose Intercepts are gone.
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Prepared {
     namespace: String,
     workload: String,
-    /// Its WasmPlugin; `None` where an uninstallation broke off, or somebody deleted it by hand.
+    /// Its WasmPlugin; `None` where an uninstallation broke off, or it was deleted by hand.
     plugin: Option<Value>,
 }
 
@@ -213,16 +213,11 @@ async fn end_intercepts(
         sleep(USUAL_MESH).await;
     }
     if !ending.is_empty() {
-        let mut mesh = Mesh::new(cluster.clone());
-        mesh.everywhere();
         let tell = || {
             eprintln!("note: waiting for requests to end that are under way to developer machines");
         };
-        let addresses: Vec<String> = ending
-            .iter()
-            .map(|one| one.spec.tunnel.address.clone())
-            .collect();
-        mesh.wait_idle(&addresses, tell).await;
+        let addresses = ending.iter().map(|one| one.spec.tunnel.address.as_str());
+        wait_idle(cluster, &addresses.collect::<Vec<_>>(), tell).await;
     }
     let ended = ending.iter().map(|one| Changed {
         object: kind::INTERCEPT.label(Some(one.namespace()), one.name()),
@@ -287,7 +282,7 @@ async fn filters(cluster: &Cluster, workload: &Prepared, removed: &mut Vec<Chang
     Ok(())
 }
 
-/// Those of no workload that is known, whoever wrote them and whatever they lack, in all namespaces. The relays' own goes with the relays.
+/// Those of no known workload, in all namespaces, whatever wrote them and whatever they lack. The relays' own goes with the relays.
 async fn stray_filters(cluster: &Cluster, removed: &mut Vec<Changed>) -> Result<()> {
     let kind = &kind::ENVOY_FILTER;
     for filter in list_ours(cluster, kind, None).await? {

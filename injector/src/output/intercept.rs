@@ -124,7 +124,7 @@ impl InterceptShown {
         shown.unwrap_or_default()
     }
 
-    /// How long it lives if nobody renews it.
+    /// How long it lives without a renewal.
     pub fn lease_left(&self) -> String {
         match self.lease_left_seconds {
             0 => "over".to_owned(),

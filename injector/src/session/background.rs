@@ -12,7 +12,6 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::handed_on::HandedOn;
 use super::signals::Signals;
 use crate::args::Global;
 use crate::hint::{OrHint, Result};
@@ -32,23 +31,16 @@ pub fn is_copy() -> bool {
 /// Starts the copy with the same arguments and waits until it runs in the background, or has ended. Returns the exit code; what there is to say the copy has said.
 pub async fn send(global: &Global) -> Result<u8> {
     let list = format!("injector list{}", global.place_flags());
-    // Whatever a shell left open, a lock for instance, would be held for as long as the intercept lives.
-    close_fds::set_fds_cloexec(3, &[]);
-    // Before signals are caught: whoever writes it may take long.
-    let handed_on = HandedOn::read(global.kubeconfig.as_deref())
-        .or_hint("kubeconfig", "give it as a file: --kubeconfig FILE")?;
     let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
     let mut copy = std::env::current_exe()
         .and_then(|program| {
             Command::new(program)
-                .args(handed_on.arguments(std::env::args_os().skip(1)))
-                .envs(handed_on.variable())
+                .args(std::env::args_os().skip(1))
                 .env(VARIABLE, "1")
                 .stdout(Stdio::piped())
                 .spawn()
         })
         .or_hint("--detach", "leave out --detach")?;
-    drop(handed_on);
     let pid = copy.id();
     // Asked now: one that has hung up is none any more.
     let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();

@@ -7,7 +7,6 @@ pub mod exec_child;
 pub mod program;
 
 mod child;
-mod handed_on;
 mod keep;
 mod lease;
 mod report;
@@ -32,11 +31,10 @@ use self::report::Report;
 use self::signals::Signals;
 use self::tunnel::Tunnel;
 use crate::args::Global;
-use crate::backend::Target;
 use crate::detached::{Kept, Prepared};
 use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
-use crate::model::Plan;
+use crate::model::{Plan, Target};
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +56,7 @@ pub struct Beside {
 /// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
     global: &Global,
-    target: &Target<'_>,
+    target: &dyn Target,
     plan: Plan,
     secret: Secret,
     mut beside: Beside,
@@ -113,7 +111,7 @@ impl fmt::Display for End {
 
 struct Session<'a> {
     global: &'a Global,
-    target: &'a Target<'a>,
+    target: &'a dyn Target,
     plan: Plan,
     report: Report,
     /// The tunnel's public name; the entry that has it is ours.
@@ -141,7 +139,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(global: &'a Global, target: &'a Target<'a>, plan: Plan, secret: Secret) -> Self {
+    fn new(global: &'a Global, target: &'a dyn Target, plan: Plan, secret: Secret) -> Self {
         Self {
             global,
             target,

@@ -1,6 +1,6 @@
 //! The life of intercepts, and what two who want the same get.
 
-use injector::model::{Live, NotRenewed};
+use injector::model::{Live, NotRenewed, Target};
 use intercept_core::Document;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -98,10 +98,12 @@ fn lease_is_renewed_for_its_own_tunnel_only() {
     stage
         .wait(target.add(&plan, &entry, &anything))
         .expect("added");
-    let live = target.wait_live("bob", address, Duration::from_secs(20), &|_| {});
+    let live = target.wait_live("bob", &entry, Duration::from_secs(20), &|_| {});
     assert_eq!(stage.wait(live), Live::Verified);
     let before = stage.intercept("bob").expect("there");
-    stage.wait(target.renew("bob", address)).expect("renewed");
+    stage
+        .wait(target.renew("bob", address, 0))
+        .expect("renewed");
     let after = stage.intercept("bob").expect("there");
     assert_ne!(before["spec"]["renewTime"], after["spec"]["renewTime"]);
     assert_eq!(
@@ -111,7 +113,7 @@ fn lease_is_renewed_for_its_own_tunnel_only() {
 
     let other = "f".repeat(32);
     assert_eq!(
-        stage.wait(target.renew("bob", &other)),
+        stage.wait(target.renew("bob", &other, 0)),
         Err(NotRenewed::Taken("bob".to_owned()))
     );
     let removed = stage.wait(target.remove("bob", &other)).expect("asked");
@@ -120,7 +122,7 @@ fn lease_is_renewed_for_its_own_tunnel_only() {
 
     stage.delete("bob");
     assert_eq!(
-        stage.wait(target.renew("bob", address)),
+        stage.wait(target.renew("bob", address, 0)),
         Err(NotRenewed::Removed)
     );
     let removed = stage.wait(target.remove("bob", address)).expect("asked");
@@ -163,7 +165,7 @@ fn refusal_of_another_policy_is_told_in_its_words() {
         object("ValidatingAdmissionPolicy", json!({"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false", "message": "not today"}]})),
         object("ValidatingAdmissionPolicyBinding", json!({"policyName": "refused", "validationActions": ["Deny"], "matchResources": place})),
     ]);
-    let renewed = || stage.wait(target.renew("bob", &entry.address));
+    let renewed = || stage.wait(target.renew("bob", &entry.address, 0));
     wait_until(|| renewed().is_err(), || "it is not in force".to_owned());
     assert!(
         matches!(renewed(), Err(NotRenewed::Failed(why)) if why.contains("not today")),
@@ -283,8 +285,10 @@ fn what_a_dry_run_prints_is_what_the_controller_writes() {
     let target = stage.target("bob");
     let plan = stage.plan(&target, "bob", "bob", "Bob");
     let entry = entry(&plan);
-    let printed = stage.wait(target.objects(&plan, &entry)).expect("rendered");
-    let [intercept, filter, plugin] = printed.as_slice() else {
+    let printed = stage
+        .wait(target.rendered(&plan, &entry))
+        .expect("rendered");
+    let Some([intercept, filter, plugin]) = printed.as_array().map(Vec::as_slice) else {
         panic!("{printed:#?}");
     };
     stage

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use injector::hint::Failure;
-use injector::mesh::Target;
-use injector::model::Plan;
+use injector::mesh::MeshTarget;
+use injector::model::{Plan, Target};
 use intercept_core::{Document, Intercept, MatchHeader};
 use intercept_kube::{Cluster, KubeFlags};
 use intercept_manifest::istio::{Workload, example, workload_objects};
@@ -169,9 +169,9 @@ impl Stage {
         self.wait(Cluster::connect(&flags)).expect("a kubeconfig")
     }
 
-    pub fn target(&self, user: &str) -> Target {
+    pub fn target(&self, user: &str) -> MeshTarget {
         let cluster = self.cluster(user);
-        let target = self.wait(Target::open(&cluster, "orders"));
+        let target = self.wait(MeshTarget::open(&cluster, "orders"));
         target.unwrap_or_else(|failure| panic!("{failure}"))
     }
 
@@ -258,7 +258,7 @@ impl Stage {
     }
 
     /// An intercept of the workload's port, with a tunnel that nobody opens.
-    pub fn plan(&self, target: &Target, name: &str, owner: &str, coder: &str) -> Plan {
+    pub fn plan(&self, target: &dyn Target, name: &str, owner: &str, coder: &str) -> Plan {
         let port = target.port(None).expect("one port");
         Plan {
             name: name.to_owned(),

@@ -6,7 +6,7 @@
 //! | h2 counts | up to | what could spend it, and what keeps it from doing so |
 //! |---|---|---|
 //! | empty DATA frames without END_STREAM (`num_recv_empty_data_frames`), for ever | 100 | beats were such frames: every tunnel ended after 200 s. Nothing sends them now: h2 drops those of a client's or a server's before they reach us |
-//! | DATA frames below 256 bytes that nobody has read yet (`data_frame_budget`), by what they lack of 256 | half the connection window in bytes | small messages that come faster than they are read: connection windows are as large as they can be |
+//! | DATA frames below 256 bytes that are not read yet (`data_frame_budget`), by what they lack of 256 | half the connection window in bytes | small messages that come faster than they are read: connection windows are as large as they can be |
 //! | frames for a stream that was reset and is forgotten (`max_local_error_reset_streams`), for ever | 1 024, here no limit | downloads that clients give up, uploads that are answered early: what was on the way arrives after the reset. 50 streams are remembered, for a second |
 //! | streams that are reset before they were accepted (`max_pending_accept_reset_streams`), at the moment | 20, here [`super::settings::PENDING_RESETS`] | requests that are given up while this end stands still |
 //! | CONTINUATION frames of one header list | 5 or more, by its largest size | header lists above [`super::settings::HEADER_LIST`] are answered before they are sent |

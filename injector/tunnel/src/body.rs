@@ -52,7 +52,7 @@ pub fn text_body(text: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// Says an error with its causes: hyper's own text alone is often no more than "connection error".
+/// The text of an error with its causes: that of the outermost one is often no more than "connection error".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

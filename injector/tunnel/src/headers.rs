@@ -56,7 +56,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header of ours from an answer or from trailers, so that nobody can forge a mark.
+/// Removes every header of ours from a response or its trailers, so that no peer can forge a mark.
 pub(super) fn remove_ours(headers: &mut HeaderMap) {
     OURS.iter().for_each(|name| drop(headers.remove(name)));
 }
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_list_passes_up_to_its_limits() {
+    fn header_list_passes_up_to_limits() {
         let many = |count: usize| -> HeaderMap {
             (0..count)
                 .map(|n| {

@@ -2,7 +2,7 @@
 //! developer machine the *server*, and each intercepted request is one stream. Multiplexing, flow control, cancellation, trailers and "not processed" come
 //! from the standard, and from hyper and h2, not from here.
 //!
-//! This crate owns both ends and the words they share. It knows nothing of Kubernetes, of the filter's configuration or of the command line: whoever calls it
+//! This crate owns both ends and the words they share. It knows nothing of Kubernetes, of the filter's configuration or of the command line: the caller
 //! brings the listeners, the way to reach the relay, and the moment to stop.
 //!
 //! What the marks on an answer promise to Envoy is in [`marks`].
@@ -26,7 +26,8 @@ mod stream;
 mod switched;
 mod tasks;
 
-use body::{Body, BoxError, Guarded, empty_body, text_body, with_causes};
+pub use body::with_causes;
+use body::{Body, BoxError, Guarded, empty_body, text_body};
 pub use headers::{ADDRESS, CLUSTER};
 pub use protocol::VERSION;
 pub use secret::{Address, InvalidSecret, Secret};

@@ -1,6 +1,6 @@
 //! Tells a peer that is gone from one that is merely silent on some stream: any byte counts, whatever it belongs to. Sends this end's beats, so that the peer can tell too.
 //!
-//! A time-out on reads alone is not enough: with something of its own to send and a peer that takes nothing, h2 stops reading, so that nobody would notice.
+//! A time-out on reads alone is not enough: with something of its own to send and a peer that takes nothing, h2 stops reading, so that the loss would go unnoticed.
 //! So the clock is looked at whenever the connection is polled, to read or to write.
 
 use std::io;

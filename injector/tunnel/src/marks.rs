@@ -34,7 +34,7 @@ pub enum Unavailable {
     Suspect,
     /// Every stream of the tunnel is taken.
     Busy,
-    /// The tunnel is for another workload's identity, or nobody vouches for the caller's.
+    /// The tunnel is for another workload's identity, or the caller's is not certain.
     Identity,
     /// The header list is larger than the tunnel passes.
     HeadersTooLarge,
@@ -115,7 +115,7 @@ pub(super) fn lost(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// An answer that cannot be passed on although the developer's server gave one: no mark that would make anybody repeat the request.
+/// A response of the developer's server that cannot be passed on: without a mark that would make Envoy repeat the request.
 pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     let mark = visible(reason);
     let mut response = if grpc {
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_read_back_from_its_mark() {
+    fn reasons_round_trip_through_marks() {
         for reason in Unavailable::ALL {
             assert_eq!(Unavailable::on(reason.answer().headers()), Some(reason));
         }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_grpc_call_is_trailers_only_internal() {
+    fn lost_grpc_call_is_internal_trailers() {
         let response = lost("it broke: 100 %", true);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["grpc-status"], "13");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_no_header_can_hold_still_makes_an_answer() {
+    fn unprintable_reason_still_makes_response() {
         assert_eq!(lost("a\r\nb", false).headers()[ERROR], "a  b");
         assert_eq!(lost("\u{1F4A5}", false).headers()[ERROR], "");
     }

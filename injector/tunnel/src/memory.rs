@@ -1,7 +1,7 @@
 //! The memory that slow peers pin at one end of the tunnels: what was received for a body whose reader takes no more. Knows bodies by their share only.
 //!
 //! A window that was promised cannot be taken back (RFC 9113 §6.9.2), so it is not divided among those who may come: each stream has its own, the connection
-//! has room for all of them, and what counts is how many are full. Whoever pins as much as is left for all others takes nothing new: however slow the peers of
+//! has room for all of them, and what counts is how many are full. A peer that pins as much as is left for all others takes nothing new: however slow the peers of
 //! one tunnel are, there is room for another one.
 
 use std::pin::Pin;
@@ -96,7 +96,7 @@ impl<B: HttpBody + Unpin> HttpBody for Pinned<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        // Whoever got something may not ask for more, and behind it there may be more.
+        // A reader that got something may not ask again, and behind it there may be more.
         self.recount(matches!(frame, Poll::Ready(Some(Ok(_)))));
         frame
     }

@@ -181,8 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_relay_is_asked_about_all_tunnels_on_one_connection_and_who_says_nothing_is_not_idle()
-    {
+    async fn relay_reports_traffic_of_all_tunnels() {
         let slow = Slow::default();
         *slow.answers.lock().expect("whole") = VecDeque::from([
             r#"{"up": false}"#,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_no_relay_listens_nothing_is_under_way() {
+    async fn no_traffic_without_a_relay() {
         let down = Slow {
             is_down: true,
             ..Slow::default()

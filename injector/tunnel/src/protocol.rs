@@ -43,9 +43,9 @@ pub(super) struct Hello {
     pub(super) secret: Secret,
     /// The intercept's name, visible ASCII.
     pub(super) name: String,
-    /// The SPIFFE identity of the only workload that may use the tunnel; anybody who reaches the relay without one.
+    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
     pub(super) identity: Option<String>,
-    /// One per running program: its own second connection is a reconnect, somebody else's is a replacement.
+    /// One per running program: a second connection of the same program is a reconnect, one of another program a replacement.
     pub(super) instance: String,
     /// Take the address from another running program.
     pub(super) replace: bool,
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_ends_agree_and_no_byte_after_the_handshake_is_lost() {
+    async fn handshake_keeps_following_bytes() {
         let said = hello();
         let expected = said.clone();
         let welcome = Welcome {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_arrives_with_its_reason_and_whether_to_retry() {
+    async fn refusal_has_reason_and_retry() {
         for refusal in [
             Refusal::for_now("leaving"),
             Refusal::full("full"),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn something_that_is_no_relay_is_retried_only_after_a_server_error() {
+    async fn unknown_peer_is_retried_after_5xx_only() {
         for (status, retry) in [
             (StatusCode::BAD_GATEWAY, true),
             (StatusCode::NOT_FOUND, false),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_or_a_missing_secret_is_refused_for_good() {
+    fn wrong_version_or_secret_is_final() {
         let mut headers = hello().request().unwrap().headers().clone();
         assert!(Hello::read(&headers).is_ok());
         headers.insert(TUNNEL_VERSION, HeaderValue::from(VERSION + 1));

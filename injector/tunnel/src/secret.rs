@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_the_start_of_the_hash_of_the_secret_bytes() {
+    fn address_is_hash_of_secret() {
         let secret: Secret = "00".repeat(32).parse().unwrap();
         // printf '\0%.0s' {1..32} | sha256sum
         assert_eq!(
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_secret_is_refused_without_being_repeated() {
+    fn invalid_secret_is_not_repeated() {
         for text in ["", "abc", &"g".repeat(64), &"é".repeat(32)] {
             let error = text.parse::<Secret>().unwrap_err().to_string();
             assert!(text.is_empty() || !error.contains(text), "{error}");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn only_32_lower_case_digits_are_an_address() {
+    fn address_is_32_lower_case_digits() {
         assert!(Address::parse(b"66687aadf862bd776c8fc18b8e9f8e20").is_some());
         assert!(Address::parse(b"66687AADF862BD776C8FC18B8E9F8E20").is_none());
         assert!(Address::parse(b"66687aadf862bd776c8fc18b8e9f8e2").is_none());

@@ -43,7 +43,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The body is asked for data: whoever does, sends it.
+    /// The body is asked for data: the connection that asks sends it.
     pub(super) fn sending(&self) {
         if let Some(task) = current().filter(|_| self.sending.get().is_none()) {
             let _ = self.sending.set(task);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use intercept_manifest::digest;
+use intercept_tunnel::with_causes;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-use super::{Cluster, ClusterError, KubeFlags, credentials::Credentials, error::with_causes};
+use super::{Cluster, ClusterError, KubeFlags, credentials::Credentials};
 
 /// An API server that does not even take the connection is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,7 +138,7 @@ contexts:
     }
 
     #[tokio::test]
-    async fn the_namespace_is_the_flag_then_the_context_then_default() {
+    async fn namespace_of_flag_then_context_then_default() {
         let context = Some("two".to_owned());
         let namespace = Some("mine".to_owned());
         let plain = connect(KubeFlags::default()).await.unwrap();
@@ -158,9 +159,8 @@ contexts:
     }
 
     #[tokio::test]
-    async fn a_command_that_is_shown_says_of_its_place_what_is_not_the_contexts_own() {
+    async fn flags_leave_out_the_contexts_own_namespace() {
         let file = kubeconfig(TWO);
-        let path = file.path().display().to_string();
         let chosen = KubeFlags {
             context: Some("two".to_owned()),
             kubeconfig: Some(file.path().to_owned()),
@@ -177,7 +177,7 @@ contexts:
     }
 
     #[tokio::test]
-    async fn two_api_servers_whose_contexts_have_one_name_are_told_apart() {
+    async fn fingerprint_tells_api_servers_apart() {
         let with = async |text: &str| {
             let file = kubeconfig(text);
             let flags = KubeFlags {
@@ -208,7 +208,7 @@ contexts:
     }
 
     #[tokio::test]
-    async fn a_context_that_is_not_there_is_named_with_those_that_are() {
+    async fn unknown_context_lists_known_ones() {
         let flags = KubeFlags {
             context: Some("three".to_owned()),
             ..KubeFlags::default()
@@ -218,7 +218,7 @@ contexts:
     }
 
     #[tokio::test]
-    async fn an_api_server_that_is_away_is_named_with_the_reason() {
+    async fn unreachable_api_server_is_named() {
         let cluster = connect(KubeFlags::default()).await.unwrap();
         let error = cluster.whoami().await.unwrap_err();
         assert!(error.is_passing());

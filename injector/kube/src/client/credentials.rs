@@ -56,7 +56,7 @@ impl Credentials {
         Client::try_from(config)
     }
 
-    /// The API server knows nobody by what the client brought (401). Is it worth asking again?
+    /// The API server did not accept the credentials (401). Is it worth asking again?
     pub(super) async fn refused(&self) -> bool {
         self.0.lock().await.renew().await
     }
@@ -188,7 +188,7 @@ TliSVD16I4DlNnv2rcazp7eFsZOhRANCAASB0ZMmSv59LSCjJbA22vOEavWdG63v
         assert!(is_answered(&cluster).await);
         *revoked.lock().unwrap() = runs(&dir);
         assert!(is_answered(&cluster).await, "the token had expired");
-        // Whoever may not is told so, and no plug-in opens a browser every few seconds.
+        // The refusal is passed on, and no plug-in opens a browser every few seconds.
         let before = runs(&dir);
         *revoked.lock().unwrap() = u32::MAX;
         for _ in 0..3 {

@@ -1,7 +1,6 @@
 //! What the API server, or the way to it, can answer instead of an object.
 
-use std::error::Error;
-
+use intercept_tunnel::with_causes;
 use kube::config::KubeconfigError;
 use kube::core::Status;
 
@@ -44,7 +43,7 @@ pub enum ClusterError {
         server: String,
         /// Why.
         reason: String,
-        /// May it be reached in a moment: nobody listens, or the connection broke?
+        /// May it be reached in a moment: the connection was refused, or broke?
         may_pass: bool,
     },
     /// An object of a kind that this build does not write.
@@ -58,7 +57,7 @@ impl ClusterError {
         self.code() == Some(403)
     }
 
-    /// Is somebody else in the way: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
+    /// Is it a conflict: a field of another manager, or a test of a patch that did not hold? (HTTP 409, 422)
     pub fn is_conflict(&self) -> bool {
         match self {
             // What is wrong with an object, or what an admission policy has against it, is no better the next time.
@@ -104,20 +103,6 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// An error with its causes: the outermost text alone is often no more than "client error".
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -125,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_of_a_patch_that_did_not_hold_is_told_from_what_a_policy_refuses() {
+    fn failed_patch_test_is_a_conflict() {
         let is_conflict = |code: u16, message: &str| {
             let status =
                 json!({"code": code, "message": message, "reason": "Invalid", "status": "Failure"});
@@ -146,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_stays_refused_and_what_broke_off_may_pass() {
+    fn only_outages_are_passing() {
         let is_passing = |code: u16| {
             let status = json!({"code": code, "message": "m", "reason": "r", "status": "Failure"});
             let status = Box::new(serde_json::from_value(status).expect("a status"));

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_found_by_its_version_and_kind() {
+    fn kind_of_object_by_version_and_kind() {
         let object = json!({"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin"});
         assert_eq!(Kind::of(&object), Some(&WASM_PLUGIN));
         let other = json!({"apiVersion": "extensions.istio.io/v1", "kind": "WasmPlugin"});
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_where_the_api_server_keeps_them() {
+    fn paths_match_the_api_server() {
         assert_eq!(POD.path(Some("shop")), "/api/v1/namespaces/shop/pods");
         assert_eq!(POD.path(None), "/api/v1/pods");
         assert_eq!(NAMESPACE.path(Some("shop")), "/api/v1/namespaces");

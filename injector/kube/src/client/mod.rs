@@ -13,6 +13,7 @@ mod portforward;
 use std::sync::Arc;
 use std::time::Duration;
 
+use intercept_tunnel::with_causes;
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ impl Cluster {
         &self.server
     }
 
-    /// Tells API servers apart whose contexts have one name, by their URLs and certificate authorities. Nobody is asked.
+    /// Tells API servers apart whose contexts have one name, by their URLs and certificate authorities. Sends no request.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -342,7 +343,7 @@ impl Cluster {
     fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClusterError {
         ClusterError::Unreachable {
             server: self.server.clone(),
-            reason: error::with_causes(error),
+            reason: with_causes(error),
             may_pass: patience::is_passing(error),
         }
     }
@@ -421,13 +422,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_of_an_answer_is_read_as_seconds_since_the_epoch() {
+    fn date_header_becomes_epoch_seconds() {
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(seconds("yesterday"), None);
     }
 
     #[test]
-    fn a_missing_kind_is_told_from_a_missing_object() {
+    fn missing_kind_differs_from_missing_object() {
         let status = |name: &str| {
             let details = json!({"name": name, "kind": "wasmplugins"});
             let status =

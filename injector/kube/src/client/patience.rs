@@ -66,7 +66,7 @@ impl Patience {
     }
 }
 
-/// While the roles are not loaded, the API server does not even let anybody ask this. A 403 of one that is ready is meant.
+/// While the roles are not loaded, the API server refuses this question too. A 403 of one that is ready is meant.
 async fn is_ready(client: &Client) -> bool {
     let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
         return true;
@@ -75,7 +75,7 @@ async fn is_ready(client: &Client) -> bool {
     matches!(asked, Ok(Ok(_)))
 }
 
-/// Did the connection fail as it does while nobody is there, or while somebody goes? A wrong certificate or a name that does not resolve will be as wrong in a moment.
+/// Did the connection fail as it does while the server is away, or while it stops? A wrong certificate or a name that does not resolve will be as wrong in a moment.
 /// The client speaks HTTP/1.1 only, so there is no GOAWAY to be told from other ends.
 pub(super) fn is_passing(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
@@ -161,7 +161,7 @@ mod tests {
     const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"}}"#;
 
     #[tokio::test]
-    async fn an_api_server_that_is_just_coming_back_is_asked_again_and_that_is_said_once() {
+    async fn requests_are_retried_while_api_server_starts() {
         // Not ready: the second 403 is the answer to the question whether it is.
         let answers = vec![(500, AWAY), (403, FORBIDDEN), (403, FORBIDDEN), (200, POD)];
         let (cluster, _file) = server(answers).await;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_is_cut_off_by_an_api_server_that_goes_is_asked_again() {
+    async fn cut_off_request_is_retried() {
         let (cluster, _file) = server(vec![CUT, CUT]).await;
         let asked = cluster.get(&kind::POD, Some("shop"), "x").await;
         let error = asked.unwrap_err();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_api_server_that_is_ready_forbids_is_not_asked_again() {
+    async fn forbidden_request_is_not_retried() {
         let (cluster, _file) = server(vec![(403, FORBIDDEN), (200, "ok")]).await;
         let cluster = cluster.patient(|_| {});
         let error = cluster
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_server_that_stays_away_is_given_up_after_a_while() {
+    async fn retries_end_after_a_timeout() {
         let (cluster, _file) = server(Vec::new()).await;
         let cluster = cluster.patient_for(|_| {}, Duration::from_secs(1));
         let start = Instant::now();

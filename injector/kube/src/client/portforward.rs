@@ -1,4 +1,4 @@
-//! Connections into pods, by way of the API server: whoever may open one is decided by its rights on `pods/portforward`.
+//! Connections into pods, through the API server: RBAC on `pods/portforward` decides who may open one.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;

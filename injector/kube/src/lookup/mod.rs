@@ -1,4 +1,4 @@
-//! From what somebody calls TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or a reason out;
+//! Resolves TARGET to one workload and its ports: for developers, operators and the doctor alike. Lists of objects in, one workload or an error out;
 //! only [`Listed::read`] asks the API server.
 
 mod error;

@@ -52,7 +52,7 @@ fn found(target: &str) -> std::result::Result<(Kind, String), String> {
 }
 
 #[test]
-fn a_target_is_a_service_or_a_workload_of_any_kind() {
+fn target_is_a_service_or_workload() {
     let orders = Ok((Kind::Deployment, "orders-v1".to_owned()));
     for target in [
         "orders",
@@ -72,7 +72,7 @@ fn a_target_is_a_service_or_a_workload_of_any_kind() {
 }
 
 #[test]
-fn what_is_not_one_workload_is_refused_with_what_there_is() {
+fn unresolved_target_lists_candidates() {
     let cases = [
         (
             "nothing",
@@ -94,7 +94,7 @@ fn what_is_not_one_workload_is_refused_with_what_there_is() {
 }
 
 #[test]
-fn a_word_of_port_means_a_service_port_before_a_container_port() {
+fn service_port_wins_over_container_port() {
     let found = find(Wanted::Named("orders"), &shop()).unwrap();
     let cases = [
         ("http", Some(8080)),
@@ -119,7 +119,7 @@ fn a_word_of_port_means_a_service_port_before_a_container_port() {
 }
 
 #[test]
-fn a_port_bears_the_names_of_all_services_that_lead_to_it() {
+fn port_has_names_of_all_services() {
     let found = find(Wanted::Workload(Kind::Deployment, "orders-v1"), &shop()).unwrap();
     let names = port_names(&found, 8080);
     let services: Vec<_> = names
@@ -132,7 +132,7 @@ fn a_port_bears_the_names_of_all_services_that_lead_to_it() {
 }
 
 #[test]
-fn several_service_ports_may_lead_to_one_container_port() {
+fn service_ports_may_share_a_container_port() {
     let mut shop = shop();
     let ports = json!([{"name": "old", "port": 8000, "targetPort": 8080}, {"name": "older", "port": 8001, "targetPort": "web"}]);
     shop.services
@@ -162,7 +162,7 @@ fn several_service_ports_may_lead_to_one_container_port() {
 }
 
 #[test]
-fn a_service_that_leads_nowhere_does_not_hide_a_workload_of_its_name() {
+fn workload_wins_over_service_without_pods() {
     let mut shop = shop();
     shop.services
         .push(service("orders-v1", json!({"app": "gone"}), json!([])));

@@ -1,4 +1,4 @@
-//! What has to be found out before a workload can be prepared: objects of the cluster in, facts for the rendering out. Pure; whoever calls brings the objects.
+//! What has to be found out before a workload can be prepared: objects of the cluster in, facts for the rendering out. Pure; the caller brings the objects.
 
 mod facts;
 mod labels;

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_speaks_what_istio_takes_it_for() {
+    fn protocol_follows_istios_port_selection() {
         use Protocol::{Auto, Grpc, Http, Http2};
         let http = [
             (80, Some("http"), None, Http),

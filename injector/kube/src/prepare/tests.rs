@@ -93,7 +93,7 @@ fn shown(workload: &Workload) -> Vec<(u16, Protocol, String)> {
 }
 
 #[test]
-fn a_services_port_leads_to_the_container_port_that_it_names() {
+fn service_port_leads_to_named_container_port() {
     let facts = stage().facts(&[]).unwrap();
     assert_eq!(
         shown(&facts.workload),
@@ -108,7 +108,7 @@ fn a_services_port_leads_to_the_container_port_that_it_names() {
 }
 
 #[test]
-fn several_services_on_one_port_are_one_port_named_by_the_oldest() {
+fn oldest_service_names_a_shared_port() {
     let mut stage = stage();
     let ports = json!([{"name": "grpc", "port": 8000, "targetPort": 8080}]);
     stage
@@ -127,7 +127,7 @@ fn several_services_on_one_port_are_one_port_named_by_the_oldest() {
 }
 
 #[test]
-fn services_of_other_pods_and_without_a_selector_do_not_count() {
+fn only_selecting_services_count() {
     let mut stage = stage();
     let mut other = service("other", "2025-01-01T00:00:00Z", json!([{"port": 1}]));
     other["spec"]["selector"] = json!({"app": "orders", "version": "v2"});
@@ -138,7 +138,7 @@ fn services_of_other_pods_and_without_a_selector_do_not_count() {
 }
 
 #[test]
-fn a_port_that_is_not_http_is_left_out_and_refused_when_asked_for() {
+fn non_http_port_is_left_out() {
     let mut stage = stage();
     let ports =
         json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-db", "port": 5432}]);
@@ -157,7 +157,7 @@ fn a_port_that_is_not_http_is_left_out_and_refused_when_asked_for() {
 }
 
 #[test]
-fn a_port_is_asked_for_by_the_services_name_or_number_or_by_the_containers() {
+fn port_by_service_or_container_name() {
     let mut stage = stage();
     let ports = json!([{"name": "http", "port": 80, "targetPort": "web"}, {"name": "http-metrics", "port": 8080, "targetPort": 9090}]);
     stage.services = vec![service("orders", "", ports)];
@@ -179,7 +179,7 @@ fn a_port_is_asked_for_by_the_services_name_or_number_or_by_the_containers() {
 }
 
 #[test]
-fn a_sidecar_resource_says_which_ports_there_are_and_where_the_program_is() {
+fn sidecar_resource_decides_ports() {
     let mut stage = stage();
     let ingress = json!([
         {"port": {"number": 8080, "protocol": "HTTP2", "name": "x"}, "defaultEndpoint": "127.0.0.1:9999"},
@@ -202,7 +202,7 @@ fn a_sidecar_resource_says_which_ports_there_are_and_where_the_program_is() {
 }
 
 #[test]
-fn a_port_that_goes_past_the_sidecar_is_refused() {
+fn bypassed_port_is_refused() {
     for (annotation, value) in [
         ("excludeInboundPorts", "1, 8080"),
         ("includeInboundPorts", "9090"),
@@ -218,7 +218,7 @@ fn a_port_that_goes_past_the_sidecar_is_refused() {
 }
 
 #[test]
-fn pods_without_a_sidecar_are_refused_and_finished_ones_do_not_count() {
+fn live_pod_without_sidecar_is_refused() {
     let mut stage = stage();
     let mut finished = pod("orders-0", &["app"]);
     finished["status"]["phase"] = json!("Succeeded");
@@ -238,7 +238,7 @@ fn a_native_sidecar_is_a_sidecar() {
 }
 
 #[test]
-fn without_pods_the_labels_tell_whether_there_will_be_a_sidecar() {
+fn labels_predict_sidecar_without_pods() {
     let mut stage = stage();
     stage.pods.clear();
     stage.facts(&[]).unwrap();
@@ -279,7 +279,7 @@ fn a_selector_with_expressions_is_refused() {
 }
 
 #[test]
-fn probes_go_through_the_filter_where_rewriting_is_off() {
+fn probes_pass_filter_without_rewriting() {
     let mut stage = stage();
     assert!(!stage.facts(&[]).unwrap().probes_go_through);
     stage.annotate("sidecar.istio.io/rewriteAppHTTPProbers", "false");
@@ -287,7 +287,7 @@ fn probes_go_through_the_filter_where_rewriting_is_off() {
 }
 
 #[test]
-fn a_workload_without_a_service_has_no_ports() {
+fn workload_without_service_has_no_ports() {
     let mut stage = stage();
     stage.services.clear();
     let error = stage.facts(&[]).unwrap_err().to_string();

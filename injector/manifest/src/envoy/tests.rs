@@ -96,7 +96,7 @@ fn a_complete_bootstrap_has_a_listener_per_port() {
 }
 
 #[test]
-fn without_the_filter_nothing_of_ours_sees_a_request() {
+fn no_filter_no_gate() {
     let options = BootstrapOptions {
         without_filter: true,
         ..BootstrapOptions::default()
@@ -121,7 +121,7 @@ fn the_files_that_envoy_watches() {
 }
 
 #[test]
-fn what_the_filter_reads_is_what_was_written() {
+fn filter_document_round_trips() {
     let document = document(&[("orders-bob", intercept("intercept|8080|orders-bob", 8080))]);
     let file = filter_file(&workload(), &document, 1).unwrap();
     let text = filter::document_text(filter_in(&file).unwrap()).unwrap();
@@ -129,7 +129,7 @@ fn what_the_filter_reads_is_what_was_written() {
 }
 
 #[test]
-fn an_intercept_takes_the_relay_cluster_of_its_ports_protocol() {
+fn relay_cluster_follows_port_protocol() {
     let document = document(&[
         ("a", intercept("intercept|8080|a", 8080)),
         ("b", intercept("intercept|8090|b", 8090)),
@@ -164,7 +164,7 @@ fn only_an_intercepts_own_cluster_is_made() {
 }
 
 #[test]
-fn every_cluster_of_ours_has_open_circuit_breakers() {
+fn clusters_have_open_circuit_breakers() {
     let document = document(&[("a", intercept("intercept|8080|a", 8080))]);
     let file = clusters_file(&workload(), &document, 1);
     let clusters = static_clusters(&workload());
@@ -187,7 +187,7 @@ fn every_cluster_of_ours_has_open_circuit_breakers() {
 }
 
 #[test]
-fn istios_proxy_links_every_extension_that_is_rendered() {
+fn istio_links_every_rendered_extension() {
     let document = document(&[("a", intercept("intercept|8080|a", 8080))]);
     let dir = Path::new("/d");
     let options = BootstrapOptions {
@@ -209,7 +209,7 @@ fn istios_proxy_links_every_extension_that_is_rendered() {
 }
 
 #[test]
-fn a_composite_cluster_would_be_refused_by_istios_proxy() {
+fn composite_cluster_is_not_linked() {
     let composite = json!({"name": "a", "cluster_type": {
         "name": "envoy.clusters.composite",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.clusters.composite.v3.ClusterConfig"},

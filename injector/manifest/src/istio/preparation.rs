@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn plugin_of_the_old_protocol_is_left_alone() {
+    fn plugin_of_old_protocol_is_ignored() {
         let mut plugin = installed();
         plugin["metadata"]["annotations"] = json!({names::WORKLOAD: "Deployment/orders"});
         assert_eq!(read(&plugin), Ok(None));

@@ -91,8 +91,8 @@ fn gate(workload: &Workload) -> Object {
 }
 
 #[test]
-fn the_directory_istio_is_what_the_code_renders() {
-    const HINT: &str = "run INJECTOR_RENDER=1 cargo test -p intercept-manifest the_directory_istio, and look at the difference";
+fn directory_istio_is_rendered() {
+    const HINT: &str = "run INJECTOR_RENDER=1 cargo test -p intercept-manifest directory_istio, and look at the difference";
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../istio");
     let rendered: BTreeMap<String, String> = example::files()
         .unwrap()
@@ -133,7 +133,7 @@ fn the_directory_istio_is_what_the_code_renders() {
 }
 
 #[test]
-fn what_a_reviewer_reads_is_what_is_applied() {
+fn reviewed_yaml_is_what_is_applied() {
     for object in all() {
         let text = object.yaml().unwrap();
         let read: Value = serde_saphyr::from_str(&text).unwrap();
@@ -159,7 +159,7 @@ fn every_comment_stands_above_a_field() {
 }
 
 #[test]
-fn every_object_has_a_legal_name_of_its_own_and_says_that_it_is_ours() {
+fn objects_have_legal_unique_names_and_labels() {
     let mut names = BTreeSet::new();
     let objects = all();
     let (patch, applied) = objects.split_last().unwrap();
@@ -187,7 +187,7 @@ fn every_object_has_a_legal_name_of_its_own_and_says_that_it_is_ours() {
 }
 
 #[test]
-fn no_object_is_in_the_meshs_root_namespace() {
+fn no_object_in_root_namespace() {
     assert!(
         all()
             .iter()
@@ -196,7 +196,7 @@ fn no_object_is_in_the_meshs_root_namespace() {
 }
 
 #[test]
-fn every_port_of_a_service_has_a_name_and_a_protocol() {
+fn service_ports_have_name_and_protocol() {
     let objects = all();
     let mut seen = 0;
     for service in of_kind(&objects, "Service") {
@@ -216,7 +216,7 @@ fn every_port_of_a_service_has_a_name_and_a_protocol() {
 }
 
 #[test]
-fn our_pods_may_do_nothing_on_their_nodes() {
+fn pods_are_restricted() {
     let objects = all();
     let mut pods = of_kind(&objects, "StatefulSet");
     pods.extend(of_kind(&objects, "Deployment"));
@@ -243,7 +243,7 @@ fn our_pods_may_do_nothing_on_their_nodes() {
 }
 
 #[test]
-fn istios_proxy_links_every_extension_that_is_rendered() {
+fn istio_links_every_rendered_extension() {
     let mut objects = all();
     objects.push(gate(&busy()));
     let values: Vec<&Value> = of_kind(&objects, "EnvoyFilter")
@@ -257,7 +257,7 @@ fn istios_proxy_links_every_extension_that_is_rendered() {
 }
 
 #[test]
-fn the_route_for_safe_methods_ends_up_first() {
+fn route_for_safe_methods_is_first() {
     let gate = gate(&busy());
     for port in [8080, 8090, 9090, 7000] {
         let inserted: Vec<&str> = patches(&gate)
@@ -275,7 +275,7 @@ fn the_route_for_safe_methods_ends_up_first() {
 }
 
 #[test]
-fn the_relays_port_and_the_fallbacks_protocol_follow_the_ports_own() {
+fn relay_and_fallback_follow_port_protocol() {
     let gate = gate(&busy());
     let clusters = clusters(&gate);
     assert_eq!(clusters.len(), 4);
@@ -318,7 +318,7 @@ fn the_relays_port_and_the_fallbacks_protocol_follow_the_ports_own() {
 }
 
 #[test]
-fn every_cluster_of_ours_has_open_circuit_breakers() {
+fn clusters_have_open_circuit_breakers() {
     let gate = gate(&busy());
     let own = intercept(&example::entry());
     let clusters: Vec<Value> = [&gate, &own[0]]
@@ -330,7 +330,7 @@ fn every_cluster_of_ours_has_open_circuit_breakers() {
 }
 
 #[test]
-fn the_fallback_comes_from_the_address_that_the_sidecar_does_not_catch() {
+fn fallback_source_bypasses_the_sidecar() {
     let mut workload = busy();
     workload.ports[1].app = "[::1]:8090".parse().unwrap();
     let gate = gate(&workload);
@@ -342,7 +342,7 @@ fn the_fallback_comes_from_the_address_that_the_sidecar_does_not_catch() {
 }
 
 #[test]
-fn a_sidecar_resource_that_moves_the_program_moves_the_fallback() {
+fn fallback_follows_sidecar_resource() {
     let mut workload = example::workload();
     workload.ports[0].app = ([127, 0, 0, 1], 9999).into();
     let gate = gate(&workload);
@@ -354,7 +354,7 @@ fn a_sidecar_resource_that_moves_the_program_moves_the_fallback() {
 }
 
 #[test]
-fn metrics_and_spans_keep_the_name_of_the_service() {
+fn metrics_and_spans_keep_service_name() {
     let gate = gate(&example::workload());
     assert_eq!(
         patches(&gate)[0]["patch"]["value"]["decorator"],
@@ -377,7 +377,7 @@ fn metrics_and_spans_keep_the_name_of_the_service() {
 }
 
 #[test]
-fn a_port_without_a_service_has_a_gate_all_the_same() {
+fn port_without_service_has_a_gate() {
     let mut workload = example::workload();
     workload.ports[0].services.clear();
     let gate = gate(&workload);
@@ -428,7 +428,7 @@ fn intercept_is_a_cluster_and_a_text() {
 }
 
 #[test]
-fn the_installers_objects_are_never_called_like_an_intercepts() {
+fn installer_and_intercept_names_differ() {
     let workload = Workload {
         name: "intercept-orders".to_owned(),
         ..example::workload()
@@ -443,7 +443,7 @@ fn the_installers_objects_are_never_called_like_an_intercepts() {
 }
 
 #[test]
-fn workloads_of_one_name_and_different_kinds_do_not_share_objects() {
+fn kinds_do_not_share_objects() {
     let stateful = Workload {
         kind: Kind::StatefulSet,
         ..example::workload()
@@ -460,7 +460,7 @@ fn workloads_of_one_name_and_different_kinds_do_not_share_objects() {
 }
 
 #[test]
-fn an_installation_names_its_revision_its_secret_and_each_relay() {
+fn installation_names_revision_secret_and_relays() {
     let mut install = example::install();
     install.revision = Some("1-31".to_owned());
     install.image_pull_secret = Some("pull".to_owned());

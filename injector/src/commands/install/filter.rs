@@ -8,7 +8,7 @@ use intercept_manifest::istio::Module;
 use crate::hint::{Failure, OrHint, Result};
 use crate::operator::plan::Filter;
 
-/// Reads the file; asks nobody.
+/// Reads the file only.
 pub fn filter(module: Option<&Path>, url: Option<&str>) -> Result<Filter> {
     let Some(url) = url else {
         let sha256 = module.map(digest).transpose()?;

@@ -172,7 +172,7 @@ fn port(flag: &str) -> Result<(u16, String)> {
     Ok((number, name.to_owned()))
 }
 
-/// An address that somebody can connect to.
+/// An address that can be connected to.
 fn reachable(flag: &str, address: SocketAddr) -> Result<SocketAddr> {
     if address.port() == 0 || address.ip().is_unspecified() {
         return Err(usage(

@@ -1,4 +1,4 @@
-//! Local connections that were opened ahead of their request, because its client holds the body back until somebody says `100 Continue`.
+//! Local connections that were opened ahead of their request, because its client holds the body back until it gets a `100 Continue`.
 //! Each is held by the answer to the relay's question: that answer has a body that never ends, and dropping it (the relay took it back, or is gone) closes
 //! the connection, unless the request has come for it.
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_goes_to_the_request_that_names_it_and_to_no_second_one() {
+    async fn held_connection_is_taken_once() {
         let held = Held::default();
         let (near, far) = pair().await;
         let mut answer = held.hold(near);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_nobody_came_for_closes_with_the_answer_that_held_it() {
+    async fn held_connection_closes_with_its_response() {
         let held = Held::default();
         let (near, mut far) = pair().await;
         let mut answer = held.hold(near);

@@ -169,7 +169,7 @@ impl Keeper {
     }
 
     async fn tell(&self, event: Event) {
-        // Nobody listening is no reason to stop serving.
+        // A closed channel is no reason to stop serving.
         let _ = self.station.events.send(event).await;
     }
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_double_from_100_ms_to_5_s_each_shortened_by_up_to_half() {
+    async fn backoff_doubles_with_jitter() {
         let mut longest = FIRST_RETRY;
         for wait in waits(12).await {
             assert!(

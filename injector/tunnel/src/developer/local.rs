@@ -1,6 +1,6 @@
 //! The developer's server: reaching it, and speaking its protocol. Knows nothing of the tunnel.
 //!
-//! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and nobody could tell whether the server saw it.
+//! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and then it is not known whether the server saw it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -92,7 +92,7 @@ async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The task that runs a connection to the developer's server. Ends with whoever holds this, whatever it waits for.
+/// The task that runs a connection to the developer's server. Ends when this is dropped, whatever it waits for.
 pub(super) struct Connection(JoinHandle<()>);
 
 impl Connection {

@@ -14,7 +14,7 @@ pub struct Developer {
     pub secret: Secret,
     /// The developer's server.
     pub local: Local,
-    /// The SPIFFE identity of the only workload that may use the tunnel; everybody who reaches the relay without one.
+    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
     pub identity: Option<String>,
     /// Take the address from another running program that holds it.
     pub replace: bool,
@@ -27,7 +27,7 @@ pub struct Developer {
 }
 
 impl Developer {
-    /// A developer machine that serves anybody who reaches the relay, replaces nobody, and gives running requests ten seconds.
+    /// A developer machine that serves every caller of the relay, replaces no other tunnel, and gives running requests ten seconds.
     pub fn new(name: impl Into<String>, secret: Secret, local: Local) -> Self {
         Self {
             name: name.into(),

@@ -132,7 +132,7 @@ async fn answer(
             line.lost(answer.status(), reason);
             answer
         }
-        // Nobody is left to hear this.
+        // The receiver is gone.
         Err(NoAnswer::Cancelled) => marks::lost("the client broke off its request", grpc),
     }
 }

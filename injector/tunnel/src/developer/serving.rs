@@ -22,9 +22,9 @@ pub(super) struct Serving {
     /// The program ends: dial nothing new.
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) under_way: UnderWay,
-    /// requests → whoever shows them.
+    /// requests → the log.
     pub(super) events: mpsc::Sender<Event>,
-    /// the relay → whoever keeps the tunnel.
+    /// the relay → the keeper of the tunnel.
     pub(super) signals: mpsc::Sender<Signal>,
     /// Ends this end's half of the pulse when dropped, which tells the relay to send nothing new.
     pub(super) pulse: std::sync::Mutex<Option<mpsc::Sender<Signal>>>,

@@ -66,7 +66,7 @@ impl Session {
         });
         let tempo = station.tempo;
         serving.spawn(async move {
-            // Nobody listens any more when the tunnel was left on purpose.
+            // The receiver is gone when the tunnel was left on purpose.
             let _ = ended_tx.send(serve(upgraded, tempo, requests, leave_rx).await);
         });
         Self {
@@ -110,7 +110,7 @@ async fn serve(
     let mut connection = pin!(server().serve_connection(io, service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        // Said, or forgotten: a session that nobody holds any more must not serve on.
+        // Said, or forgotten: a session without a handle must not serve on.
         _ = leave => {
             requests.pulse.lock().unwrap_or_else(PoisonError::into_inner).take();
             connection.as_mut().graceful_shutdown();

@@ -44,7 +44,7 @@ pub(super) async fn through(
     parts
         .headers
         .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    // A client that came by HTTP/2 has no key (RFC 8441 §5); the server needs one, and nobody checks the answer to ours.
+    // A client that came by HTTP/2 has no key (RFC 8441 §5); the server needs one, and its answer to ours is not checked.
     let ours = !parts.headers.contains_key(KEY);
     if ours {
         parts.headers.insert(KEY, random_key());

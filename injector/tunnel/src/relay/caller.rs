@@ -48,7 +48,7 @@ impl Caller {
 }
 
 impl Peer {
-    /// A tunnel opened for no identity (outside of a mesh) takes everybody's requests. Any other takes those of its identity.
+    /// A tunnel opened for no identity (outside of a mesh) takes requests of every caller. Any other takes those of its identity.
     pub(super) fn may_use(&self, tunnel: &Tunnel) -> bool {
         tunnel.identity.is_none() || tunnel.identity == self.0
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sidecar_is_known_by_either_address_and_by_no_other_of_the_loopback() {
+    fn sidecar_is_known_by_two_addresses() {
         for (address, expected) in [
             ("127.0.0.6", true),
             ("::6", true),

@@ -52,7 +52,7 @@ pub(super) async fn handle(
     })
 }
 
-/// Whether a tunnel is up, as JSON. Whoever knows the address may know this much.
+/// Whether a tunnel is up, as JSON. A caller that knows the address may know this much.
 fn describe(shared: &Shared, address: &Address) -> String {
     match shared.registry.find(address) {
         None => serde_json::json!({"up": false, "under_way": shared.registry.under_way(address)}),

@@ -19,7 +19,7 @@ pub(super) enum Failure {
     NotSent(Box<Request<Body>>),
     /// The other end says that it did not process it.
     NeverProcessed,
-    /// Nobody knows.
+    /// It is not known.
     Lost(String),
 }
 
@@ -62,7 +62,7 @@ pub(super) fn pass_on(
     upload: &Arc<Upload>,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    // They say nothing to anybody else, and the length goes back to where it belongs.
+    // They mean nothing to the client, and the length goes back to where it belongs.
     Notes::take(&mut parts.headers);
     marks::keep_valid(parts.status, &mut parts.headers, &tunnel.served_by);
     parts.version = http::Version::HTTP_11;

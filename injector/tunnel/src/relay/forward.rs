@@ -65,7 +65,7 @@ pub(super) async fn handle(
     };
     counted.end(response.headers());
     if version < Version::HTTP_2 && !upload.has_ended() {
-        // Nobody may read the rest: the next request must not be written behind it.
+        // The rest may stay unread: the next request must not be written behind it.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -266,7 +266,7 @@ mod tests {
 
     /// A request that arrives while the tunnel breaks, many times over.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_request_is_left_without_an_answer_when_its_tunnel_breaks() {
+    async fn broken_tunnel_answers_every_request() {
         for round in 0..300 {
             let (shared, secret) = (Arc::new(Shared::new(&Options::default())), Secret::random());
             let (near, far) = duplex(64 * 1024);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_closed_tunnel_hands_back_goes_through_its_successor() {
+    async fn returned_request_uses_the_next_tunnel() {
         let (shared, secret) = (Shared::new(&Options::default()), Secret::random());
         let address = secret.address();
         let old = tunnel(&secret, false).await;
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_closed_tunnel_without_a_successor_hands_back_is_unavailable() {
+    async fn returned_request_without_tunnel_is_unavailable() {
         let (shared, secret) = (Shared::new(&Options::default()), Secret::random());
         let address = secret.address();
         let old = tunnel(&secret, false).await;

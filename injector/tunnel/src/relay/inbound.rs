@@ -1,4 +1,4 @@
-//! The body of a request as it comes from Envoy, and how its upload ends when nobody wants it any more.
+//! The body of a request as it comes from Envoy, and how its upload ends when it is no longer wanted.
 
 use std::pin::Pin;
 use std::sync::Arc;

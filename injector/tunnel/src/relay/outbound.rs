@@ -137,7 +137,7 @@ fn next(
 
 impl Drop for Outbound {
     fn drop(&mut self) {
-        // Whoever has the whole answer, or has left, sends nothing more.
+        // A client that has the whole response, or has left, sends nothing more.
         self.upload.stop();
     }
 }

@@ -83,7 +83,7 @@ impl Tunnel {
         lock(&self.sender).clone()
     }
 
-    /// Runs the connection of the tunnel to its end, or until nobody has a handle to it any more.
+    /// Runs the connection of the tunnel to its end, or until the last handle to it is dropped.
     ///
     /// Then the tunnel lets go of its own handle: a request that comes in while the connection ends may stay in the queue before it, unseen (tokio empties a queue whose
     /// reader goes, but not of what is being put there at that moment). It is handed back when the last handle goes, and the request itself holds on to the tunnel.

@@ -111,7 +111,7 @@ impl Connection {
 
     /// Waits until the client has closed the connection and nothing reads what it sent before that.
     ///
-    /// While the kernels' buffers are full, an end in good order waits behind what is in them, and nobody can know of it; keep-alive finds out once the other kernel
+    /// While the kernels' buffers are full, an end in good order waits behind what is in them, unseen; keep-alive finds out once the other kernel
     /// has given up. A reset does not wait (see `manifest::cluster::reset_on_close`).
     pub(super) async fn abandoned(&self) {
         self.closed().await;
@@ -122,7 +122,7 @@ impl Connection {
                 return;
             }
         }
-        // Whoever reads has seen the end.
+        // The reader has seen the end.
         pending().await
     }
 

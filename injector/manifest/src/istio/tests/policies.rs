@@ -44,7 +44,7 @@ fn developers_write_intercepts_and_nothing_else() {
 }
 
 #[test]
-fn operators_bind_the_controllers_role_and_no_other() {
+fn operators_bind_only_the_controllers_role() {
     let objects = installed(&example::install());
     let operator = rules(&objects, "ClusterRole", names::OPERATOR_ROLE);
     let of_rbac = |rule: &&Value| rule["apiGroups"] == json!(["rbac.authorization.k8s.io"]);
@@ -56,7 +56,7 @@ fn operators_bind_the_controllers_role_and_no_other() {
 }
 
 #[test]
-fn nobody_is_given_a_right_before_the_policies_that_hold_it() {
+fn policies_come_before_rights() {
     let objects = installed(&example::install());
     let is_policy = |object: &Object| object.kind() == "ValidatingAdmissionPolicyBinding";
     let is_role = |object: &Object| ["ClusterRole", "Role"].contains(&object.kind());
@@ -66,7 +66,7 @@ fn nobody_is_given_a_right_before_the_policies_that_hold_it() {
 }
 
 #[test]
-fn both_roles_have_what_the_commands_do_and_no_more() {
+fn roles_have_exactly_the_needed_rights() {
     let objects = installed(&example::install());
     for role in [names::DEVELOPER_ROLE, names::OPERATOR_ROLE] {
         let rules = rules(&objects, "ClusterRole", role);
@@ -76,7 +76,7 @@ fn both_roles_have_what_the_commands_do_and_no_more() {
 }
 
 #[test]
-fn ports_are_forwarded_to_the_relays_and_nowhere_else() {
+fn only_relays_may_be_port_forwarded() {
     let objects = installed(&example::install());
     for role in [names::DEVELOPER_ROLE, names::OPERATOR_ROLE] {
         assert!(verbs(rules(&objects, "ClusterRole", role), "pods/portforward").is_empty());
@@ -122,7 +122,7 @@ fn every_policy_is_in_force() {
 }
 
 #[test]
-fn the_policy_for_clusters_asks_for_what_is_rendered() {
+fn cluster_policy_matches_what_is_rendered() {
     let objects = installed(&example::install());
     let policy = objects
         .iter()

@@ -11,7 +11,7 @@ fn workload_error(change: impl FnOnce(&mut Workload)) -> String {
 }
 
 #[test]
-fn a_workload_that_cannot_be_prepared_is_refused_with_its_reason() {
+fn invalid_workload_is_refused_with_reason() {
     let errors = [
         workload_error(|workload| workload.namespace = "istio-system".to_owned()),
         workload_error(|workload| workload.namespace = "injector-system".to_owned()),
@@ -37,7 +37,7 @@ fn a_workload_that_cannot_be_prepared_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_module_that_no_agent_would_take_is_refused() {
+fn invalid_module_is_refused() {
     let error = |url: &str, sha256: &str| {
         let mut plugin = example::plugin();
         plugin.module = Module {
@@ -56,7 +56,7 @@ fn a_module_that_no_agent_would_take_is_refused() {
 }
 
 #[test]
-fn the_cluster_part_never_goes_into_the_root_namespace() {
+fn root_namespace_is_refused() {
     let mut install = example::install();
     install.mesh.namespace = "istio-system".to_owned();
     assert_eq!(

@@ -1,0 +1,38 @@
+//! What backend and target do alike with a plain Envoy's directory.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use intercept_core::Intercept;
+use intercept_tunnel::relay_end::RelayEnd;
+
+use crate::envoy::{Dir, EnvoyDirError};
+use crate::hint::Result;
+
+/// The relay of this workload.
+pub fn relay(dir: &Dir) -> RelayEnd {
+    RelayEnd::tcp(dir.workload().relay.control)
+}
+
+/// Removes the entry of this name and address.
+pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>> {
+    match dir.remove(name, Some(address)) {
+        // Uninstalled meanwhile: then it is gone as well.
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(None),
+        removed => Ok(removed?),
+    }
+}
+
+/// Removes the cluster of this intercept, if its entry is gone.
+pub fn clear(dir: &Dir, name: &str) -> Result<()> {
+    match dir.clear_clusters(&[name]) {
+        Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Seconds since the epoch, by this machine's clock.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs())
+}
