@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use harness::app::App;
 use harness::command::Process;
 use harness::intercept::Developer;
+use harness::ports::Port;
 use harness::sandbox::Sandbox;
 use harness::wait;
 use rustix::process::Signal;
@@ -40,6 +41,11 @@ async fn ask(address: SocketAddr, head: &str) -> Result<String, String> {
     read.map(|_| answer).map_err(|error| error.to_string())
 }
 
+/// One that no other test is given.
+fn free_port() -> u16 {
+    Port::reserve().number()
+}
+
 async fn assert_inventory(address: SocketAddr) {
     let answer = ask(address, "GET /stock HTTP/1.1")
         .await
@@ -63,7 +69,8 @@ async fn forward_reaches_what_only_the_cluster_does() {
         .wait_output("injector forward inventory:80:8090")
         .await;
     let developer = sandbox.developer("bob");
-    let mut process = forward(&developer, &["inventory:80", "inventory.sandbox:80"]);
+    let chosen = format!("inventory:80:{}", free_port());
+    let mut process = forward(&developer, &[&chosen, "inventory.sandbox:80"]);
     let short = leads_to(&mut process, "inventory:80").await;
     let full = leads_to(&mut process, "inventory.sandbox:80").await;
     assert_inventory(short).await;
@@ -97,7 +104,8 @@ async fn intercept_forwards_while_it_lives() {
     let server = App::start("server").await;
     let sandbox = Sandbox::start().await;
     let developer = sandbox.developer("bob");
-    let arguments = ["--http-header=Coder=Bob", "--forward", "inventory:80"];
+    let chosen = format!("inventory:80:{}", free_port());
+    let arguments = ["--http-header=Coder=Bob", "--forward", &chosen];
     let mut intercept = developer.intercept(&server, &arguments).await;
     let port = leads_to(&mut intercept.process, "inventory:80").await;
     assert_inventory(port).await;
@@ -122,7 +130,8 @@ async fn detached_intercept_forwards_too() {
         "--detach",
         "--http-header=Coder=Bob",
     ];
-    arguments.extend(["--forward", "inventory:80"]);
+    let chosen = format!("inventory:80:{}", free_port());
+    arguments.extend(["--forward", &chosen]);
     let output = developer.run(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}");
@@ -152,11 +161,15 @@ async fn refused_destination_is_reset_and_said() {
             "{answer:?}"
         );
     }
-    process
-        .wait_output(&format!(
-            "warning: {destination}: refused in the cluster: 127.0.0.1 is never dialled: loopback"
-        ))
+    let start = format!("warning: {destination}: refused in the cluster: ");
+    let line = process
+        .wait_output_with("says why", |output| {
+            output
+                .lines()
+                .find_map(|line| Some(line.strip_prefix(&start)?.to_owned()))
+        })
         .await;
+    assert!(line.ends_with(" is never dialled: loopback"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

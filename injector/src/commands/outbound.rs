@@ -82,7 +82,9 @@ pub fn options(flags: &Outbound, audit: mpsc::Sender<DialRecord>) -> Result<Opti
     };
     if !services.is_empty() {
         let range = format!("{}/{}", SERVICE_RANGE.0, SERVICE_RANGE.1);
-        config.ranges.extend(range.parse().ok());
+        if let Ok(range) = range.parse() {
+            config.ranges.push(range);
+        }
     }
     Ok(Options {
         gate: Arc::new(RelayGate::new(relays(&flags.relay)?)),

@@ -114,7 +114,7 @@ fn next_steps(
            injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n\
          and in a third one, with your own server on port 3000:\n  \
            curl -H 'Coder: Bob' {url}/api/version\n\
-         what only the cluster reaches, http://{inventory}/, on a port of yours:\n  \
+         and a second service, http://{inventory}/, which only the cluster reaches:\n  \
            injector forward {inventory}:{port}:8090\n  \
            curl http://127.0.0.1:8090/\n",
         quote(&dir.to_string_lossy()),

@@ -41,8 +41,14 @@ pub(super) fn point_to(
     services: &[LocalService],
 ) -> Vec<String> {
     let mut lines = Vec::new();
+    // One that is forwarded from its own address stays as it is.
+    let is_elsewhere = |service: &&LocalService| {
+        let own = service.local.ip().to_string();
+        !service.names.contains(&own)
+    };
     let services: Vec<LocalService> = services
         .iter()
+        .filter(is_elsewhere)
         .map(|service| with_address(service, variables))
         .collect();
     for service in &services {
@@ -105,8 +111,8 @@ fn has_default_port(before: &str, rest: &str, port: u16) -> bool {
     };
     let is_user = user.is_empty() || (user.ends_with('@') && !user.contains(['/', '?', '#', ' ']));
     let scheme = scheme.rsplit(|c: char| !c.is_ascii_alphanumeric()).next();
-    let is_default = |(name, default): &(&str, u16)| scheme == Some(name) && *default == port;
-    is_user && DEFAULT_PORTS.iter().any(|pair| is_default(pair))
+    let is_default = |(name, default): &(&str, u16)| scheme == Some(*name) && *default == port;
+    is_user && DEFAULT_PORTS.iter().any(is_default)
 }
 
 fn is_of_host(byte: u8) -> bool {
