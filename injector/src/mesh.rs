@@ -23,7 +23,7 @@ use serde_json::Value;
 use self::clock::Clock;
 use self::relay::{Relays, ask_relays};
 pub use self::target::{MeshTarget, USUAL_MESH};
-use crate::hint::Result;
+use crate::hint::{Failure, Result};
 use crate::model::{Backend, Found, Live, Target};
 use crate::shell::context_flags;
 
@@ -88,6 +88,13 @@ impl Backend for Mesh {
 
     async fn target(&self, target: &str) -> Result<Box<dyn Target + '_>> {
         Ok(Box::new(MeshTarget::open(&self.cluster, target).await?))
+    }
+
+    async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)> {
+        Err(Failure::failed(
+            "outbound connections: not open in this cluster",
+            "on a mesh they cannot be opened yet; without a cluster: injector sandbox",
+        ))
     }
 
     async fn all(&self) -> Result<Vec<Found>> {

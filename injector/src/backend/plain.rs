@@ -10,10 +10,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use intercept_manifest::cluster::TAKEN;
 use intercept_tunnel::presence::{self, HANDOVER, Presence, Traffic};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::time::sleep;
 
 pub use self::dir::now;
-use self::dir::{clear, relay, remove};
+use self::dir::{clear, outbound, relay, remove};
 use self::target::PlainTarget;
 use crate::args::envoy_flag;
 use crate::developer;
@@ -91,6 +92,10 @@ impl Backend for PlainEnvoy {
     async fn presences(&self, all: &[Found]) -> Vec<Presence> {
         let addresses = all.iter().map(|found| found.intercept.address.as_str());
         presence::ask_all(&relay(&self.0), &addresses.collect::<Vec<_>>()).await
+    }
+
+    async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)> {
+        Ok((relay(&self.0), outbound(&self.0)?))
     }
 
     async fn remove(&self, found: &Found) -> Result<bool> {

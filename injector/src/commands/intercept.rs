@@ -18,6 +18,7 @@ use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::model::{Backend, Named, Plan, Target};
+use crate::outbound::Forwards;
 use crate::output::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
 use crate::session::{self, Beside, ChildCommand, background, program};
@@ -108,6 +109,10 @@ async fn beside(
     plan: &Plan,
 ) -> Result<Beside> {
     let mut beside = Beside::default();
+    if !flags.forward.is_empty() {
+        let end = target.outbound().await?;
+        beside.forwards = Some((Forwards::bind(&flags.forward).await?, end));
+    }
     let is_passed = target.has_environment() && !flags.command.is_empty();
     let is_used = flags.env_file.is_some() || is_passed;
     let mut environment = Environment::default();
@@ -115,6 +120,10 @@ async fn beside(
         environment = target.environment(plan.port).await?;
         if !flags.env_all {
             environment.leave_out_code();
+        }
+        if let Some((forwards, _)) = &beside.forwards {
+            let (namespace, domain) = target.names();
+            environment.point_to(&forwards.local_services(namespace, domain));
         }
     }
     let mut notes = environment.notes().to_vec();

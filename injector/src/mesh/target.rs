@@ -17,6 +17,7 @@ use intercept_manifest::istio::resource::{
 };
 use intercept_manifest::istio::{Port, names};
 use intercept_tunnel::presence::Presence;
+use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use super::clock::Clock;
@@ -371,6 +372,20 @@ impl Target for MeshTarget {
 
     /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
     /// held at the old one falls back by it.
+    async fn outbound(&self) -> Result<RelayEnd> {
+        Err(Failure::failed(
+            format!(
+                "outbound connections: not open in namespace {}",
+                self.namespace
+            ),
+            "on a mesh they cannot be opened yet; leave out --forward",
+        ))
+    }
+
+    fn names(&self) -> (Option<&str>, &str) {
+        (Some(&self.namespace), "cluster.local")
+    }
+
     async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
         self.place_among(name, port, &self.rights.relays, kept)
             .await

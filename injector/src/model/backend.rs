@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use intercept_core::{Document, Intercept};
 use intercept_tunnel::presence::Presence;
+use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use super::answers::{Found, Live, Named, NotRenewed, Placement, Replicas, Seen, TargetPort};
@@ -37,6 +38,12 @@ pub trait Backend: Debug {
 
     /// The workload that TARGET means.
     async fn target(&self, target: &str) -> Result<Box<dyn Target + '_>>;
+
+    /// The relay at which a tunnel of the caller's ends, and where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Where no operator opened them.
+    async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)>;
 
     /// All intercepts.
     async fn all(&self) -> Result<Vec<Found>>;
@@ -90,6 +97,15 @@ pub trait Target: Debug {
 
     /// The environment of the container that serves this port.
     async fn environment(&self, port: u16) -> Result<Environment>;
+
+    /// Where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Where no operator opened them.
+    async fn outbound(&self) -> Result<RelayEnd>;
+
+    /// The namespace and the DNS domain in which the workload looks up names.
+    fn names(&self) -> (Option<&str>, &str);
 
     /// Where the tunnel of this intercept ends: at the relay of this number, where that may be.
     async fn place(&self, name: &str, port: u16, relay: Option<u16>) -> Result<Placement>;

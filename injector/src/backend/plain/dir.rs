@@ -3,14 +3,30 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use intercept_core::Intercept;
+use intercept_tunnel::developer::Tcp;
 use intercept_tunnel::relay_end::RelayEnd;
 
 use crate::envoy::{Dir, EnvoyDirError};
-use crate::hint::Result;
+use crate::hint::{Failure, Result};
 
 /// The relay of this workload.
 pub fn relay(dir: &Dir) -> RelayEnd {
     RelayEnd::tcp(dir.workload().relay.control)
+}
+
+/// Where connections into the cluster are opened.
+pub fn outbound(dir: &Dir) -> Result<RelayEnd> {
+    let Some(address) = dir.workload().relay.outbound else {
+        return Err(Failure::failed(
+            format!("outbound connections: not open at {}", dir.path().display()),
+            "an operator opens them: injector outbound --help",
+        ));
+    };
+    Ok(RelayEnd::new(
+        address.to_string(),
+        "is `injector outbound` running? Without a cluster: injector sandbox",
+        Tcp(address),
+    ))
 }
 
 /// Removes the entry of this name and address.

@@ -10,10 +10,11 @@ use intercept_manifest::cluster::intercept_name;
 use intercept_manifest::envoy;
 use intercept_manifest::facts::Port;
 use intercept_tunnel::presence::{self, Presence};
+use intercept_tunnel::relay_end::RelayEnd;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::dir::{clear, now, relay, remove};
+use super::dir::{clear, now, outbound, relay, remove};
 use crate::args::envoy_flag;
 use crate::developer;
 use crate::environment::Environment;
@@ -59,6 +60,8 @@ impl Target for PlainTarget<'_> {
             "Envoy's admin interface listens there"
         } else if is(workload.relay.data) || is(workload.relay.control) {
             "the relay listens there"
+        } else if workload.relay.outbound.is_some_and(is) {
+            "`injector outbound` listens there"
         } else {
             return Ok(());
         };
@@ -83,6 +86,14 @@ impl Target for PlainTarget<'_> {
             "--env-file: nothing is known of the environment of a program behind a plain Envoy, only of a workload of a cluster",
             "leave it out; for a cluster: unset INJECTOR_ENVOY",
         ))
+    }
+
+    async fn outbound(&self) -> Result<RelayEnd> {
+        outbound(self.0)
+    }
+
+    fn names(&self) -> (Option<&str>, &str) {
+        (None, "")
     }
 
     async fn place(&self, name: &str, port: u16, _relay: Option<u16>) -> Result<Placement> {
