@@ -152,6 +152,7 @@ fn developer(dir: &Path, intercepts: &Document) -> Developer {
         relay: Relay {
             data: nowhere,
             control: nowhere,
+            outbound: None,
         },
         module: Module {
             path: "/filter.wasm".into(),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::sleep;
 
-use self::plain::{clear, named, remove};
+use self::plain::{clear, named, outbound, remove};
 use crate::args::{Global, connect, connect_patiently};
 use crate::developer;
 use crate::envoy::{Dir, USUAL_ENVOY};
@@ -107,6 +107,17 @@ impl Backend {
                 let target = mesh::Target::open(mesh.cluster(), target).await?;
                 Ok(Target::Mesh(Box::new(target)))
             }
+        }
+    }
+
+    /// The relay at which a tunnel of the caller's ends, and where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Where no operator opened them.
+    pub async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)> {
+        match self {
+            Self::Envoy(dir) => Ok((RelayEnd::tcp(dir.workload().relay.control), outbound(dir)?)),
+            Self::Mesh(mesh) => mesh.ways_in().await,
         }
     }
 

@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod model;
 pub mod module_server;
 pub mod operator;
+pub mod outbound;
 pub mod output;
 pub mod prepare;
 pub mod printable;

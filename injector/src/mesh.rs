@@ -85,6 +85,17 @@ impl Mesh {
         Ok(self.clock.now(&self.cluster).await?)
     }
 
+    /// The relay at which a tunnel of the caller's ends, and where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Always: nothing is installed for that yet.
+    pub async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)> {
+        Err(crate::hint::Failure::failed(
+            "outbound connections: not open in this cluster",
+            "on a mesh they cannot be opened yet; without a cluster: injector sandbox",
+        ))
+    }
+
     /// All intercepts.
     pub async fn all(&self) -> Result<Vec<Found>> {
         let all = Intercepts::list(&self.cluster, self.scope()).await?;

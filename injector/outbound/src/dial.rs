@@ -13,6 +13,16 @@ pub enum Destination {
     Address(SocketAddr),
 }
 
+impl Destination {
+    /// The port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Name(_, port) => *port,
+            Self::Address(address) => address.port(),
+        }
+    }
+}
+
 impl fmt::Display for Destination {
     /// As the authority of a CONNECT request (RFC 9110, section 9.3.6).
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

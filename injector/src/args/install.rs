@@ -223,6 +223,9 @@ pub struct PlainFlags {
     /// Where the relay takes tunnels from developer machines
     #[arg(long, value_name = "ADDR:PORT")]
     pub relay_control: Option<SocketAddr>,
+    /// Where `injector outbound` takes developer machines [default: connections into the cluster are not open]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub relay_outbound: Option<SocketAddr>,
     /// Envoy's admin interface, to see there whether it has taken a change
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
@@ -237,6 +240,7 @@ impl PlainFlags {
             ("--url", !self.url.is_empty()),
             ("--relay-data", self.relay_data.is_some()),
             ("--relay-control", self.relay_control.is_some()),
+            ("--relay-outbound", self.relay_outbound.is_some()),
             ("--admin", self.admin.is_some()),
         ];
         flags

@@ -54,6 +54,9 @@ pub struct Intercept {
     /// Also pass on variables that can make programs run other code on this machine: NODE_OPTIONS, JAVA_TOOL_OPTIONS, …
     #[arg(long, conflicts_with = "no_env")]
     pub env_all: bool,
+    /// Lead a port of this machine to a service in the cluster (repeat) [default port: the same, or a free one]
+    #[arg(long, value_name = "SERVICE:PORT[:LOCALPORT]")]
+    pub forward: Vec<String>,
     /// Run CMD with your own environment only: nothing of the workload's is read
     #[arg(long)]
     pub no_env: bool,

@@ -3,6 +3,7 @@
 mod completions;
 mod doctor;
 mod explain;
+mod forward;
 mod global;
 mod install;
 mod intercept;
@@ -10,6 +11,7 @@ mod leave;
 mod list;
 mod logs;
 mod module_server;
+mod outbound;
 mod relay;
 mod render;
 mod sandbox;
@@ -23,6 +25,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use self::completions::Completions;
 pub use self::doctor::Doctor;
 pub use self::explain::Explain;
+pub use self::forward::ForwardCommand;
 pub use self::global::{Format, Global, connect, connect_patiently, envoy_flag};
 pub use self::install::{How, Install, LimitFlags, MeshFlags, PlainFlags, Prepare};
 pub use self::intercept::{Conditions, Intercept};
@@ -30,6 +33,7 @@ pub use self::leave::Leave;
 pub use self::list::List;
 pub use self::logs::Logs;
 pub use self::module_server::ModuleServer;
+pub use self::outbound::Outbound;
 pub use self::relay::Relay;
 pub use self::render::{Render, RenderEnvoy, RenderIstio, RenderWhat};
 pub use self::sandbox::Sandbox;
@@ -86,6 +90,7 @@ fn version() -> &'static str {
 )]
 pub enum Command {
     Intercept(Intercept),
+    Forward(ForwardCommand),
     Leave(Leave),
     Logs(Logs),
     List(List),
@@ -96,6 +101,7 @@ pub enum Command {
     Render(Render),
     Doctor(Doctor),
     Relay(Relay),
+    Outbound(Box<Outbound>),
     ModuleServer(ModuleServer),
     /// Write accepted Intercepts into the mesh
     #[command(hide = true)]

@@ -10,6 +10,8 @@ use crate::hint::{Failure, Result};
 use crate::manifest::facts::{Port, Workload};
 use crate::sandbox;
 use crate::shell::quote;
+use crate::tunnel::developer::Tcp;
+use crate::tunnel::relay_end::RelayEnd;
 
 /// A directory has one workload, and TARGET must mean it.
 pub fn named<'d>(dir: &'d Dir, target: &str) -> Result<&'d Workload> {
@@ -58,6 +60,21 @@ pub fn gone(dir: &Dir, name: &str) -> Failure {
     )
 }
 
+/// Where connections into the cluster are opened.
+pub fn outbound(dir: &Dir) -> Result<RelayEnd> {
+    let Some(address) = dir.workload().relay.outbound else {
+        return Err(Failure::failed(
+            format!("outbound connections: not open at {}", dir.path().display()),
+            "an operator opens them: injector outbound --help",
+        ));
+    };
+    Ok(RelayEnd::new(
+        address.to_string(),
+        "is `injector outbound` running? Without a cluster: injector sandbox",
+        Tcp(address),
+    ))
+}
+
 /// Only containers have one.
 pub fn no_environment() -> Failure {
     Failure::usage(
@@ -85,6 +102,8 @@ pub fn check_developer_port(dir: &Dir, port: u16, service: Option<&str>) -> Resu
         "Envoy's admin interface listens there"
     } else if is(workload.relay.data) || is(workload.relay.control) {
         "the relay listens there"
+    } else if workload.relay.outbound.is_some_and(is) {
+        "`injector outbound` listens there"
     } else {
         return Ok(());
     };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 
-use super::plain::{check_developer_port, choose_port, clear, gone, no_environment, remove};
+use super::plain::{
+    check_developer_port, choose_port, clear, gone, no_environment, outbound, remove,
+};
 use super::{Target, now};
 use crate::developer;
 use crate::environment::Environment;
@@ -73,6 +75,25 @@ impl Target<'_> {
         match self {
             Self::Envoy(_) => Err(no_environment()),
             Self::Mesh(target) => target.environment(port).await,
+        }
+    }
+
+    /// Where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Where no operator opened them.
+    pub async fn outbound(&self) -> Result<RelayEnd> {
+        match self {
+            Self::Envoy(dir) => outbound(dir),
+            Self::Mesh(target) => target.outbound().await,
+        }
+    }
+
+    /// The namespace and the DNS domain in which the workload's own names are looked up.
+    pub fn place_of_names(&self) -> (Option<&str>, &str) {
+        match self {
+            Self::Envoy(_) => (None, ""),
+            Self::Mesh(target) => target.place_of_names(),
         }
     }
 

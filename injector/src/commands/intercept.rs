@@ -16,6 +16,7 @@ use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::manifest::facts::Protocol;
 use crate::model::{Named, Plan};
+use crate::outbound::Forwards;
 use crate::output::print::{self, Shown};
 use crate::printable::one_line;
 use crate::remembered::{Remembered, new_id};
@@ -110,6 +111,10 @@ async fn beside(
     plan: &Plan,
 ) -> Result<Beside> {
     let mut beside = Beside::default();
+    if !flags.forward.is_empty() {
+        let end = target.outbound().await?;
+        beside.forwards = Some((Forwards::bind(&flags.forward).await?, end));
+    }
     let is_mesh = matches!(target, Target::Mesh(_));
     let is_used = flags.env_file.is_some() || (is_mesh && !flags.command.is_empty());
     let mut environment = Environment::default();
@@ -117,6 +122,10 @@ async fn beside(
         environment = target.environment(plan.port).await?;
         if !flags.env_all {
             environment.leave_out_code();
+        }
+        if let Some((forwards, _)) = &beside.forwards {
+            let (namespace, domain) = target.place_of_names();
+            environment.point_to(&forwards.local_services(namespace, domain));
         }
     }
     let mut notes = environment.notes().to_vec();

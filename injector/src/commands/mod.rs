@@ -4,12 +4,14 @@ pub mod completions;
 pub mod controller;
 pub mod doctor;
 pub mod explain;
+pub mod forward;
 pub mod install;
 pub mod intercept;
 pub mod leave;
 pub mod list;
 pub mod logs;
 pub mod module_server;
+pub mod outbound;
 pub mod relay;
 pub mod render;
 pub mod sandbox;
@@ -25,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     one_place(global)?;
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
+        Command::Forward(flags) => block_on(forward::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
         Command::Logs(flags) => block_on(logs::run(global, flags)),
         Command::List(flags) => block_on(list::run(global, flags)),
@@ -35,6 +38,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Uninstall(flags) => block_on(uninstall::run(global, flags)),
         Command::Render(flags) => block_on(render::run(global, flags)),
         Command::Relay(flags) => block_on(relay::run(global, flags)),
+        Command::Outbound(flags) => block_on(outbound::run(global, flags)),
         Command::ModuleServer(flags) => block_on(module_server::run(global, flags)),
         Command::Controller => block_on(controller::run(global)),
         Command::Sandbox(flags) => block_on(sandbox::run(flags)),

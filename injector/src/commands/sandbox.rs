@@ -6,12 +6,15 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use intercept_outbound::server::DialRecord;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::args;
 use crate::hint::{Failure, OrHint, Result};
 use crate::sandbox::{
-    NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy, find_filter,
+    INVENTORY, NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy,
+    find_filter,
 };
 use crate::shell::quote;
 
@@ -30,9 +33,11 @@ pub async fn run(args: &args::Sandbox) -> Result<()> {
         () = stopped.wait() => return Ok(()),
     };
     tell(&sandbox, args);
+    let dials = sandbox.take_dials();
     let ended = tokio::select! {
         error = sandbox.failed() => Err(failed(error, args)),
         () = stopped.wait() => Ok(()),
+        () = tell_dials(dials) => Ok(()),
     };
     sandbox.stop().await;
     ended
@@ -51,6 +56,19 @@ fn tell(sandbox: &Sandbox, args: &args::Sandbox) {
     );
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
+}
+
+/// One line of JSON for each, as `injector outbound` writes them.
+async fn tell_dials(dials: Option<mpsc::Receiver<DialRecord>>) {
+    let mut dials = dials;
+    while let Some(dials) = &mut dials
+        && let Some(record) = dials.recv().await
+    {
+        if let Ok(line) = serde_json::to_string(&record) {
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+    }
+    std::future::pending().await
 }
 
 /// The directory of this program, where `injector` does not already mean it. A relative directory on the PATH means another one in another terminal.
@@ -95,8 +113,13 @@ fn next_steps(
            curl {url}/api/version\n  \
            injector intercept {SERVICE} --port 3000 --http-header=Coder=Bob\n\
          and in a third one, with your own server on port 3000:\n  \
-           curl -H 'Coder: Bob' {url}/api/version\n",
+           curl -H 'Coder: Bob' {url}/api/version\n\
+         and a second service, http://{inventory}/, which only the cluster reaches:\n  \
+           injector forward {inventory}:{port}:8090\n  \
+           curl http://127.0.0.1:8090/\n",
         quote(&dir.to_string_lossy()),
+        inventory = INVENTORY.0,
+        port = INVENTORY.1,
     )
 }
 

@@ -8,6 +8,7 @@ mod expand;
 mod fields;
 pub mod file;
 mod links;
+pub mod local;
 mod quantity;
 
 use std::collections::BTreeMap;
@@ -257,6 +258,12 @@ impl Environment {
                 names.join(", ")
             ));
         }
+    }
+
+    /// Changes the variables that name one of these Services to the address by which this machine reaches it, and says so.
+    pub fn point_to(&mut self, services: &[local::LocalService]) {
+        let lines = local::point_to(&mut self.variables, services);
+        self.notes.extend(lines);
     }
 
     fn add_all(

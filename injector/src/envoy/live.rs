@@ -216,6 +216,7 @@ mod tests {
             relay: Relay {
                 data: anywhere,
                 control: anywhere,
+                outbound: None,
             },
             module: Module::new("/filter.wasm".into(), b""),
             limits: intercept_core::Limits::default(),

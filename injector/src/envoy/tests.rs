@@ -28,6 +28,7 @@ fn workload() -> Workload {
         relay: Relay {
             data: ([127, 0, 0, 1], 2).into(),
             control: ([127, 0, 0, 1], 3).into(),
+            outbound: None,
         },
         module: Module::new("/filter.wasm".into(), b""),
         limits: Limits::default(),

@@ -71,6 +71,9 @@ pub struct Relay {
     pub data: SocketAddr,
     /// Takes tunnels from developer machines.
     pub control: SocketAddr,
+    /// Where `injector outbound` takes developer machines. `None`: connections into the cluster are not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<SocketAddr>,
 }
 
 /// The filter, a file that Envoy reads.

@@ -28,6 +28,7 @@ use crate::model::{
 };
 use crate::shell::quote;
 use crate::tunnel::presence::Presence;
+use crate::tunnel::relay_end::RelayEnd;
 
 /// How long the proxies usually need until they have let go of an intercept, where that cannot be seen.
 pub const USUAL_MESH: Duration = Duration::from_secs(1);
@@ -106,6 +107,25 @@ impl Target {
             relays,
             rights,
         })
+    }
+
+    /// Where connections into the cluster are opened.
+    ///
+    /// # Errors
+    /// Always: nothing is installed for that yet.
+    pub async fn outbound(&self) -> Result<RelayEnd> {
+        Err(Failure::failed(
+            format!(
+                "outbound connections: not open in namespace {}",
+                self.namespace
+            ),
+            "on a mesh they cannot be opened yet; leave out --forward",
+        ))
+    }
+
+    /// The namespace and the DNS domain in which the workload's own names are looked up.
+    pub fn place_of_names(&self) -> (Option<&str>, &str) {
+        (Some(&self.namespace), "cluster.local")
     }
 
     /// The workload's name.

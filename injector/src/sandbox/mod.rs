@@ -1,7 +1,10 @@
-//! Everything on this machine without a cluster: Envoy, the demo service `orders` and the relay. Owns their processes, ports and files, and leaves none behind.
+//! Everything on this machine without a cluster: Envoy, the demo services `orders` and `inventory`, the relay and the end of connections into the cluster. Owns their processes, ports and files, and leaves none behind.
 
+mod demo;
 mod find;
+mod inventory;
 mod orders;
+mod outbound;
 mod process;
 
 use std::io;
@@ -10,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use intercept_core::Limits;
+use intercept_outbound::server::DialRecord;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -22,12 +27,16 @@ use crate::manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION, Wo
 use crate::tunnel::relay;
 
 pub use self::find::{NotFound, envoy as find_envoy, filter as find_filter};
+pub use self::outbound::INVENTORY;
 
 /// Where the sandbox listens if nothing was said and nobody else does.
 pub const USUAL_PORT: u16 = 8080;
 
 /// What the demo service is called.
 pub const SERVICE: &str = "orders";
+
+/// Records of dials that wait to be read.
+const RECORDS: usize = 64;
 
 /// How the directory of its files begins.
 const PREFIX: &str = "injector-sandbox-";
@@ -90,8 +99,9 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct Sandbox {
     envoy: Process,
-    /// The relay and the demo service.
+    /// The relay and the demo services.
     tasks: JoinSet<io::Result<()>>,
+    dials: Option<mpsc::Receiver<DialRecord>>,
     dir: Dir,
     port: u16,
     // Last: the files go when nobody uses them any more.
@@ -106,8 +116,22 @@ impl Sandbox {
         let mut tasks = JoinSet::new();
         let app = listen().await?;
         let (data, control) = (listen().await?, listen().await?);
-        let mut workload = workload(port, &app, &data, &control, &options.filter)?;
-        tasks.spawn(orders::serve(app));
+        let (outbound, inventory) = (listen().await?, listen().await?);
+        let (audit, dials) = mpsc::channel(RECORDS);
+        let relay = Relay {
+            data: address(&data)?,
+            control: address(&control)?,
+            outbound: Some(address(&outbound)?),
+        };
+        tasks.spawn(outbound::run(
+            outbound,
+            relay.control,
+            address(&inventory)?,
+            audit,
+        ));
+        let mut workload = workload(port, &app, relay, &options.filter)?;
+        tasks.spawn(demo::serve(app, orders::answer));
+        tasks.spawn(demo::serve(inventory, inventory::answer));
         tasks.spawn(relay::serve(
             vec![data],
             control,
@@ -122,6 +146,7 @@ impl Sandbox {
         Ok(Self {
             envoy,
             tasks,
+            dials: Some(dials),
             dir,
             port,
             files,
@@ -136,6 +161,11 @@ impl Sandbox {
     /// What `--envoy` wants.
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// What developers connect to in it, once for each connection. They wait until it is read.
+    pub fn take_dials(&mut self) -> Option<mpsc::Receiver<DialRecord>> {
+        self.dials.take()
     }
 
     /// Returns when something ended that should not.
@@ -174,6 +204,12 @@ async fn listen() -> Result<TcpListener, SandboxError> {
         .map_err(io_error("a port of this machine"))
 }
 
+fn address(listener: &TcpListener) -> Result<SocketAddr, SandboxError> {
+    listener
+        .local_addr()
+        .map_err(io_error("a port of this machine"))
+}
+
 /// A port that nobody listens on. Envoy binds it a moment later: should somebody be faster, it ends and says so.
 async fn free_port(wanted: Option<u16>) -> Result<u16, SandboxError> {
     match TcpListener::bind((HOST, wanted.unwrap_or(USUAL_PORT))).await {
@@ -195,15 +231,9 @@ async fn free_port(wanted: Option<u16>) -> Result<u16, SandboxError> {
 fn workload(
     port: u16,
     app: &TcpListener,
-    data: &TcpListener,
-    control: &TcpListener,
+    relay: Relay,
     filter: &Path,
 ) -> Result<Workload, SandboxError> {
-    let address = |listener: &TcpListener| {
-        listener
-            .local_addr()
-            .map_err(io_error("a port of this machine"))
-    };
     let module = std::path::absolute(filter)
         .and_then(|path| Ok((std::fs::read(&path)?, path)))
         .map_err(io_error(filter.display()))?;
@@ -217,10 +247,7 @@ fn workload(
             protocol: Protocol::Auto,
             url: Some(format!("http://{HOST}:{port}")),
         }],
-        relay: Relay {
-            data: address(data)?,
-            control: address(control)?,
-        },
+        relay,
         module: Module::new(module.1, &module.0),
         // Whoever started it is alone with it.
         limits: Limits {

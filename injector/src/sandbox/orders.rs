@@ -1,24 +1,18 @@
-//! The demo service: what runs "in the cluster". HTTP/1.1 and h2c on one port; every answer says who gave it.
+//! The demo service: what runs "in the cluster". Every answer says who gave it.
 
 use std::convert::Infallible;
-use std::future::ready;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
-use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio::time::{Interval, interval};
+
+use super::demo::{Answer, typed};
 
 /// A header of our own: Envoy writes its own name into `server`.
 const SERVED_BY: &str = "x-orders";
@@ -26,33 +20,8 @@ const SERVED_BY: &str = "x-orders";
 /// Who answers.
 const NAME: &str = "v1 (cluster)";
 
-type Answer = Response<BoxBody<Bytes, hyper::Error>>;
-
-/// Answers for ever.
-pub async fn serve(listener: TcpListener) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors: the next one may work.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        connections.spawn(async move {
-            let server = auto::Builder::new(TokioExecutor::new());
-            // A client that goes away is not our concern.
-            let _ = server
-                .serve_connection(
-                    TokioIo::new(stream),
-                    service_fn(|request| ready(Ok::<_, Infallible>(answer(request)))),
-                )
-                .await;
-        });
-    }
-}
-
 /// A POST comes back as it was sent, `/events` never ends, `/api/…` is JSON, everything else a line of text.
-fn answer(request: Request<Incoming>) -> Answer {
+pub fn answer(request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let mut response = match (request.method(), path.as_str()) {
         (&Method::POST | &Method::PUT, _) => echo(request),
@@ -87,16 +56,6 @@ fn echo(request: Request<Incoming>) -> Answer {
     response
 }
 
-fn typed<B>(kind: &'static str, body: B) -> Answer
-where
-    B: Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
-{
-    let mut response = Response::new(body.map_err(|never| match never {}).boxed());
-    let kind = HeaderValue::from_static(kind);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
 /// Server-sent events, numbered, until the client goes away.
 struct Events(Interval, u64);
 
@@ -123,8 +82,9 @@ impl Body for Events {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::demo;
     use super::*;
 
     async fn ask(request: &str) -> String {
@@ -132,7 +92,7 @@ mod tests {
         let mut stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        tokio::spawn(serve(listener));
+        tokio::spawn(demo::serve(listener, answer));
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

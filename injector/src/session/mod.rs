@@ -27,7 +27,7 @@ use self::child::Child;
 pub use self::child::ChildCommand;
 use self::lease::Lease;
 use self::report::Report;
-use self::signals::Signals;
+pub use self::signals::Signals;
 use self::tunnel::Tunnel;
 use crate::args::Global;
 use crate::backend::Target;
@@ -35,8 +35,10 @@ use crate::detached::{Kept, Prepared};
 use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
 use crate::model::Plan;
+use crate::outbound::{Forwards, Line, Link};
 use crate::tunnel::Secret;
 use crate::tunnel::developer::Event;
+use crate::tunnel::relay_end::RelayEnd;
 
 /// How long to wait for Envoy to take an intercept, or to let go of it.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +53,8 @@ pub struct Beside {
     pub command: Option<ChildCommand>,
     /// The file with the workload's environment, to be put in its place once the intercept lives.
     pub env_file: Option<EnvFile>,
+    /// Ports of this machine that lead into the cluster, and where connections are opened there.
+    pub forwards: Option<(Forwards, RelayEnd)>,
     /// The files of an intercept that goes into the background once it lives.
     pub detach: Option<Prepared>,
 }
@@ -120,6 +124,8 @@ struct Session<'a> {
     address: String,
     secret: Secret,
     tunnel: Tunnel,
+    /// The connection into the cluster, where there is one.
+    link: Option<Link>,
     is_away: bool,
     is_live: bool,
     /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
@@ -149,6 +155,7 @@ impl<'a> Session<'a> {
             address: secret.address().as_str().to_owned(),
             tunnel: Tunnel::open(&plan, secret.clone()),
             secret,
+            link: None,
             is_away: false,
             is_live: false,
             is_adding: false,
@@ -187,7 +194,14 @@ impl<'a> Session<'a> {
         let mut looks = interval_at(Instant::now() + look, look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match next(end(signals, child), &mut looks, &mut self.tunnel).await {
+            match next(
+                end(signals, child),
+                &mut looks,
+                &mut self.tunnel,
+                &mut self.link,
+            )
+            .await
+            {
                 Next::End(end) => return end,
                 Next::Look => {
                     if let Some(kept) = &self.kept {
@@ -204,6 +218,8 @@ impl<'a> Session<'a> {
                         return End::Failed(failure);
                     }
                 }
+                Next::Link(Line::Note(text)) => self.report.note(&text),
+                Next::Link(Line::Warning(text)) => self.report.warn(&text),
                 Next::Event(event) => {
                     if let Err(failure) = self.tell(event) {
                         return End::Failed(failure);
@@ -254,15 +270,30 @@ enum Next {
     End(End),
     Look,
     Event(Result<Event, String>),
+    Link(Line),
 }
 
 /// Where several are due, the end comes first, and what is only told comes last: there may be something to tell without a pause.
-async fn next(end: impl Future<Output = End>, looks: &mut Interval, tunnel: &mut Tunnel) -> Next {
+async fn next(
+    end: impl Future<Output = End>,
+    looks: &mut Interval,
+    tunnel: &mut Tunnel,
+    link: &mut Option<Link>,
+) -> Next {
     tokio::select! {
         biased;
         end = end => Next::End(end),
         _ = looks.tick() => Next::Look,
         event = tunnel.next() => Next::Event(event),
+        line = line_of(link) => Next::Link(line),
+    }
+}
+
+/// Never, where there is no connection into the cluster.
+async fn line_of(link: &mut Option<Link>) -> Line {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -301,13 +332,13 @@ mod tests {
         let (events_tx, mut tunnel) = Tunnel::of_events(2);
         let mut looks = interval_at(Instant::now() + ENVOY_TIMEOUT, ENVOY_TIMEOUT);
         events_tx.try_send(event()).expect("room");
-        let first = next(pending(), &mut looks, &mut tunnel).await;
+        let first = next(pending(), &mut looks, &mut tunnel, &mut None).await;
         assert!(matches!(first, Next::Event(Ok(_))), "{first:?}");
         events_tx.try_send(event()).expect("room");
         tokio::time::advance(ENVOY_TIMEOUT).await;
-        let due = next(pending(), &mut looks, &mut tunnel).await;
+        let due = next(pending(), &mut looks, &mut tunnel, &mut None).await;
         assert!(matches!(due, Next::Look), "{due:?}");
-        let after = next(pending(), &mut looks, &mut tunnel).await;
+        let after = next(pending(), &mut looks, &mut tunnel, &mut None).await;
         assert!(matches!(after, Next::Event(Ok(_))), "{after:?}");
     }
 }

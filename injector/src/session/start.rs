@@ -15,10 +15,12 @@ use super::{Beside, ENVOY_TIMEOUT, Session, background};
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
 use crate::model::{Live, Plan};
+use crate::outbound::{Forwards, Link};
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;
 use crate::tunnel::presence::Presence;
+use crate::tunnel::relay_end::RelayEnd;
 use crate::words;
 
 /// How long the first connection to the relay may take.
@@ -30,6 +32,9 @@ impl Session<'_> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(self.reach_relay(), listens);
         up?;
+        if let Some((forwards, end)) = beside.forwards.take() {
+            self.open_link(forwards, &end).await?;
+        }
         self.created = self.target.now().await?;
         self.add().await?;
         let live = self.wait_live().await;
@@ -65,6 +70,15 @@ impl Session<'_> {
             Some(prepared) => self.go_to_background(prepared),
             None => Ok(()),
         }
+    }
+
+    /// Connects into the cluster. Before the entry is written: what cannot be reached leaves nothing behind.
+    async fn open_link(&mut self, forwards: Forwards, end: &RelayEnd) -> Result<()> {
+        let lines = forwards.lines();
+        let link = Link::open(end, &self.secret, &self.plan.name, forwards).await?;
+        self.link = Some(link);
+        lines.iter().for_each(|line| self.report.note(line));
+        Ok(())
     }
 
     /// Opens the tunnel: at another relay where the first one is full, and where all are, at the one that has room first.

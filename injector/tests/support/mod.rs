@@ -193,7 +193,11 @@ fn workload(data: SocketAddr, control: SocketAddr) -> Workload {
             protocol: Protocol::Http,
             url: Some("http://127.0.0.1:8080".to_owned()),
         }],
-        relay: Relay { data, control },
+        relay: Relay {
+            data,
+            control,
+            outbound: None,
+        },
         module: Module {
             path: PathBuf::from("/filter.wasm"),
             sha256: String::new(),

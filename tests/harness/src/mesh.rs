@@ -97,7 +97,7 @@ impl Mesh {
 
     /// Starts a relay again where the one before was, which must have ended.
     pub async fn restart_relay(&mut self) {
-        let Relay { data, control } = self.files.workload().relay;
+        let Relay { data, control, .. } = self.files.workload().relay;
         self.relay = Some(start_relay(self.dir.path(), data, control).await.0);
     }
 
@@ -194,6 +194,7 @@ pub(crate) async fn start_relay(
             Some(Relay {
                 data: address("data on ")?,
                 control: address("control on ")?,
+                outbound: None,
             })
         })
         .await;

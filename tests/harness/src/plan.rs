@@ -130,6 +130,7 @@ impl Plan {
                 Relay {
                     data: addr,
                     control: addr,
+                    outbound: None,
                 },
             ),
             None => {

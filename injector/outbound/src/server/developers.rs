@@ -9,7 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use crate::hello::Rejection;
+use crate::settings::FRAME;
 
+/// DNS questions for each dial.
+const QUESTIONS: u32 = 8;
 /// How long a dial may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -18,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Limits {
     /// Connections into the cluster that are open or being dialled.
     pub connections: u32,
-    /// Dials and DNS questions a second; up to `connections` of them at once.
+    /// Dials a second, and eight times as many DNS questions: a short name is looked up in a search list. Up to `connections` of them at once.
     pub dials_per_second: u32,
     /// Bytes from the cluster that wait to be sent to the developer.
     pub memory: u32,
@@ -48,8 +51,16 @@ pub(super) struct Developer {
     connections: Arc<Semaphore>,
     /// Bytes.
     pub(super) memory: Arc<Semaphore>,
+    pub(super) dials: Pace,
+    pub(super) questions: Pace,
     limits: Limits,
-    /// When the next dial has its turn; see [`Self::turn`].
+}
+
+/// Lets a burst pass, then one after the other at an even pace.
+pub(super) struct Pace {
+    per_second: u32,
+    burst: u32,
+    /// When the next one has its turn, if there were no burst.
     next: Mutex<Instant>,
 }
 
@@ -92,9 +103,13 @@ impl Developer {
         let semaphore = |permits: u32| Arc::new(Semaphore::new(permits as usize));
         Self {
             connections: semaphore(limits.connections),
-            memory: semaphore(limits.memory),
+            memory: semaphore(limits.memory.max(FRAME)),
+            dials: Pace::new(limits.dials_per_second, limits.connections),
+            questions: Pace::new(
+                limits.dials_per_second.saturating_mul(QUESTIONS),
+                limits.connections.saturating_mul(QUESTIONS),
+            ),
             limits,
-            next: Mutex::new(Instant::now()),
         }
     }
 
@@ -109,25 +124,30 @@ impl Developer {
             format!("{most} connections are open already, the most that a developer may have")
         })
     }
+}
 
-    /// Waits for the turn of one dial: as many at once as may be open, then evenly.
+impl Pace {
+    fn new(per_second: u32, burst: u32) -> Self {
+        Self {
+            per_second: per_second.max(1),
+            burst,
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Waits for the turn of the next one.
     ///
     /// # Errors
     /// The limit, where the wait would be too long.
     pub(super) async fn turn(&self) -> Result<(), String> {
-        let Limits {
-            connections,
-            dials_per_second,
-            ..
-        } = self.limits;
-        let every = Duration::from_secs(1) / dials_per_second.max(1);
+        let every = Duration::from_secs(1) / self.per_second;
         let wait = {
             let mut next = lock(&self.next);
             let now = Instant::now();
             let turn = (*next).max(now) + every;
-            let wait = turn.saturating_duration_since(now + every * connections);
+            let wait = turn.saturating_duration_since(now + every * self.burst);
             if wait > PATIENCE {
-                return Err(format!("more than {dials_per_second} dials a second"));
+                return Err(format!("more than {} dials a second", self.per_second));
             }
             *next = turn;
             wait
@@ -158,7 +178,7 @@ mod tests {
         let developer = Developer::new(limits());
         let started = Instant::now();
         for _ in 0..13 {
-            developer.turn().await.expect("its turn");
+            developer.dials.turn().await.expect("its turn");
         }
         let elapsed = started.elapsed();
         let expected = Duration::from_secs(1);
@@ -174,7 +194,7 @@ mod tests {
         let mut turns = tokio::task::JoinSet::new();
         for _ in 0..100 {
             let developer = Arc::clone(&developer);
-            turns.spawn(async move { developer.turn().await.is_ok() });
+            turns.spawn(async move { developer.dials.turn().await.is_ok() });
         }
         let granted = turns
             .join_all()

@@ -70,7 +70,7 @@ pub(super) async fn handle(
 async fn dns(visit: &Visit, body: RecvStream) -> Result<Bytes, StatusCode> {
     let message = timeout(BODY, whole(body)).await;
     let message = message.ok().flatten().ok_or(StatusCode::BAD_REQUEST)?;
-    let turn = visit.developer.turn().await;
+    let turn = visit.developer.questions.turn().await;
     turn.map_err(|_| StatusCode::TOO_MANY_REQUESTS)?;
     let resolver = visit.shared.dialer.resolver();
     let answer = resolver.answer(message).await;
@@ -145,7 +145,7 @@ async fn dial(visit: &Visit, destination: &str, mut respond: SendResponse<Chunk>
             address: None,
             reason: format!("{error}"),
         })?;
-        visit.developer.turn().await.map_err(Failed::denied)?;
+        visit.developer.dials.turn().await.map_err(Failed::denied)?;
         visit.shared.dialer.dial(&destination).await
     };
     tokio::select! {

@@ -11,6 +11,7 @@ mod shared;
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -30,7 +32,7 @@ pub use self::audit::DialRecord;
 pub use self::developers::Limits;
 pub use self::gate::{Admitted, Admitting, Gate};
 pub use self::shared::Options;
-use self::shared::Shared;
+use self::shared::{Leaving, Shared};
 use crate::hello::{self, Hello, Rejection};
 
 /// The read buffer of such a one. A hello has less than 1 KiB.
@@ -66,11 +68,12 @@ pub async fn serve(
         }
     }
     drop(listener);
-    shared.is_leaving.send_replace(true);
-    let _ = timeout(grace, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    shared.leaving.send_replace(Leaving::Gently);
+    let mut all_ended = pin!(async { while connections.join_next().await.is_some() {} });
+    if timeout(grace, all_ended.as_mut()).await.is_err() {
+        shared.leaving.send_replace(Leaving::Now);
+        all_ended.await;
+    }
     Ok(())
 }
 
@@ -79,7 +82,7 @@ async fn greet(stream: TcpStream, shared: Arc<Shared>) {
     let Ok(unopened) = shared.unopened.try_acquire() else {
         return;
     };
-    let (opened_tx, mut opened_rx) = mpsc::channel(1);
+    let (opened_tx, mut opened_rx) = mpsc::channel::<Opened>(1);
     let service = {
         let shared = Arc::clone(&shared);
         service_fn(move |request| answer(Arc::clone(&shared), opened_tx.clone(), request))
@@ -90,21 +93,20 @@ async fn greet(stream: TcpStream, shared: Arc<Shared>) {
         .header_read_timeout(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut is_leaving = shared.is_leaving.subscribe();
+    let mut leaving = shared.leaving.subscribe();
     tokio::select! {
         _ = connection => {}
-        _ = is_leaving.wait_for(|is_leaving| *is_leaving) => return,
+        _ = leaving.wait_for(|leaving| *leaving >= Leaving::Gently) => return,
     }
     drop(unopened);
     if let Ok((hello, admitted, upgrade)) = opened_rx.try_recv() {
-        let upgrade: hyper::upgrade::OnUpgrade = upgrade;
         if let Ok(upgraded) = upgrade.await {
             session::run(TokioIo::new(upgraded), hello, admitted, shared).await;
         }
     }
 }
 
-type Opened = (Hello, Admitted, hyper::upgrade::OnUpgrade);
+type Opened = (Hello, Admitted, OnUpgrade);
 
 async fn answer(
     shared: Arc<Shared>,

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::gate::Admitted;
 use super::handle::{Visit, handle};
-use super::shared::Shared;
+use super::shared::{Leaving, Shared};
 use crate::chunk::Chunk;
 use crate::hello::Hello;
 use crate::settings;
@@ -43,7 +43,8 @@ async fn serve<T>(mut connection: Connection<T, Chunk>, hello: &Hello, visit: Ar
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut is_leaving = visit.shared.is_leaving.subscribe();
+    let mut leaving = visit.shared.leaving.subscribe();
+    let mut cut_off = visit.shared.leaving.subscribe();
     let ended = ended(hello, &visit);
     tokio::pin!(ended);
     let mut has_left = false;
@@ -61,10 +62,12 @@ where
                 has_left = true;
                 connection.abrupt_shutdown(h2::Reason::NO_ERROR);
             }
-            _ = is_leaving.wait_for(|is_leaving| *is_leaving), if !has_left => {
+            _ = leaving.wait_for(|leaving| *leaving >= Leaving::Gently), if !has_left => {
                 has_left = true;
                 connection.graceful_shutdown();
             }
+            // Their streams break, and each writes its record.
+            _ = cut_off.wait_for(|leaving| *leaving == Leaving::Now) => return streams.detach_all(),
         }
     }
 }

@@ -45,6 +45,16 @@ pub struct Options {
     pub audit: mpsc::Sender<DialRecord>,
 }
 
+/// How far a shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Leaving {
+    Not,
+    /// Nothing new is taken.
+    Gently,
+    /// What still runs is cut off.
+    Now,
+}
+
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) gate: Arc<dyn Gate>,
@@ -57,7 +67,7 @@ pub(super) struct Shared {
     pub(super) audit: mpsc::Sender<DialRecord>,
     pub(super) metrics: Metrics,
     pub(super) unopened: Semaphore,
-    pub(super) is_leaving: watch::Sender<bool>,
+    pub(super) leaving: watch::Sender<Leaving>,
 }
 
 impl Shared {
@@ -74,7 +84,7 @@ impl Shared {
             audit: options.audit,
             metrics,
             unopened: Semaphore::new(UNOPENED),
-            is_leaving: watch::Sender::new(false),
+            leaving: watch::Sender::new(Leaving::Not),
         })
     }
 }

@@ -66,6 +66,10 @@ fn workload(args: &Install) -> Result<Workload> {
                 "--relay-control",
                 said("--relay-control", flags.relay_control)?,
             )?,
+            outbound: flags
+                .relay_outbound
+                .map(|outbound| reachable("--relay-outbound", outbound))
+                .transpose()?,
         },
         limits: limits(&prepare.limits)?,
         admin: flags

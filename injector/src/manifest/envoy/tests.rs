@@ -30,6 +30,7 @@ fn workload() -> Workload {
         relay: Relay {
             data: SocketAddr::from(([10, 0, 0, 7], 8080)),
             control: SocketAddr::from(([10, 0, 0, 7], 7070)),
+            outbound: None,
         },
         module: Module {
             path: "/etc/envoy/filter.wasm".into(),

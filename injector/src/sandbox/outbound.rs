@@ -1,0 +1,63 @@
+//! The sandbox's end of connections from developer machines: what they reach is the service `inventory`, and nothing else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use intercept_outbound::server::{DialRecord, Limits, Options, serve};
+use intercept_outbound::{
+    ClusterConfig, DIAL, Policy, ResolvConf, Resolver, SERVICE_RANGE, Service, Tempo,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::outbound::RelayGate;
+use crate::tunnel::relay_end::RelayEnd;
+
+/// What the second demo service is called, and the port under which it is known.
+pub const INVENTORY: (&str, u16) = ("inventory", 80);
+
+/// The DNS domain of the sandbox.
+const DOMAIN: &str = "sandbox";
+
+/// Serves for ever. `inventory`: where that service listens.
+pub async fn run(
+    listener: TcpListener,
+    relay: SocketAddr,
+    inventory: SocketAddr,
+    audit: mpsc::Sender<DialRecord>,
+) -> io::Result<()> {
+    let conf = ResolvConf {
+        search: vec![DOMAIN.to_owned()],
+        ndots: 5,
+        ..ResolvConf::default()
+    };
+    let range = format!("{}/{}", SERVICE_RANGE.0, SERVICE_RANGE.1);
+    let options = Options {
+        gate: Arc::new(RelayGate::new(vec![RelayEnd::tcp(relay)])),
+        config: ClusterConfig {
+            domain: DOMAIN.to_owned(),
+            search: conf.search.clone(),
+            ndots: conf.ndots,
+            ranges: range.parse().into_iter().collect(),
+        },
+        resolver: Resolver::new(
+            conf,
+            vec![Service {
+                name: INVENTORY.0.to_owned(),
+                port: INVENTORY.1,
+                target: inventory,
+            }],
+        ),
+        policy: Policy::default(),
+        limits: Limits::default(),
+        tempo: Tempo::default(),
+        dial: DIAL,
+        grace: Duration::ZERO,
+        recheck: Duration::from_secs(15),
+        absence: Duration::from_secs(60),
+        audit,
+    };
+    serve(listener, options, std::future::pending()).await
+}
