@@ -1,4 +1,4 @@
-//! Who may connect: whoever has the secret of a tunnel that is registered at a relay at this moment. The relays are asked; the secret itself stays here.
+//! Who may connect: the holder of the secret of a tunnel that is registered at a relay at this moment. The relays are asked; the secret itself stays here.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use intercept_outbound::{Hello, Rejection};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::ask::Asked;
 use intercept_tunnel::developer::Connect;
+use intercept_tunnel::http_json::JsonClient;
 use intercept_tunnel::relay_end::RelayEnd;
 use intercept_tunnel::{Address, Secret};
 
@@ -77,10 +77,11 @@ impl Gate for RelayGate {
 
 async fn ask(relay: RelayEnd, address: Address) -> Said {
     let asked = async {
-        let mut asked = Asked::over(relay.connect().await?).await?;
-        asked.get(&format!("/tunnels/{address}")).await
+        let stream = relay.connect().await.ok()?;
+        let mut client = JsonClient::new(stream).await.ok()?;
+        client.get(&format!("/tunnels/{address}")).await.ok()
     };
-    let Ok(Ok(answer)) = timeout(TIMEOUT, asked).await else {
+    let Ok(Some(answer)) = timeout(TIMEOUT, asked).await else {
         return Said::Unknown;
     };
     match (answer["up"].as_bool(), answer["name"].as_str()) {

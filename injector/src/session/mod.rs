@@ -21,6 +21,7 @@ use std::time::Duration;
 use intercept_core::Limits;
 use intercept_tunnel::Secret;
 use intercept_tunnel::developer::Event;
+use intercept_tunnel::relay_end::RelayEnd;
 use rustix::process::Signal;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 

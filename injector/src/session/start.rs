@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 use intercept_tunnel::presence::Presence;
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
