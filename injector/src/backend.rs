@@ -177,7 +177,7 @@ impl Backend {
                 let traffic = presence::traffic(&relay, &addresses.collect::<Vec<_>>()).await;
                 for (found, traffic) in all.iter().zip(traffic) {
                     if !is_busy(found, traffic) {
-                        outcome = outcome.and(clear(dir, &found.name));
+                        outcome = outcome.and(clear(dir, &found.intercept.cluster));
                     }
                 }
             }

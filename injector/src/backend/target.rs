@@ -76,8 +76,8 @@ impl Target<'_> {
         }
     }
 
-    /// Where the tunnel of this intercept ends: at the relay `kept`, where that may be.
-    pub async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
+    /// Where the tunnel of this intercept ends.
+    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
         match self {
             Self::Envoy(dir) => Ok(Placement {
                 relay: RelayEnd::tcp(dir.workload().relay.control),
@@ -85,7 +85,7 @@ impl Target<'_> {
                 identity: None,
                 replica: 0,
             }),
-            Self::Mesh(target) => target.place(name, port, kept).await,
+            Self::Mesh(target) => target.place(name, port).await,
         }
     }
 
@@ -158,7 +158,6 @@ impl Target<'_> {
             Self::Envoy(_) => Ok(Named {
                 holder: document.intercepts.get(&name).cloned(),
                 name,
-                relay: None,
             }),
             Self::Mesh(target) => target.named(name, is_usual).await,
         }
@@ -244,12 +243,12 @@ impl Target<'_> {
         intercept: &Intercept,
         timeout: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
-    ) -> Live {
+    ) -> Result<Live> {
         let Intercept {
             address, cluster, ..
         } = intercept;
         match self {
-            Self::Envoy(dir) => dir.wait_live(name, address, cluster, timeout).await,
+            Self::Envoy(dir) => Ok(dir.wait_live(name, address, cluster, timeout).await),
             Self::Mesh(target) => target.wait_live(name, address, timeout, progress).await,
         }
     }
@@ -268,10 +267,10 @@ impl Target<'_> {
     }
 
     /// Clears away what is left of an intercept whose entry is gone.
-    pub async fn clear(&self, name: &str, address: &str) -> Result<()> {
+    pub async fn clear(&self, plan: &Plan, address: &str) -> Result<()> {
         match self {
-            Self::Envoy(dir) => clear(dir, name),
-            Self::Mesh(target) => target.clear(name, address).await,
+            Self::Envoy(dir) => clear(dir, &plan.place.cluster),
+            Self::Mesh(target) => target.clear(&plan.name, address).await,
         }
     }
 

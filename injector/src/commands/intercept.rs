@@ -45,11 +45,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let usual = || developer::intercept_name(base_name(&flags.target), &owner);
     let asked = wanted.name.clone().unwrap_or_else(usual);
     let named = target.named(&document, asked.clone(), wanted.name.is_none());
-    let Named {
-        name,
-        holder,
-        relay,
-    } = named.await?;
+    let Named { name, holder } = named.await?;
     if name != asked {
         let what = format!("{asked} is the name of another intercept: this one is {name}");
         tell(global, &[what]);
@@ -65,7 +61,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         protocol: developer_protocol(port.protocol),
         url: port.url,
         developer_port,
-        place: target.place(&name, port.number, relay).await?,
+        place: target.place(&name, port.number).await?,
         owner,
         headers: wanted.conditions.headers,
         baggage: wanted.conditions.baggage,
@@ -271,8 +267,13 @@ async fn dry_run(
         format => format,
     };
     if let Target::Mesh(_) = target {
-        let name = plan.name.clone();
-        return print::print(format, &Applied { name, objects }).map(|()| 0);
+        let applied = Applied {
+            name: plan.name.clone(),
+            api_version: "v1",
+            kind: "List",
+            items: objects,
+        };
+        return print::print(format, &applied).map(|()| 0);
     }
     let written = Written {
         cluster: objects.into_iter().next(),
@@ -281,13 +282,15 @@ async fn dry_run(
     print::print(format, &written).map(|()| 0)
 }
 
-/// The objects that would be applied, in that order.
+/// The objects that would be applied, in that order, as kubectl takes them: a `List`.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
+#[serde(rename_all = "camelCase")]
 struct Applied {
     #[serde(skip)]
     name: String,
-    objects: Vec<Value>,
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<Value>,
 }
 
 impl Shown for Applied {

@@ -17,10 +17,12 @@ use crate::environment::Environment;
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
 use crate::lookup::{self, Found, Listed, ports};
-use crate::manifest::istio::intercept::{intercept_objects, own_cluster};
+use crate::manifest::cluster;
+use crate::manifest::istio::intercept::intercept_objects;
 use crate::manifest::istio::preparation::{self, ControlledPlugin, Preparation};
 use crate::manifest::istio::resource::{
-    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
+    ACCEPTED, Condition, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel,
+    WRITE_REFUSED, WorkloadRef,
 };
 use crate::manifest::istio::{Port, names};
 use crate::model::{
@@ -215,11 +217,9 @@ impl Target {
         .await
     }
 
-    /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
-    /// held at the old one falls back by it.
-    pub async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
-        self.place_among(name, port, &self.rights.relays, kept)
-            .await
+    /// Where the tunnel of this intercept ends, and the cluster that leads there.
+    pub async fn place(&self, name: &str, port: u16) -> Result<Placement> {
+        self.place_among(name, port, &self.rights.relays).await
     }
 
     /// The same besides the relays of these numbers.
@@ -230,7 +230,7 @@ impl Target {
         full: &BTreeSet<u16>,
     ) -> Result<Placement> {
         let allowed = self.rights.relays.difference(full).copied().collect();
-        self.place_among(name, port, &allowed, None).await
+        self.place_among(name, port, &allowed).await
     }
 
     async fn place_among(
@@ -238,12 +238,11 @@ impl Target {
         name: &str,
         port: u16,
         allowed: &BTreeSet<u16>,
-        kept: Option<u16>,
     ) -> Result<Placement> {
-        let replica = self.relays.choose(name, allowed, kept).await?;
+        let replica = self.relays.choose(name, allowed).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
-            cluster: own_cluster(name, port),
+            cluster: cluster::mesh_intercept_name(port, name, replica),
             identity: Some(pods::identity(
                 &self.namespace,
                 self.found.template(),
@@ -319,13 +318,8 @@ impl Target {
             name = numbered(&usual, number);
             there = self.intercepts.get(&name).await?;
         }
-        let relay = there.as_ref().map(|there| there.spec.tunnel.relay);
         let holder = there.map(|there| self.entry_of(&there)).transpose()?;
-        Ok(Named {
-            name,
-            holder,
-            relay,
-        })
+        Ok(Named { name, holder })
     }
 
     /// The intercept of this name.
@@ -446,14 +440,12 @@ impl Target {
 
     async fn wait_accepted(&self, plan: &Plan, address: &str) -> Result<()> {
         let judged = |there: &Resource| {
-            let refused = |why: &str, reason: &str| Some(Err(self.not_accepted(plan, reason, why)));
+            let refused = |why: &Condition| Some(Err(self.not_accepted(&plan.name, why)));
             let programmed = there.condition(PROGRAMMED);
             match (there.condition(ACCEPTED), programmed) {
                 (Some(accepted), _) if accepted.status == "True" => Some(Ok(())),
-                (Some(accepted), _) => refused(&accepted.message, &accepted.reason),
-                (None, Some(programmed)) if programmed.reason == "ClockSkew" => {
-                    refused(&programmed.message, &programmed.reason)
-                }
+                (Some(accepted), _) => refused(accepted),
+                (None, Some(programmed)) if programmed.reason == "ClockSkew" => refused(programmed),
                 (None, _) => None,
             }
         };
@@ -467,8 +459,8 @@ impl Target {
         answer
     }
 
-    fn not_accepted(&self, plan: &Plan, reason: &str, why: &str) -> Failure {
-        let hint = match reason {
+    fn not_accepted(&self, name: &str, why: &Condition) -> Failure {
+        let hint = match why.reason.as_str() {
             "Conflict" => {
                 "add a header that only you send, or create it all the same with --allow-overlap"
                     .to_owned()
@@ -480,10 +472,18 @@ impl Target {
             "ClockSkew" => {
                 "an operator sets the clocks of the cluster's nodes: injector doctor".to_owned()
             }
-            "TooMany" => format!("injector list{}", plan.place_flags),
+            "TooMany" => {
+                let place = self.cluster.place_flags(Some(&self.namespace));
+                format!("injector list{place}")
+            }
+            WRITE_REFUSED => format!(
+                "an operator lets the controller write it: kubectl -n {} logs deployment/{}",
+                quote(&self.preparation.mesh.namespace),
+                names::CONTROLLER
+            ),
             _ => "ask an operator, or use other conditions: injector intercept --help".to_owned(),
         };
-        Failure::failed(format!("{}: {why}", plan.name), hint)
+        Failure::failed(format!("{name}: {}", why.message), hint)
     }
 
     fn no_controller(&self) -> Failure {
@@ -510,36 +510,39 @@ impl Target {
         Ok(removed.map(|there| there.entry(there.expires())))
     }
 
-    /// Waits until all replicas have it, as far as the controller can see that.
+    /// Waits until all replicas have it, as far as the controller can see that. An error: none will have it.
     pub async fn wait_live(
         &self,
         name: &str,
         address: &str,
         within: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
-    ) -> Live {
+    ) -> Result<Live> {
         let mut lacks = "it is gone".to_owned();
         let judged = |there: &Resource| {
             let replicas = there.status.as_ref().and_then(|status| status.replicas);
             if let Some(replicas) = replicas {
                 progress(replicas.into());
             }
+            if let Some(obstacle) = there.obstacle() {
+                return Some(Err(self.not_accepted(name, obstacle)));
+            }
             let programmed = there.condition(PROGRAMMED)?;
             lacks.clone_from(&programmed.message);
             match programmed.status.as_str() {
-                "True" => Some(Live::Verified),
-                "Unknown" => Some(Live::NotVerified {
+                "True" => Some(Ok(Live::Verified)),
+                "Unknown" => Some(Ok(Live::NotVerified {
                     why: programmed.message.clone(),
-                }),
+                })),
                 _ => None,
             }
         };
         match self.intercepts.until(name, address, within, judged).await {
             Ok(Some(live)) => live,
-            Ok(None) => Live::NotVerified { why: lacks },
-            Err(error) => Live::NotVerified {
+            Ok(None) => Ok(Live::NotVerified { why: lacks }),
+            Err(error) => Ok(Live::NotVerified {
                 why: error.to_string(),
-            },
+            }),
         }
     }
 
