@@ -358,7 +358,7 @@ fn what_a_dry_run_prints_is_what_the_controller_writes() {
     let printed = stage
         .wait(target.rendered(&plan, &entry))
         .expect("rendered");
-    let Some([intercept, filter, plugin]) = printed.as_array().map(Vec::as_slice) else {
+    let Some([intercept, filter, plugin]) = printed["items"].as_array().map(Vec::as_slice) else {
         panic!("{printed:#?}");
     };
     stage
