@@ -5,7 +5,6 @@ mod support;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getsid, kill_process};
 use serde_json::Value;
