@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use harness::app::{App, Do};
 use harness::client::{Ask, Client};
-use harness::cluster::{Plan, Stage};
+use harness::cluster::{Plan, Stage, faults};
 use harness::grpc::Grpc;
 use harness::intercept::Intercept;
 use harness::load::{self, Executed, Load, Outcome};
 use harness::wait;
-use rustix::process::Signal;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// How many requests of each kind are under way at once.
@@ -301,39 +300,13 @@ async fn a_killed_cli_costs_at_most_what_was_under_way() {
     result.assert_explained();
 }
 
-/// The relays' own processes: this machine sees what runs in the cluster's cgroup.
-fn relay_processes() -> Vec<rustix::process::Pid> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        if !cgroup.contains("/injector-cluster/") {
-            continue;
-        }
-        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        if words.first() == Some(&&b"/injector"[..]) && words.get(1) == Some(&&b"relay"[..]) {
-            found.push(rustix::process::Pid::from_raw(id).expect("not 0"));
-        }
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under_way() {
     let mut siege = Siege::begin("process").await;
     siege.go_on(100).await;
-    let processes = relay_processes();
-    assert_eq!(processes.len(), 2, "the relays of the cluster");
-    for process in processes {
-        rustix::process::kill_process(process, Signal::KILL).expect("a process of this machine");
-    }
+    let relays = faults::processes("relay");
+    assert_eq!(relays.len(), 2, "the relays of the cluster");
+    faults::kill(&relays);
     siege.go_on(100).await;
     // The kubelet starts it again, and the CLI finds it.
     siege.wait_for("server").await;

@@ -140,7 +140,9 @@ async fn cut_off_requests_need_their_cluster_briefly() {
         mesh.files().wait_gone(&name, wait::DEADLINE).await;
         machine.running.abort();
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        mesh.files().clear_clusters(&[&name]).expect("removed");
+        mesh.files()
+            .clear_clusters(&[&entry.cluster])
+            .expect("removed");
         let answers = join_all(asks).await;
         let whole = answers.iter().filter(|answer| matches!(answer, Ok(200)));
         let lost = AT_ONCE - whole.count();

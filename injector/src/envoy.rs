@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use intercept_core::{Document, Intercept, Limits, SCHEMA_VERSION};
-use intercept_manifest::cluster;
 use intercept_manifest::facts::Workload;
 use serde_json::{Map, Value};
 
@@ -183,13 +182,10 @@ impl Dir {
         Ok(removed.pop().map(|(_, intercept)| intercept))
     }
 
-    /// Removes the clusters of those among these intercepts whose entries are gone. Those of others may still be needed.
-    pub fn clear_clusters(&self, names: &[&str]) -> Result<(), EnvoyDirError> {
+    /// Removes those of these clusters that no entry needs. Others may still be needed by requests under way.
+    pub fn clear_clusters(&self, clusters: &[&str]) -> Result<(), EnvoyDirError> {
         let locked = Locked::new(&self.path)?;
-        let may_go = |cluster: &str| {
-            let mut names = names.iter();
-            names.any(|name| cluster::is_of(cluster, name))
-        };
+        let may_go = |cluster: &str| clusters.contains(&cluster);
         locked.write_clusters(&locked.workload()?, &locked.state()?, may_go)
     }
 
@@ -214,13 +210,13 @@ impl Dir {
             return Ok(Vec::new());
         }
         let removed = self.remove_where(|_, intercept| is_over(intercept), |_, _| false)?;
-        let names: Vec<String> = removed.into_iter().map(|(name, _)| name).collect();
-        if !names.is_empty() {
-            self.clear_clusters(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        if !removed.is_empty() {
+            let clusters = removed.iter().map(|(_, one)| one.cluster.as_str());
+            self.clear_clusters(&clusters.collect::<Vec<_>>())?;
         }
         let locked = Locked::new(&self.path)?;
         locked.sweep_clusters(&locked.workload()?, &locked.state()?, now, KEEP_CLUSTER)?;
-        Ok(names)
+        Ok(removed.into_iter().map(|(name, _)| name).collect())
     }
 
     /// Waits until Envoy has the intercept with this address and its cluster, or until `timeout`.

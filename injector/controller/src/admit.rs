@@ -1,6 +1,7 @@
 //! Which Intercepts are accepted, and why the others are not. Pure.
 //!
-//! One that was accepted stays so against any that was not: the others go by age, then by uid. So a running intercept does not end because one that lost against a third may now be accepted.
+//! One that was accepted keeps its place against any that was not, in conflicts and in budgets, also after a restart of the controller; the others go by age, then by uid. So a running intercept
+//! does not end because an older one, which lost against a third, may now be accepted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -42,6 +43,8 @@ pub struct Verdicts {
     accepted: HashSet<String>,
     /// Conflicts by uid, each with the uid of the other. It stands as long as the other is accepted: comparing again would cost an automaton per pair.
     conflicts: HashMap<String, (String, Refusal)>,
+    /// Was the text read that a controller wrote before this one started?
+    is_restored: bool,
 }
 
 /// What became of the candidates.
@@ -67,11 +70,9 @@ pub fn admit(
     verdicts: &mut Verdicts,
     now: u64,
 ) -> Admission {
+    verdicts.restore(candidates, plugins);
     let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by_key(|place| {
-        let one = &candidates[*place];
-        (!verdicts.was_accepted(one), one.age())
-    });
+    order.sort_by_key(|place| verdicts.rank(&candidates[*place]));
     let mut workloads: BTreeMap<Key, Workload> = BTreeMap::new();
     let mut addresses: HashMap<&str, &str> = HashMap::new();
     let mut admission = Admission::default();
@@ -98,7 +99,7 @@ pub fn admit(
         }
     }
     for (key, workload) in workloads {
-        let accepted = within_budgets(workload, candidates, &mut admission.refused);
+        let accepted = within_budgets(workload, candidates, verdicts, &mut admission.refused);
         if !accepted.is_empty() {
             admission.accepted.insert(key, accepted);
         }
@@ -108,6 +109,36 @@ pub fn admit(
 }
 
 impl Verdicts {
+    /// Takes those as accepted whose entries stand in the texts: a controller that was killed may have written one and not its status.
+    fn restore(
+        &mut self,
+        candidates: &[Candidate],
+        plugins: &BTreeMap<Key, Result<ControlledPlugin, String>>,
+    ) {
+        if std::mem::replace(&mut self.is_restored, true) {
+            return;
+        }
+        let readable = plugins
+            .iter()
+            .filter_map(|(key, plugin)| Some((key, plugin.as_ref().ok()?)));
+        let written = readable.flat_map(|(key, plugin)| {
+            let entries = plugin.entries().into_iter();
+            entries.map(move |(name, entry)| ((key, name), entry.address))
+        });
+        let written: HashMap<(&Key, String), String> = written.collect();
+        let accepted = candidates.iter().filter(|one| {
+            let address = written.get(&(&one.plugin, one.name().to_owned()));
+            address == Some(&one.spec().tunnel.address)
+        });
+        self.accepted
+            .extend(accepted.map(|one| one.uid().to_owned()));
+    }
+
+    /// The smaller comes first.
+    fn rank<'c>(&self, one: &'c Candidate) -> (bool, (u64, &'c str)) {
+        (!self.was_accepted(one), one.age())
+    }
+
     fn was_accepted(&self, one: &Candidate) -> bool {
         self.accepted.contains(one.uid()) || one.is_recorded_as_accepted()
     }
@@ -284,6 +315,7 @@ fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refu
 fn within_budgets(
     workload: Workload,
     candidates: &[Candidate],
+    verdicts: &Verdicts,
     refused: &mut BTreeMap<usize, Refusal>,
 ) -> Vec<(usize, Entry)> {
     let Workload { document, places } = workload;
@@ -292,7 +324,7 @@ fn within_budgets(
         .into_iter()
         .filter_map(|(name, entry)| Some((*places.get(&name)?, (name, entry))))
         .collect();
-    entries.sort_by_key(|(place, _)| candidates[*place].age());
+    entries.sort_by_key(|(place, _)| verdicts.rank(&candidates[*place]));
     let (order, named): (Vec<usize>, Vec<(String, Entry)>) = entries.into_iter().unzip();
     let mut reasons: HashMap<String, String> = room::left_out(&named)
         .into_iter()
@@ -313,6 +345,7 @@ fn within_budgets(
             None => accepted.push((place, entry)),
         }
     }
+    accepted.sort_by_key(|(place, _)| candidates[*place].age());
     accepted
 }
 

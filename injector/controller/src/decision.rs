@@ -10,7 +10,7 @@ use kube::core::DynamicObject;
 
 use super::admit::{Admission, Verdicts, admit};
 use super::lease::{Lease, Leases};
-use super::model::{Candidate, Key, Plan, PodReport, Removal, Reports, Write};
+use super::model::{Candidate, Key, Plan, PodReport, Removal, Reports, Unwritten, Write};
 use super::render::{self, Rendered};
 use super::status::{self, Facts};
 
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub filters: BTreeMap<Key, Arc<DynamicObject>>,
     /// What the ready replicas of a workload report, by its WasmPlugin.
     pub reports: BTreeMap<Key, Reports>,
+    /// EnvoyFilters and WasmPlugins that could not be written, by their names.
+    pub unwritten: BTreeMap<Key, Unwritten>,
     /// Seconds since the epoch.
     pub now: u64,
     /// How far the API server's clock is ahead of this one, in seconds.
@@ -123,6 +125,8 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
             None => Facts::Accepted {
                 history: memory.history.get(&one.plugin).map_or(&[], Vec::as_slice),
                 reports: snapshot.reports.get(&one.plugin),
+                filter_failure: failure(snapshot, &one.filter, &plan.filters),
+                text_failure: failure(snapshot, &one.plugin, &plan.texts),
             },
         };
         status::report(one, facts, snapshot.now, &mut plan);
@@ -151,13 +155,16 @@ fn candidates(
         if metadata.deletion_timestamp.is_some() {
             continue;
         }
-        let workload = &intercept.spec.workload;
-        let plugin = names::of_workload(workload.kind, &workload.name);
+        let spec = &intercept.spec;
+        let workload = (spec.workload.kind, spec.workload.name.as_str());
+        let plugin = names::of_workload(workload.0, workload.1);
         let plugin = Key::new(namespace, &plugin);
+        let filter = names::of_intercept(intercept.name(), workload, spec.port, spec.tunnel.relay);
         let one = Candidate {
             lease: lease_of(intercept, &plugin),
             intercept: Arc::clone(intercept),
             plugin,
+            filter: Key::new(namespace, &filter),
         };
         if one.lease.is_over(snapshot.now) {
             over.push(one);
@@ -244,7 +251,7 @@ fn write_filters(
             let Some(body) = render::filter(plugin, one, entry) else {
                 continue;
             };
-            let key = filter_key(one);
+            let key = one.filter.clone();
             let there = snapshot.filters.get(&key);
             if !there.is_some_and(|there| render::is_as_rendered(there, &body)) {
                 let basis = there.and_then(|there| there.metadata.resource_version.clone());
@@ -259,9 +266,11 @@ fn write_filters(
     }
 }
 
-fn filter_key(one: &Candidate) -> Key {
-    let key = one.key();
-    Key::new(&key.namespace, &names::of_intercept(&key.name))
+/// Why the object that is still to be written could not be.
+fn failure<'s>(snapshot: &'s Snapshot, key: &Key, writes: &[Write]) -> Option<&'s Unwritten> {
+    let failure = snapshot.unwritten.get(key)?;
+    let is_planned = writes.iter().any(|write| write.key == *key);
+    is_planned.then_some(failure)
 }
 
 /// Intercepts whose lease is over: they are deleted once no proxy has them, so that a command can wait for that.
@@ -309,7 +318,7 @@ fn clear(
 ) {
     let accepted = admission.accepted.values().flatten();
     let needed: HashSet<Key> = accepted
-        .map(|(place, _)| filter_key(&running[*place]))
+        .map(|(place, _)| running[*place].filter.clone())
         .collect();
     let is_unneeded = |key: &Key| snapshot.filters.contains_key(key) && !needed.contains(key);
     memory.unneeded.retain(|key, _| is_unneeded(key));

@@ -35,6 +35,8 @@ pub struct Candidate {
     pub intercept: Arc<Intercept>,
     /// The WasmPlugin of its workload, whether there is one or not.
     pub plugin: Key,
+    /// The EnvoyFilter of its cluster, whether there is one or not.
+    pub filter: Key,
     /// Its lease.
     pub lease: Lease,
 }
@@ -120,6 +122,15 @@ pub struct Write {
     pub body: Value,
     /// What to publish once it is done.
     pub events: Vec<Event>,
+}
+
+/// A write that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwritten {
+    /// What the API server said, or why it was not reached.
+    pub why: String,
+    /// Has it been refused for some seconds? It is not written until somebody changes something.
+    pub is_refused: bool,
 }
 
 /// An object to delete.

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::decision::{Memory, Snapshot, decide};
-use super::model::{Event, Key, Plan, Removal, Reports, Write};
+use super::model::{Event, Key, Plan, Removal, Reports, Unwritten, Write};
 use super::probe;
 
 /// The API server ends each watch after this time, in seconds; silence beyond five seconds more is an error. Without it a dead connection went unnoticed for over a minute.
@@ -46,6 +46,12 @@ const CLOCK: Duration = Duration::from_secs(20);
 /// Changes that arrive together are decided together.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
+/// How long a write is refused before that counts as lasting: an API server that comes back refuses everybody for some seconds.
+const REFUSED: Duration = Duration::from_secs(3);
+
+/// Between two attempts at a write that is refused.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// How long a change that was written may stay unseen before it is written again.
 const UNSEEN: Duration = Duration::from_secs(5);
 
@@ -61,7 +67,7 @@ pub async fn run(
     let client = cluster.watch_client(READ_TIMEOUT).await?;
     let changed = Arc::new(Notify::new());
     let mut watches = JoinSet::new();
-    let watched = Watched::start(&client, &changed, log, &mut watches);
+    let watched = Watched::start(cluster, &client, &changed, log, &mut watches);
     let loops = async {
         watched.wait_ready().await;
         log("watching");
@@ -85,6 +91,7 @@ struct Watched {
 
 impl Watched {
     fn start(
+        cluster: &Cluster,
         client: &Client,
         changed: &Arc<Notify>,
         log: fn(&str),
@@ -99,22 +106,19 @@ impl Watched {
         let (plugins, plugin_type) = dynamic(&kind::WASM_PLUGIN);
         let (filters, filter_type) = dynamic(&kind::ENVOY_FILTER);
         let intercepts: Api<Intercept> = Api::all(client.clone());
+        let told = Told {
+            cluster: cluster.clone(),
+            changed: Arc::clone(changed),
+            log,
+        };
         Self {
-            intercepts: reflect(intercepts, config(), (), changed, log, tasks),
-            plugins: reflect(
-                plugins,
-                config().labels(&ours),
-                plugin_type,
-                changed,
-                log,
-                tasks,
-            ),
+            intercepts: reflect(intercepts, config(), (), &told, tasks),
+            plugins: reflect(plugins, config().labels(&ours), plugin_type, &told, tasks),
             filters: reflect(
                 filters,
                 config().labels(&format!("{ours},{}", names::INTERCEPT)),
                 filter_type,
-                changed,
-                log,
+                &told,
                 tasks,
             ),
         }
@@ -170,8 +174,7 @@ fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
     kind: K::DynamicType,
-    changed: &Arc<Notify>,
-    log: fn(&str),
+    told: &Told,
     tasks: &mut JoinSet<()>,
 ) -> Store<K>
 where
@@ -183,20 +186,28 @@ where
     let events = watcher(api, config)
         .backoff(Patient::default())
         .reflect(writer);
-    tasks.spawn(drain(events, Arc::clone(changed), log));
+    tasks.spawn(drain(events, told.clone()));
     store
 }
 
-async fn drain<K>(
-    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+/// Who is told what a watch sees.
+#[derive(Clone)]
+struct Told {
+    cluster: Cluster,
     changed: Arc<Notify>,
     log: fn(&str),
-) {
+}
+
+async fn drain<K>(events: impl Stream<Item = watcher::Result<watcher::Event<K>>>, told: Told) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(_) => changed.notify_one(),
-            Err(error) => log(&format!("watch: {error}")),
+            Ok(_) => told.changed.notify_one(),
+            Err(error) => {
+                (told.log)(&format!("watch: {error}"));
+                // What it died of may have taken the connections for writes as well, and each would hold up a write for 20 s.
+                told.cluster.reconnect().await;
+            }
         }
     }
 }
@@ -229,12 +240,28 @@ struct Controller {
     memory: Memory,
     /// What was sent and is not seen yet: the copy of the API server's state is a little behind.
     sent: HashMap<(&'static str, Key), (Write, Instant)>,
+    /// What could not be written.
+    failed: HashMap<(&'static str, Key), Failed>,
     /// What was deleted and is not seen as gone yet, by kind and uid.
     deleted: HashSet<(&'static str, String)>,
     probes: BTreeMap<Key, Probe>,
     reports: BTreeMap<Key, Reports>,
     reports_tx: mpsc::Sender<(Key, Reports)>,
     reports_rx: mpsc::Receiver<(Key, Reports)>,
+}
+
+/// A write that failed.
+struct Failed {
+    write: Write,
+    error: ClusterError,
+    since: Instant,
+    at: Instant,
+}
+
+impl Failed {
+    fn is_refused(&self) -> bool {
+        self.error.is_rejection() && self.at.duration_since(self.since) >= REFUSED
+    }
 }
 
 struct Probe {
@@ -256,6 +283,7 @@ impl Controller {
             log,
             memory: Memory::default(),
             sent: HashMap::new(),
+            failed: HashMap::new(),
             deleted: HashSet::new(),
             probes: BTreeMap::new(),
             reports: BTreeMap::new(),
@@ -274,6 +302,7 @@ impl Controller {
                 plugins: self.watched.plugins(),
                 filters: self.watched.filters(),
                 reports: self.reports.clone(),
+                unwritten: self.unwritten(),
                 now,
                 skew,
             };
@@ -284,7 +313,8 @@ impl Controller {
                 .next
                 .map(|next| Duration::from_secs(next.saturating_sub(now)));
             let next = if is_done { next } else { Some(RETRY) };
-            let wake = Instant::now() + next.unwrap_or(CLOCK).min(CLOCK);
+            let latest = if self.failed.is_empty() { CLOCK } else { AGAIN };
+            let wake = Instant::now() + next.unwrap_or(latest).min(latest);
             tokio::select! {
                 () = changed.notified() => sleep(DEBOUNCE).await,
                 Some((key, reports)) = self.reports_rx.recv() => self.take_report(key, reports),
@@ -298,6 +328,20 @@ impl Controller {
                 clock_at = Instant::now() + CLOCK;
             }
         }
+    }
+
+    /// What proxies lack: what is said of an Intercept itself does not keep it from being written.
+    fn unwritten(&self) -> BTreeMap<Key, Unwritten> {
+        let failed = self.failed.iter();
+        let failed = failed.filter(|((what, _), _)| *what != kind::INTERCEPT.name);
+        let unwritten = failed.map(|((_, key), failed)| {
+            let unwritten = Unwritten {
+                why: failed.error.to_string(),
+                is_refused: failed.is_refused(),
+            };
+            (key.clone(), unwritten)
+        });
+        unwritten.collect()
     }
 
     fn take_report(&mut self, key: Key, reports: Reports) {
@@ -358,11 +402,18 @@ impl Controller {
         let is_old = |at: &Instant| at.elapsed() >= UNSEEN;
         self.sent
             .retain(|(kind, key), (_, at)| *kind != what || keys.contains(key) && !is_old(at));
-        let is_new = |write: &&Write| {
-            let sent = self.sent.get(&(what, write.key.clone()));
-            sent.is_none_or(|(sent, _)| sent.basis != write.basis || sent.body != write.body)
+        self.failed
+            .retain(|(kind, key), _| *kind != what || keys.contains(key));
+        let is_due = |write: &&Write| {
+            let key = (what, write.key.clone());
+            let is_same = |other: &Write| other.basis == write.basis && other.body == write.body;
+            let is_sent = self.sent.get(&key).is_some_and(|(sent, _)| is_same(sent));
+            let is_held = self.failed.get(&key).is_some_and(|failed| {
+                is_same(&failed.write) && failed.is_refused() && failed.at.elapsed() < AGAIN
+            });
+            !is_sent && !is_held
         };
-        let new: Vec<&Write> = writes.iter().filter(is_new).collect();
+        let new: Vec<&Write> = writes.iter().filter(is_due).collect();
         let this = &*self;
         let sent =
             stream::iter(new).map(|write| async move { (write, this.send(what, write).await) });
@@ -370,18 +421,48 @@ impl Controller {
             sent.buffer_unordered(AT_ONCE).collect().await;
         let mut is_done = true;
         for (write, answer) in sent {
+            let key = (what, write.key.clone());
             match answer {
                 Ok(_) => {
-                    let key = (what, write.key.clone());
+                    self.failed.remove(&key);
                     self.sent.insert(key, (write.clone(), Instant::now()));
                     for event in &write.events {
                         self.publish(event).await;
                     }
                 }
-                Err(error) => is_done &= self.failed(&error),
+                Err(error) if is_stale(&error) => {}
+                Err(error) => is_done &= self.take_failure(key, write, error),
             }
         }
         is_done
+    }
+
+    /// Remembers that this could not be written, and says so once. `true`: it is known to be refused, and there is no hurry.
+    fn take_failure(
+        &mut self,
+        key: (&'static str, Key),
+        write: &Write,
+        error: ClusterError,
+    ) -> bool {
+        let at = Instant::now();
+        let known = self.failed.remove(&key);
+        let is_known = known
+            .as_ref()
+            .is_some_and(|known| known.error.to_string() == error.to_string());
+        if !is_known {
+            (self.log)(&error.to_string());
+        }
+        let was_refused = known.as_ref().is_some_and(Failed::is_refused);
+        let known = known.filter(|known| known.error.is_rejection() == error.is_rejection());
+        let failed = Failed {
+            write: write.clone(),
+            error,
+            since: known.map_or(at, |known| known.since),
+            at,
+        };
+        let is_refused = failed.is_refused();
+        self.failed.insert(key, failed);
+        was_refused && is_refused
     }
 
     async fn send(&self, what: &str, write: &Write) -> Result<Value, ClusterError> {
@@ -425,20 +506,14 @@ impl Controller {
                         self.publish(event).await;
                     }
                 }
-                Err(error) => is_done &= self.failed(&error),
+                Err(error) if is_stale(&error) => {}
+                Err(error) => {
+                    (self.log)(&error.to_string());
+                    is_done = false;
+                }
             }
         }
         is_done
-    }
-
-    /// Says so. `true`: the object changed or went meanwhile, and the watch will show it.
-    fn failed(&self, error: &ClusterError) -> bool {
-        let is_gone = matches!(error, ClusterError::Refused { status, .. } if status.code == 404);
-        let is_stale = is_gone || error.is_conflict();
-        if !is_stale {
-            (self.log)(&error.to_string());
-        }
-        is_stale
     }
 
     /// An Event that cannot be written keeps nothing from being done.
@@ -466,6 +541,12 @@ impl Controller {
             (self.log)(&format!("Event {}: {error}", event.reason));
         }
     }
+}
+
+/// The object changed or went meanwhile, and the watch will show it.
+fn is_stale(error: &ClusterError) -> bool {
+    let is_gone = matches!(error, ClusterError::Refused { status, .. } if status.code == 404);
+    is_gone || error.is_conflict()
 }
 
 /// Seconds since the epoch.

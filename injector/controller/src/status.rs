@@ -1,13 +1,13 @@
 //! What is said of an Intercept: conditions, replicas, Events. Pure.
 
 use intercept_manifest::istio::resource::{
-    ACCEPTED, Condition, InterceptStatus, PROGRAMMED, Replicas,
+    ACCEPTED, Condition, InterceptStatus, PROGRAMMED, Replicas, WRITE_REFUSED,
 };
 use serde_json::{Value, json};
 
 use super::admit::Refusal;
 use super::lease::timestamp;
-use super::model::{Candidate, Event, Plan, Reports, Write};
+use super::model::{Candidate, Event, Plan, Reports, Unwritten, Write};
 use super::render::Rendered;
 
 /// How long a proxy may be silent before `Programmed` is `Unknown`, in seconds after the configuration was written.
@@ -29,6 +29,10 @@ pub(super) enum Facts<'a> {
         history: &'a [Rendered],
         /// Its ready replicas; `None`: they have not been asked yet.
         reports: Option<&'a Reports>,
+        /// Why its EnvoyFilter could not be written.
+        filter_failure: Option<&'a Unwritten>,
+        /// Why the newest text could not be written.
+        text_failure: Option<&'a Unwritten>,
     },
 }
 
@@ -89,9 +93,19 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             );
             status.replicas = None;
         }
-        Facts::Accepted { history, reports } => {
+        Facts::Accepted {
+            history,
+            reports,
+            filter_failure,
+            text_failure,
+        } => {
             set(&mut status, ACCEPTED, verdict("True", ACCEPTED, ""), now);
             let (programmed, replicas) = programmed(one, history, reports, now, plan);
+            // The text that the proxies have may be an older one with this Intercept in it.
+            let text_failure = text_failure.filter(|_| programmed.status != "True");
+            let programmed = filter_failure
+                .or(text_failure)
+                .map_or(programmed, unwritten);
             set(&mut status, PROGRAMMED, programmed, now);
             status.replicas = replicas;
         }
@@ -179,6 +193,14 @@ fn programmed(
         }
     };
     (verdict, replicas)
+}
+
+fn unwritten(failure: &Unwritten) -> Verdict {
+    let reason = match failure.is_refused {
+        true => WRITE_REFUSED,
+        false => "Pending",
+    };
+    verdict("False", reason, failure.why.as_str())
 }
 
 /// Its transition time changes with its status only.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use intercept_core::{Limits, Matcher, config_hash, parse};
 use intercept_manifest::istio::preparation::{ControlledPlugin, read};
 use intercept_manifest::istio::resource::*;
-use intercept_manifest::istio::{Kind, Object, example, intercept_objects, workload_objects};
+use intercept_manifest::istio::{
+    Kind, Object, Port, example, intercept_objects, names, workload_objects,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::lease::timestamp;
-use super::model::{PodReport, PodState, Write};
+use super::model::{PodReport, PodState, Unwritten, Write};
 use super::*;
 
 const NOW: u64 = 1_800_000_000;
@@ -236,6 +238,13 @@ impl World {
             .collect()
     }
 
+    /// The name of its EnvoyFilter.
+    fn filter(&self, name: &str) -> String {
+        let spec = &self.snapshot.intercepts[self.place(name)].spec;
+        let workload = (spec.workload.kind, spec.workload.name.as_str());
+        names::of_intercept(name, workload, spec.port, spec.tunnel.relay)
+    }
+
     fn filters(&self) -> Vec<&str> {
         self.snapshot
             .filters
@@ -329,7 +338,7 @@ fn older_intercept_wins_a_conflict() {
     );
     world.assert_condition("young", PROGRAMMED, "False NotAccepted", "");
     assert_eq!(world.active(), ["old"]);
-    assert_eq!(world.filters(), ["intercept-old"]);
+    assert_eq!(world.filters(), [world.filter("old")]);
     let events: Vec<_> = plan
         .statuses
         .iter()
@@ -375,6 +384,164 @@ fn running_intercept_is_not_taken_over() {
         world.assert_accepted("bob");
         world.assert_condition("alice", ACCEPTED, "False Conflict", "bob of");
     }
+}
+
+/// bob is older than carol and lost against alice, who is gone.
+fn outlived() -> World {
+    let mut world = World::new();
+    for (name, coder) in [("alice", "a|b"), ("bob", "b|c"), ("carol", "c")] {
+        world.create(name, |one| one.spec.r#match = header("Coder", coder));
+    }
+    world.step();
+    assert_eq!(world.active(), ["alice", "carol"]);
+    world.delete("alice");
+    world
+}
+
+#[test]
+fn running_intercept_outlasts_an_older_rival() {
+    type Meanwhile = fn(&mut World);
+    let cases: [Meanwhile; 3] = [
+        |_| {},
+        World::restart,
+        // Killed between the text and the status.
+        |world| {
+            world.change("carol", |one| one.status = None);
+            world.restart();
+        },
+    ];
+    for meanwhile in cases {
+        let mut world = outlived();
+        meanwhile(&mut world);
+        world.step();
+        assert_eq!(world.active(), ["carol"]);
+        world.assert_accepted("carol");
+        world.assert_condition("bob", ACCEPTED, "False Conflict", "carol of");
+    }
+    // One of the same name that was created since does not run.
+    let mut world = outlived();
+    world.change("carol", |one| {
+        one.status = None;
+        one.spec.tunnel.address = format!("{:032x}", 9);
+    });
+    world.restart();
+    world.step();
+    world.assert_accepted("bob");
+    world.assert_condition("carol", ACCEPTED, "False Conflict", "bob of");
+}
+
+#[test]
+fn running_intercept_keeps_its_room() {
+    for is_restarted in [false, true] {
+        let mut world = World::new();
+        world.create("alice", |one| {
+            one.spec.owner = "alice@example.com".to_owned();
+            one.spec.r#match = header("Coder", "a|b");
+        });
+        world.create("rival", |one| one.spec.r#match = header("Coder", "b"));
+        for number in 0..20 {
+            world.create(&format!("bob-{number:02}"), |_| {});
+        }
+        world.step();
+        world.assert_condition("rival", ACCEPTED, "False Conflict", "alice of");
+        world.assert_accepted("bob-19");
+        if is_restarted {
+            world.restart();
+        }
+        world.delete("alice");
+        world.step();
+        world.assert_accepted("bob-19");
+        world.assert_condition("rival", ACCEPTED, "False TooMany", "at most 20");
+        world.delete("bob-03");
+        world.step();
+        world.assert_accepted("rival");
+        assert!(is_idle(&world.step()));
+    }
+}
+
+#[test]
+fn name_used_again_elsewhere_gets_another_cluster() {
+    type Change = fn(&mut Intercept);
+    let cases: [Change; 2] = [|one| one.spec.port = 9090, |one| one.spec.tunnel.relay = 1];
+    for change in cases {
+        let mut world = World::new();
+        world.plugin().preparation.workload.ports.push(Port {
+            number: 9090,
+            ..example::workload().ports.remove(0)
+        });
+        world.create("bob", |_| {});
+        let old = world.filter("bob");
+        world.step();
+        let key = Key::new("shop", &old);
+        let before = world.snapshot.filters[&key].data["spec"].clone();
+        world.delete("bob");
+        world.step();
+        world.create("bob", change);
+        let new = world.filter("bob");
+        world.step();
+        let spec = |name: &str| &world.snapshot.filters[&Key::new("shop", name)].data["spec"];
+        assert_eq!(spec(&old), &before);
+        let cluster = |name: &str| {
+            spec(name)
+                .pointer("/configPatches/0/patch/value/name")
+                .cloned()
+        };
+        assert_ne!(cluster(&old), cluster(&new));
+        let entries: Value = serde_json::from_str(&world.text()).unwrap();
+        let spec = &world.snapshot.filters[&Key::new("shop", &new)].data["spec"];
+        assert_eq!(
+            spec.pointer("/configPatches/0/patch/value/name"),
+            Some(&entries["bob"]["cluster"])
+        );
+        world.after(29);
+        assert_eq!(world.filters().len(), 2);
+        world.after(1);
+        assert_eq!(world.filters(), [new.as_str()]);
+    }
+}
+
+#[test]
+fn refused_write_is_told() {
+    let mut world = World::new();
+    world.create("bob", |_| {});
+    let key = Key::new("shop", &world.filter("bob"));
+    let refuse = |world: &mut World, key: &Key, is_refused: bool| {
+        let why = format!("{}: denied: not today", key.name);
+        let failure = Unwritten { why, is_refused };
+        world.snapshot.unwritten.insert(key.clone(), failure);
+    };
+    world.step();
+    world.snapshot.filters.clear();
+    world.propagate();
+    refuse(&mut world, &key, false);
+    // What the test's API server takes is taken back.
+    let step = |world: &mut World| {
+        world.step();
+        world.snapshot.filters.remove(&key);
+    };
+    step(&mut world);
+    world.assert_condition("bob", PROGRAMMED, "False Pending", "not today");
+    refuse(&mut world, &key, true);
+    step(&mut world);
+    world.assert_accepted("bob");
+    world.assert_condition("bob", PROGRAMMED, "False WriteRefused", "not today");
+    let intercept = &world.snapshot.intercepts[0];
+    assert!(intercept.refusal().unwrap().contains("not today"));
+    world.snapshot.unwritten.clear();
+    world.step();
+    world.step();
+    world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
+
+    // Those who are in the text that the proxies have go on.
+    let before = world.plugin().text.clone();
+    world.create("alice", |_| {});
+    refuse(&mut world, &Key::new("shop", PLUGIN), true);
+    for _ in 0..2 {
+        world.plugin().text.clone_from(&before);
+        world.step();
+    }
+    world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
+    world.assert_condition("alice", PROGRAMMED, "False WriteRefused", "not today");
 }
 
 #[test]
@@ -741,19 +908,20 @@ fn renewal_is_written_without_another_event() {
 fn filter_stays_half_a_minute() {
     let mut world = World::new();
     world.create("bob", |_| {});
+    let bobs = world.filter("bob");
     world.step();
     world.delete("bob");
     let plan = world.step();
     assert_eq!((world.text().as_str(), plan.next), ("{}", Some(NOW + 30)));
     world.after(29);
-    assert_eq!(world.filters(), ["intercept-bob"]);
+    assert_eq!(world.filters(), [bobs.as_str()]);
     // The same name again needs it, and its grace begins anew.
     world.create("bob", |_| {});
     assert!(world.step().filters.is_empty());
     world.delete("bob");
     world.after(29);
     world.after(29);
-    assert_eq!(world.filters(), ["intercept-bob"]);
+    assert_eq!(world.filters(), [bobs.as_str()]);
     let plan = world.after(1);
     assert_eq!(plan.leftovers.len(), 1);
     assert_eq!(world.filters(), [""; 0]);
@@ -765,7 +933,7 @@ fn filter_stays_half_a_minute() {
     world.restart();
     world.after(29);
     world.after(29);
-    assert_eq!(world.filters(), ["intercept-bob"]);
+    assert_eq!(world.filters(), [bobs.as_str()]);
 }
 
 #[test]
@@ -773,7 +941,7 @@ fn edited_objects_are_put_right() {
     let mut world = World::new();
     world.create("bob", |_| {});
     world.step();
-    let key = Key::new("shop", "intercept-bob");
+    let key = Key::new("shop", &world.filter("bob"));
     for text in [None, Some("{}"), Some("not json"), Some("{\"bob\":{}}")] {
         world.plugin().text = text.map(str::to_owned);
         assert_eq!(world.step().texts.len(), 1, "{text:?}");

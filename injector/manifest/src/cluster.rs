@@ -35,12 +35,9 @@ pub fn intercept_name(port: u16, intercept: &str) -> String {
     format!("intercept|{port}|{intercept}")
 }
 
-/// Is it a cluster of this intercept, on whichever port?
-pub fn is_of(cluster: &str, intercept: &str) -> bool {
-    let mut parts = cluster.splitn(3, '|');
-    parts.next() == Some("intercept")
-        && parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
-        && parts.next() == Some(intercept)
+/// The same in a mesh, where there are several relays: a request that is held at one relay must not fall back from another.
+pub fn mesh_intercept_name(port: u16, intercept: &str, relay: u16) -> String {
+    format!("{}|relay-{relay}", intercept_name(port, intercept))
 }
 
 /// The cluster of the in-cluster version, as a member of the aggregates.

@@ -115,7 +115,7 @@ impl Backend for PlainEnvoy {
         let mut outcome = Ok(());
         for (found, traffic) in all.iter().zip(traffic) {
             if !is_busy(found, traffic) {
-                outcome = outcome.and(clear(&self.0, &found.name));
+                outcome = outcome.and(clear(&self.0, &found.intercept.cluster));
             }
         }
         outcome

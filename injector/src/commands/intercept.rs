@@ -44,11 +44,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let usual = || developer::intercept_name(base_name(&flags.target), &owner);
     let asked = wanted.name.clone().unwrap_or_else(usual);
     let named = target.named(&document, asked.clone(), wanted.name.is_none());
-    let Named {
-        name,
-        holder,
-        relay,
-    } = named.await?;
+    let Named { name, holder } = named.await?;
     if name != asked {
         let what = format!("{asked} is the name of another intercept: this one is {name}");
         tell(global, &[what]);
@@ -64,7 +60,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         protocol: developer_protocol(port.protocol),
         url: port.url,
         developer_port,
-        place: target.place(&name, port.number, relay).await?,
+        place: target.place(&name, port.number).await?,
         owner,
         headers: wanted.conditions.headers,
         baggage: wanted.conditions.baggage,

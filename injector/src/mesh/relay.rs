@@ -66,13 +66,8 @@ impl Relays {
         (0..self.replicas).map(|replica| self.end(replica))
     }
 
-    /// The relay for the tunnel of an intercept of this name, among those that are up, of a version that this build can talk to, and allowed to the caller: `kept` where that is one of them.
-    pub async fn choose(
-        &self,
-        name: &str,
-        allowed: &BTreeSet<u16>,
-        kept: Option<u16>,
-    ) -> Result<u16> {
+    /// The relay for the tunnel of an intercept of this name, among those that are up, of a version that this build can talk to, and allowed to the caller.
+    pub async fn choose(&self, name: &str, allowed: &BTreeSet<u16>) -> Result<u16> {
         self.check_version().await?;
         let mut ready = Vec::new();
         for replica in allowed
@@ -87,9 +82,6 @@ impl Relays {
             {
                 ready.push(replica);
             }
-        }
-        if let Some(kept) = kept.filter(|kept| ready.contains(kept)) {
-            return Ok(kept);
         }
         let others = usize::from(self.replicas).saturating_sub(allowed.len());
         choice(name, &ready).ok_or_else(|| self.none_ready(others))

@@ -10,15 +10,17 @@ use intercept_kube::lookup::{self, Found, Listed, ports};
 use intercept_kube::pods;
 use intercept_kube::rights::Rights;
 use intercept_kube::{Cluster, kind};
-use intercept_manifest::istio::intercept::{intercept_objects, own_cluster};
+use intercept_manifest::cluster;
+use intercept_manifest::istio::intercept::intercept_objects;
 use intercept_manifest::istio::preparation::{self, ControlledPlugin, Preparation};
 use intercept_manifest::istio::resource::{
-    ACCEPTED, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel, WorkloadRef,
+    ACCEPTED, Condition, Intercept as Resource, InterceptSpec, Match, PROGRAMMED, Tunnel,
+    WRITE_REFUSED, WorkloadRef,
 };
 use intercept_manifest::istio::{Port, names};
 use intercept_tunnel::presence::Presence;
 use intercept_tunnel::relay_end::RelayEnd;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::clock::Clock;
 use super::environment;
@@ -130,12 +132,11 @@ impl MeshTarget {
         name: &str,
         port: u16,
         allowed: &BTreeSet<u16>,
-        kept: Option<u16>,
     ) -> Result<Placement> {
-        let replica = self.relays.choose(name, allowed, kept).await?;
+        let replica = self.relays.choose(name, allowed).await?;
         Ok(Placement {
             relay: self.relays.end(replica),
-            cluster: own_cluster(name, port),
+            cluster: cluster::mesh_intercept_name(port, name, replica),
             identity: Some(pods::identity(
                 &self.namespace,
                 self.found.template(),
@@ -226,14 +227,12 @@ impl MeshTarget {
 
     async fn wait_accepted(&self, plan: &Plan, address: &str) -> Result<()> {
         let judged = |there: &Resource| {
-            let refused = |why: &str, reason: &str| Some(Err(self.not_accepted(plan, reason, why)));
+            let refused = |why: &Condition| Some(Err(self.not_accepted(&plan.name, why)));
             let programmed = there.condition(PROGRAMMED);
             match (there.condition(ACCEPTED), programmed) {
                 (Some(accepted), _) if accepted.status == "True" => Some(Ok(())),
-                (Some(accepted), _) => refused(&accepted.message, &accepted.reason),
-                (None, Some(programmed)) if programmed.reason == "ClockSkew" => {
-                    refused(&programmed.message, &programmed.reason)
-                }
+                (Some(accepted), _) => refused(accepted),
+                (None, Some(programmed)) if programmed.reason == "ClockSkew" => refused(programmed),
                 (None, _) => None,
             }
         };
@@ -247,8 +246,8 @@ impl MeshTarget {
         answer
     }
 
-    fn not_accepted(&self, plan: &Plan, reason: &str, why: &str) -> Failure {
-        let hint = match reason {
+    fn not_accepted(&self, name: &str, why: &Condition) -> Failure {
+        let hint = match why.reason.as_str() {
             "Conflict" => {
                 "add a header that only you send, or create it all the same with --allow-overlap"
                     .to_owned()
@@ -260,10 +259,18 @@ impl MeshTarget {
             "ClockSkew" => {
                 "an operator sets the clocks of the cluster's nodes: injector doctor".to_owned()
             }
-            "TooMany" => format!("injector list{}", plan.place_flags),
+            "TooMany" => format!(
+                "injector list{}",
+                context_flags(&self.cluster.flags(Some(&self.namespace)))
+            ),
+            WRITE_REFUSED => format!(
+                "an operator lets the controller write it: kubectl -n {} logs deployment/{}",
+                quote(&self.preparation.mesh.namespace),
+                names::CONTROLLER
+            ),
             _ => "ask an operator, or use other conditions: injector intercept --help".to_owned(),
         };
-        Failure::failed(format!("{}: {why}", plan.name), hint)
+        Failure::failed(format!("{name}: {}", why.message), hint)
     }
 
     fn no_controller(&self) -> Failure {
@@ -370,8 +377,6 @@ impl Target for MeshTarget {
         .await
     }
 
-    /// Where the tunnel of this intercept ends, and the cluster that leads there. One that takes the place of another keeps its relay, `kept`: the cluster bears the name, and a request that is
-    /// held at the old one falls back by it.
     async fn outbound(&self) -> Result<RelayEnd> {
         Err(Failure::failed(
             format!(
@@ -386,14 +391,13 @@ impl Target for MeshTarget {
         (Some(&self.namespace), "cluster.local")
     }
 
-    async fn place(&self, name: &str, port: u16, kept: Option<u16>) -> Result<Placement> {
-        self.place_among(name, port, &self.rights.relays, kept)
-            .await
+    async fn place(&self, name: &str, port: u16) -> Result<Placement> {
+        self.place_among(name, port, &self.rights.relays).await
     }
 
     async fn place_beside(&self, name: &str, port: u16, full: &BTreeSet<u16>) -> Option<Placement> {
         let allowed = self.rights.relays.difference(full).copied().collect();
-        let place = self.place_among(name, port, &allowed, None).await;
+        let place = self.place_among(name, port, &allowed).await;
         place.ok()
     }
 
@@ -457,13 +461,8 @@ impl Target for MeshTarget {
             name = numbered(&usual, number);
             there = self.intercepts.get(&name).await?;
         }
-        let relay = there.as_ref().map(|there| there.spec.tunnel.relay);
         let holder = there.map(|there| self.entry_of(&there)).transpose()?;
-        Ok(Named {
-            name,
-            holder,
-            relay,
-        })
+        Ok(Named { name, holder })
     }
 
     async fn find(&self, name: &str) -> Result<Option<Intercept>> {
@@ -471,15 +470,13 @@ impl Target for MeshTarget {
         there.map(|there| self.entry_of(&there)).transpose()
     }
 
-    /// The object that is created, and what the controller writes for it.
+    /// The object that is created, and what the controller writes for it: a `List`, as kubectl takes it.
     async fn rendered(&self, plan: &Plan, entry: &Intercept) -> Result<Value> {
         let plugin = self.must_plugin().await?;
         let resource = self.resource(plan, entry);
         let objects = intercept_objects(&plugin, &resource, entry).unwrap_or_default();
-        Ok(objects
-            .iter()
-            .map(|object| object.value().clone())
-            .collect())
+        let items: Vec<_> = objects.iter().map(|object| object.value()).collect();
+        Ok(json!({"apiVersion": "v1", "kind": "List", "items": items}))
     }
 
     /// Creates an Intercept if `check` allows it for what is there at that moment, in the place of that which the plan replaces, and waits until the controller has accepted it.
@@ -535,27 +532,30 @@ impl Target for MeshTarget {
         Ok(removed.map(|there| there.entry(there.expires())))
     }
 
-    /// Waits until all replicas have it, as far as the controller can see that.
+    /// Waits until all replicas have it, as far as the controller can see that. An error: none will have it.
     async fn wait_live(
         &self,
         name: &str,
         entry: &Intercept,
         timeout: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
-    ) -> Live {
+    ) -> Result<Live> {
         let mut lacks = "it is gone".to_owned();
         let judged = |there: &Resource| {
             let replicas = there.status.as_ref().and_then(|status| status.replicas);
             if let Some(replicas) = replicas {
                 progress(replicas.into());
             }
+            if let Some(obstacle) = there.obstacle() {
+                return Some(Err(self.not_accepted(name, obstacle)));
+            }
             let programmed = there.condition(PROGRAMMED)?;
             lacks.clone_from(&programmed.message);
             match programmed.status.as_str() {
-                "True" => Some(Live::Verified),
-                "Unknown" => Some(Live::NotVerified {
+                "True" => Some(Ok(Live::Verified)),
+                "Unknown" => Some(Ok(Live::NotVerified {
                     why: programmed.message.clone(),
-                }),
+                })),
                 _ => None,
             }
         };
@@ -565,10 +565,10 @@ impl Target for MeshTarget {
             .await
         {
             Ok(Some(live)) => live,
-            Ok(None) => Live::NotVerified { why: lacks },
-            Err(error) => Live::NotVerified {
+            Ok(None) => Ok(Live::NotVerified { why: lacks }),
+            Err(error) => Ok(Live::NotVerified {
                 why: error.to_string(),
-            },
+            }),
         }
     }
 
@@ -581,8 +581,8 @@ impl Target for MeshTarget {
     }
 
     /// Deletes that tunnel's Intercept where the controller did not.
-    async fn clear(&self, name: &str, address: &str) -> Result<()> {
-        let deleted = self.intercepts.delete(name, address).await;
+    async fn clear(&self, plan: &Plan, address: &str) -> Result<()> {
+        let deleted = self.intercepts.delete(&plan.name, address).await;
         deleted.map(drop).map_err(failure::refused)
     }
 

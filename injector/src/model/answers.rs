@@ -35,8 +35,6 @@ pub struct Named {
     pub name: String,
     /// The intercept that has it, the caller's own or not.
     pub holder: Option<Intercept>,
-    /// The number of the relay at which that one's tunnel ends, where there are several.
-    pub relay: Option<u16>,
 }
 
 /// What an intercept that lives has to know, at one moment.

@@ -107,8 +107,8 @@ pub trait Target: Debug {
     /// The namespace and the DNS domain in which the workload looks up names.
     fn names(&self) -> (Option<&str>, &str);
 
-    /// Where the tunnel of this intercept ends: at the relay of this number, where that may be.
-    async fn place(&self, name: &str, port: u16, relay: Option<u16>) -> Result<Placement>;
+    /// Where the tunnel of this intercept ends, and the cluster that leads there.
+    async fn place(&self, name: &str, port: u16) -> Result<Placement>;
 
     /// The same without the relays of these numbers, which are full; `None` where there is no other one.
     async fn place_beside(&self, name: &str, port: u16, full: &BTreeSet<u16>) -> Option<Placement>;
@@ -149,13 +149,16 @@ pub trait Target: Debug {
     async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>>;
 
     /// Waits until the proxies have the intercept, and its cluster. `progress` is told how many replicas have it.
+    ///
+    /// # Errors
+    /// Where none will have it.
     async fn wait_live(
         &self,
         name: &str,
         entry: &Intercept,
         timeout: Duration,
         progress: &(dyn Fn(Replicas) + Sync),
-    ) -> Live;
+    ) -> Result<Live>;
 
     /// Waits until the proxies have let go of this tunnel's intercept; where that cannot be seen, for as long as it usually takes.
     async fn wait_gone(&self, name: &str, address: &str, timeout: Duration) -> Live;
@@ -164,7 +167,7 @@ pub trait Target: Debug {
     fn has_clusters(&self) -> bool;
 
     /// Clears away what is left of a removed intercept.
-    async fn clear(&self, name: &str, address: &str) -> Result<()>;
+    async fn clear(&self, plan: &Plan, address: &str) -> Result<()>;
 
     /// How long an intercept that ends may try to be removed.
     fn undo_patience(&self) -> Duration;

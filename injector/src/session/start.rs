@@ -37,7 +37,7 @@ impl Session<'_> {
         }
         self.created = self.target.now().await?;
         self.add().await?;
-        let live = self.wait_live().await;
+        let live = self.wait_live().await?;
         if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
@@ -137,7 +137,7 @@ impl Session<'_> {
         background::tell(&kept.log)
     }
 
-    async fn wait_live(&self) -> Live {
+    async fn wait_live(&self) -> Result<Live> {
         let progress = self.report.progress();
         let entry = self.entry();
         self.target

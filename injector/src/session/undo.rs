@@ -84,7 +84,7 @@ impl Session<'_> {
     /// Clears away what is left when the requests that were cut off, or refused by a tunnel that was closing, have gone elsewhere.
     async fn clear(&self) -> Result<()> {
         self.outlast(HANDOVER).await;
-        self.patiently(async || self.target.clear(&self.plan.name, &self.address).await)
+        self.patiently(async || self.target.clear(&self.plan, &self.address).await)
             .await
     }
 
@@ -148,7 +148,7 @@ impl Session<'_> {
         }
         self.tunnel.abort().await;
         self.outlast(HANDOVER).await;
-        self.target.clear(&self.plan.name, &self.address).await
+        self.target.clear(&self.plan, &self.address).await
     }
 }
 

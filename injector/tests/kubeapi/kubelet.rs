@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -20,12 +21,20 @@ type Place = (String, String, u16);
 
 /// Where the ports of pods really are.
 #[derive(Clone, Default)]
-pub struct Pods(Arc<Mutex<HashMap<Place, SocketAddr>>>);
+pub struct Pods {
+    addresses: Arc<Mutex<HashMap<Place, SocketAddr>>>,
+    ending: Arc<Notify>,
+}
 
 impl Pods {
     pub fn put(&self, namespace: &str, pod: &str, port: u16, address: SocketAddr) {
         let place = (namespace.to_owned(), pod.to_owned(), port);
-        self.0.lock().unwrap().insert(place, address);
+        self.addresses.lock().unwrap().insert(place, address);
+    }
+
+    /// Ends all forwards that are open, in good order, as after too long a silence.
+    pub fn end_forwards(&self) {
+        self.ending.notify_waiters();
     }
 
     /// From `/portForward/NAMESPACE/POD?port=PORT`.
@@ -40,7 +49,7 @@ impl Pods {
             .parse()
             .ok()?;
         let place = (namespace.to_owned(), pod.to_owned(), port);
-        Some((port, *self.0.lock().unwrap().get(&place)?))
+        Some((port, *self.addresses.lock().unwrap().get(&place)?))
     }
 }
 
@@ -104,10 +113,20 @@ where
         }
         write.shutdown().await.ok()
     };
+    let mut ending = std::pin::pin!(pods.ending.notified());
+    // From now on, whether or not it is waited for.
+    ending.as_mut().enable();
     let down = async {
         let mut frame = vec![0; 32 * 1024];
-        // The channel stands before the data.
-        while let Ok(length @ 1..) = read.read(&mut frame[1..]).await {
+        loop {
+            let length = tokio::select! {
+                read = read.read(&mut frame[1..]) => read.unwrap_or(0),
+                () = &mut ending => 0,
+            };
+            if length == 0 {
+                break;
+            }
+            // The channel stands before the data.
             let message = Message::binary(frame[..=length].to_vec());
             frames_tx.send(message).await.ok()?;
         }

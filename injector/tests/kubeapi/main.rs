@@ -7,6 +7,7 @@ mod away;
 mod controller;
 mod environment;
 mod envoy;
+mod forwards;
 mod install;
 mod kubelet;
 mod leave;

@@ -34,6 +34,20 @@ pub fn binary(place: &str) -> PathBuf {
     })
 }
 
+/// The library that shifts a program's clock.
+pub fn faketime() -> PathBuf {
+    let arch = std::env::consts::ARCH;
+    let library = PathBuf::from(format!(
+        "/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1"
+    ));
+    assert!(
+        library.is_file(),
+        "{} is not here; run: tests/cluster/build tools",
+        library.display()
+    );
+    library
+}
+
 pub fn etcd_command(place: &Path, port: u16, peer: u16) -> Command {
     let mut command = Command::new(binary("debian-*/usr/bin/etcd"));
     command

@@ -1,9 +1,10 @@
 //! A real API server with etcd on this machine's loopback, Istio's custom resources, the cluster part of `injector install`, and in the place of a node a kubelet of our own
 //! with two relays in this process. One for all tests that run at the same time; it ends with the last of them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -25,7 +26,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct Server {
     folder: tempfile::TempDir,
-    processes: Vec<Child>,
+    processes: Mutex<Vec<Child>>,
+    /// Where etcd and the API server listen.
+    ports: (u16, u16),
+    /// The data ports of the relays, by their pods.
+    data: Mutex<HashMap<String, SocketAddr>>,
     pub runtime: tokio::runtime::Runtime,
     pub pods: Pods,
     controller: Mutex<Option<Running>>,
@@ -75,11 +80,17 @@ impl Server {
 
     /// One more, beside the one that runs.
     pub fn another_controller(&self) -> Running {
+        self.controller_with(&self.account(), &[])
+    }
+
+    /// One with this kubeconfig and these variables.
+    pub fn controller_with(&self, kubeconfig: &Path, variables: &[(&str, &str)]) -> Running {
         let mut command = Command::new(BINARY);
         command
             .arg("controller")
             .env_clear()
-            .env("KUBECONFIG", self.account())
+            .env("KUBECONFIG", kubeconfig)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null());
         let running = Running::new(&mut command);
         running.says("watching");
@@ -100,9 +111,11 @@ impl Server {
         let (etcd, peer, secure) = (free_port(), free_port(), free_port());
         write_keys(&place);
         write_users(&place, secure);
-        let mut server = Self {
+        let server = Self {
             folder,
-            processes: Vec::new(),
+            processes: Mutex::default(),
+            ports: (etcd, secure),
+            data: Mutex::default(),
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
             pods: Pods::default(),
             controller: Mutex::default(),
@@ -115,13 +128,13 @@ impl Server {
     }
 
     /// Nobody else than the test must use the server: they also make and remove things in other tests' namespaces.
-    pub fn start_controllers(&mut self) {
+    pub fn start_controllers(&self) {
         let command = controllers_command(self.folder.path());
         self.spawn(&command, "controllers.log");
     }
 
     /// Below a shell that ends the program when its own input ends: also when this process is killed.
-    fn spawn(&mut self, program: &Command, log: &str) {
+    fn spawn(&self, program: &Command, log: &str) {
         const UNTIL_END_OF_INPUT: &str =
             r#"exec 3<&0; "$0" "$@" </dev/null & read -r _ <&3; kill -9 $!; wait"#;
         let log = fs::File::create(self.folder.path().join(log)).expect("a log");
@@ -135,7 +148,18 @@ impl Server {
             .stderr(errors)
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("{program:?}: {error}"));
-        self.processes.push(child);
+        self.processes.lock().expect("whole").push(child);
+    }
+
+    /// Kills the API server and starts it again: every connection breaks, and whoever asks in between is refused.
+    pub fn restart_api(&self) {
+        // After etcd.
+        let mut api = self.processes.lock().expect("whole").remove(1);
+        drop(api.stdin.take());
+        api.wait().expect("a child of ours");
+        let (etcd, secure) = self.ports;
+        self.spawn(&api_command(self.folder.path(), etcd, secure), "api.log");
+        self.wait_ready();
     }
 
     fn wait_ready(&self) {
@@ -358,10 +382,16 @@ impl Server {
         }
     }
 
+    /// Where a relay's data port is, to which gates send requests.
+    pub fn data(&self, replica: u64) -> SocketAddr {
+        self.data.lock().expect("whole")[&format!("injector-relay-{replica}")]
+    }
+
     /// A relay in this process, and its pod. Returns the address of its control port.
     pub fn relay(&self, namespace: &str, replica: u16, options: relay::Options) -> SocketAddr {
         let name = format!("injector-relay-{replica}");
-        let control = self.runtime.block_on(start_relay(options));
+        let (data, control) = self.runtime.block_on(start_relay(options));
+        self.data.lock().expect("whole").insert(name.clone(), data);
         self.pods.put(namespace, &name, 7070, control);
         let containers = json!([{"name": "relay", "image": "x"}]);
         let labels = json!({"app.kubernetes.io/name": "injector-relay"});
@@ -381,29 +411,32 @@ impl Drop for Server {
             running.signal(Signal::KILL);
             running.end();
         }
-        for process in self.processes.iter_mut().rev() {
+        for process in self.processes.lock().expect("whole").iter_mut().rev() {
             drop(process.stdin.take());
             let _ = process.wait();
         }
     }
 }
 
-/// The address of its control port.
-async fn start_relay(options: relay::Options) -> SocketAddr {
+/// The addresses of its data port and of its control port.
+async fn start_relay(options: relay::Options) -> (SocketAddr, SocketAddr) {
     let data = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("bound");
     let control = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("bound");
-    let address = control.local_addr().expect("bound");
+    let addresses = (
+        data.local_addr().expect("bound"),
+        control.local_addr().expect("bound"),
+    );
     tokio::spawn(relay::serve(
         vec![data],
         control,
         options,
         std::future::pending(),
     ));
-    address
+    addresses
 }
 
 pub fn told(output: &std::process::Output) -> (bool, String) {

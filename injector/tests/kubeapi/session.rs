@@ -39,11 +39,16 @@ fn intercept_lives_and_leaves_nothing() {
         assert!(running.stderr().contains(said), "{}", running.stderr());
     }
     let entry = stage.entry("orders-bob").expect("written");
+    let intercept = stage.intercept("orders-bob").expect("there");
+    let relay = &intercept["spec"]["tunnel"]["relay"];
     assert_eq!(
         (&entry["owner"], &entry["cluster"]),
-        (&json!("bob"), &json!("intercept|8080|orders-bob"))
+        (
+            &json!("bob"),
+            &json!(format!("intercept|8080|orders-bob|relay-{relay}"))
+        )
     );
-    assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
+    assert_eq!(stage.clusters(), ["orders-bob"]);
 
     let listed = stage.run("alice", &["list", "-o", "json"]);
     let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
@@ -58,7 +63,7 @@ fn intercept_lives_and_leaves_nothing() {
     assert_eq!(stage.entry("orders-bob"), None);
     assert_eq!(lasting(&stage.plugin()), before);
     // Requests that were cut off still need it for a while.
-    assert_eq!(stage.clusters(), ["intercept-orders-bob"]);
+    assert_eq!(stage.clusters(), ["orders-bob"]);
     wait_until(
         || stage.clusters().is_empty(),
         || format!("{:?}", stage.clusters()),
@@ -99,7 +104,7 @@ fn lease_is_renewed_for_its_own_tunnel_only() {
         .wait(target.add(&plan, &entry, &anything))
         .expect("added");
     let live = target.wait_live("bob", &entry, Duration::from_secs(20), &|_| {});
-    assert_eq!(stage.wait(live), Live::Verified);
+    assert_eq!(stage.wait(live).expect("live"), Live::Verified);
     let before = stage.intercept("bob").expect("there");
     stage
         .wait(target.renew("bob", address, 0))
@@ -156,15 +161,8 @@ fn refusal_of_another_policy_is_told_in_its_words() {
     stage
         .wait(target.add(&plan, &entry, &anything))
         .expect("added");
-    let place =
-        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "refused"}}});
     let rule = json!({"apiGroups": ["injector.dev"], "apiVersions": ["*"], "resources": ["intercepts"], "operations": ["UPDATE"]});
-    let object = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "refused"}, "spec": spec});
-    // Without a reason of its own a policy refuses with `Invalid`, as the API server does a patch whose test does not hold.
-    stage.server.apply_all(&[
-        object("ValidatingAdmissionPolicy", json!({"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false", "message": "not today"}]})),
-        object("ValidatingAdmissionPolicyBinding", json!({"policyName": "refused", "validationActions": ["Deny"], "matchResources": place})),
-    ]);
+    forbid(&stage, &rule);
     let renewed = || stage.wait(target.renew("bob", &entry.address, 0));
     wait_until(|| renewed().is_err(), || "it is not in force".to_owned());
     assert!(
@@ -231,7 +229,7 @@ fn replaced_intercept_ends_its_command() {
 }
 
 #[test]
-fn replacement_keeps_the_relay() {
+fn replacement_elsewhere_keeps_the_old_cluster() {
     let stage = Stage::new("kept");
     let target = stage.target("bob");
     let mut plan = stage.plan(&target, "orders-bob", "bob", "Bob");
@@ -240,13 +238,85 @@ fn replacement_keeps_the_relay() {
     stage
         .wait(target.add(&plan, &entry(&plan), &anything))
         .expect("added");
+    wait_until(
+        || stage.clusters() == ["orders-bob"],
+        || format!("{:?}", stage.clusters()),
+    );
+    let before = stage.filters();
     // Its tunnel is away, so its place may be taken.
     let bob = stage.live("bob");
     let there = stage.intercept("orders-bob").expect("there");
-    assert_ne!(there["spec"]["tunnel"]["address"], entry(&plan).address);
-    assert_eq!(there["spec"]["tunnel"]["relay"], plan.place.replica);
+    assert_ne!(there["spec"]["tunnel"]["relay"], plan.place.replica);
+    let after = stage.filters();
+    assert_eq!(after.len(), 2);
+    let old = &before[0]["metadata"]["name"];
+    let same = after
+        .iter()
+        .find(|filter| filter["metadata"]["name"] == *old);
+    assert_eq!(same.map(|same| &same["spec"]), Some(&before[0]["spec"]));
     bob.signal(Signal::INT);
     assert_eq!(bob.end().code, Some(0));
+}
+
+/// A policy of the cluster's own against these objects, for the namespace of its name.
+fn forbid(stage: &Stage, rule: &Value) {
+    let name = stage.namespace.as_str();
+    let place =
+        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}});
+    let object = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    // Without a reason of its own a policy refuses with `Invalid`, as the API server does a patch whose test does not hold.
+    stage.server.apply_all(&[
+        object("ValidatingAdmissionPolicy", json!({"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false", "message": "not today"}]})),
+        object("ValidatingAdmissionPolicyBinding", json!({"policyName": name, "validationActions": ["Deny"], "matchResources": place})),
+    ]);
+}
+
+#[test]
+fn cluster_that_is_refused_ends_the_command() {
+    let stage = Stage::new("unwritten");
+    let rule = json!({"apiGroups": ["networking.istio.io"], "apiVersions": ["*"], "resources": ["envoyfilters"], "operations": ["CREATE"]});
+    forbid(&stage, &rule);
+    let filter = json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": "x"}, "spec": {}});
+    let create = ["-n", "unwritten", "create", "--dry-run=server"];
+    wait_until(
+        || !stage.server.kubectl(&create, Some(&filter)).0,
+        || "it is not in force".to_owned(),
+    );
+    let refused = stage.run("bob", INTERCEPT);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in [
+        "error: orders-bob: EnvoyFilter unwritten/intercept-orders-bob-",
+        "not today",
+        "kubectl -n injector-system logs deployment/injector-controller",
+    ] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(stage.intercepts(), [""; 0]);
+
+    // One that a user applied says so by itself, and comes once it may.
+    stage.add("bob", "bob", "Bob");
+    let programmed = || {
+        let status = stage.intercept("bob").expect("there")["status"].clone();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let mut programmed = conditions.into_iter();
+        programmed
+            .find(|one| one["type"] == "Programmed")
+            .unwrap_or_default()
+    };
+    wait_until(
+        || programmed()["reason"] == "WriteRefused",
+        || programmed().to_string(),
+    );
+    let message = programmed()["message"].to_string();
+    assert!(message.contains("not today"), "{message}");
+    let listed = stage.run("bob", &["list", "-o", "json"]);
+    assert!(listed.stdout.contains("not today"), "{listed:?}");
+    let binding = ["delete", "validatingadmissionpolicybinding", "unwritten"];
+    stage.server.must(&binding, None);
+    wait_until(
+        || programmed()["status"] == "True",
+        || programmed().to_string(),
+    );
 }
 
 #[test]
@@ -298,11 +368,9 @@ fn what_a_dry_run_prints_is_what_the_controller_writes() {
     let mut asked = there["spec"].clone();
     asked["renewTime"] = intercept["spec"]["renewTime"].clone();
     assert_eq!(asked, intercept["spec"]);
-    wait_until(
-        || stage.clusters() == ["intercept-bob"],
-        || "no cluster".to_owned(),
-    );
-    let written = stage.server.get("printed", "envoyfilter", "intercept-bob");
+    wait_until(|| stage.clusters() == ["bob"], || "no cluster".to_owned());
+    let name = filter["metadata"]["name"].as_str().expect("a name");
+    let written = stage.server.get("printed", "envoyfilter", name);
     assert_eq!(written["spec"], filter["spec"]);
     for part in ["labels", "annotations", "ownerReferences"] {
         assert_eq!(written["metadata"][part], filter["metadata"][part]);

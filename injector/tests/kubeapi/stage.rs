@@ -252,9 +252,21 @@ impl Stage {
     }
 
     /// The EnvoyFilters of intercepts.
+    pub fn filters(&self) -> Vec<Value> {
+        let ours = ["-n", &self.namespace, "get", "envoyfilters", "-o", "json"];
+        let list = [&ours[..], &["-l", "injector.dev/intercept"]].concat();
+        let list: Value = serde_json::from_str(&self.server.must(&list, None)).expect("JSON");
+        list["items"].as_array().expect("a list").clone()
+    }
+
+    /// The names of the intercepts that have one.
     pub fn clusters(&self) -> Vec<String> {
-        let ours = ["get", "envoyfilters", "-l", "injector.dev/intercept"];
-        self.names(&[&ours[..], &["-o", "name"]].concat())
+        let filters = self.filters().into_iter();
+        let names =
+            filters.map(|filter| filter["metadata"]["labels"]["injector.dev/intercept"].clone());
+        names
+            .map(|name| name.as_str().expect("a name").to_owned())
+            .collect()
     }
 
     /// An intercept of the workload's port, with a tunnel that nobody opens.
@@ -267,9 +279,7 @@ impl Stage {
             url: port.url,
             protocol: LocalProtocol::Http1,
             developer_port: 1,
-            place: self
-                .wait(target.place(name, port.number, None))
-                .expect("a relay"),
+            place: self.wait(target.place(name, port.number)).expect("a relay"),
             owner: owner.to_owned(),
             headers: vec![MatchHeader {
                 name: "Coder".to_owned(),

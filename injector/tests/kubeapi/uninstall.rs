@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::controller::control::{Control, PLUGIN, Shop, intercept};
+use super::controller::control::{Control, PLUGIN, Shop, filter_name, intercept};
 use super::programs::ADMIN;
 use super::server::Server;
 
@@ -81,7 +81,7 @@ fn live_intercepts_are_ended_by_force_only() {
     for expected in [
         "removed  Intercept ending/live\n",
         "removed  WasmPlugin ending/injector-deployment-orders\n",
-        "removed  EnvoyFilter ending/intercept-live\n",
+        &format!("removed  EnvoyFilter ending/{}\n", filter_name("live")),
         "removed  DestinationRule ending/injector-relay-0\n",
         "removed  RoleBinding ending/injector-controller-workload\n",
     ] {

@@ -56,6 +56,17 @@ impl Credentials {
         Client::try_from(config)
     }
 
+    /// Forgets all connections. Each one that died silently would hold up a request.
+    pub(super) async fn reconnect(&self) {
+        let mut state = self.0.lock().await;
+        // A plug-in may ask its user.
+        if state.config.auth_info.exec.is_none()
+            && let Ok(client) = Client::try_from(state.config.clone())
+        {
+            state.client = client;
+        }
+    }
+
     /// The API server did not accept the credentials (401). Is it worth asking again?
     pub(super) async fn refused(&self) -> bool {
         self.0.lock().await.renew().await

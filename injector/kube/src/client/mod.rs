@@ -217,6 +217,11 @@ impl Cluster {
         client.map_err(|error| self.unreachable(&error))
     }
 
+    /// Forgets all connections: after one died without a word, others may have died with it.
+    pub async fn reconnect(&self) {
+        self.credentials.reconnect().await;
+    }
+
     /// A merge patch of the status of an object.
     pub async fn patch_status(
         &self,

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use super::commented;
 use super::facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
 use super::install::{ClusterInstall, cluster_objects};
-use super::intercept::{intercept_objects, own_cluster};
+use super::intercept::intercept_objects;
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
 use super::object::Object;
 use super::preparation;
 use super::resource::{self, InterceptSpec, Match, Tunnel, WorkloadRef};
 use super::workload::workload_objects;
+use crate::cluster;
 use crate::facts::Protocol;
 
 /// The name of the example's intercept.
@@ -70,7 +71,7 @@ pub fn plugin() -> Plugin {
 pub fn entry() -> Intercept {
     Intercept {
         port: 8080,
-        cluster: own_cluster(INTERCEPT, 8080),
+        cluster: cluster::mesh_intercept_name(8080, INTERCEPT, 0),
         address: "9f2c7be80d41a3650bcd7c5f6e1f2a34".to_owned(),
         owner: "bob@example.com".to_owned(),
         created: 1_795_347_600,

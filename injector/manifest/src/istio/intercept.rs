@@ -11,13 +11,6 @@ use super::resource::Intercept;
 use super::{gate, names};
 use crate::cluster;
 
-/// The cluster that an intercept of this port has for itself: it bears the developer's name in access logs and in `istioctl proxy-config cluster`.
-///
-/// The port is in it for the admission policy on the controller, which sees one object at a time: it holds the fallback in the EnvoyFilter to this one port.
-pub fn own_cluster(name: &str, port: u16) -> String {
-    cluster::intercept_name(port, name)
-}
-
 /// The Intercept, then what the controller writes for it beside the entries that are there: an EnvoyFilter, and the WasmPlugin with nothing but its text. `None`: the workload has no such port.
 pub fn intercept_objects(
     plugin: &ControlledPlugin,
@@ -76,7 +69,8 @@ pub fn envoy_filter(
         .ports
         .iter()
         .find(|port| port.number == entry.port)?;
-    let mut metadata = workload.metadata(&names::of_intercept(name));
+    let object = names::of_intercept(name, (workload.kind, &workload.name), port.number, relay);
+    let mut metadata = workload.metadata(&object);
     metadata["labels"] = names::labels("injector-intercept");
     metadata["labels"][names::INTERCEPT] = json!(name);
     metadata["annotations"][names::OWNER] = json!(entry.owner);
@@ -91,13 +85,14 @@ pub fn envoy_filter(
     let cluster = gate::aggregate(
         &preparation.mesh,
         &workload.namespace,
-        &own_cluster(name, port.number),
+        &cluster::mesh_intercept_name(port.number, name, relay),
         port,
         relay,
     );
     let filter = Object::new(
         format!(
             "The cluster of the intercept `{name}`: its name is what access logs show. Written by the controller before the text below, and removed 30 s after the Intercept; no listener drains.\n\
+             The object's name ends with a hash of workload, port and relay: the same intercept elsewhere gets another object, and requests under way keep this one.\n\
              Its whole shape is fixed: an admission policy takes no other from the controller."
         ),
         json!({

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
+use crate::digest;
 
 /// The field manager of everything that `injector install` applies.
 pub const INSTALLER: &str = "injector-install";
@@ -56,8 +57,11 @@ pub const DEVELOPER_ROLE: &str = "injector-developer";
 /// The role of the controller in the namespace of a prepared workload.
 pub const WORKLOAD_ROLE: &str = "injector-controller-workload";
 
-/// What an intercept's EnvoyFilter is called: this and the intercept's name. No object of the installer begins so.
+/// What the name of an intercept's EnvoyFilter begins with. No object of the installer begins so.
 pub const INTERCEPT_PREFIX: &str = "intercept-";
+
+/// How many hexadecimal digits it ends with.
+pub const INTERCEPT_HASH: usize = 8;
 
 /// The WasmPlugin and the gate's EnvoyFilter of a workload. The kind is part of it: a Deployment and a StatefulSet may have the same name.
 pub fn of_workload(kind: Kind, name: &str) -> String {
@@ -69,9 +73,16 @@ pub fn relay_replica(index: u16) -> String {
     format!("{RELAY}-{index}")
 }
 
-/// The EnvoyFilter of one intercept.
-pub fn of_intercept(intercept: &str) -> String {
-    format!("{INTERCEPT_PREFIX}{intercept}")
+/// The EnvoyFilter of one intercept, `intercept-NAME-HASH`. The hash is of all else that tells its cluster from others: one that moves to another workload, port or relay
+/// leaves the old object alone, which requests under way still need.
+pub fn of_intercept(
+    intercept: &str,
+    (kind, workload): (Kind, &str),
+    port: u16,
+    relay: u16,
+) -> String {
+    let place = digest::sha256(format!("{}/{workload} {port} {relay}", kind.name()));
+    format!("{INTERCEPT_PREFIX}{intercept}-{}", &place[..INTERCEPT_HASH])
 }
 
 /// The labels of an object of this component.

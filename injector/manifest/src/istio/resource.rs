@@ -169,6 +169,9 @@ pub const ACCEPTED: &str = "Accepted";
 /// The condition "the proxies of all ready replicas have it".
 pub const PROGRAMMED: &str = "Programmed";
 
+/// The reason of [`PROGRAMMED`] where the API server refuses what the controller writes for it.
+pub const WRITE_REFUSED: &str = "WriteRefused";
+
 /// What the controller says about an intercept.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -251,10 +254,19 @@ impl Intercept {
         self.status.as_ref()?.condition(kind)
     }
 
-    /// Why the controller does not accept it.
-    pub fn refusal(&self) -> Option<&str> {
+    /// The condition that keeps it out of the proxies until somebody changes something: it is not accepted, or cannot be written.
+    pub fn obstacle(&self) -> Option<&Condition> {
         let accepted = self.condition(ACCEPTED)?;
-        (accepted.status != "True").then_some(accepted.message.as_str())
+        if accepted.status != "True" {
+            return Some(accepted);
+        }
+        self.condition(PROGRAMMED)
+            .filter(|programmed| programmed.reason == WRITE_REFUSED)
+    }
+
+    /// Why it is kept out of the proxies.
+    pub fn refusal(&self) -> Option<&str> {
+        self.obstacle().map(|condition| condition.message.as_str())
     }
 
     /// The end of its lease as the controller said it, in seconds since the epoch by the controller's clock.
@@ -290,7 +302,7 @@ impl Intercept {
         });
         Entry {
             port: spec.port,
-            cluster: cluster::intercept_name(spec.port, self.name()),
+            cluster: cluster::mesh_intercept_name(spec.port, self.name(), spec.tunnel.relay),
             address: spec.tunnel.address.clone(),
             owner: spec.owner.clone(),
             created: self.created(),

@@ -413,10 +413,14 @@ fn intercept_is_a_cluster_and_a_text() {
         ["EnvoyFilter", "WasmPlugin"],
         "the cluster must be there before requests are sent to it"
     );
-    assert_eq!(objects[0].name(), "intercept-orders-bob");
+    let place = (Kind::Deployment, "orders");
+    assert_eq!(
+        objects[0].name(),
+        names::of_intercept("orders-bob", place, 8080, 0)
+    );
     assert_eq!(
         clusters(&objects[0]).into_keys().collect::<Vec<_>>(),
-        ["intercept|8080|orders-bob"]
+        ["intercept|8080|orders-bob|relay-0"]
     );
     let written = objects[1].value();
     assert_eq!(written["metadata"]["name"], "injector-deployment-orders");

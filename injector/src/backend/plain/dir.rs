@@ -38,9 +38,9 @@ pub fn remove(dir: &Dir, name: &str, address: &str) -> Result<Option<Intercept>>
     }
 }
 
-/// Removes the cluster of this intercept, if its entry is gone.
-pub fn clear(dir: &Dir, name: &str) -> Result<()> {
-    match dir.clear_clusters(&[name]) {
+/// Removes this cluster, if no entry needs it.
+pub fn clear(dir: &Dir, cluster: &str) -> Result<()> {
+    match dir.clear_clusters(&[cluster]) {
         Err(EnvoyDirError::NotInstalled(_)) => Ok(()),
         other => Ok(other?),
     }

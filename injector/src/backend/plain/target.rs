@@ -96,7 +96,7 @@ impl Target for PlainTarget<'_> {
         (None, "")
     }
 
-    async fn place(&self, name: &str, port: u16, _relay: Option<u16>) -> Result<Placement> {
+    async fn place(&self, name: &str, port: u16) -> Result<Placement> {
         Ok(Placement {
             relay: relay(self.0),
             cluster: intercept_name(port, name),
@@ -139,7 +139,6 @@ impl Target for PlainTarget<'_> {
         Ok(Named {
             holder: document.intercepts.get(&name).cloned(),
             name,
-            relay: None,
         })
     }
 
@@ -193,11 +192,11 @@ impl Target for PlainTarget<'_> {
         entry: &Intercept,
         timeout: Duration,
         _progress: &(dyn Fn(Replicas) + Sync),
-    ) -> Live {
+    ) -> Result<Live> {
         let Intercept {
             address, cluster, ..
         } = entry;
-        self.0.wait_live(name, address, cluster, timeout).await
+        Ok(self.0.wait_live(name, address, cluster, timeout).await)
     }
 
     async fn wait_gone(&self, name: &str, _address: &str, timeout: Duration) -> Live {
@@ -208,8 +207,8 @@ impl Target for PlainTarget<'_> {
         true
     }
 
-    async fn clear(&self, name: &str, _address: &str) -> Result<()> {
-        clear(self.0, name)
+    async fn clear(&self, plan: &Plan, _address: &str) -> Result<()> {
+        clear(self.0, &plan.place.cluster)
     }
 
     fn undo_patience(&self) -> Duration {

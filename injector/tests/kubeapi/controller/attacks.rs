@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::control::{PLUGIN, Shop, intercept, with};
+use super::control::{PLUGIN, Shop, filter_name, intercept, with};
 
 /// What is tried, as kubectl's arguments, and an object to go with them.
 type Attempt = (Vec<String>, Option<Value>);
@@ -79,7 +79,7 @@ fn ordinary_user_cannot_touch_others() {
         object
     };
     let anonymous = json!({"apiVersion": "injector.dev/v1alpha1", "kind": "Intercept", "metadata": {"generateName": "bob-"}, "spec": intercept("x", "bob")["spec"]});
-    let lua = json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": "intercept-alice"}, "spec": {"configPatches": []}});
+    let lua = json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": filter_name("alice")}, "spec": {"configPatches": []}});
     let text = json!({"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": {"name": PLUGIN}, "spec": {"pluginConfig": {"intercepts": "{}"}}});
     let grant = |kind: &str, role: &str| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "alice"},
@@ -188,7 +188,10 @@ fn ordinary_user_cannot_touch_others() {
         // What reaches proxies.
         (words("get envoyfilters"), None),
         (words("create"), Some(lua)),
-        (words("delete envoyfilter intercept-bob"), None),
+        (
+            words(&format!("delete envoyfilter {}", filter_name("bob"))),
+            None,
+        ),
         (
             words("apply --server-side --force-conflicts"),
             Some(text.clone()),
@@ -253,26 +256,21 @@ fn controllers_account_is_held_to_what_it_writes() {
     let filter = shop.filter("bob").expect("it is there");
     let bare = |name: &str| {
         let mut filter = filter.clone();
-        filter["metadata"] = json!({"name": name, "namespace": "held", "labels": filter["metadata"]["labels"],
+        filter["metadata"] = json!({"name": filter_name(name), "namespace": "held", "labels": filter["metadata"]["labels"],
             "annotations": filter["metadata"]["annotations"], "ownerReferences": filter["metadata"]["ownerReferences"]});
-        filter["metadata"]["labels"]["injector.dev/intercept"] =
-            json!(name.trim_start_matches("intercept-"));
+        filter["metadata"]["labels"]["injector.dev/intercept"] = json!(name);
         let cluster = &mut filter["spec"]["configPatches"][0]["patch"]["value"]["name"];
-        *cluster = json!(format!(
-            "intercept|8080|{}",
-            name.trim_start_matches("intercept-")
-        ));
+        *cluster = json!(format!("intercept|8080|{name}|relay-0"));
         filter
     };
     let value = "/spec/configPatches/0/patch/value";
     let clusters = format!("{value}/cluster_type/typed_config/clusters");
-    let relay = bare("intercept-x")
+    let relay = bare("x")
         .pointer(&format!("{clusters}/0"))
         .cloned()
         .expect("a relay");
     let apply = "apply --server-side --force-conflicts --field-manager=injector-controller";
-    let changed =
-        |pointer: &str, to: Value| (words(apply), Some(with(bare("intercept-x"), pointer, to)));
+    let changed = |pointer: &str, to: Value| (words(apply), Some(with(bare("x"), pointer, to)));
     let plugin = format!("wasmplugin {PLUGIN}");
     let config =
         |key: &str, to: Value| patch(&plugin, &json!({"spec": {"pluginConfig": {key: to}}}));
@@ -317,7 +315,16 @@ fn controllers_account_is_held_to_what_it_writes() {
         changed("/spec/configPatches/0/match/context", json!("ANY")),
         changed("/spec/configPatches/0/patch/operation", json!("MERGE")),
         changed(&format!("{value}/name"), json!("inbound|8080||")),
-        changed(&format!("{value}/name"), json!("intercept|8080|another")),
+        changed(
+            &format!("{value}/name"),
+            json!("intercept|8080|another|relay-0"),
+        ),
+        changed(&format!("{value}/name"), json!("intercept|8080|x|relay-1")),
+        changed(&format!("{value}/name"), json!("intercept|8080|x")),
+        changed("/metadata/name", json!("intercept-x")),
+        changed("/metadata/name", json!("intercept-x-0123456789")),
+        changed("/metadata/name", json!("intercept-x-y-01234567")),
+        changed("/metadata/name", json!("intercept-x-0123456z")),
         changed(
             &clusters,
             json!([relay, "outbound|80||payments.held.svc.cluster.local"]),
@@ -336,15 +343,11 @@ fn controllers_account_is_held_to_what_it_writes() {
         changed("/metadata/labels/injector.dev~1intercept", Value::Null),
         (
             words(apply),
-            Some(with(bare("intercept-x"), "/metadata/name", json!("gate"))),
+            Some(with(bare("x"), "/metadata/name", json!("gate"))),
         ),
         (
             words("-n default create"),
-            Some(with(
-                bare("intercept-x"),
-                "/metadata/namespace",
-                json!("default"),
-            )),
+            Some(with(bare("x"), "/metadata/namespace", json!("default"))),
         ),
         (words("get secrets"), None),
         patch("intercept bob", &json!({"spec": {"renewTime": null}})),
@@ -354,11 +357,11 @@ fn controllers_account_is_held_to_what_it_writes() {
     shop.must(
         "controller",
         &words(apply).iter().map(String::as_str).collect::<Vec<_>>(),
-        Some(&bare("intercept-x")),
+        Some(&bare("x")),
     );
     shop.must(
         "controller",
-        &["delete", "envoyfilter", "intercept-x"],
+        &["delete", "envoyfilter", &filter_name("x")],
         None,
     );
     let (arguments, _) = config("intercepts", json!("{}"));

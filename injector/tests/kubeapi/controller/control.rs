@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use intercept_manifest::istio::{Workload, example, workload_objects};
+use intercept_manifest::istio::{Kind, Workload, example, names, workload_objects};
 use serde_json::{Value, json};
 
 use super::super::rbac;
@@ -147,9 +147,10 @@ impl Shop {
         text.as_str().unwrap_or_default().to_owned()
     }
 
+    /// The EnvoyFilter of the intercept of [`intercept`] of this name.
     pub fn filter(&self, name: &str) -> Option<Value> {
         self.server()
-            .object(&self.namespace, "envoyfilter", &format!("intercept-{name}"))
+            .object(&self.namespace, "envoyfilter", &filter_name(name))
     }
 
     /// Waits until a condition has this status and reason; its message.
@@ -185,6 +186,11 @@ impl Shop {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// What the EnvoyFilter of the intercept of [`intercept`] of this name is called.
+pub fn filter_name(name: &str) -> String {
+    names::of_intercept(name, (Kind::Deployment, "orders"), 8080, 0)
 }
 
 /// An Intercept of `Coder: NAME`, with a tunnel of its own: two of one test that have name and owner in common share it.

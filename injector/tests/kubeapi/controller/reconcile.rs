@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::rbac;
 use super::super::server::Server;
 use super::super::support::now;
-use super::control::{Control, PLUGIN, Shop, intercept, with};
+use super::control::{Control, PLUGIN, Shop, filter_name, intercept, with};
 
 fn entries(shop: &Shop) -> Vec<String> {
     let text: Value = serde_json::from_str(&shop.text()).unwrap_or_default();
@@ -56,7 +56,7 @@ fn intercept_is_programmed_and_removed() {
         &[
             "get",
             "envoyfilter",
-            "intercept-bob",
+            &filter_name("bob"),
             "-o",
             "json",
             "--show-managed-fields",
@@ -201,6 +201,7 @@ fn edited_objects_are_put_right() {
     shop.create("bob", &intercept("bob", "bob"));
     shop.until("bob", "Programmed", "True Programmed");
     let (text, filter) = (shop.text(), shop.filter("bob").expect("its cluster"));
+    let name = filter_name("bob");
     let edits: [&[&str]; 6] = [
         &[
             "patch",
@@ -226,11 +227,11 @@ fn edited_objects_are_put_right() {
             "-p",
             r#"{"spec": {"pluginConfig": {"intercepts": {"a": {}}}}}"#,
         ],
-        &["delete", "envoyfilter", "intercept-bob"],
+        &["delete", "envoyfilter", &name],
         &[
             "patch",
             "envoyfilter",
-            "intercept-bob",
+            &name,
             "--type=merge",
             "-p",
             r#"{"spec": {"configPatches": []}}"#,
@@ -238,7 +239,7 @@ fn edited_objects_are_put_right() {
         &[
             "patch",
             "envoyfilter",
-            "intercept-bob",
+            &name,
             "--type=merge",
             "-p",
             r#"{"metadata": {"ownerReferences": null, "annotations": null}}"#,
@@ -391,7 +392,7 @@ fn thousand_intercepts_fit_on_one_workload() {
 
 #[test]
 fn namespace_with_intercepts_can_be_deleted() {
-    let mut server = Server::bare();
+    let server = Server::bare();
     server.start_controllers();
     let shop = Shop::on(Arc::new(Control::start(server)), "ending");
     shop.create("bob", &intercept("bob", "bob"));

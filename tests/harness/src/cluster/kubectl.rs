@@ -79,6 +79,18 @@ impl Kubectl {
         made.clone()
     }
 
+    /// Runs it as the user of that kubeconfig, with input; what it printed.
+    pub fn run_as(
+        &self,
+        kubeconfig: &Path,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, String> {
+        let mut command = Command::new(&self.program);
+        command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+        run(&mut command, input.as_bytes())
+    }
+
     /// Runs it; what it printed.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         run(Command::new(&self.program).args(arguments), b"")

@@ -1,5 +1,6 @@
 //! A real cluster with Istio and the product installed in it: `tests/cluster/up` made the cluster, [`Cluster::get`] installs once for a test program.
 
+pub mod faults;
 pub mod kubectl;
 mod objects;
 mod proxy;

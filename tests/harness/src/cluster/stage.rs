@@ -279,6 +279,25 @@ impl Stage {
         self.dir.path().join(format!("{name}.conf"))
     }
 
+    /// `kubectl` as somebody who is a developer here already types it, with input; what it printed.
+    pub fn kubectl_as(&self, name: &str, arguments: &[&str], input: &str) -> String {
+        let ran = self
+            .kubectl()
+            .run_as(&self.kubeconfig(name), arguments, input);
+        ran.unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The condition `Programmed` of an intercept: its status, reason and message.
+    pub fn programmed(&self, name: &str) -> [String; 3] {
+        let intercept = self.get(&["intercept", name]);
+        let conditions = intercept["status"]["conditions"].as_array().cloned();
+        let mut conditions = conditions.unwrap_or_default().into_iter();
+        let programmed = conditions.find(|condition| condition["type"] == "Programmed");
+        let programmed = programmed.unwrap_or_default();
+        ["status", "reason", "message"]
+            .map(|key| programmed[key].as_str().unwrap_or_default().to_owned())
+    }
+
     /// The directory of this test, for what is to go with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -135,7 +135,7 @@ fn cluster_policy_matches_what_is_rendered() {
         .unwrap();
     let expected = expected["expression"].as_str().unwrap();
     for piece in [
-        "'intercept|' + variables.port + '|' + variables.name",
+        "'intercept|' + variables.port + '|' + variables.name + '|relay-' + variables.relay",
         "variables.members[0]",
         "'max_retries': dyn(4294967295)",
         "envoy.clusters.aggregate",

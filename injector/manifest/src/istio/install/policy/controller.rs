@@ -79,12 +79,35 @@ fn variables() -> Vec<Variable> {
     let clusters = "variables.value.cluster_type.typed_config.clusters";
     vec![
         Variable::new("plugin", "request.resource.resource == 'wasmplugins'"),
-        Variable::new("name", metadata_text("object", "labels", names::INTERCEPT)),
+        Variable {
+            comment: "What is written, or deleted.",
+            ..Variable::new(
+                "target",
+                "request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)",
+            )
+        },
+        Variable {
+            comment: "The intercept's name.",
+            ..Variable::new(
+                "name",
+                metadata_text("variables.target", "labels", names::INTERCEPT),
+            )
+        },
         Variable::new("value", "dyn(object).spec.configPatches[0].patch.value"),
         Variable::new("members", clusters),
         Variable {
             comment: "That of the fallback `intercept-app|PORT`.",
             ..Variable::new("port", "string(variables.members[1]).split('|')[1]")
+        },
+        Variable {
+            comment: "The number of the relay.",
+            ..Variable::new(
+                "relay",
+                format!(
+                    "string(variables.members[0]).split('{}-')[1].split('.')[0]",
+                    names::RELAY
+                ),
+            )
         },
         Variable {
             comment: "The cluster that the controller writes; its members are looked at below.",
@@ -97,7 +120,10 @@ fn variables() -> Vec<Variable> {
 fn expected() -> String {
     let cluster = cluster::aggregate("NAME", "RELAY", "APP");
     cel::with_expressions(&cluster, &|text| match text {
-        "NAME" => Some("'intercept|' + variables.port + '|' + variables.name".to_owned()),
+        "NAME" => Some(
+            "'intercept|' + variables.port + '|' + variables.name + '|relay-' + variables.relay"
+                .to_owned(),
+        ),
         "RELAY" => Some("variables.members[0]".to_owned()),
         "APP" => Some("variables.members[1]".to_owned()),
         _ => None,
@@ -149,12 +175,12 @@ fn spec() -> Validation {
 
 /// Is the object the EnvoyFilter of an intercept?
 fn is_of_intercept() -> String {
-    let object = "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object))";
-    let intercept = metadata_text(object, "labels", names::INTERCEPT);
-    let manager = metadata_text(object, "labels", names::MANAGED_BY);
+    let manager = metadata_text("variables.target", "labels", names::MANAGED_BY);
+    let (prefix, digits) = (names::INTERCEPT_PREFIX, names::INTERCEPT_HASH);
+    let others = prefix.len() + 1 + digits;
+    let name = "string(variables.target.metadata.name)";
     format!(
-        "{manager} == '{MANAGER}' &&\n{intercept} != '' &&\n{object}.metadata.name == '{}' + {intercept}",
-        names::INTERCEPT_PREFIX
+        "{manager} == '{MANAGER}' &&\nvariables.name != '' &&\n{name}.startsWith('{prefix}' + variables.name + '-') &&\n{name}.matches('-[0-9a-f]{{{digits}}}$') &&\nsize({name}) == size(variables.name) + {others}"
     )
 }
 
