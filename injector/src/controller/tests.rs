@@ -1113,6 +1113,17 @@ fn restart_takes_programmed_from_nobody() {
     world.report(&[]);
     world.step();
     world.assert_condition("bob", PROGRAMMED, "False NoReplicas", "");
+    // Nor where the text changes meanwhile.
+    world.propagate();
+    world.step();
+    let state = world.state();
+    world.restart();
+    world.create("alice", |_| {});
+    world.step();
+    world.report(&[Ok(state), Ok(state)]);
+    world.step();
+    world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
+    world.assert_condition("alice", PROGRAMMED, "False Pending", "0/2");
 }
 
 #[test]
