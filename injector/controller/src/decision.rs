@@ -194,6 +194,9 @@ fn write_text(
         plan.wake(at);
     }
     let history = memory.history.entry(key.clone()).or_default();
+    if let (true, Some(there)) = (history.is_empty(), &plugin.text) {
+        history.push(Rendered::found(there, plugin, running, accepted, now));
+    }
     if let Some(there) = plugin
         .text
         .as_ref()

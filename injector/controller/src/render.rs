@@ -29,6 +29,36 @@ pub struct Rendered {
 }
 
 impl Rendered {
+    /// The text that is there when a controller starts: the proxies have it, and those of the accepted that stand in it are programmed.
+    pub(super) fn found(
+        text: &str,
+        plugin: &ControlledPlugin,
+        running: &[Candidate],
+        accepted: &[(usize, Entry)],
+        now: u64,
+    ) -> Self {
+        let entries: HashMap<String, Entry> = plugin.entries().into_iter().collect();
+        let has = |one: &Candidate| {
+            let entry = entries.get(one.name());
+            entry.is_some_and(|entry| entry.address == one.spec().tunnel.address)
+        };
+        let there = accepted.iter().map(|(place, _)| &running[*place]);
+        let uids = there.filter(|one| has(one)).map(|one| one.uid().to_owned());
+        let uids = uids.collect();
+        let (matcher, _) = Matcher::compile(Config {
+            limits: plugin.limits.clone(),
+            intercepts: entries.into_iter().collect(),
+            ..Config::default()
+        });
+        Self {
+            hash: config_hash(text),
+            active: matcher.active(now) as u64,
+            uids,
+            at: now,
+            text: text.to_owned(),
+        }
+    }
+
     /// Reads the text as the filter does.
     pub(super) fn new(
         text: String,

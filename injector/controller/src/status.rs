@@ -58,12 +58,12 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
         observed_renew_time: one.lease.observed.clone(),
         ..there.clone()
     };
+    let is_programmed = there
+        .condition(PROGRAMMED)
+        .is_some_and(|condition| condition.status == "True");
     match facts {
         Facts::Skewed(skew) => {
-            if there
-                .condition(PROGRAMMED)
-                .is_some_and(|condition| condition.status == "True")
-            {
+            if is_programmed {
                 return;
             }
             let message = format!(
@@ -100,6 +100,10 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             text_failure,
         } => {
             set(&mut status, ACCEPTED, verdict("True", ACCEPTED, ""), now);
+            // After a restart, what was measured before it stands until the replicas have been asked.
+            if reports.is_none() && is_programmed && filter_failure.is_none() {
+                return push(one, &there, &status, plan);
+            }
             let (programmed, replicas) = programmed(one, history, reports, now, plan);
             // The text that the proxies have may be an older one with this Intercept in it.
             let text_failure = text_failure.filter(|_| programmed.status != "True");
@@ -110,6 +114,11 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             status.replicas = replicas;
         }
     }
+    push(one, &there, &status, plan);
+}
+
+/// Adds the status to the plan where it differs from the one that is there.
+fn push(one: &Candidate, there: &InterceptStatus, status: &InterceptStatus, plan: &mut Plan) {
     if status == there {
         return;
     }
@@ -121,8 +130,8 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             .resource_version
             .clone()
             .unwrap_or_default(),
-        body: patch(one, &status),
-        events: events(one, &there, &status),
+        body: patch(one, status),
+        events: events(one, there, status),
     });
 }
 

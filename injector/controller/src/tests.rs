@@ -1103,6 +1103,33 @@ fn other_changes_do_not_take_programmed_away() {
 }
 
 #[test]
+fn restart_takes_programmed_from_nobody() {
+    let mut world = World::new();
+    world.create("bob", |_| {});
+    world.step();
+    world.propagate();
+    world.step();
+    world.restart();
+    world.snapshot.reports.clear();
+    assert!(is_idle(&world.after(5)));
+    world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
+    world.report(&[]);
+    world.step();
+    world.assert_condition("bob", PROGRAMMED, "False NoReplicas", "");
+    // Nor where the text changes meanwhile.
+    world.propagate();
+    world.step();
+    let state = world.state();
+    world.restart();
+    world.create("alice", |_| {});
+    world.step();
+    world.report(&[Ok(state), Ok(state)]);
+    world.step();
+    world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
+    world.assert_condition("alice", PROGRAMMED, "False Pending", "0/2");
+}
+
+#[test]
 fn transition_time_changes_with_the_status() {
     let mut world = World::new();
     world.create("bob", |_| {});

@@ -34,7 +34,8 @@ impl ResolvConf {
                 }
                 Some("options") => {
                     let ndots = words.filter_map(|word| word.strip_prefix("ndots:"));
-                    let ndots = ndots.filter_map(|count| count.parse::<usize>().ok()).last();
+                    let ndots = ndots.filter_map(|count| count.parse::<usize>().ok());
+                    let ndots = ndots.fold(None, |_, last| Some(last));
                     conf.ndots = ndots.unwrap_or(conf.ndots).min(15);
                 }
                 _ => {}

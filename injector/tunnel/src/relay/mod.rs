@@ -71,10 +71,12 @@ pub async fn serve(
     // The accept loops are gone, and with them the other handles.
     if let Some(graceful) = Arc::into_inner(graceful) {
         let mut all_answered = pin!(graceful.shutdown());
-        let _ = timeout(options.grace, all_answered.as_mut()).await;
+        let answered = timeout(options.grace, all_answered.as_mut()).await;
         // With its tunnel, each request that still runs gets its answer, which says so.
         shared.ended.send_replace(true);
-        let _ = timeout(settings::LAST_ANSWERS, all_answered).await;
+        if answered.is_err() {
+            let _ = timeout(settings::LAST_ANSWERS, all_answered).await;
+        }
     }
     Ok(())
 }

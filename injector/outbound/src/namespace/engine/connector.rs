@@ -50,16 +50,16 @@ impl<D: Dialer> Connector<D> {
     /// Where a destination is.
     pub fn place(&self, to: SocketAddr) -> Place {
         let address = to.ip();
-        let is_broadcast = |address| matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
-        if address.is_multicast() || is_broadcast(address) {
+        let is_broadcast = matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
+        let is_own = [IpAddr::from(IPV4), IpAddr::from(IPV6)].contains(&address);
+        let is_published = address.is_loopback() && self.published.contains(to.port());
+        if address.is_multicast() || is_broadcast {
             Place::Group
         } else if self.learned.contains(address) || self.dialer.is_cluster(address) {
             Place::Cluster
         } else if to.port() == DNS_PORT {
             Place::Resolver
-        } else if address == IpAddr::from(IPV4) || address == IpAddr::from(IPV6) {
-            Place::Nowhere
-        } else if address.is_loopback() && self.published.contains(to.port()) {
+        } else if is_own || is_published {
             Place::Nowhere
         } else {
             Place::Host

@@ -1,5 +1,6 @@
 //! Publishes what listens in the namespace: at the same port of the host's 127.0.0.1, and nowhere else.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
@@ -88,8 +89,8 @@ impl Publisher {
                 stays
             });
             for port in now {
-                if !known.contains_key(&port) {
-                    known.insert(port, self.publish(port).await);
+                if let Entry::Vacant(entry) = known.entry(port) {
+                    entry.insert(self.publish(port).await);
                 }
             }
         }

@@ -29,7 +29,7 @@ fn download(address: SocketAddr, mib: u64) -> f64 {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).expect("a connection");
     let length = mib << 20;
-    stream.write_all(&[b'd']).expect("a request");
+    stream.write_all(b"d").expect("a request");
     stream.write_all(&length.to_be_bytes()).expect("a length");
     let mut buffer = vec![0; BUFFER];
     let mut got = 0;

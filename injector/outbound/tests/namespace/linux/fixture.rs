@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use super::run::PATIENCE;
@@ -197,6 +198,14 @@ impl Drop for Running {
         let _ = self.engine.kill();
         let _ = self.engine.wait();
     }
+}
+
+/// A test that fails by a panic.
+pub fn trial(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
 }
 
 /// Runs to the end, or fails after a while.

@@ -5,35 +5,33 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use libtest_mimic::Trial;
 
-use super::fixture::{Fixture, Running, output, wait_for};
+use super::fixture::{Fixture, Running, output, trial, wait_for};
 use super::run::LABEL;
 use super::server::{self, PAGE};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("host::own_port_comes_before_hosts", || {
-            Ok(own_port_comes_before_hosts())
-        }),
-        Trial::test("host::datagrams_reach_the_host", || {
-            Ok(datagrams_reach_the_host())
-        }),
-        Trial::test("host::datagrams_into_cluster_are_told", || {
-            Ok(datagrams_into_cluster_are_told())
-        }),
-        Trial::test("host::ping_answers_only_for_itself", || {
-            Ok(ping_answers_only_for_itself())
-        }),
-        Trial::test("host::listeners_are_published", || {
-            Ok(listeners_are_published())
-        }),
-        Trial::test("host::second_command_joins_the_first", || {
-            Ok(second_command_joins_the_first())
-        }),
-        Trial::test("host::published_port_is_no_loop", || {
-            Ok(published_port_is_no_loop())
-        }),
-        Trial::test("host::taken_port_is_told", || Ok(taken_port_is_told())),
+        trial(
+            "host::own_port_comes_before_hosts",
+            own_port_comes_before_hosts,
+        ),
+        trial("host::datagrams_reach_the_host", datagrams_reach_the_host),
+        trial(
+            "host::datagrams_into_cluster_are_told",
+            datagrams_into_cluster_are_told,
+        ),
+        trial(
+            "host::ping_answers_only_for_itself",
+            ping_answers_only_for_itself,
+        ),
+        trial("host::listeners_are_published", listeners_are_published),
+        trial(
+            "host::second_command_joins_the_first",
+            second_command_joins_the_first,
+        ),
+        trial("host::published_port_is_no_loop", published_port_is_no_loop),
+        trial("host::taken_port_is_told", taken_port_is_told),
     ]
 }
 

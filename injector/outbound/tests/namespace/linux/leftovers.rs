@@ -8,36 +8,28 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fixture::{Fixture, output, wait_for};
+use super::fixture::{Fixture, output, trial, wait_for};
 use super::server::{self, PAGE};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("leftovers::command_is_unchanged", || {
-            Ok(command_is_unchanged())
-        }),
-        Trial::test("leftovers::exit_codes_and_signals", || {
-            Ok(exit_codes_and_signals())
-        }),
-        Trial::test("leftovers::nested_in_itself", || Ok(nested_in_itself())),
-        Trial::test("leftovers::none_at_the_end", || Ok(none_at_the_end())),
-        Trial::test("leftovers::none_after_killed_engine", || {
-            Ok(none_after_killed_engine())
-        }),
-        Trial::test("leftovers::killed_helper_is_told", || {
-            Ok(killed_helper_is_told())
-        }),
-        Trial::test("leftovers::none_after_killed_command", || {
-            Ok(none_after_killed_command())
-        }),
-        Trial::test("leftovers::none_at_any_moment", || Ok(none_at_any_moment())),
-        Trial::test("leftovers::survivors_are_refused", || {
-            Ok(survivors_are_refused())
-        }),
-        Trial::test("leftovers::closed_doors_are_named", || {
-            Ok(closed_doors_are_named())
-        }),
+        trial("leftovers::command_is_unchanged", command_is_unchanged),
+        trial("leftovers::exit_codes_and_signals", exit_codes_and_signals),
+        trial("leftovers::nested_in_itself", nested_in_itself),
+        trial("leftovers::none_at_the_end", none_at_the_end),
+        trial(
+            "leftovers::none_after_killed_engine",
+            none_after_killed_engine,
+        ),
+        trial("leftovers::killed_helper_is_told", killed_helper_is_told),
+        trial(
+            "leftovers::none_after_killed_command",
+            none_after_killed_command,
+        ),
+        trial("leftovers::none_at_any_moment", none_at_any_moment),
+        trial("leftovers::survivors_are_refused", survivors_are_refused),
+        trial("leftovers::closed_doors_are_named", closed_doors_are_named),
     ]
 }
 

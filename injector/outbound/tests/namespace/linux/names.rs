@@ -2,27 +2,28 @@
 
 use libtest_mimic::Trial;
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, trial};
 use super::run::INNER;
 use super::server::{self, PAGE};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("names::short_and_full", || Ok(short_and_full())),
-        Trial::test("names::learned_address_is_the_clusters", || {
-            Ok(learned_address_is_the_clusters())
-        }),
-        Trial::test("names::unknown_and_localhost", || {
-            Ok(unknown_and_localhost())
-        }),
-        Trial::test("names::any_resolver_is_ours", || Ok(any_resolver_is_ours())),
-        Trial::test("names::outside_names_pass_to_host", || {
-            Ok(outside_names_pass_to_host())
-        }),
-        Trial::test("names::replaced_resolv_conf_is_covered", || {
-            Ok(replaced_resolv_conf_is_covered())
-        }),
+        trial("names::short_and_full", short_and_full),
+        trial(
+            "names::learned_address_is_the_clusters",
+            learned_address_is_the_clusters,
+        ),
+        trial("names::unknown_and_localhost", unknown_and_localhost),
+        trial("names::any_resolver_is_ours", any_resolver_is_ours),
+        trial(
+            "names::outside_names_pass_to_host",
+            outside_names_pass_to_host,
+        ),
+        trial(
+            "names::replaced_resolv_conf_is_covered",
+            replaced_resolv_conf_is_covered,
+        ),
     ]
 }
 

@@ -7,19 +7,17 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use super::fixture::{Fixture, output};
+use super::fixture::{Fixture, output, trial};
 use super::server::{self, PAGE};
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("programs::python", || Ok(python())),
-        Trial::test("programs::perl_and_bash", || Ok(perl_and_bash())),
-        Trial::test("programs::node", || Ok(node())),
-        Trial::test("programs::static_go", || Ok(static_go())),
-        Trial::test("programs::psql_to_a_real_postgres", || {
-            Ok(psql_to_a_real_postgres())
-        }),
+        trial("programs::python", python),
+        trial("programs::perl_and_bash", perl_and_bash),
+        trial("programs::node", node),
+        trial("programs::static_go", static_go),
+        trial("programs::psql_to_a_real_postgres", psql_to_a_real_postgres),
     ]
 }
 

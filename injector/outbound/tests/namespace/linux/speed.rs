@@ -2,20 +2,19 @@
 
 use libtest_mimic::Trial;
 
-use super::fixture::{Fixture, output};
+use super::fixture::{Fixture, output, trial};
 use super::server;
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("speed::thousand_connections_at_once", || {
-            Ok(thousand_connections_at_once())
-        }),
-        Trial::test("speed::bulk_both_ways", || Ok(bulk_both_ways())),
-        Trial::test("speed::connect_and_echo", || Ok(connect_and_echo())),
-        Trial::test("speed::namespace_is_ready_soon", || {
-            Ok(namespace_is_ready_soon())
-        }),
+        trial(
+            "speed::thousand_connections_at_once",
+            thousand_connections_at_once,
+        ),
+        trial("speed::bulk_both_ways", bulk_both_ways),
+        trial("speed::connect_and_echo", connect_and_echo),
+        trial("speed::namespace_is_ready_soon", namespace_is_ready_soon),
     ]
 }
 

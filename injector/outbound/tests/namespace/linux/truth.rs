@@ -4,33 +4,27 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, trial};
 use super::run::{DENIED_PORT, SILENT_PORT, UNREACHABLE_PORT};
 use super::server;
 
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("truth::refusals_are_refusals", || {
-            Ok(refusals_are_refusals())
-        }),
-        Trial::test("truth::silence_is_the_programs_timeout", || {
-            Ok(silence_is_the_programs_timeout())
-        }),
-        Trial::test("truth::unreachable_and_denied", || {
-            Ok(unreachable_and_denied())
-        }),
-        Trial::test("truth::dead_ipv6_falls_back", || Ok(dead_ipv6_falls_back())),
-        Trial::test("truth::one_dial_a_connection", || {
-            Ok(one_dial_a_connection())
-        }),
-        Trial::test("truth::half_close", || Ok(half_close())),
-        Trial::test("truth::resets_pass_both_ways", || {
-            Ok(resets_pass_both_ways())
-        }),
-        Trial::test("truth::answer_before_reset_arrives", || {
-            Ok(answer_before_reset_arrives())
-        }),
+        trial("truth::refusals_are_refusals", refusals_are_refusals),
+        trial(
+            "truth::silence_is_the_programs_timeout",
+            silence_is_the_programs_timeout,
+        ),
+        trial("truth::unreachable_and_denied", unreachable_and_denied),
+        trial("truth::dead_ipv6_falls_back", dead_ipv6_falls_back),
+        trial("truth::one_dial_a_connection", one_dial_a_connection),
+        trial("truth::half_close", half_close),
+        trial("truth::resets_pass_both_ways", resets_pass_both_ways),
+        trial(
+            "truth::answer_before_reset_arrives",
+            answer_before_reset_arrives,
+        ),
     ]
 }
 

@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::fixture::{Fixture, output};
+use super::fixture::{Fixture, output, trial};
 use super::server::{self, PAGE};
 
 /// Set for a command that reaches the cluster so: the ports of the services `web` and `closed`, with a comma between them.
@@ -23,12 +23,11 @@ pub const PORTS: &str = "FIXTURE_TUNNEL";
 /// The tests of this file.
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("tunnel::services_are_reached_by_name", || {
-            Ok(services_are_reached_by_name())
-        }),
-        Trial::test("tunnel::outcomes_pass_through", || {
-            Ok(outcomes_pass_through())
-        }),
+        trial(
+            "tunnel::services_are_reached_by_name",
+            services_are_reached_by_name,
+        ),
+        trial("tunnel::outcomes_pass_through", outcomes_pass_through),
     ]
 }
 
