@@ -133,8 +133,8 @@ pub struct Summary {
     pub cpu_percent: f64,
 }
 
-/// What Envoy itself may keep of each configuration it takes, in KiB: the bound that `envoy_budgets` holds it to.
-const ENVOY_KEEPS_KIB: f64 = 600.0 / 1_024.0;
+/// What Envoy itself may keep of each change, in KiB: of the filter's configuration in two workers, which `envoy_budgets` bounds to 1 200 bytes, and of the cluster that comes or goes with it.
+const ENVOY_KEEPS_KIB: f64 = 1_600.0 / 1_024.0;
 
 impl Summary {
     /// Does memory in use grow by more than a hundredth an hour, and more than Envoy keeps of so many changes an hour? Or what Envoy's allocator holds by more than a tenth?

@@ -155,7 +155,11 @@ async fn stay(live: Live, mut connection: Driven, tempo: Tempo) -> String {
             Err(error) => error.to_string(),
         },
         () = beat(live.requests, tempo.beat) => {
-            tokio::spawn(async move { (&mut connection.0).await });
+            // Dropped, it would end; what runs on it goes on.
+            tokio::spawn(async move {
+                let mut connection = connection;
+                let _ = (&mut connection.0).await;
+            });
             "the other end is leaving".to_owned()
         }
     }

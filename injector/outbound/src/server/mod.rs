@@ -99,10 +99,10 @@ async fn greet(stream: TcpStream, shared: Arc<Shared>) {
         _ = leaving.wait_for(|leaving| *leaving >= Leaving::Gently) => return,
     }
     drop(unopened);
-    if let Ok((hello, admitted, upgrade)) = opened_rx.try_recv() {
-        if let Ok(upgraded) = upgrade.await {
-            session::run(TokioIo::new(upgraded), hello, admitted, shared).await;
-        }
+    if let Ok((hello, admitted, upgrade)) = opened_rx.try_recv()
+        && let Ok(upgraded) = upgrade.await
+    {
+        session::run(TokioIo::new(upgraded), hello, admitted, shared).await;
     }
 }
 

@@ -158,7 +158,11 @@ async fn exchange(
             },
             false => None,
         };
-        let unsent = match send(&tunnel, request).await {
+        let sent = tokio::select! {
+            sent = send(&tunnel, request) => sent,
+            () = shared.ended() => Err(Failure::Lost("the relay ended".to_owned())),
+        };
+        let unsent = match sent {
             Ok(response) => {
                 drop(held);
                 return pass_on(response, &tunnel, stream, upload);

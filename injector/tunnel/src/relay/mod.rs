@@ -72,7 +72,7 @@ pub async fn serve(
     if let Some(graceful) = Arc::into_inner(graceful) {
         let mut all_answered = pin!(graceful.shutdown());
         let answered = timeout(options.grace, all_answered.as_mut()).await;
-        // With its tunnel, each request that still runs gets its answer, which says so.
+        // Each request that still runs gets an answer that says so.
         shared.ended.send_replace(true);
         if answered.is_err() {
             let _ = timeout(settings::LAST_ANSWERS, all_answered).await;

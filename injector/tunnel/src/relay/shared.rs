@@ -64,6 +64,12 @@ impl Shared {
         }
     }
 
+    /// Waits until the relay gives up what still runs.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
