@@ -348,10 +348,12 @@ async fn a_client_that_goes_away_ends_its_request_at_the_server() {
     for path in ["/hang", "/events"] {
         for mut client in [h1(relay.data).await, h2(relay.data).await] {
             let before = server.count(path);
+            let (answered_tx, answered) = tokio::sync::oneshot::channel();
             let pending = {
                 let sent = request("POST", path, &machine.address(), full("abc"));
                 tokio::spawn(async move {
                     let response = client.send(sent).await;
+                    let _ = answered_tx.send(());
                     // Holds an answer that has begun.
                     std::future::pending::<()>().await;
                     drop((response, client));
@@ -361,6 +363,9 @@ async fn a_client_that_goes_away_ends_its_request_at_the_server() {
                 server.count(path) == before + 1 && server.open.load(Ordering::SeqCst) == 1
             })
             .await;
+            if path == "/events" {
+                answered.await.expect("an answer that has begun");
+            }
             pending.abort();
             let cancelled = Instant::now();
             eventually("the server noticed", async || {
