@@ -53,7 +53,7 @@ impl Chunk {
     }
 }
 
-/// A body that nobody counts.
+/// A body that is not counted.
 impl From<Bytes> for Chunk {
     fn from(bytes: Bytes) -> Self {
         Self {

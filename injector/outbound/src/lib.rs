@@ -28,4 +28,4 @@ pub use self::hello::{Hello, Proof, Rejection};
 pub use self::policy::{InvalidRule, Policy, Rule};
 pub use self::pump::{Passed, pump};
 pub use self::resolve::{ResolvConf, Resolver, SERVICE_RANGE, Service};
-pub use self::settings::{DIAL, RECONNECT, Tempo, VERSION};
+pub use self::settings::{ABSENCE, DIAL, RECHECK, RECONNECT, Tempo, VERSION};

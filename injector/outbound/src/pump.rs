@@ -3,10 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -72,7 +70,7 @@ struct ResetOnDrop {
 impl Drop for ResetOnDrop {
     fn drop(&mut self) {
         if !self.has_ended {
-            let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            let _ = self.tcp.set_zero_linger();
         }
     }
 }

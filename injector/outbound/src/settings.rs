@@ -38,6 +38,12 @@ pub(crate) const HEADER_LIST: u32 = 16 * 1024;
 /// How long the cluster's end dials.
 pub const DIAL: Duration = Duration::from_secs(20);
 
+/// How often the cluster's end asks whether a developer's intercept still lives.
+pub const RECHECK: Duration = Duration::from_secs(15);
+
+/// How long an intercept may be away before its connections are reset.
+pub const ABSENCE: Duration = Duration::from_secs(60);
+
 /// How long a new dial waits for a connection that is lost.
 pub const RECONNECT: Duration = Duration::from_secs(5);
 

@@ -164,7 +164,7 @@ async fn address_is_allowed_while_its_name_has_it() {
     let client = cluster.client();
     assert!(
         is_denied(&client, "198.51.100.7:80").await,
-        "nobody asked for its name"
+        "its name was never asked for"
     );
     let answer = soon(client.dns(question("c.shop.svc.cluster.test")))
         .await

@@ -1,12 +1,13 @@
 //! `injector forward`: ports of this machine that lead into the cluster, without an intercept.
 
+use intercept_manifest::printable::one_line;
+
 use crate::args::{ForwardCommand, Global};
 use crate::backend;
 use crate::developer;
 use crate::hint::{OrHint, Result};
 use crate::outbound::{Forwards, Line, Link, Registration};
 use crate::session::Signals;
-use intercept_manifest::printable::one_line;
 
 /// Passes on what comes until it is told to stop.
 pub async fn run(global: &Global, flags: &ForwardCommand) -> Result<()> {

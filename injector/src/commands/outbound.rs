@@ -6,34 +6,29 @@ use std::time::Duration;
 
 use intercept_outbound::server::{DialRecord, Limits, Options, serve};
 use intercept_outbound::{
-    ClusterConfig, DIAL, Destination, Policy, ResolvConf, Resolver, SERVICE_RANGE, Service, Tempo,
+    ABSENCE, ClusterConfig, DIAL, Destination, Policy, RECHECK, ResolvConf, Resolver,
+    SERVICE_RANGE, Service, Tempo,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use intercept_tunnel::developer::{Connecting, Stream};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::relay::take_all_descriptors;
 use crate::args::{Global, Outbound};
 use crate::hint::{Failure, OrHint, Result};
 use crate::outbound::RelayGate;
 use crate::session::Signals;
-use intercept_tunnel::developer::{Connecting, Stream};
-use intercept_tunnel::relay_end::RelayEnd;
 
 const HELP: &str = "injector outbound --help";
 /// Records that wait to be written.
 const RECORDS: usize = 1_024;
 /// How long connections may take to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often it is asked whether an intercept still lives, and how long it may be away.
-const RECHECK: Duration = Duration::from_secs(15);
-const ABSENCE: Duration = Duration::from_secs(60);
 
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(global: &Global, flags: &Outbound) -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let current = limit.maximum;
-    // One that may not have more serves what it can.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+    take_all_descriptors();
     let mut signals = Signals::catch().or_hint("signals", HELP)?;
     let (audit, records) = mpsc::channel(RECORDS);
     let options = options(flags, audit)?;
@@ -81,10 +76,7 @@ pub fn options(flags: &Outbound, audit: mpsc::Sender<DialRecord>) -> Result<Opti
         ranges: ranges.clone(),
     };
     if !services.is_empty() {
-        let range = format!("{}/{}", SERVICE_RANGE.0, SERVICE_RANGE.1);
-        if let Ok(range) = range.parse() {
-            config.ranges.push(range);
-        }
+        config.ranges.push(SERVICE_RANGE.into());
     }
     Ok(Options {
         gate: Arc::new(RelayGate::new(relays(&flags.relay)?)),

@@ -52,7 +52,7 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
 
 /// A thousand tunnels and the connections of Envoys need more than the 1 024 file descriptors that container runtimes start with, below a far higher limit
 /// that every program may go up to. A relay that may not serves what it can.
-fn take_all_descriptors() {
+pub(super) fn take_all_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });

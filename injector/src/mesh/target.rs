@@ -388,7 +388,7 @@ impl Target for MeshTarget {
     }
 
     fn names(&self) -> (Option<&str>, &str) {
-        (Some(&self.namespace), "cluster.local")
+        (Some(&self.namespace), &self.preparation.mesh.cluster_domain)
     }
 
     async fn place(&self, name: &str, port: u16) -> Result<Placement> {

@@ -9,7 +9,7 @@ use crate::environment::local::LocalService;
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 
-/// Listeners that nobody is passed on from yet.
+/// Listeners that pass nothing on yet.
 #[derive(Debug, Default)]
 pub struct Forwards {
     all: Vec<Forward>,

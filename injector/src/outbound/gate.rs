@@ -5,13 +5,12 @@ use std::time::Duration;
 use http::StatusCode;
 use intercept_outbound::server::{Admitted, Admitting, Gate};
 use intercept_outbound::{Hello, Rejection};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-
 use intercept_tunnel::developer::Connect;
 use intercept_tunnel::http_json::JsonClient;
 use intercept_tunnel::relay_end::RelayEnd;
 use intercept_tunnel::{Address, Secret};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// A relay that takes longer is as good as away.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use intercept_outbound::client::{Client, Connect, Event, Stream};
 use intercept_outbound::{Hello, Proof, Tempo};
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::Connect as _;
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::forwards::Forwards;
 use crate::hint::{Failure, Result};
-use intercept_tunnel::Secret;
-use intercept_tunnel::developer::Connect as _;
-use intercept_tunnel::relay_end::RelayEnd;
 
 /// How long the first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);

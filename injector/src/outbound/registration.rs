@@ -1,13 +1,13 @@
 //! A tunnel of its own for a command that intercepts nothing: what it proves is that its developer may open tunnels.
 
+use intercept_tunnel::Secret;
+use intercept_tunnel::developer::{self, Developer, Event, Local, LocalProtocol, TunnelError};
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use crate::hint::{Failure, Result};
-use intercept_tunnel::Secret;
-use intercept_tunnel::developer::{self, Developer, Event, Local, LocalProtocol, TunnelError};
-use intercept_tunnel::relay_end::RelayEnd;
 
 /// How long the first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl Registration {
                 relay.hint(),
             ));
         }
-        // Whoever keeps it open waits for its events to be read.
+        // The task that keeps it open waits for its events to be read.
         tokio::spawn(async move { while events.recv().await.is_some() {} });
         Ok(registration)
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use intercept_outbound::server::{DialRecord, Limits, Options, serve};
 use intercept_outbound::{
-    ClusterConfig, DIAL, Policy, ResolvConf, Resolver, SERVICE_RANGE, Service, Tempo,
+    ABSENCE, ClusterConfig, DIAL, Policy, RECHECK, ResolvConf, Resolver, SERVICE_RANGE, Service,
+    Tempo,
 };
+use intercept_tunnel::relay_end::RelayEnd;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::outbound::RelayGate;
-use intercept_tunnel::relay_end::RelayEnd;
 
 /// What the second demo service is called, and the port under which it is known.
 pub const INVENTORY: (&str, u16) = ("inventory", 80);
@@ -33,14 +34,13 @@ pub async fn run(
         ndots: 5,
         ..ResolvConf::default()
     };
-    let range = format!("{}/{}", SERVICE_RANGE.0, SERVICE_RANGE.1);
     let options = Options {
         gate: Arc::new(RelayGate::new(vec![RelayEnd::tcp(relay)])),
         config: ClusterConfig {
             domain: DOMAIN.to_owned(),
             search: conf.search.clone(),
             ndots: conf.ndots,
-            ranges: range.parse().into_iter().collect(),
+            ranges: vec![SERVICE_RANGE.into()],
         },
         resolver: Resolver::new(
             conf,
@@ -55,8 +55,8 @@ pub async fn run(
         tempo: Tempo::default(),
         dial: DIAL,
         grace: Duration::ZERO,
-        recheck: Duration::from_secs(15),
-        absence: Duration::from_secs(60),
+        recheck: RECHECK,
+        absence: ABSENCE,
         audit,
     };
     serve(listener, options, std::future::pending()).await

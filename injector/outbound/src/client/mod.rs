@@ -51,7 +51,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Starts to connect, and goes on for as long as there is a clone. Needs a runtime. Events that nobody reads are dropped.
+    /// Starts to connect, and goes on for as long as there is a clone. Needs a runtime. Events that are not read are dropped.
     pub fn start(
         hello: Hello,
         connect: Connect,

@@ -32,7 +32,7 @@ pub(super) async fn request(
     }
 }
 
-/// A request that nobody waits for any more.
+/// A request whose caller has given up.
 struct ResetOnDrop(Option<SendStream<Chunk>>);
 
 impl Drop for ResetOnDrop {

@@ -55,7 +55,7 @@ impl Domains {
             let rest = name.strip_suffix(domain);
             !domain.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        // `postgres.shop.svc` without the cluster's domain is nobody else's either.
+        // `postgres.shop.svc` without the cluster's domain is a name of the cluster, too.
         is_below(&self.cluster) || is_below("svc") || self.search.iter().any(|d| is_below(d))
     }
 }

@@ -18,7 +18,7 @@ pub enum Event {
     HelperLost,
 }
 
-/// Takes events. From all tasks of the engine → to whoever reads [`Event`]s.
+/// Takes events. From all tasks of the engine → to the reader of [`Event`]s.
 #[derive(Debug, Clone)]
 pub struct Events(mpsc::Sender<Event>);
 

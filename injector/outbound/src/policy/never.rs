@@ -1,4 +1,4 @@
-//! Addresses that are dialled for nobody.
+//! Addresses that are never dialled.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 

@@ -6,6 +6,7 @@ mod exchange;
 mod message;
 mod resolv_conf;
 mod service;
+pub(crate) mod transport;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whom to ask, and for which names.
+/// Which resolvers to ask, and for which names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvConf {
     /// Resolvers, in their order.

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
+use ipnet::Ipv4Net;
 
 use super::message::reply;
 
 /// The range of their addresses: TEST-NET-1 (RFC 5737), which no network has.
-pub const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 0, 2, 0), 24);
+pub const RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24);
 
 /// One service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl Services {
                 names.push(service.name.clone());
             }
             let last = u32::try_from(number + 1).unwrap_or(u32::MAX);
-            let ip = u32::from(RANGE.0).saturating_add(last.min(254));
+            let ip = u32::from(RANGE.addr()).saturating_add(last.min(254));
             all.push((IpAddr::V4(ip.into()), service));
         }
         Self {

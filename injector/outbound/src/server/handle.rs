@@ -137,7 +137,7 @@ enum Outcome {
     Cancelled,
 }
 
-/// Until the dial has an outcome, or nobody waits for it any more.
+/// Until the dial has an outcome, or its caller has given up.
 async fn dial(visit: &Visit, destination: &str, mut respond: SendResponse<Chunk>) -> Outcome {
     let dialled = async {
         let destination: Destination = destination.parse().map_err(|error| Failed {

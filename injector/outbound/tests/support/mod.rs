@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The secret of the intercept that lives.
 pub const SECRET: &str = "live";
 
-/// Lets in whoever has one of these secrets.
+/// Lets in developers with one of these secrets.
 #[derive(Debug, Default)]
 pub struct Secrets(Mutex<HashSet<String>>);
 

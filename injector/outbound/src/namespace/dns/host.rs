@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::transport::Transport;
 use crate::namespace::address::DNS_PORT;
+use crate::resolve::transport::{by_tcp, by_udp};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -33,8 +32,8 @@ async fn ask_in_turn(
     for server in servers {
         let answer = async {
             match transport {
-                Transport::Udp => ask_by_udp(*server, query).await,
-                Transport::Tcp => ask_by_tcp(*server, query).await,
+                Transport::Udp => by_udp(*server, query, |_| true).await,
+                Transport::Tcp => by_tcp(*server, query).await,
             }
         };
         match timeout(PATIENCE, answer).await {
@@ -74,39 +73,10 @@ fn server(word: &str) -> Option<SocketAddr> {
     }
 }
 
-async fn ask_by_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(query).await?;
-    let mut answer = vec![0; 64 * 1024];
-    loop {
-        let length = socket.recv(&mut answer).await?;
-        // A forged or late answer has another number.
-        if answer.get(..2) == query.get(..2) {
-            answer.truncate(length);
-            return Ok(answer);
-        }
-    }
-}
-
-async fn ask_by_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
-    stream
-        .write_all(&[&length.to_be_bytes()[..], query].concat())
-        .await?;
-    let length = stream.read_u16().await?;
-    let mut answer = vec![0; length.into()];
-    stream.read_exact(&mut answer).await?;
-    Ok(answer)
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     #[test]

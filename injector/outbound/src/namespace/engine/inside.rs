@@ -19,7 +19,7 @@ type Request = (SocketKind, oneshot::Sender<io::Result<OwnedFd>>);
 /// Makes and connects sockets inside the namespace.
 #[derive(Debug, Clone)]
 pub struct Inside {
-    /// From everybody who needs a socket → to the task that talks to the helper.
+    /// From all tasks that need a socket → to the task that talks to the helper.
     requests_tx: mpsc::Sender<Request>,
     has_ipv6: bool,
 }

@@ -51,7 +51,7 @@ impl Fixture {
         Self { dir, program }
     }
 
-    /// The directory, in which everybody may write.
+    /// The directory, in which every user may write.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }

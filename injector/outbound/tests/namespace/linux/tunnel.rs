@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Lets in everybody.
+/// Lets in every developer.
 struct Open;
 
 impl Gate for Open {
