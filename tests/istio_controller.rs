@@ -290,7 +290,11 @@ async fn absent_controller_ends_leases_when_back() {
     .await;
     assert!(created.elapsed() >= LEASE, "{:?}", created.elapsed());
     let there = stage.intercepts();
-    assert_eq!(there, ["ends", "orders-bob", "renewed"], "nobody ends them");
+    assert_eq!(
+        there,
+        ["ends", "orders-bob", "renewed"],
+        "they are not ended"
+    );
 
     absent.end().await;
     wait::within(NOTICED, "the renewed one is back", async || {

@@ -129,7 +129,7 @@ pub struct Write {
 pub struct Unwritten {
     /// What the API server said, or why it was not reached.
     pub why: String,
-    /// Has it been refused for some seconds? It is not written until somebody changes something.
+    /// Has it been refused for some seconds? It is not written until its cause changes.
     pub is_refused: bool,
 }
 

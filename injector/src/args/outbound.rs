@@ -8,7 +8,7 @@ use intercept_outbound::Rule;
 /// Run the in-cluster end of connections from developer machines
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Whoever proves a tunnel that is up at the relay may connect to what --to allows, and to nothing without it.
+A developer with a tunnel that is up at the relay may connect to what --to allows, and to nothing without it.
 Loopback, link-local, multicast and this program's own addresses are never dialled.
 Each dial is one line of JSON on stdout; /metrics and /healthz are on the same port.
 

@@ -151,7 +151,7 @@ impl Server {
         self.processes.lock().expect("whole").push(child);
     }
 
-    /// Kills the API server and starts it again: every connection breaks, and whoever asks in between is refused.
+    /// Kills the API server and starts it again: every connection breaks, and requests in between are refused.
     pub fn restart_api(&self) {
         // After etcd.
         let mut api = self.processes.lock().expect("whole").remove(1);

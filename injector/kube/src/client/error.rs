@@ -69,7 +69,7 @@ impl ClusterError {
         }
     }
 
-    /// Is the object refused as it is, by its schema, a policy, a quota or a role? Until somebody changes that, it is no better the next time.
+    /// Is the object refused as it is, by its schema, a policy, a quota or a role? A retry is refused, too, until that changes.
     pub fn is_rejection(&self) -> bool {
         let may_change = matches!(self.code(), Some(401 | 404 | 408 | 409 | 429));
         matches!(self.code(), Some(400..500)) && !may_change && !self.is_conflict()

@@ -254,7 +254,7 @@ impl Intercept {
         self.status.as_ref()?.condition(kind)
     }
 
-    /// The condition that keeps it out of the proxies until somebody changes something: it is not accepted, or cannot be written.
+    /// The condition that keeps it out of the proxies until its cause changes: it is not accepted, or cannot be written.
     pub fn obstacle(&self) -> Option<&Condition> {
         let accepted = self.condition(ACCEPTED)?;
         if accepted.status != "True" {

@@ -279,7 +279,7 @@ impl Stage {
         self.dir.path().join(format!("{name}.conf"))
     }
 
-    /// `kubectl` as somebody who is a developer here already types it, with input; what it printed.
+    /// `kubectl` as a developer of this namespace types it, with input; what it printed.
     pub fn kubectl_as(&self, name: &str, arguments: &[&str], input: &str) -> String {
         let ran = self
             .kubectl()
