@@ -32,7 +32,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_CONNECTIONS: usize = 512;
 const MAX_CONNECTIONS_PER_PEER: usize = 64;
 
-/// How long running answers may take once it is told to stop.
+/// How long running responses may take after the signal to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The file as it is handed out.

@@ -36,7 +36,7 @@ fn pid(place: &Place) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a process")).expect("a process")
 }
 
-/// A process that nobody has waited for yet is none.
+/// A zombie, which its parent has not reaped yet, does not count as alive.
 fn is_alive(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
     stat.is_ok_and(|stat| {
@@ -109,7 +109,7 @@ fn it_lives_on_when_the_command_has_ended_and_logs_every_request() {
 fn a_kubeconfig_that_a_shell_gives_by_a_descriptor_is_read() {
     let place = Place::new();
     let file = place.path().join("kubeconfig");
-    // Nobody listens there; that it is named shows that the file was read.
+    // No server listens there; an error that names it proves that the file was read.
     let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [], "contexts": [{"name": "c", "context": {"cluster": "k", "user": ""}}],
         "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}]}"#;
     std::fs::write(&file, text).expect("written");
@@ -287,7 +287,7 @@ fn a_log_is_followed_until_the_intercept_ends() {
         || following.stdout().contains(" GET /while "),
         || following.stdout(),
     );
-    // Somebody removes the entry: it ends by itself, and says why.
+    // Once the entry is removed, the process exits by itself and logs the reason.
     let entry = place.intercepts().remove("orders-bob").expect("there");
     place
         .dir()
@@ -303,7 +303,7 @@ fn a_log_is_followed_until_the_intercept_ends() {
     );
 }
 
-/// Has somebody sent it a SIGTERM that it has not taken yet?
+/// Is a SIGTERM pending for this process?
 fn is_told_to_end(pid: Pid) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid()));
     let status = status.expect("it is there");

@@ -220,7 +220,7 @@ fn explain_says_who_wins_and_why_the_others_do_not() {
     insta::assert_snapshot!(text);
 }
 
-/// Whatever somebody wrote into an entry, it moves nobody's cursor.
+/// Text that other users wrote into an entry never moves the cursor.
 #[test]
 fn control_characters_that_others_wrote_are_spelled_out() {
     let place = Place::new();

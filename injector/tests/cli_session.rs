@@ -167,7 +167,7 @@ fn a_child_does_not_outlive_a_command_that_is_killed() {
     let child = said.trim().strip_prefix("ready ").expect("its number");
     let stat = format!("/proc/{child}/stat");
     session.signal(Signal::KILL);
-    // A process that nobody has waited for is gone as well.
+    // A zombie, which its parent has not reaped yet, counts as gone.
     let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
     wait_until(|| !runs(), || "the child lives on".to_owned());
 }

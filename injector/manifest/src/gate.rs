@@ -141,8 +141,10 @@ fn answered_by(host: &str) -> String {
 /// In the metadata of the in-cluster version's endpoint, by which the filters of an intercept's cluster know it.
 pub const APP_METADATA: &str = "intercept-app";
 
-/// The HTTP filters of an intercept's cluster. Each mark names the host whose answer it is in, which no header of an answer can change; the relay alone is told
-/// the tunnel's address. Envoy takes them from the aggregate, for all its members, and runs them for each attempt, whose host is known by then (measured).
+/// The HTTP filters of an intercept's upstream cluster.
+///
+/// Each mark names the host that sent the response, and no response header can change it. Only the relay receives the tunnel's address.
+/// Envoy takes the filters from the aggregate cluster for all its members, and runs them for each attempt, whose host is known by then (measured).
 pub fn upstream_filters() -> Value {
     let marks = MARKS.map(|mark| {
         let value = format!("%RESP({mark})%{}", answered_by("%UPSTREAM_HOST%"));

@@ -1,4 +1,4 @@
-//! What a dial is told: the destination's own truth, or the operator's refusal.
+//! Answers to a dial: the destination's own error, or the operator's refusal.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! `injector controller`: writes accepted Intercepts into the mesh until it is told to stop.
+//! `injector controller`: writes accepted Intercepts into the mesh until a signal ends it.
 
 use tokio::signal::unix::{SignalKind, signal};
 

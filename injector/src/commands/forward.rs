@@ -9,7 +9,7 @@ use crate::hint::{OrHint, Result};
 use crate::outbound::{Forwards, Line, Link, Registration};
 use crate::session::Signals;
 
-/// Passes on what comes until it is told to stop.
+/// Forwards connections until a signal ends it.
 pub async fn run(global: &Global, flags: &ForwardCommand) -> Result<()> {
     let mut signals = Signals::catch().or_hint("signals", "injector forward --help")?;
     let backend = backend::open(global).await?;

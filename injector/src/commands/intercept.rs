@@ -25,7 +25,7 @@ use crate::session::{self, Beside, ChildCommand, background, program};
 use crate::shell::quote;
 use crate::words;
 
-/// Intercepts until it is told to stop. Returns the exit code.
+/// Intercepts until a signal ends it. Returns the exit code.
 pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
     let wanted = Wanted::read(flags)?;
     if flags.detach && !flags.dry_run && !background::is_copy() {
@@ -195,7 +195,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Are everybody's requests asked for, the kubelet's probes among them?
+    /// Do the flags ask for all requests, including the kubelet's probes?
     fn takes_everybody(&self) -> bool {
         let conditions = &self.conditions;
         !conditions.auto && words::takes_everybody(&conditions.headers, &conditions.baggage)

@@ -45,7 +45,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     for &found in &chosen {
         // It takes its entry away itself, unless it cannot.
         let has_ended = end_process(backend.as_ref(), found).await;
-        // By its address: one that was made anew in this moment is not the one that was meant.
+        // By its address: an intercept that was recreated just now is another one.
         match backend.remove(found).await {
             Ok(is_removed) if is_removed || has_ended => removed.push(found),
             Ok(_) => {}

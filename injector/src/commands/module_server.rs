@@ -1,4 +1,4 @@
-//! `injector module-server`: hands the filter to sidecars until it is told to stop.
+//! `injector module-server`: serves the filter to sidecars until a signal ends it.
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};

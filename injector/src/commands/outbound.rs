@@ -1,4 +1,4 @@
-//! `injector outbound`: the in-cluster end of connections from developer machines, until it is told to stop.
+//! `injector outbound`: the in-cluster end of connections from developer machines; runs until a signal ends it.
 
 use std::io::Write;
 use std::sync::Arc;

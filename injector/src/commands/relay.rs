@@ -1,4 +1,4 @@
-//! `injector relay`: the in-cluster end of the tunnels, until it is told to stop.
+//! `injector relay`: the in-cluster end of the tunnels; runs until a signal ends it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -29,7 +29,7 @@ pub async fn print_log(
     }
 }
 
-/// A log that is truncated (logrotate's `copytruncate`) begins anew.
+/// Seeks to the start of a log that was truncated (logrotate's `copytruncate`).
 fn rewind_if_emptied(log: &mut File) -> io::Result<()> {
     if log.stream_position()? > log.metadata()?.len() {
         log.seek(SeekFrom::Start(0))?;

@@ -1,8 +1,10 @@
-//! Intercepts of this machine that go on in the background: what is remembered of each, and its log. Below `${XDG_STATE_HOME:-~/.local/state}/injector/detached/` a folder per
-//! backend (a directory, or a context and namespace), in it `NAME.json` while it runs and `NAME.log` until the name starts again. Knows nothing of what an intercept does.
+//! Local state of intercepts that run in the background, and their logs. Knows nothing of what an intercept does.
 //!
-//! Whether one runs is told by a lock that its process holds on its file for as long as it lives: a process id alone may be another process's by now. Where a home is shared, by machines
-//! (NFS hands the lock on) or with a container, the number is another process's elsewhere: it is believed only where it was given.
+//! `${XDG_STATE_HOME:-~/.local/state}/injector/detached/` has a directory per backend (a directory, or a context and namespace), with `NAME.json` while the intercept runs
+//! and `NAME.log` until the name starts again.
+//!
+//! The intercept's process locks its file for as long as it lives: the process id alone may belong to another process by now. Where machines (NFS passes the lock on)
+//! or a container share a home, the id means another process elsewhere: it counts only on the machine that assigned it.
 
 pub mod follow;
 mod here;

@@ -1,7 +1,9 @@
-//! Variables that make a program run code, or load it from elsewhere: interpreters' and virtual machines' options, start-up files, search paths of modules, wrappers and helpers of tools.
-//! Whoever may edit a ConfigMap of the workload could run code on the developer machine with them.
+//! Variables that can make a program run or load other code.
+//!
+//! With them, a user who may edit a ConfigMap of the workload could run code on the developer machine. They are options of interpreters and virtual machines,
+//! start-up files, module search paths, and wrappers and helpers of tools.
 
-/// Their names.
+/// Names of such variables.
 const NAMES: &[&str] = &[
     // Shells
     "BASH_ENV",
@@ -88,7 +90,7 @@ const NAMES: &[&str] = &[
     "RUSTC_WORKSPACE_WRAPPER",
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
-    // Git, ssh and what asks or shows something
+    // Git, ssh, and programs that prompt or show output
     "BROWSER",
     "EDITOR",
     "GIT_ASKPASS",
@@ -109,7 +111,7 @@ const NAMES: &[&str] = &[
     "SSH_ASKPASS",
     "SUDO_ASKPASS",
     "VISUAL",
-    // Libraries that load modules or run helpers which a file names
+    // Libraries that load modules, or run helpers named in a file
     "AWS_CONFIG_FILE",
     "DOCKER_CONFIG",
     "GCONV_PATH",
@@ -121,7 +123,9 @@ const NAMES: &[&str] = &[
     "QT_PLUGIN_PATH",
 ];
 
-/// Their beginnings: the dynamic linker's, exported functions of bash, profilers of .NET, configuration of tools that run hooks or fetch packages. In any case: npm reads its own so.
+/// Prefixes of such variables, compared without case, as npm does.
+///
+/// The dynamic linker, exported bash functions, .NET profilers, and configuration of tools that run hooks or fetch packages.
 const PREFIXES: &[&str] = &[
     "BASH_FUNC_",
     "CARGO_",
@@ -140,7 +144,7 @@ const PREFIXES: &[&str] = &[
     "YARN_",
 ];
 
-/// Can a variable of this name make a program run code of whoever sets it?
+/// Can a variable of this name make a program run code?
 pub fn may_run_code(name: &str) -> bool {
     let has = |prefix: &&str| {
         let head = name.as_bytes().get(..prefix.len());

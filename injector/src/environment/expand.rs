@@ -1,6 +1,6 @@
-//! `$(VAR)` in a value, as Kubernetes expands it (`k8s.io/kubernetes/third_party/forked/golang/expansion`): once and from left to right; what is not known stays as it is written.
+//! Expands `$(VAR)` as Kubernetes does (`k8s.io/kubernetes/third_party/forked/golang/expansion`): once, from left to right; unknown names stay as written.
 
-/// Expands what `lookup` knows. `$$` is `$`; everything else behind a `$` is itself.
+/// Expands the references that `lookup` knows. `$$` becomes `$`; any other `$` stays.
 pub fn expand(text: &str, mut lookup: impl FnMut(&str) -> Option<String>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -31,7 +31,7 @@ pub fn expand(text: &str, mut lookup: impl FnMut(&str) -> Option<String>) -> Str
 mod tests {
     use super::*;
 
-    /// The table of Kubernetes' own tests (`expand_test.go`), shortened to what differs.
+    /// The cases of Kubernetes' own tests (`expand_test.go`), without redundant ones.
     #[test]
     fn references_are_expanded_as_kubernetes_does() {
         let known = |name: &str| match name {

@@ -1,4 +1,4 @@
-//! `fieldRef` and `resourceFieldRef`: what a container is told of its own pod and of its own resources.
+//! Values of `fieldRef` and `resourceFieldRef`.
 
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::quantity::nanos;
 
 const NO_POD: &str = "the workload has no pod at the moment";
 
-/// The value of a field of the pod, by the paths that Kubernetes allows.
+/// The value of a pod field, for the paths that Kubernetes allows.
 pub fn of_pod(pod: Option<&Value>, path: &str) -> Result<String, String> {
     let pod = pod.ok_or(NO_POD)?;
     if let Some((map, key)) = subscript(path) {
@@ -16,7 +16,7 @@ pub fn of_pod(pod: Option<&Value>, path: &str) -> Result<String, String> {
             "metadata.annotations" => &pod["metadata"]["annotations"],
             _ => return Err(not_known(path)),
         };
-        // A missing one is an empty value.
+        // A missing key is an empty value.
         return Ok(map[key].as_str().unwrap_or_default().to_owned());
     }
     let value = match path {
@@ -37,7 +37,7 @@ pub fn of_pod(pod: Option<&Value>, path: &str) -> Result<String, String> {
     value.map(str::to_owned).ok_or_else(|| not_set(path))
 }
 
-/// `metadata.labels['app']`: the map and the key.
+/// Splits `metadata.labels['app']` into the map and the key.
 fn subscript(path: &str) -> Option<(&str, &str)> {
     path.strip_suffix("']")?.split_once("['")
 }
@@ -51,7 +51,7 @@ fn ips(list: &Value) -> Option<String> {
     (!ips.is_empty()).then(|| ips.join(","))
 }
 
-/// A limit or request of the container, or of another one of the pod, divided and rounded up.
+/// A limit or request of this container, or of another one of the pod, divided and rounded up.
 pub fn of_resources(
     field: &ResourceFieldSelector,
     own: &Container,
@@ -81,7 +81,7 @@ pub fn of_resources(
         .map_or("1", |divisor| divisor.0.as_str());
     let unreadable = || format!("{resource} divided by {divisor} is no number");
     let divisor = match nanos(divisor).ok_or_else(unreadable)? {
-        // The default, as the API server writes it.
+        // The API server writes the default divisor as 0.
         0 => 1_000_000_000,
         divisor => divisor,
     };

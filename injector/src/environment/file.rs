@@ -1,5 +1,6 @@
-//! `--env-file`: one `NAME=value` a line, as `docker run --env-file` reads it (the value is taken as it stands: no quotes, no escapes) and dotenv tools do for all but a few values.
-//! Mode 0600, and in its place only when it is whole.
+//! The file of `--env-file`: one `NAME=value` per line, mode 0600, moved into place once complete.
+//!
+//! The format is that of `docker run --env-file`: values are literal, without quotes or escapes. Dotenv tools read all but a few values the same way.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use super::Environment;
 use crate::hint::{Failure, OrHint, Result};
 use crate::shell::quote;
 
-/// Docker reads no longer line (Go's `bufio.MaxScanTokenSize`).
+/// The longest line that Docker reads (Go's `bufio.MaxScanTokenSize`).
 const LONGEST: usize = 64 * 1024 - 1;
 
-/// A file that is written and not yet in its place.
+/// A file that is complete but not yet in place.
 #[derive(Debug)]
 pub struct EnvFile {
     written: NamedTempFile,
@@ -21,7 +22,7 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Writes it beside its place. Returns what is to be known of it as well.
+    /// Writes the file beside its destination. Also returns notes for the user.
     pub fn prepare(path: &Path, environment: &Environment) -> Result<(Self, Vec<String>)> {
         if path.is_dir() {
             return Err(failure(
@@ -34,7 +35,7 @@ impl EnvFile {
             _ => Path::new("."),
         };
         let (text, notes) = lines(environment);
-        // With mode 0600.
+        // Creates it with mode 0600.
         let written = NamedTempFile::new_in(folder).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.flush()?;
@@ -45,7 +46,7 @@ impl EnvFile {
         Ok((Self { written, path }, notes))
     }
 
-    /// Puts it in its place, instead of what is there.
+    /// Moves the file into place, and replaces an existing one.
     pub fn keep(self) -> Result<()> {
         let Self { written, path } = self;
         written
@@ -104,7 +105,7 @@ fn unwritable(name: &str, value: &str) -> Option<&'static str> {
     (name.len() + value.len() >= LONGEST).then_some("it is longer than 64 KiB")
 }
 
-/// Is it the same to every reader?
+/// Do all tools read this value the same way?
 fn is_plain(value: &str) -> bool {
     let is_quoted = value.starts_with(['"', '\'', '`']);
     value.trim() == value && !is_quoted && !value.contains(['#', '$'])

@@ -1,21 +1,23 @@
-//! The variables that the kubelet makes of the Services of a namespace (`k8s.io/kubernetes/pkg/kubelet/envvars`). What the container sets itself wins over them. Pure.
+//! Service variables, as the kubelet makes them (`k8s.io/kubernetes/pkg/kubelet/envvars`). The container's own variables take precedence. Pure.
 //!
-//! Without those of Docker's links (`NAME_PORT_80_TCP_ADDR`), which Kubernetes keeps for old images only, and without those of the API server (`KUBERNETES_SERVICE_HOST`):
-//! a program that sees them looks for a token of the cluster.
+//! Leaves out Docker's link variables (`NAME_PORT_80_TCP_ADDR`), which Kubernetes keeps for old images only, and those of the API server (`KUBERNETES_SERVICE_HOST`):
+//! a program that finds them looks for a token of the cluster.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// By name.
+/// Service variables by name.
 pub type Links = BTreeMap<String, String>;
 
-/// Those that a pod was started with: `enableServiceLinks` is on unless it is switched off, and Services that came later are in no environment. `services` are those of its namespace.
+/// The variables that the pod was started with. `services` are those of its namespace.
+///
+/// `enableServiceLinks` defaults to true. Services that are younger than the pod are in no environment.
 pub fn links(pod: &Value, services: &[Value]) -> Links {
     if pod["spec"]["enableServiceLinks"] == Value::Bool(false) {
         return Links::new();
     }
-    // RFC 3339 in UTC, as the API server writes it: texts in the order of time.
+    // RFC 3339 in UTC, as the API server writes it: the texts sort by time.
     let created = |object: &Value| {
         let created = object["metadata"]["creationTimestamp"].as_str();
         created.map(str::to_owned)
@@ -71,7 +73,7 @@ mod tests {
 
     const LATER: &str = "2026-01-03T00:00:00Z";
 
-    /// The table of Kubernetes' own test (`envvars_test.go`), shortened to what differs.
+    /// The cases of Kubernetes' own test (`envvars_test.go`), without redundant ones.
     #[test]
     fn service_variables_match_the_kubelet() {
         let services = [

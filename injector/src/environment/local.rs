@@ -1,23 +1,23 @@
-//! Variables that name a Service are changed to the address by which this machine reaches it. Only what was found is ever shown: the rest of a value may be a secret.
+//! Rewrites variables that name a Service to its local address. Notes show only the part that was replaced: the rest of a value may be a secret.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// A Service that a port of this machine leads to.
+/// A Service that a local port forwards to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalService {
     /// All its names, in lower case.
     pub names: Vec<String>,
     /// Its port.
     pub port: u16,
-    /// Where this machine reaches it.
+    /// The local address.
     pub local: SocketAddr,
 }
 
-/// How variables that hold only a host end; one with `PORT` in its place holds the port.
+/// Suffixes of variables that hold only a host. The same name with `PORT` in place of the suffix holds the port.
 const HOST_ENDINGS: [&str; 5] = ["HOSTNAME", "HOST", "ADDRESS", "ADDR", "SERVER"];
 
-/// Ports that a URL need not say.
+/// Default ports of URL schemes.
 const DEFAULT_PORTS: [(&str, u16); 14] = [
     ("http", 80),
     ("ws", 80),
@@ -35,13 +35,13 @@ const DEFAULT_PORTS: [(&str, u16); 14] = [
     ("nats", 4222),
 ];
 
-/// Changes the variables, and says what it changed: a line each.
+/// Rewrites the variables, and returns one line per change.
 pub(super) fn point_to(
     variables: &mut BTreeMap<String, String>,
     services: &[LocalService],
 ) -> Vec<String> {
     let mut lines = Vec::new();
-    // One that is forwarded from its own address stays as it is.
+    // A Service that is forwarded from its own address needs no change.
     let is_elsewhere = |service: &&LocalService| {
         let own = service.local.ip().to_string();
         !service.names.contains(&own)
@@ -63,7 +63,7 @@ pub(super) fn point_to(
     lines
 }
 
-/// Its address too, which the kubelet writes into variables of the Service's name.
+/// Adds the Service's cluster IP, which the kubelet writes into variables with the Service's name.
 fn with_address(service: &LocalService, variables: &BTreeMap<String, String>) -> LocalService {
     let mut service = service.clone();
     let short = service.names.iter().find(|name| !name.contains('.'));
@@ -75,7 +75,9 @@ fn with_address(service: &LocalService, variables: &BTreeMap<String, String>) ->
     service
 }
 
-/// The first `host:port`, or URL without a port, that means the service; and the value with the local address in its place.
+/// Finds the first `host:port`, or URL without a port, that means the service.
+///
+/// Returns that text, and the value with the local address in its place.
 fn authority(value: &str, service: &LocalService) -> Option<(String, String)> {
     let lower = value.to_ascii_lowercase();
     for name in &service.names {
@@ -87,7 +89,7 @@ fn authority(value: &str, service: &LocalService) -> Option<(String, String)> {
             let rest = &lower[at + name.len()..];
             let with_port = rest.strip_prefix(&format!(":{}", service.port));
             let end = match with_port {
-                // What stands before `@` is a user with a password.
+                // A text before `@` is a user with a password.
                 Some(after) if !after.starts_with(|c: char| c.is_ascii_digit() || c == '@') => {
                     value.len() - after.len()
                 }
@@ -101,7 +103,7 @@ fn authority(value: &str, service: &LocalService) -> Option<(String, String)> {
     None
 }
 
-/// `postgres://user:password@` before it, and no port behind it.
+/// Is `before` the start of a URL such as `postgres://user:password@` with this default port, and does `rest` name no port?
 fn has_default_port(before: &str, rest: &str, port: u16) -> bool {
     if rest.starts_with(|c: char| c == ':' || c == '@' || (c.is_ascii() && is_of_host(c as u8))) {
         return false;
@@ -119,7 +121,7 @@ fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
-/// Variables whose whole value is a host, and the ports beside them.
+/// Rewrites variables whose whole value is a host, and their port variables.
 fn hosts(
     variables: &mut BTreeMap<String, String>,
     services: &[LocalService],
@@ -168,7 +170,7 @@ fn hosts(
     }
 }
 
-/// `DB_PORT` for `DB_HOST`.
+/// The name of the port variable, such as `DB_PORT` for `DB_HOST`.
 fn port_beside(name: &str) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let ending = HOST_ENDINGS

@@ -1,7 +1,7 @@
-//! The environment of a workload's container, as the kubelet would make it: variables of Services, `envFrom` in order over them, then `env` in order, `$(VAR)` expanded. Pure: objects in, variables out.
-//! Knows neither where the objects come from nor who may read them. Values never get into a text: no note, no error and no `Debug` has one.
+//! The environment of a workload's container, as the kubelet would make it. Pure: objects in, variables out.
 //!
-//! What only the node or the image knows is left out: variables of the image.
+//! Service variables come first, then `envFrom` and `env`, each in order and over the ones before, with `$(VAR)` expanded. Variables of the image are left out: only the node
+//! knows them. Knows neither where the objects come from nor who may read them. No note, error or `Debug` output contains a value.
 
 mod code;
 mod expand;
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 pub use links::{Links, links};
 
-/// Variables of which a program on the developer machine keeps the developer's own: who and where one is, and what finds and links programs there.
+/// Variables that keep the developer's own value: user, session and host, and how programs and libraries are found.
 const ONES_OWN: &[&str] = &[
     "PATH",
     "HOME",
@@ -38,17 +38,17 @@ const ONES_OWN: &[&str] = &[
     "INJECTOR_ENVOY",
 ];
 
-/// Beginnings of such names: folders of the user, and the dynamic linker's.
+/// Prefixes of such variables: directories of the user, and the dynamic linker.
 const ONES_OWN_PREFIXES: &[&str] = &["XDG_", "LD_", "DYLD_"];
 
-/// Variables by name, and what is to be known of those that are not among them.
+/// Variables by name, and notes about those that are missing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
     notes: Vec<String>,
 }
 
-/// Names only: a value may be a secret.
+/// Shows names only: a value may be a secret.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Environment")
@@ -67,10 +67,10 @@ pub enum Reference {
     Secret(String),
 }
 
-/// The objects that are there, by reference. What is not in it does not exist.
+/// The existing objects by reference. An object that is not in it does not exist.
 pub type Objects = BTreeMap<Reference, Value>;
 
-/// All objects that the container's environment refers to, each once.
+/// Lists each object that the container's environment refers to once.
 pub fn references(container: &Container) -> Vec<Reference> {
     let from = container.env_from.iter().flatten().flat_map(|source| {
         let config_map = source
@@ -107,12 +107,12 @@ pub fn references(container: &Container) -> Vec<Reference> {
     all
 }
 
-/// A value that is written out wins over a reference beside it.
+/// Is the value a reference? A literal value takes precedence over a reference.
 fn is_by_reference(variable: &EnvVar) -> bool {
     variable.value.as_deref().unwrap_or_default().is_empty()
 }
 
-/// The container's environment. `pod` is one of the workload's: it is the one whose fields are seen.
+/// The container's environment. Fields come from `pod`, one pod of the workload.
 pub fn resolve(
     container: &Container,
     pod: Option<&Value>,
@@ -148,7 +148,7 @@ pub fn resolve(
                 let value = of_source(source, container, pod, objects);
                 made.add_found(&variable.name, value);
             }
-            // The kubelet makes an empty variable of it.
+            // The kubelet sets an empty variable.
             _ => made.add(&variable.name, String::new()),
         }
     }
@@ -160,7 +160,7 @@ pub fn resolve(
     made
 }
 
-/// A value; `Ok(None)`: an optional one that is not there; an error: why it cannot be known.
+/// A value; `Ok(None)` for an optional one that does not exist; an error that says why it is unknown.
 type Sought = Result<Option<String>, String>;
 
 fn of_source(
@@ -200,7 +200,7 @@ fn of_key(objects: &Objects, reference: &Reference, key: &str, is_optional: bool
     }
 }
 
-/// Keys and values.
+/// Keys and values of an object.
 fn data<'o>(
     reference: &'o Reference,
     object: &'o Value,
@@ -217,7 +217,7 @@ fn data<'o>(
     })
 }
 
-/// A Secret's value as the API server writes it.
+/// Decodes a Secret's value.
 fn decoded(base64: &str) -> Option<String> {
     let bytes: k8s_openapi::ByteString =
         serde_json::from_value(Value::String(base64.to_owned())).ok()?;
@@ -225,28 +225,28 @@ fn decoded(base64: &str) -> Option<String> {
 }
 
 impl Environment {
-    /// Why some are left out, each in a sentence without a full stop.
+    /// Notes on variables that are left out, each a sentence without a full stop.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Says something that whoever uses it should know.
+    /// Adds a note for the user.
     pub fn note(&mut self, text: String) {
         self.notes.push(text);
     }
 
-    /// Names and values, by name.
+    /// Names and values, sorted by name.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.variables.iter();
         pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Those that a program on the developer machine gets: the workload's, where they are not about the machine itself.
+    /// The variables for a program on the developer machine, without those that are about the machine itself.
     pub fn for_child(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables().filter(|(name, _)| !is_ones_own(name))
     }
 
-    /// Takes out what could run code on the developer machine, and says so.
+    /// Removes variables that could run code on the developer machine, and adds a note.
     pub fn leave_out_code(&mut self) {
         let left_out = self
             .variables
@@ -260,7 +260,7 @@ impl Environment {
         }
     }
 
-    /// Changes the variables that name one of these Services to the address by which this machine reaches it, and says so.
+    /// Rewrites the variables that name one of these Services to the local address, and adds notes.
     pub fn point_to(&mut self, services: &[local::LocalService]) {
         let lines = local::point_to(&mut self.variables, services);
         self.notes.extend(lines);
@@ -332,7 +332,7 @@ fn is_ones_own(name: &str) -> bool {
 }
 
 impl Reference {
-    /// `secret db`.
+    /// Kind and name without an article: `secret db`.
     fn without_article(&self) -> String {
         match self {
             Self::ConfigMap(name) => format!("config map {name}"),
@@ -341,7 +341,7 @@ impl Reference {
     }
 }
 
-/// As it stands in a sentence: `the secret db`.
+/// Kind and name in a sentence: `the secret db`.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "the {}", self.without_article())

@@ -1,6 +1,6 @@
-//! Kubernetes' quantities (`500m`, `1Gi`, `1e3`), exact. Only as much as resources of a container need.
+//! Exact arithmetic on Kubernetes quantities (`500m`, `1Gi`, `1e3`), as far as container resources need it.
 
-/// In thousand-millionths, the smallest part that a quantity can have. `None`: it is none, or larger than any machine has.
+/// Parses a quantity in billionths, the smallest unit of a quantity. `None` if it is invalid or larger than any machine.
 pub fn nanos(text: &str) -> Option<i128> {
     const NANOS: i128 = 1_000_000_000;
     let end = text
@@ -31,11 +31,11 @@ pub fn nanos(text: &str) -> Option<i128> {
     let places = 10_i128.checked_pow(fraction.len().try_into().ok()?)?;
     let scaled = digits.checked_mul(factor)?;
     let divisor = places.checked_mul(divisor)?;
-    // A part that is too small counts as the smallest.
+    // Rounded up, so a part that is too small counts as the smallest unit.
     scaled.checked_add(divisor - 1)?.checked_div(divisor)
 }
 
-/// `e3`, `E-2`: what to multiply with, and what to divide by.
+/// Parses `e3` or `E-2` into a multiplier and a divisor.
 fn power(suffix: &str) -> Option<(i128, i128)> {
     let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
     let power = 10_i128.checked_pow(exponent.unsigned_abs())?;

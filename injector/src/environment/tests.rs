@@ -1,4 +1,4 @@
-//! What the kubelet makes of the same container (`makeEnvironmentVariables`).
+//! Compares with what the kubelet makes of the same container (`makeEnvironmentVariables`).
 
 use serde_json::json;
 

@@ -100,7 +100,7 @@ fn container(pod: &Value, port: u16) -> Option<(&Value, bool)> {
     }
 }
 
-/// Reads all of them, at the same time. A caller without the rights is told of each object that is missing.
+/// Reads all objects concurrently. Reports each object that the caller may not read.
 async fn objects(
     cluster: &Cluster,
     namespace: &str,

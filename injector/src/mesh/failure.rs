@@ -1,4 +1,4 @@
-//! How what a mesh says is told to a developer: each with a command to run.
+//! Errors of the mesh as the developer reads them, each with a command to run.
 
 use intercept_kube::ClusterError;
 use intercept_kube::lookup::Found;

@@ -155,8 +155,10 @@ fn check_version(namespace: &str, set: Option<&Value>) -> Result<()> {
     }
 }
 
-/// Names spread, and one that is taken anew keeps its relay while the same ones are up: a cluster that changed to another relay between the two attempts of a request would send the
-/// second one there as well, since Envoy's `previous_priorities` excludes only what it finds in the cluster of the moment.
+/// The relay for a new intercept: by a hash of its name, which spreads names and gives a name that is used again the same relay, as long as the same relays are ready.
+///
+/// If an upstream cluster changed to another relay between the two attempts of a request, the second attempt would go to that relay too: Envoy's `previous_priorities` excludes
+/// only hosts that it finds in the current cluster.
 fn choice(name: &str, ready: &[u16]) -> Option<u16> {
     let hash = Sha256::digest(name);
     let hash = u32::from_be_bytes(*hash.first_chunk()?);

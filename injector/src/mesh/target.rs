@@ -61,7 +61,7 @@ pub struct MeshTarget {
     preparation: Preparation,
     found: Found,
     pods: Vec<Value>,
-    /// Whom the API server takes the caller for.
+    /// The caller's identity according to the API server.
     owner: String,
     relays: Relays,
     rights: Rights,

@@ -24,7 +24,7 @@ pub trait Backend: Debug {
     /// Looks at all namespaces from now on.
     fn everywhere(&mut self) -> Result<()>;
 
-    /// The name by which a developer knows it: what is remembered under it outlives a cluster that is made anew.
+    /// The identity under which local state is stored. It survives a cluster that is recreated under the same name.
     fn identity(&self) -> String;
 
     /// The name under which its intercepts in the background are remembered, in this namespace where one is given. No other backend has it.
@@ -148,7 +148,7 @@ pub trait Target: Debug {
     /// Removes an intercept if it still is this tunnel's. What is left goes after [`Self::wait_gone`], by [`Self::clear`].
     async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>>;
 
-    /// Waits until the proxies have the intercept, and its cluster. `progress` is told how many replicas have it.
+    /// Waits until the proxies have the intercept and its upstream cluster. Reports the number of replicas that do to `progress`.
     ///
     /// # Errors
     /// Where none will have it.

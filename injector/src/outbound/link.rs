@@ -102,7 +102,7 @@ impl Link {
                 "no more connections into the cluster: {}",
                 rejection.reason
             ))),
-            // A program that tries again and again is told of once.
+            // Reported once, however often a program retries.
             Event::Denied {
                 destination,
                 reason,

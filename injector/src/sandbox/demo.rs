@@ -16,10 +16,10 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// What a service answers.
+/// The response of a demo service.
 pub type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
-/// Answers for ever.
+/// Serves forever.
 pub async fn serve(
     listener: TcpListener,
     answer: fn(Request<Incoming>) -> Answer,
@@ -28,13 +28,13 @@ pub async fn serve(
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors: the next one may work.
+            // Out of file descriptors: the next accept may work.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         connections.spawn(async move {
             let server = auto::Builder::new(TokioExecutor::new());
-            // A client that goes away is not our concern.
+            // A client that disconnects is no error.
             let _ = server
                 .serve_connection(
                     TokioIo::new(stream),

@@ -1,23 +1,23 @@
-//! Where Envoy and the filter are on this machine. Looks, and downloads nothing.
+//! Finds Envoy and the filter on this machine. Downloads nothing.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The Envoy that is tested most.
+/// The Envoy version that is tested most.
 const VERSION: &str = "1.39.3";
 
-/// Something that the sandbox needs is not on this machine.
+/// A program or file that the sandbox needs does not exist on this machine.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {reason}")]
 pub struct NotFound {
     /// What was looked for.
     pub what: &'static str,
-    /// Where.
+    /// Where it was looked for.
     pub reason: String,
 }
 
-/// Envoy: `$ENVOY`, the `PATH`, then where `make` puts it.
+/// Finds Envoy: `$ENVOY`, then `PATH`, then where `make` puts it.
 pub fn envoy() -> Result<PathBuf, NotFound> {
     envoy_in(&|name| env::var_os(name).filter(|value| !value.is_empty()))
 }
@@ -54,7 +54,7 @@ fn is_program(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
 }
 
-/// The filter: `$INJECTOR_FILTER`, beside this program, or in the directory above it (`target/`).
+/// Finds the filter: `$INJECTOR_FILTER`, then beside this program, then in the parent directory (`target/`).
 pub fn filter() -> Result<PathBuf, NotFound> {
     let program = env::current_exe().unwrap_or_default();
     filter_in(

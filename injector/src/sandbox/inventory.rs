@@ -1,4 +1,4 @@
-//! The second demo service: what `orders` would ask, reached through outbound connections only.
+//! The second demo service, which `orders` would call; reached through outbound connections only.
 
 use http::Request;
 use http_body_util::Full;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::demo::{Answer, typed};
 
-/// What is in stock, whatever the path.
+/// Answers every path with the stock.
 pub fn answer(request: Request<Incoming>) -> Answer {
     let stock = json!({"service": "inventory", "path": request.uri().path(), "in_stock": {"apples": 7, "pears": 3}});
     typed("application/json", Full::from(format!("{stock}\n")))

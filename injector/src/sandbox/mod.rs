@@ -1,4 +1,6 @@
-//! Everything on this machine without a cluster: Envoy, the demo services `orders` and `inventory`, the relay and the end of connections into the cluster. Owns their processes, ports and files, and leaves none behind.
+//! A local sandbox without a cluster: Envoy, the demo services `orders` and `inventory`, the relay, and the endpoint for connections into the cluster.
+//!
+//! Owns their processes, ports and files, and removes them all.
 
 mod demo;
 mod find;
@@ -29,30 +31,30 @@ use crate::envoy::{Dir, EnvoyDirError};
 pub use self::find::{NotFound, envoy as find_envoy, filter as find_filter};
 pub use self::outbound::INVENTORY;
 
-/// Where the sandbox listens if nothing was said and nobody else does.
+/// The default port, used if it is free.
 pub const USUAL_PORT: u16 = 8080;
 
-/// What the demo service is called.
+/// The name of the demo service.
 pub const SERVICE: &str = "orders";
 
-/// Records of dials that wait to be read.
+/// Size of the queue of dial records.
 const RECORDS: usize = 64;
 
-/// How the directory of its files begins.
+/// Prefix of the temporary directory.
 const PREFIX: &str = "injector-sandbox-";
 
-/// Nothing of the sandbox can be reached from another machine.
+/// Loopback only: no other machine can reach the sandbox.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Envoy starts within a second; a machine that compiles beside it takes longer.
+/// Timeout of the start. Envoy needs less than a second, but more on a machine that compiles at the same time.
 const START: Duration = Duration::from_secs(30);
 
-/// What the sandbox is made of.
+/// Settings of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; `None`: on [`USUAL_PORT`], or on any other if that is taken.
+    /// The port to listen on; `None`: [`USUAL_PORT`], or any other port if that is taken.
     pub port: Option<u16>,
-    /// How many worker threads Envoy has.
+    /// The number of Envoy's worker threads.
     pub concurrency: u16,
     /// Envoy's binary.
     pub envoy: PathBuf,
@@ -60,29 +62,29 @@ pub struct Options {
     pub filter: PathBuf,
 }
 
-/// Why there is no sandbox, or no longer one.
+/// Why the sandbox does not start, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Somebody else listens on the port that was asked for.
+    /// The requested port is taken.
     #[error("port {port}: {error}")]
     Port {
         /// The port.
         port: u16,
-        /// The system's word.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file, a socket or a process.
+    /// An error of a file, a socket or a process.
     #[error("{what}: {error}")]
     Io {
-        /// Which.
+        /// The file, socket or process.
         what: String,
-        /// The system's word.
+        /// The system's error.
         error: io::Error,
     },
-    /// Envoy's files.
+    /// An error of Envoy's files.
     #[error(transparent)]
     Dir(#[from] EnvoyDirError),
-    /// Envoy ended, or does not answer.
+    /// Envoy exited, or does not respond.
     #[error("envoy {happened}; the end of its log:")]
     Envoy {
         /// What happened.
@@ -90,12 +92,14 @@ pub enum SandboxError {
         /// Its last lines.
         log: Vec<String>,
     },
-    /// The relay or the demo service.
+    /// The relay or a service ended.
     #[error("the relay or the service ended: {0}")]
     Ended(String),
 }
 
-/// A running sandbox. [`Sandbox::stop`] ends it; if it is dropped, or this process is killed, its processes and files go all the same.
+/// A running sandbox.
+///
+/// [`Sandbox::stop`] ends it. Its processes and files also go if it is dropped or this process is killed.
 #[derive(Debug)]
 pub struct Sandbox {
     envoy: Process,
@@ -104,12 +108,12 @@ pub struct Sandbox {
     dials: Option<mpsc::Receiver<DialRecord>>,
     dir: Dir,
     port: u16,
-    // Last: the files go when nobody uses them any more.
+    // Last, so that the files are removed after the processes that use them.
     files: TempDir,
 }
 
 impl Sandbox {
-    /// Starts everything and returns when requests are answered.
+    /// Starts everything, and returns once requests are answered.
     pub async fn start(options: &Options) -> Result<Self, SandboxError> {
         let port = free_port(options.port).await?;
         let files = TempDir::with_prefix(PREFIX).map_err(io_error("temporary files"))?;
@@ -141,7 +145,7 @@ impl Sandbox {
         let dir = Dir::install(&files.path().join("envoy"), &workload)?;
         let mut envoy = start_envoy(options, &workload, &dir, files.path())?;
         workload.admin = Some(ready(&mut envoy, files.path(), port).await?);
-        // Only now is it known where Envoy's admin interface is.
+        // Envoy's admin address is known only now.
         let dir = Dir::install(dir.path(), &workload)?;
         Ok(Self {
             envoy,
@@ -153,22 +157,22 @@ impl Sandbox {
         })
     }
 
-    /// Where requests to the demo service go.
+    /// The address of the demo service behind Envoy.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(HOST, self.port)
     }
 
-    /// What `--envoy` wants.
+    /// The directory to pass to `--envoy`.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// What developers connect to in it, once for each connection. They wait until it is read.
+    /// Takes the channel of dial records, one per connection into the sandbox. Connections wait until their record is read.
     pub fn take_dials(&mut self) -> Option<mpsc::Receiver<DialRecord>> {
         self.dials.take()
     }
 
-    /// Returns when something ended that should not.
+    /// Waits until a part of the sandbox ends unexpectedly.
     pub async fn failed(&mut self) -> SandboxError {
         tokio::select! {
             happened = self.envoy.ended() => envoy_error(&happened, self.files.path()),
@@ -178,16 +182,16 @@ impl Sandbox {
         }
     }
 
-    /// Ends everything and removes the files.
+    /// Ends all processes and removes the files.
     pub async fn stop(mut self) {
         self.envoy.stop().await;
         self.tasks.shutdown().await;
-        // Under the lock, and first what makes it one: a command that writes at this moment leaves nothing behind.
+        // Under the lock, and first what marks it as a directory of ours: a command that writes at this moment leaves nothing behind.
         let _ = self.dir.uninstall(0, true);
     }
 }
 
-/// Is it the directory of a sandbox, whether or not it still runs?
+/// Is this the directory of a sandbox, running or not?
 pub fn has_made(dir: &Path) -> bool {
     let name = dir.parent().and_then(Path::file_name);
     name.is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
@@ -210,7 +214,7 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, SandboxError> {
         .map_err(io_error("a port of this machine"))
 }
 
-/// A port that nobody listens on. Envoy binds it a moment later: should somebody be faster, it ends and says so.
+/// Finds a free port. If another process takes it before Envoy does, Envoy exits with an error.
 async fn free_port(wanted: Option<u16>) -> Result<u16, SandboxError> {
     match TcpListener::bind((HOST, wanted.unwrap_or(USUAL_PORT))).await {
         Ok(listener) => listener
@@ -249,7 +253,7 @@ fn workload(
         }],
         relay,
         module: Module::new(module.1, &module.0),
-        // Whoever started it is alone with it.
+        // The sandbox has a single user.
         limits: Limits {
             allow_all: true,
             ..Limits::default()
@@ -293,7 +297,7 @@ fn start_envoy(
     Process::start(&options.envoy, &arguments, files).map_err(io_error(options.envoy.display()))
 }
 
-/// Waits until Envoy says where its admin interface is and takes connections in front of the service.
+/// Waits until Envoy reports its admin address and accepts connections for the service.
 async fn ready(envoy: &mut Process, files: &Path, port: u16) -> Result<SocketAddr, SandboxError> {
     let deadline = Instant::now() + START;
     while Instant::now() < deadline {

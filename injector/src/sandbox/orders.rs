@@ -1,4 +1,4 @@
-//! The demo service: what runs "in the cluster". Every answer says who gave it.
+//! The demo service "in the cluster". Every response names its sender.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use tokio::time::{Interval, interval};
 
 use super::demo::{Answer, typed};
 
-/// A header of our own: Envoy writes its own name into `server`.
+/// Our own header, because Envoy overwrites `server`.
 const SERVED_BY: &str = "x-orders";
 
-/// Who answers.
+/// The service's name in responses.
 const NAME: &str = "v1 (cluster)";
 
-/// A POST comes back as it was sent, `/events` never ends, `/api/…` is JSON, everything else a line of text.
+/// Echoes a POST, streams `/events` forever, answers `/api/…` with JSON, and other paths with a line of text.
 pub fn answer(request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let mut response = match (request.method(), path.as_str()) {
@@ -56,7 +56,7 @@ fn echo(request: Request<Incoming>) -> Answer {
     response
 }
 
-/// Server-sent events, numbered, until the client goes away.
+/// Numbered server-sent events until the client disconnects.
 struct Events(Interval, u64);
 
 impl Body for Events {

@@ -1,4 +1,4 @@
-//! The sandbox's end of connections from developer machines: what they reach is the service `inventory`, and nothing else.
+//! The sandbox's endpoint for connections from developer machines. Allows only the service `inventory`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 
 use crate::outbound::RelayGate;
 
-/// What the second demo service is called, and the port under which it is known.
+/// Name and port of the second demo service.
 pub const INVENTORY: (&str, u16) = ("inventory", 80);
 
 /// The DNS domain of the sandbox.
 const DOMAIN: &str = "sandbox";
 
-/// Serves for ever. `inventory`: where that service listens.
+/// Serves forever. `inventory` is the address of that service.
 pub async fn run(
     listener: TcpListener,
     relay: SocketAddr,

@@ -1,4 +1,4 @@
-//! A process that does not outlive us, however we end.
+//! A child process that does not outlive this one, however that ends.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,23 +7,24 @@ use std::process::Stdio;
 
 use tokio::process::{Child, ChildStdin, Command};
 
-/// Waits on its standard input, which only we hold open: at its end we are gone, so the process goes too, and then the files.
-/// (A death signal set by the process itself would need code between fork and exec.)
+/// The watchdog: waits for the end of its standard input, which only this process holds open, then kills the child and removes the files.
+///
+/// (With a parent-death signal instead, the child would have to run code between fork and exec.)
 const WATCH: &str = r#"read -r _; kill -9 "$1"; rm -rf -- "$2""#;
 
-/// A child process with somebody who watches over it.
+/// A child process with a watchdog.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     watch: Child,
-    /// Held open for as long as this lives.
+    /// The watchdog's standard input, open as long as this value lives.
     _alive: Option<ChildStdin>,
 }
 
 impl Process {
-    /// Starts it. `files` is removed if we die before [`Process::stop`].
+    /// Starts the program. The watchdog removes `files` if this process dies before [`Process::stop`].
     ///
-    /// Both get a process group of their own: Ctrl-C at the terminal is for us alone, and we end them in order.
+    /// Both get their own process group: Ctrl-C on the terminal reaches only this process, which then ends them in order.
     pub fn start(program: &Path, arguments: &[OsString], files: &Path) -> io::Result<Self> {
         let child = Command::new(program)
             .args(arguments)
@@ -50,7 +51,7 @@ impl Process {
         })
     }
 
-    /// Returns, with its status, when it has ended.
+    /// Waits for the exit, and describes it.
     pub async fn ended(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => format!("ended ({status})"),
@@ -58,10 +59,12 @@ impl Process {
         }
     }
 
-    /// Ends it. The watch goes first: once the process is reaped, its number may belong to another one.
+    /// Ends both processes.
+    ///
+    /// The watchdog goes first: once the child is reaped, another process may get its id.
     pub async fn stop(&mut self) {
         for child in [&mut self.watch, &mut self.child] {
-            // It fails for what has ended already.
+            // Fails if it has ended already.
             let _ = child.kill().await;
         }
     }
@@ -87,7 +90,7 @@ mod tests {
         let files = scratch.path().join("files");
         std::fs::create_dir(&files).unwrap();
         let mut process = sleeper(&files);
-        // What the system does to our end of the pipe when we die.
+        // The system closes this end of the pipe when this process dies.
         process._alive = None;
         let ended = timeout(LONG, process.ended())
             .await

@@ -1,7 +1,7 @@
-//! How an intercept comes to run in the background, without a fork: the command starts itself anew and waits. The copy does everything on the terminal, as it would in the
-//! foreground; once its intercept lives it leaves the terminal and says so, and the first one ends. Until then a signal or an error ends both, with the copy's exit code.
+//! Runs an intercept in the background, without a fork.
 //!
-//! What it says it on is its stdout, a pipe: a last byte that no output has.
+//! The command starts a copy of itself and waits. The copy does everything on the terminal, as in the foreground. Once its intercept is live, it leaves the terminal and writes
+//! a byte that no output contains to its stdout, a pipe, and the first process exits. Until then a signal or an error ends both, with the copy's exit code.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -17,10 +17,10 @@ use crate::args::Global;
 use crate::hint::{OrHint, Result};
 use crate::output::print;
 
-/// Tells the copy that it is one.
+/// Environment variable that marks the copy.
 const VARIABLE: &str = "INJECTOR_GOES_TO_BACKGROUND";
 
-/// Ends what the copy prints on stdout. Neither JSON nor YAML nor a name has it.
+/// Last byte that the copy writes to stdout. No JSON, YAML or name contains it.
 const IN_BACKGROUND: u8 = 0;
 
 /// Is this process the copy?
@@ -28,7 +28,9 @@ pub fn is_copy() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// Starts the copy with the same arguments and waits until it runs in the background, or has ended. Returns the exit code; what there is to say the copy has said.
+/// Starts the copy with the same arguments, waits until it runs in the background or exits, and returns the exit code.
+///
+/// Prints what the copy wrote to stdout.
 pub async fn send(global: &Global) -> Result<u8> {
     let list = format!("injector list{}", global.place_flags());
     let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
@@ -42,7 +44,7 @@ pub async fn send(global: &Global) -> Result<u8> {
         })
         .or_hint("--detach", "leave out --detach")?;
     let pid = copy.id();
-    // Asked now: one that has hung up is none any more.
+    // Checked now: after a hangup there is no terminal.
     let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
     let pass = |signal| pass(pid, signal, has_terminal);
     let mut said = Vec::new();
@@ -69,20 +71,24 @@ pub async fn send(global: &Global) -> Result<u8> {
     }
 }
 
-/// What comes from the terminal has reached the copy as well, and a second one would cut its undo short.
+/// Passes a signal to the copy, unless it came from the terminal.
+///
+/// The terminal signals the copy as well, and a second signal would cut its teardown short.
 fn pass(pid: Option<u32>, signal: Signal, has_terminal: bool) {
     if signal != Signal::TERM && has_terminal {
         return;
     }
     if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
-        // It may have ended a moment ago.
+        // The copy may have exited already.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Leaves the terminal and its session: what people read goes to the log from now on, and nothing that happens to the terminal reaches this process.
+/// Leaves the terminal and its session, and redirects stderr to the log.
+///
+/// From now on nothing that happens to the terminal reaches this process.
 pub fn leave_terminal(log: &File) -> Result<()> {
-    // Fails only in a process that is the first of its group, which is away from its parent's terminal as well.
+    // Fails only for the leader of a process group, which no longer belongs to its parent's terminal anyway.
     let _ = setsid();
     let left = File::open("/dev/null").and_then(|null| {
         dup2_stdin(null)?;
@@ -91,13 +97,13 @@ pub fn leave_terminal(log: &File) -> Result<()> {
     left.or_hint("--detach", "injector intercept --help")
 }
 
-/// Tells the one that waits that it may end. Fails where it is gone: then nobody knows that anything goes on.
+/// Notifies the waiting process that it may exit. Fails if it is gone: the user would never learn that an intercept is running.
 pub fn tell(log: &File) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let told = stdout
         .write_all(&[IN_BACKGROUND])
         .and_then(|()| stdout.flush())
-        // It reads until this closes the pipe.
+        // The waiting process reads until this closes the pipe.
         .and_then(|()| Ok(dup2_stdout(log)?));
     told.or_hint("--detach: nobody waits", "injector intercept --help")
 }

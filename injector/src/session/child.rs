@@ -1,4 +1,4 @@
-//! The command behind `--`: started once the intercept is live, told of signals, and asked for its exit code.
+//! The command behind `--`: starts it once the intercept is live, passes signals on, and returns its exit code.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -13,18 +13,18 @@ use super::exec_child;
 use crate::environment::Environment;
 use crate::hint::{OrHint, Result};
 
-/// How a child finds out which intercept it runs under.
+/// Environment variable that holds the intercept's name.
 const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
 
-/// How long a child has to end after SIGTERM when its intercept is lost.
+/// Time between SIGTERM and SIGKILL when the intercept is lost.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What is to be run.
+/// The command to run.
 #[derive(Debug)]
 pub struct ChildCommand {
     /// The program and its arguments.
     pub words: Vec<OsString>,
-    /// Variables that it gets besides the developer's own.
+    /// Variables to set in addition to the developer's own.
     pub environment: Environment,
 }
 
@@ -35,7 +35,9 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it, in this process group and on this terminal. It does not outlive this process, not even where this is killed: see `exec_child`.
+    /// Starts the command in this process group and on this terminal.
+    ///
+    /// It does not outlive this process, not even after a SIGKILL: see `exec_child`.
     pub fn start(command: ChildCommand, intercept: &str) -> Result<Self> {
         let process = std::env::current_exe().and_then(|itself| {
             Command::new(itself)
@@ -48,12 +50,12 @@ impl Child {
         Ok(Self { process })
     }
 
-    /// Waits for its end; its exit code, or 128 and the signal's number.
+    /// Waits for the command to exit, and returns its exit code, or 128 plus the number of the signal.
     pub async fn wait(&mut self) -> io::Result<u8> {
         Ok(code(self.process.wait().await?))
     }
 
-    /// Passes a signal on. A SIGINT from the terminal has reached the whole process group already.
+    /// Passes a signal on. The terminal sends SIGINT to the whole process group itself.
     pub fn pass(&self, signal: Signal) {
         if signal == Signal::INT && io::stdin().is_terminal() {
             return;
@@ -63,12 +65,12 @@ impl Child {
             .id()
             .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         if let Some(pid) = pid {
-            // It may have ended a moment ago.
+            // It may have exited already.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Ends it: SIGTERM, and SIGKILL when it does not listen.
+    /// Ends the command: SIGTERM, then SIGKILL after [`GRACE`].
     pub async fn end(&mut self) {
         self.pass(Signal::TERM);
         if tokio::time::timeout(GRACE, self.process.wait())
@@ -80,7 +82,7 @@ impl Child {
     }
 }
 
-/// The exit code, or 128 and the signal's number.
+/// The exit code, or 128 plus the number of the signal.
 pub fn code(status: ExitStatus) -> u8 {
     let number = status
         .code()

@@ -1,5 +1,6 @@
-//! Becomes the command behind `--` of an intercept, after asking the kernel to end it when the intercept's process ends: a `kill -9` of that one leaves no child behind.
-//! A process can ask that only for itself and before it becomes another program, which is why `injector` stands in between.
+//! Replaces this process with the command behind `--`, so that a `kill -9` of the intercept leaves no child behind.
+//!
+//! The kernel sends a signal when the parent ends, but a process can request that only for itself, before `exec`: hence this `injector` in between.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -10,23 +11,23 @@ use super::program;
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 
-/// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
+/// First argument that selects this mode. Hidden: neither the help nor a completion lists it.
 const WORD: &str = "--exec-child";
 
-/// What to become, and under which process.
+/// The command to run, and the process id of the expected parent.
 #[derive(Debug)]
 pub struct Asked {
     parent: u32,
     command: Vec<OsString>,
 }
 
-/// The arguments with which this process starts the one that becomes `command`.
+/// Arguments with which this process starts the one that becomes `command`.
 pub fn arguments(command: &[OsString]) -> Vec<OsString> {
     let own = [OsString::from(WORD), std::process::id().to_string().into()];
     own.into_iter().chain(command.iter().cloned()).collect()
 }
 
-/// Do these arguments of the program ask for it?
+/// Parses the program's arguments; `None` if they do not select this mode.
 pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
     arguments.next().filter(|word| word == WORD)?;
     let parent = arguments.next()?.to_str()?.parse().ok()?;
@@ -34,14 +35,14 @@ pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
     Some(Asked { parent, command })
 }
 
-/// Becomes it. Never returns where that works.
+/// Becomes the command. Returns only on failure.
 pub fn run(asked: &Asked) -> Result<u8> {
     let [program, arguments @ ..] = asked.command.as_slice() else {
         return Ok(0);
     };
     end_with(asked.parent)?;
     let error = Command::new(program).args(arguments).exec();
-    // It was found before; a script may name an interpreter that is not there.
+    // The program was found before; a script may name an interpreter that does not exist.
     if error.kind() == ErrorKind::NotFound {
         program::find(program)?;
     }
@@ -57,12 +58,12 @@ pub fn run(asked: &Asked) -> Result<u8> {
 fn end_with(parent: u32) -> Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-    // Where the kernel does not offer it, the child outlives a `kill -9`: no reason not to run it.
+    // Without kernel support the child outlives a `kill -9`: no reason not to run it.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let is_there = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
     match is_there {
         true => Ok(()),
-        // It was gone before it could be watched.
+        // The parent ended before the kernel could watch it.
         false => Err(Failure::failed(
             "the intercept of this command has ended",
             "injector intercept --help",

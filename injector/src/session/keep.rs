@@ -1,4 +1,4 @@
-//! Keeping an intercept: the lease is renewed, and whoever removed or took the entry is believed.
+//! Renews the lease of an intercept, and ends the session when another user removed or replaced its entry.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::{NotRenewed, Plan, Seen};
 use crate::words;
 
 impl Session<'_> {
-    /// Is the entry still ours and allowed, and does it live long enough?
+    /// Checks that the entry is still ours and allowed, and renews its lease when due.
     pub(super) async fn look(&mut self) -> Result<()> {
         let seen = self.target.look(&self.plan.name).await;
         let Seen {
@@ -50,7 +50,7 @@ impl Session<'_> {
         }
     }
 
-    /// The entry may be there and yet be in no proxy, for instance since others take the room.
+    /// Reports once why no proxy has the entry, for instance because others take up the room.
     fn tell_refusal(&mut self, refusal: Option<String>) {
         if self.refusal == refusal {
             return;
@@ -67,14 +67,15 @@ impl Session<'_> {
         self.refusal = refusal;
     }
 
-    /// The operator may have changed the limits since the entry was written, and the filter holds it against those of now. A shorter lease costs nobody anything; whatever else they forbid,
-    /// this intercept cannot do without.
+    /// Applies limits that the operator has changed since the entry was written: the filter checks the entry against the current ones.
+    ///
+    /// A shorter lease is harmless, so the session adapts. Any other limit that forbids the entry ends the intercept.
     fn keep_to(&mut self, limits: Limits) -> Result<()> {
         if self.limits.as_ref() == Some(&limits) {
             return Ok(());
         }
         let longest = Duration::from_secs(limits.max_lease_seconds);
-        // Shorter ones than `install` knows were written by hand, and would be renewed all the time.
+        // `install` writes no shorter ones: they were written by hand, and would mean constant renewals.
         if (MIN_LEASE..self.plan.lease).contains(&longest) {
             self.shorten_lease(longest);
         }
@@ -97,10 +98,10 @@ impl Session<'_> {
         ));
     }
 
-    /// That nobody answers for a while is nobody's business, until it reaches into the lease: a tunnel that stands says nothing of it.
+    /// Warns that the entry cannot be read, but only once the lease is at risk: an open tunnel works without the API server.
     async fn tell_unseen(&mut self, failure: &Failure) {
         self.report.detail(failure.error());
-        // By the last comparison of the clocks, where nobody answers.
+        // While the API server is unreachable, by the last comparison of the clocks.
         let Ok(now) = self.target.now().await else {
             return;
         };
@@ -152,16 +153,18 @@ impl Session<'_> {
         }
     }
 
-    /// The lease ran out, while the machine slept or nobody could be asked: others may have come in the meantime, so everything is checked as at the start.
+    /// Writes the entry again after its lease expired, while the machine slept or the API server was unreachable.
+    ///
+    /// Others may have added intercepts in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {
         self.plan.replaces = Some(self.address.clone());
         if let Err(failure) = self.add().await {
-            // Nobody to ask at the moment, or not every time: the next look tries again.
+            // The API server is unreachable at the moment, or fails now and then: the next look retries.
             if failure.may_pass() {
                 self.tell_unseen(&failure).await;
                 return Ok(());
             }
-            // An API server that comes back refuses everybody for some seconds.
+            // An API server that has just started denies all requests for some seconds.
             return match self.target.look(&self.plan.name).await {
                 Ok(_) => Err(failure),
                 Err(_) => Ok(()),
@@ -172,7 +175,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The entry is gone: with the preparation of the workload, or alone.
+    /// The error for an entry that was removed, alone or with the workload's preparation.
     async fn removed(&self) -> Failure {
         let Plan {
             name, place_flags, ..

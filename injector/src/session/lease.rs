@@ -1,26 +1,28 @@
-//! When a lease ends and when it wants renewing. By the wall clock, in seconds since the epoch: the steady clock stands still in a suspended machine.
+//! When a lease expires and when to renew it.
+//!
+//! By the wall clock, in seconds since the epoch: the monotonic clock stops while the machine is suspended.
 
 use std::time::Duration;
 
 use intercept_core::is_lease_too_long;
 
-/// After a renewal that failed, in seconds.
+/// Pause after a failed renewal, in seconds.
 const RETRY: u64 = 10;
 
-/// One entry's lease.
+/// The lease of one entry.
 #[derive(Debug)]
 pub struct Lease {
     length: u64,
     expires: u64,
-    /// Renewal is due when no more seconds than this are left.
+    /// Renewal is due when at most this many seconds are left.
     due_when_left: u64,
     not_before: u64,
-    /// Somebody was told that it is not renewed.
+    /// Has a missed renewal been reported since the last successful one?
     is_told: bool,
 }
 
 impl Lease {
-    /// One that has not begun.
+    /// A lease that has not begun.
     pub fn new(length: Duration) -> Self {
         Self {
             length: length.as_secs(),
@@ -31,17 +33,19 @@ impl Lease {
         }
     }
 
-    /// From now on no longer than this. One that was written for longer is due at once.
+    /// Limits the length from now on. An entry that was written with a longer lease is due for renewal at once.
     pub fn shorten(&mut self, length: Duration) {
         self.length = length.as_secs();
     }
 
-    /// The end of one that begins now.
+    /// The expiry of a lease that begins now.
     pub fn from(&self, now: u64) -> u64 {
         now.saturating_add(self.length)
     }
 
-    /// It was written with this end. Renewal is due at half of it, a tenth sooner or later, so that those who started together do not renew together.
+    /// Records the expiry that was written.
+    ///
+    /// Renewal is due at half of the lease, a tenth sooner or later, so that intercepts that started together do not renew together.
     pub fn until(&mut self, expires: u64) {
         let tenth = self.length / 10;
         self.expires = expires;
@@ -50,33 +54,33 @@ impl Lease {
         self.is_told = false;
     }
 
-    /// Is it to be said that nobody renews it? From the moment on in which it wants renewing, once.
+    /// Should the missing renewal be reported now? True once, after renewal became due.
     pub fn is_in_danger(&mut self, now: u64) -> bool {
         let is_due = self.expires.saturating_sub(now) <= self.due_when_left;
         is_due && self.is_news()
     }
 
-    /// Is it to be said that it could not be renewed? Once until it is.
+    /// Should a failed renewal be reported now? True once until a renewal succeeds.
     pub fn is_news(&mut self) -> bool {
         !std::mem::replace(&mut self.is_told, true)
     }
 
-    /// Was anybody told so since it was renewed last?
+    /// Has a missed renewal been reported since the last successful one?
     pub fn is_told(&self) -> bool {
         self.is_told
     }
 
-    /// Its end, as far as is known here.
+    /// The expiry, as far as it is known here.
     pub fn expires(&self) -> u64 {
         self.expires
     }
 
-    /// Is it over?
+    /// Has the lease expired?
     pub fn is_over(&self, now: u64) -> bool {
         self.expires <= now
     }
 
-    /// Is it time to renew? `expires` is what the entry says.
+    /// Is it time to renew? `expires` is the entry's value.
     pub fn is_due(&mut self, expires: u64, now: u64) -> bool {
         self.expires = expires;
         let is_near = expires.saturating_sub(now) <= self.due_when_left;
@@ -84,12 +88,12 @@ impl Lease {
         is_wanted && self.may_be_tried(now)
     }
 
-    /// Is the last attempt that failed long enough ago?
+    /// Has the pause after a failed renewal ended?
     pub fn may_be_tried(&self, now: u64) -> bool {
         now >= self.not_before
     }
 
-    /// A renewal failed; the next one is not due at once.
+    /// Records a failed renewal, which delays the next attempt.
     pub fn failed(&mut self, now: u64) {
         self.not_before = now.saturating_add(RETRY);
     }

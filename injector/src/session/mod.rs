@@ -1,6 +1,6 @@
-//! One intercept while it lives: made, kept, watched, and undone on every way out. Independent of where intercepts are kept.
+//! The life of one intercept: create, renew, watch, and tear down on every way out. Independent of where intercepts are stored.
 //!
-//! The order is what keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel goes.
+//! The order keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel closes.
 
 pub mod background;
 pub mod exec_child;
@@ -38,26 +38,26 @@ use crate::hint::{Failure, Result};
 use crate::model::{Plan, Target};
 use crate::outbound::{Forwards, Line, Link};
 
-/// How long to wait for Envoy to take an intercept, or to let go of it.
+/// How long to wait for Envoy to accept or to drop an intercept.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long somebody who wants out at once waits for the API server and the proxies.
+/// Shutdown timeout after a second signal.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What goes on beside an intercept while it lives.
+/// What runs beside an intercept while it lives.
 #[derive(Debug, Default)]
 pub struct Beside {
-    /// What to run; its end ends the intercept.
+    /// The command to run; its exit ends the intercept.
     pub command: Option<ChildCommand>,
-    /// The file with the workload's environment, to be put in its place once the intercept lives.
+    /// The file for the workload's environment, moved into place once the intercept is live.
     pub env_file: Option<EnvFile>,
-    /// Ports of this machine that lead into the cluster, and where connections are opened there.
+    /// Local ports that lead into the cluster, and the endpoint that opens connections there.
     pub forwards: Option<(Forwards, RelayEnd)>,
-    /// The files of an intercept that goes into the background once it lives.
+    /// The files of an intercept that moves to the background once it is live.
     pub detach: Option<Prepared>,
 }
 
-/// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
+/// Creates the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
     global: &Global,
     target: &dyn Target,
@@ -80,13 +80,13 @@ pub async fn run(
             Err(failure) => End::Failed(failure),
         },
     };
-    // A shell that is closed hangs up twice in a moment: that is no impatience.
+    // A shell that closes sends SIGHUP twice in quick succession: that is no request to hurry.
     signals.ignore_hangup();
     let signal = tokio::select! {
         code = session.finish(end) => return code,
         signal = signals.next() => signal,
     };
-    // Whoever asks twice wants out at once.
+    // The second signal: shut down at once.
     let _ = timeout(CLEAR_TIMEOUT, session.drop_at_once()).await;
     Ok(killed_by(signal))
 }
@@ -99,7 +99,7 @@ enum End {
     Failed(Failure),
 }
 
-/// As a log tells it.
+/// The text for the log.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -118,29 +118,29 @@ struct Session<'a> {
     target: &'a dyn Target,
     plan: Plan,
     report: Report,
-    /// The tunnel's public name; the entry that has it is ours.
+    /// The tunnel's public name; the entry with this address is ours.
     address: String,
     secret: Secret,
     tunnel: Tunnel,
-    /// The connection into the cluster, where there is one.
+    /// The connection into the cluster, if there is one.
     link: Option<Link>,
     is_away: bool,
     is_live: bool,
-    /// Writing the entry was cut off, or nobody said how it ended: it may still be taken.
+    /// A write of the entry was cut off or its outcome is unknown: it may still take effect.
     is_adding: bool,
-    /// When entry and cluster were written last.
+    /// When entry and upstream cluster were last written.
     added: Option<Instant>,
-    /// The entry is removed, and the proxies had their time.
+    /// The entry is removed, and the proxies had time to drop it.
     is_undone: bool,
     child: Option<Child>,
-    /// In seconds since the epoch.
+    /// Seconds since the epoch.
     created: u64,
     lease: Lease,
-    /// The operator's, as this intercept keeps to them; `None` until they were looked at.
+    /// The operator's limits that this intercept was last checked against; `None` until the first look.
     limits: Option<Limits>,
-    /// Why the entry is in no proxy although it is there, as was said last.
+    /// The reported reason why no proxy has the entry.
     refusal: Option<String>,
-    /// What is remembered of it on this machine while it runs in the background.
+    /// The local state of a detached intercept.
     kept: Option<Kept>,
 }
 
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Until a signal, the child's end, or the loss of the intercept.
+    /// Runs until a signal, the child's exit, or the loss of the intercept.
     async fn stay(&mut self, signals: &mut Signals, command: Option<ChildCommand>) -> End {
         self.is_live = true;
         if self.kept.is_some() {
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
                         // A full disk is no reason to end an intercept.
                         let _ = kept.bound_log();
                     }
-                    // An API server that takes its time holds up nobody who wants out. A look that is cut off has read, or moved the lease of an entry that is removed next.
+                    // A slow API server must not delay a shutdown. Cutting the look off is safe: it only read, or renewed an entry that is removed next.
                     let looked = tokio::select! {
                         biased;
                         end = end(signals, child) => return end,
@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
                 ));
             }
             Ok(Event::Away { reason, retry_in }) => {
-                // Once per absence; each further attempt is for the curious.
+                // Once per absence; each further attempt is for --verbose.
                 if !std::mem::replace(&mut self.is_away, true) {
                     self.report.warn(&format!(
                         "the tunnel is away ({reason}); meanwhile the cluster answers"
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What is to be done next in an intercept that lives.
+/// The next thing to do while an intercept is live.
 #[derive(Debug)]
 enum Next {
     End(End),
@@ -271,7 +271,7 @@ enum Next {
     Link(Line),
 }
 
-/// Where several are due, the end comes first, and what is only told comes last: there may be something to tell without a pause.
+/// Waits for the next thing to do. If several are due, the end comes first and output last: output may be due all the time.
 async fn next(
     end: impl Future<Output = End>,
     looks: &mut Interval,
@@ -287,7 +287,7 @@ async fn next(
     }
 }
 
-/// Never, where there is no connection into the cluster.
+/// Waits for a line of the link; forever if there is none.
 async fn line_of(link: &mut Option<Link>) -> Line {
     match link {
         Some(link) => link.next().await,
@@ -295,7 +295,7 @@ async fn line_of(link: &mut Option<Link>) -> Line {
     }
 }
 
-/// A command behind `--` gets Ctrl-C as well: its end must not hide that.
+/// Waits for the end. A command behind `--` receives Ctrl-C as well: its exit must not hide the signal.
 async fn end(signals: &mut Signals, child: &mut Option<Child>) -> End {
     tokio::select! {
         biased;
@@ -304,7 +304,7 @@ async fn end(signals: &mut Signals, child: &mut Option<Child>) -> End {
     }
 }
 
-/// Never, where there is no child.
+/// Waits for the child's exit code; forever if there is no child.
 async fn wait_for(child: &mut Option<Child>) -> u8 {
     match child {
         Some(child) => child.wait().await.unwrap_or(1),

@@ -1,4 +1,4 @@
-//! Is there a program to run behind `--`? Looked up as `execvp` will, before anything is made.
+//! Finds the program behind `--` as `execvp` will, before anything is created.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use rustix::fs::{Access, access};
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 
-/// Exit codes of shells (POSIX, 2.8.2).
+/// Exit code of a shell if a program is not found (POSIX, 2.8.2).
 pub const NOT_FOUND: u8 = 127;
-/// It is there, and cannot be run.
+/// Exit code of a shell if a program cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 
-/// Where `execvp` looks without a PATH.
+/// Where `execvp` searches without a PATH.
 const USUAL_PATH: &str = "/bin:/usr/bin";
 
-/// Fails, with a shell's exit code, where no such program can be run.
+/// Fails with a shell's exit code unless this program can be run.
 pub fn find(program: &OsStr) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or(USUAL_PATH.into());
     find_in(program, &path)
@@ -26,7 +26,7 @@ fn find_in(program: &OsStr, path: &OsStr) -> Result<()> {
     let is_path = program.as_encoded_bytes().contains(&b'/');
     let places: Vec<PathBuf> = match is_path {
         true => vec![program.into()],
-        // An empty part is the working directory.
+        // An empty part of PATH means the working directory.
         false => std::env::split_paths(path)
             .map(|dir| Path::new(".").join(dir).join(program))
             .collect(),
@@ -51,7 +51,7 @@ fn is_program(place: &Path) -> bool {
     place.is_file() && access(place, Access::EXEC_OK).is_ok()
 }
 
-/// There is none.
+/// The error for a program that does not exist.
 pub fn not_found(program: &OsStr) -> Failure {
     let hint = match program.as_encoded_bytes().contains(&b'/') {
         true => format!("ls -l {}", quote(&program.to_string_lossy())),

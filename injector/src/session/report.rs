@@ -1,4 +1,4 @@
-//! What people read on stderr while an intercept lives: the block, one line per request, notes and warnings. Colour only on a terminal.
+//! Output on stderr while an intercept is live: the summary, one line per request, notes and warnings. Colour only on a terminal.
 
 use std::io::Write;
 use std::path::Path;
@@ -24,17 +24,17 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
-/// Where and how much is said.
+/// Where to write, and how much.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     quiet: bool,
     verbose: bool,
-    /// Read later: every line bears its day and time.
+    /// Output goes to a log: every line starts with date and time.
     is_log: bool,
 }
 
 impl Report {
-    /// As the flags say.
+    /// A report with the verbosity of the flags.
     pub fn new(global: &Global) -> Self {
         Self {
             quiet: global.quiet,
@@ -43,7 +43,7 @@ impl Report {
         }
     }
 
-    /// As a log: nobody asked it to be quiet, and it is read on another day.
+    /// Switches to a log, which ignores `--quiet` and adds the date.
     pub fn into_log(self) -> Self {
         Self {
             quiet: false,
@@ -52,7 +52,7 @@ impl Report {
         }
     }
 
-    /// Something that may surprise.
+    /// Prints a warning.
     pub fn warn(self, text: &str) {
         self.say(&format!(
             "{}{WARNING}warning:{WARNING:#} {}",
@@ -61,13 +61,13 @@ impl Report {
         ));
     }
 
-    /// Something worth knowing.
+    /// Prints a note.
     pub fn note(self, text: &str) {
         let (stamp, text) = (self.stamp(), one_line(text));
         self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
     }
 
-    /// Something that a log must tell, and that somebody before a terminal knows.
+    /// Prints a line to a log; on a terminal only with --verbose, as the user there knows it already.
     pub fn record(self, text: &str) {
         match self.is_log {
             true => self.say(&format!("{}{}", self.stamp(), one_line(text))),
@@ -75,7 +75,7 @@ impl Report {
         }
     }
 
-    /// Something that only a curious person wants to know.
+    /// Prints a line with --verbose only.
     pub fn detail(self, text: &str) {
         if self.verbose {
             let (time, text) = (self.time(), one_line(text));
@@ -83,22 +83,22 @@ impl Report {
         }
     }
 
-    /// Shows how many replicas have the intercept until it is dropped; on a terminal only.
+    /// Shows on a terminal how many replicas have the intercept, until the result is dropped.
     pub fn progress(self) -> Progress {
         Progress::new(self.quiet)
     }
 
-    /// What is intercepted, where it goes, and how to try it.
+    /// Prints what is intercepted, where it goes, and how to try it.
     pub fn live(self, plan: &Plan, live: &Live) {
         self.say(&block(plan, live));
     }
 
-    /// One intercepted request.
+    /// Prints one intercepted request.
     pub fn request(self, line: &RequestLine) {
         self.say(&request_line(&self.time(), line));
     }
 
-    /// Requests are under way when the intercept ends.
+    /// Prints that the end of the intercept waits for running requests.
     pub fn waiting(self, count: usize, most: Duration) {
         let how = match self.is_log {
             true => format!("at most {}", words::span(most)),
@@ -108,7 +108,7 @@ impl Report {
         self.note(&format!("waiting for {requests} to end ({how})"));
     }
 
-    /// It goes on in the background; how to see its log and how to end it.
+    /// Prints how to see the log of a detached intercept, and how to end it.
     pub fn detached(self, name: &str, log: &Path, flags: &str) {
         let name = quote(name);
         let rows = [
@@ -147,19 +147,19 @@ impl Report {
 
     fn say(self, text: &str) {
         if !self.quiet {
-            // A terminal that is gone, or a full disk behind a log, is no reason to end without undoing what was made.
+            // A closed terminal or a full disk behind a log is no reason to exit without a teardown.
             let _ = writeln!(anstream::stderr(), "{text}");
         }
     }
 }
 
-/// A line that changes while replicas take an intercept, and then goes away.
+/// A progress line, removed when all replicas have the intercept.
 #[derive(Debug)]
 pub struct Progress(ProgressBar);
 
 impl Progress {
     fn new(quiet: bool) -> Self {
-        // On anything but a terminal it hides by itself.
+        // Without a terminal the spinner hides itself.
         let bar = match quiet {
             true => ProgressBar::hidden(),
             false => ProgressBar::new_spinner(),
@@ -167,7 +167,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// So many have it.
+    /// Updates the count.
     pub fn show(&self, Replicas { live, all }: Replicas) {
         self.0.set_message(format!("{live}/{all} replicas"));
         self.0.tick();
@@ -180,7 +180,7 @@ impl Drop for Progress {
     }
 }
 
-/// The block that says that an intercept lives.
+/// The summary of a live intercept.
 fn block(plan: &Plan, live: &Live) -> String {
     let intercept = plan.intercept("", 0, 0);
     let verified = match live {
@@ -257,20 +257,20 @@ fn millis(duration: Duration) -> String {
     }
 }
 
-/// What `-o json` prints when the intercept lives.
+/// What `-o json` prints once the intercept is live.
 #[derive(Debug, Serialize)]
 pub struct LiveShown {
     #[serde(flatten)]
     intercept: InterceptShown,
     developer_port: u16,
-    /// Did Envoy say that it has it?
+    /// Did Envoy confirm the intercept?
     verified: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     curl: Option<String>,
 }
 
 impl LiveShown {
-    /// What there is to show.
+    /// Collects what to print.
     pub fn new(plan: &Plan, intercept: InterceptShown, live: &Live) -> Self {
         Self {
             intercept,
@@ -282,7 +282,7 @@ impl LiveShown {
 }
 
 impl Shown for LiveShown {
-    /// Nothing: people read the block on stderr.
+    /// Empty: the summary on stderr is the text form.
     fn text(&self) -> String {
         String::new()
     }

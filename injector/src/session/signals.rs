@@ -1,11 +1,11 @@
-//! The ways in which the system asks the command to end.
+//! Signals that ask the command to end.
 
 use std::io;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// SIGINT, SIGTERM and SIGHUP, caught from the moment this is made.
+/// SIGINT, SIGTERM and SIGHUP, caught from construction on.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: unix::Signal,
@@ -15,7 +15,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches them. Needs a runtime.
+    /// Catches the signals. Needs a runtime.
     pub fn catch() -> io::Result<Self> {
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -25,12 +25,12 @@ impl Signals {
         })
     }
 
-    /// The end of a terminal means nothing any more.
+    /// Ignores SIGHUP from now on.
     pub fn ignore_hangup(&mut self) {
         self.ignores_hangup = true;
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         loop {
             tokio::select! {

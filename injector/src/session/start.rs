@@ -1,4 +1,4 @@
-//! The beginning of an intercept: the tunnel is up before the entry is written, and it lives when the proxies have it.
+//! The start of an intercept: tunnel first, then the entry; live once the proxies have it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,11 +23,11 @@ use crate::output::print;
 use crate::shell::quote;
 use crate::words;
 
-/// How long the first connection to the relay may take.
+/// Timeout of the first connection to the relay.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session<'_> {
-    /// Tunnel, then entry, then the word that it lives.
+    /// Opens the tunnel, writes the entry, waits until the proxies have it, and reports that it is live.
     pub(super) async fn start(&mut self, beside: &mut Beside) -> Result<()> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(self.reach_relay(), listens);
@@ -72,7 +72,7 @@ impl Session<'_> {
         }
     }
 
-    /// Connects into the cluster. Before the entry is written: what cannot be reached leaves nothing behind.
+    /// Connects into the cluster. Runs before the entry is written, so that a failure leaves nothing behind.
     async fn open_link(&mut self, forwards: Forwards, end: &RelayEnd) -> Result<()> {
         let lines = forwards.lines();
         let link = Link::open(end, &self.secret, &self.plan.name, forwards).await?;
@@ -81,7 +81,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Opens the tunnel: at another relay where the first one is full, and where all are, at the one that has room first.
+    /// Opens the tunnel. Tries another relay if the first one is full; if all are, waits for whichever has room first.
     async fn reach_relay(&mut self) -> Result<()> {
         let until = Instant::now() + TUNNEL_TIMEOUT;
         let (mut full, mut was_full) = (BTreeSet::new(), None);
@@ -147,12 +147,12 @@ impl Session<'_> {
             .await
     }
 
-    /// Writes the entry with a fresh lease, if it may be there.
+    /// Writes the entry with a fresh lease, if the checks pass.
     pub(super) async fn add(&mut self) -> Result<()> {
         let now = self.target.now().await?;
         let intercept = self.plan.intercept(&self.address, self.created, now);
         let plan = &self.plan;
-        // Asked again whenever somebody else was faster; only the last answer counts.
+        // Runs again after each write conflict; only the last result counts.
         let notes = Mutex::new(Vec::new());
         let check = |document: &Document| {
             *notes.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -162,7 +162,7 @@ impl Session<'_> {
         self.is_adding = true;
         let added = self.target.add(plan, &intercept, &check).await;
         self.added = Some(Instant::now());
-        // What was refused will not come; what broke off may.
+        // A rejected write has no effect; one that was cut off may.
         self.is_adding = added.as_ref().is_err_and(Failure::may_pass);
         added?;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +178,7 @@ impl Session<'_> {
     }
 }
 
-/// Does anything take connections on this port, on either of the addresses that are tried?
+/// Does a program accept connections on this port, over IPv4 or IPv6?
 async fn listens(port: u16) -> bool {
     for address in [
         IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! The session's view of its tunnel: opened in the background, seen through events, closed when what runs on it has ended.
+//! The session's view of its tunnel: opened in the background, observed through events, closed once its requests have ended.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use tokio::time::timeout;
 use crate::hint::{Failure, Result};
 use crate::model::Plan;
 
-/// How long requests under way may take to end when the intercept ends.
+/// How long running requests may take to end when the intercept ends.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Lines that wait to be printed. A terminal that is paused must not hold up requests, so further ones are dropped.
+/// Events that wait to be printed. A paused terminal must not hold up requests, so further ones are dropped.
 const LINES: usize = 1_024;
 
-/// Places among them that lines of requests leave to the tunnel's own comings and goings.
+/// Places in that queue that request lines leave to state changes of the tunnel.
 const RESERVED: usize = 16;
 
-/// A tunnel that is kept open until it is closed.
+/// A tunnel that reconnects until it is closed.
 #[derive(Debug)]
 pub struct Tunnel {
     /// tunnel → session: what happened on it.
@@ -31,17 +31,17 @@ pub struct Tunnel {
     under_way: UnderWay,
 }
 
-/// Why there is no tunnel.
+/// Why the tunnel could not be opened.
 #[derive(Debug)]
 pub enum NotUp {
-    /// This relay has no room at the moment; another one may have some. The attempts go on.
+    /// This relay is full at the moment; another one may have room. Attempts continue.
     Full(Failure),
-    /// Whatever else.
+    /// Any other reason.
     Failed(Failure),
 }
 
 impl Tunnel {
-    /// Begins to open it. Needs a runtime.
+    /// Starts to open the tunnel. Needs a runtime.
     pub fn open(plan: &Plan, secret: Secret) -> Self {
         let local = Local {
             port: plan.developer_port,
@@ -73,7 +73,7 @@ impl Tunnel {
         }
     }
 
-    /// Waits until requests come through for the first time.
+    /// Waits until the tunnel is up for the first time.
     pub async fn first_up(&mut self, relay: &RelayEnd, patience: Duration) -> Result<(), NotUp> {
         let (mut why, mut is_full) = ("no answer".to_owned(), false);
         let up = async {
@@ -103,7 +103,7 @@ impl Tunnel {
         })
     }
 
-    /// The next event; an error when no attempt is made any more.
+    /// The next event; an error if the tunnel has given up.
     pub async fn next(&mut self) -> Result<Event, String> {
         match self.events_rx.recv().await {
             Some(event) => Ok(event),
@@ -119,15 +119,17 @@ impl Tunnel {
         }
     }
 
-    /// How many requests are under way.
+    /// The number of running requests.
     pub fn under_way(&self) -> usize {
         self.under_way.count()
     }
 
-    /// Takes nothing new, and waits at most [`GRACE`] for the requests under way to end. Returns how many were cut off. `on_event`: what happens meanwhile.
+    /// Accepts no new requests, and waits at most [`GRACE`] for the running ones to end.
+    ///
+    /// Passes events of that time to `on_event`. Returns how many requests were cut off.
     pub async fn close(&mut self, on_event: impl Fn(Event)) -> usize {
         if let Some(shutdown_tx) = self.shutdown_tx.take() {
-            // Fails where it has ended by itself.
+            // Fails if the tunnel has ended by itself.
             let _ = shutdown_tx.send(());
         }
         let _ = timeout(GRACE, self.drain(on_event)).await;
@@ -145,7 +147,7 @@ impl Tunnel {
         }
     }
 
-    /// Closes it at once.
+    /// Closes the tunnel at once.
     pub async fn abort(&mut self) {
         if !self.keeper.is_finished() {
             self.keeper.abort();
@@ -156,7 +158,7 @@ impl Tunnel {
 
 #[cfg(test)]
 impl Tunnel {
-    /// One that never ends, on which happens what the test says.
+    /// A tunnel that never ends, with events sent by the test.
     pub fn of_events(most: usize) -> (mpsc::Sender<Event>, Self) {
         let (events_tx, events_rx) = mpsc::channel(most);
         let tunnel = Self {
@@ -172,7 +174,7 @@ impl Tunnel {
 async fn pass_on(mut all_rx: mpsc::Receiver<Event>, events_tx: mpsc::Sender<Event>) {
     while let Some(event) = all_rx.recv().await {
         if !matches!(event, Event::Request(_)) || events_tx.capacity() > RESERVED {
-            // Full: the reserved places are taken as well, and nobody reads.
+            // Even the reserved places are taken, and no output is read: drop the event.
             let _ = events_tx.try_send(event);
         }
     }

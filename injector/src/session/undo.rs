@@ -1,4 +1,4 @@
-//! The end of an intercept, in the order that never costs a request an error.
+//! The end of an intercept, in an order that costs no request an error.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::{ENVOY_TIMEOUT, End, Session, killed_by};
 use crate::hint::Result;
 use crate::words;
 
-/// Between two attempts at a change that nobody takes.
+/// Pause between two attempts at a change that fails.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the proxies have to let go of an intercept whose end is in a hurry: usually they need a third of it.
+/// How long the proxies have to drop an intercept after a second signal: usually they need a third of it.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// How long an entry whose writing was cut off may still take to appear, and how often that is looked at.
+/// How long an entry whose write was cut off may take to appear, and how often to check.
 const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
 impl Session<'_> {
-    /// Undoes everything: the entry first, so that no request is decided any more; the tunnel, when what runs on it has ended or had its time; then the cluster, of which
-    /// requests that were cut off still need a host.
+    /// Undoes everything, in this order: the entry, so that the filter decides no more requests; the tunnel, once its requests have ended or the grace period is over; the upstream
+    /// cluster last, because requests that were cut off still need a host in it.
     pub(super) async fn finish(&mut self, end: End) -> Result<u8> {
         self.report.record(&end.to_string());
         let undone = self.undo().await;
@@ -52,7 +52,7 @@ impl Session<'_> {
             (End::Child(code), _) => Ok(code),
             (End::Signal(_), Some(child)) => Ok(child.wait().await.unwrap_or(1)),
             (End::Signal(_), None) if self.is_live => Ok(0),
-            // What was asked for never came to be.
+            // The intercept never went live.
             (End::Signal(signal), None) => Ok(killed_by(signal)),
         };
         if let Some(kept) = &self.kept {
@@ -63,7 +63,7 @@ impl Session<'_> {
         Ok(code)
     }
 
-    /// Lets the requests under way end, for a while.
+    /// Closes the tunnel, and gives running requests some time to end.
     async fn close_tunnel(&mut self) {
         let report = self.report;
         match self.tunnel.under_way() {
@@ -81,14 +81,14 @@ impl Session<'_> {
         }
     }
 
-    /// Clears away what is left when the requests that were cut off, or refused by a tunnel that was closing, have gone elsewhere.
+    /// Removes the upstream cluster, once requests that were cut off or refused by the closing tunnel have been retried elsewhere.
     async fn clear(&self) -> Result<()> {
         self.outlast(HANDOVER).await;
         self.patiently(async || self.target.clear(&self.plan, &self.address).await)
             .await
     }
 
-    /// Waits so long, and until the cluster may go; not where it stays.
+    /// Waits at least `time`, and until the upstream cluster may be removed. Returns at once for a target without upstream clusters.
     async fn outlast(&self, time: Duration) {
         if !self.target.has_clusters() {
             return;
@@ -98,7 +98,7 @@ impl Session<'_> {
         sleep_until(until).await;
     }
 
-    /// As often as it takes, for a while; after that, the lease ends the intercept.
+    /// Retries a change for a limited time. After that, the entry expires with its lease.
     async fn patiently<T>(&self, change: impl AsyncFn() -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + self.target.undo_patience();
         let mut is_told = false;
@@ -133,12 +133,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Was the entry here, and somebody else has just removed it? The proxies may not know yet.
+    /// Has another user just removed our entry? The proxies may still have it.
     async fn is_gone(&self) -> bool {
         self.created > 0 && matches!(self.target.find(&self.plan.name).await, Ok(None))
     }
 
-    /// The same, waiting for no request that is under way.
+    /// The same without waiting for running requests.
     pub(super) async fn drop_at_once(&mut self) -> Result<()> {
         if !self.is_undone {
             let remove = async || self.target.remove(&self.plan.name, &self.address).await;
@@ -152,7 +152,7 @@ impl Session<'_> {
     }
 }
 
-/// As soon as there is something to remove, where the entry may still be on its way; for a while from the first answer on, however late that comes.
+/// Removes an entry whose write may still take effect: retries for a while after the first response, however late that comes.
 async fn also_late<T>(
     is_on_its_way: bool,
     remove: impl AsyncFn() -> Result<Option<T>>,
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers after this long, and from the third time on it finds something.
+    /// A removal whose first response takes this long, and which finds an entry from the third attempt on.
     async fn removed(is_on_its_way: bool, first_answer: Duration) -> Option<u8> {
         let asked = Cell::new(0);
         let remove = async || {

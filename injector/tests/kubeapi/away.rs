@@ -35,7 +35,7 @@ fn intercept_that_comes_late_is_removed_as_well() {
     write.wait();
     let before = wire.passed("GET ", "/intercepts/");
     bob.signal(Signal::INT);
-    // Somebody has looked and found nothing.
+    // The developer's end has looked twice and found nothing.
     wait_until(
         || wire.passed("GET ", "/intercepts/") >= before + 2,
         || "nobody looks".to_owned(),

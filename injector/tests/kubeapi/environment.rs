@@ -202,7 +202,7 @@ fn leave_ends_a_process_of_this_machine_also_where_no_cluster_answers() {
         std::fs::write(&file, text).expect("written");
         file.to_string_lossy().into_owned()
     };
-    // One that nobody here believes any more: its certificate is not by an authority.
+    // A kubeconfig that verifies the API server's certificate, which no authority has signed.
     let doubted = known.replace("insecure-skip-tls-verify: true", "tls-server-name: x");
     assert_ne!(doubted, known);
     // Another API server, whose context has the same name: what runs is not its.

@@ -71,7 +71,7 @@ async fn read_head(stream: &mut (impl AsyncReadExt + Unpin)) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The gate before a relay, and the sidecar that says from whom it comes.
+/// The gate before a relay, and the sidecar that reports the caller's identity.
 struct Gate {
     relay: SocketAddr,
     address: String,

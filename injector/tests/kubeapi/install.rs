@@ -118,7 +118,7 @@ fn a_dry_run_prints_what_is_applied_removed_and_left() {
     assert_eq!(printed, applied);
     assert_eq!(removed.len(), 3, "{real:?}");
 
-    // A gate of another version is left as it is, unless somebody says that it may be drained.
+    // A gate of another version stays as it is, unless a flag allows to drain it.
     let other = r#"[{"op": "replace", "path": "/spec/priority", "value": 7}]"#;
     let patch = [
         "-n",
@@ -143,7 +143,7 @@ fn a_dry_run_prints_what_is_applied_removed_and_left() {
         "{all:?}"
     );
 
-    // Which filter a new image serves, nobody can say before.
+    // The filter of a new image is unknown until the image runs.
     let words = "install --relay-image registry.example.com/injector:2 --dry-run -o name";
     let ran = two.server.injector(ADMIN, words);
     let note =

@@ -1,4 +1,4 @@
-//! The end of intercepts: one's own, somebody else's, and what is left over.
+//! `injector leave`: own intercepts, those of other users, and expired ones.
 
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ fn what_is_in_all_namespaces_is_listed_and_ones_own_of_it_left() {
     let [here, there] = &stages;
     in_two_namespaces("dave", [here, there]);
     for (stage, name) in [(here, "dave-here"), (there, "dave-there")] {
-        // Nobody keeps it: its tunnel is away.
+        // No process keeps this entry: its tunnel is down.
         stage.add(name, "dave", name);
     }
     let shown = |words: &[&str]| -> Value {

@@ -104,7 +104,7 @@ impl Server {
         running.end();
     }
 
-    /// One with Istio's custom resources and nothing of ours, for whoever installs and uninstalls: that concerns every namespace, and so every other test.
+    /// A server with Istio's custom resources and without the injector, for tests of install and uninstall: those affect every namespace, and so every other test.
     pub fn bare() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().to_owned();
@@ -127,7 +127,7 @@ impl Server {
         server
     }
 
-    /// Nobody else than the test must use the server: they also make and remove things in other tests' namespaces.
+    /// Only for a server that no other test uses: controllers also create and delete objects in other tests' namespaces.
     pub fn start_controllers(&self) {
         let command = controllers_command(self.folder.path());
         self.spawn(&command, "controllers.log");
@@ -253,7 +253,7 @@ impl Server {
         is_there.then(|| serde_json::from_str(&text).expect("JSON"))
     }
 
-    /// A pod as somebody would have made it, on our node.
+    /// A pod as an ordinary user would create it, on our node.
     pub fn pod(namespace: &str, name: &str, labels: &Value, containers: &Value) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Pod",

@@ -269,7 +269,7 @@ impl Stage {
             .collect()
     }
 
-    /// An intercept of the workload's port, with a tunnel that nobody opens.
+    /// An intercept of the workload's port, without an open tunnel.
     pub fn plan(&self, target: &dyn Target, name: &str, owner: &str, coder: &str) -> Plan {
         let port = target.port(None).expect("one port");
         Plan {

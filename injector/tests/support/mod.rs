@@ -138,7 +138,7 @@ impl Place {
         Running::new(&mut self.command(user, arguments))
     }
 
-    /// Adds somebody's intercept, with no machine behind it.
+    /// Adds another developer's intercept, without a machine behind it.
     pub fn add(&self, name: &str, owner: &str, headers: &[(&str, &str)]) -> Intercept {
         let header = |(name, value): &(&str, &str)| MatchHeader {
             name: (*name).to_owned(),
@@ -375,7 +375,7 @@ pub fn developer_server(text: &'static str) -> u16 {
     port
 }
 
-/// A developer's server that says when its one request has arrived, and answers when it is told to.
+/// A developer's server that signals the arrival of its one request, and answers when the test releases it.
 pub fn patient_server() -> (u16, Receiver<()>, Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("bound").port();
@@ -385,7 +385,7 @@ pub fn patient_server() -> (u16, Receiver<()>, Sender<()>) {
         for stream in listener.incoming() {
             let mut stream = stream.expect("accepted");
             let mut first = [0];
-            // Whoever only looks whether something listens sends nothing.
+            // A probe for a listener connects and sends nothing.
             if stream.read(&mut first).is_ok_and(|count| count > 0) {
                 arrived_tx.send(()).expect("the test waits");
                 release_rx.recv().expect("the test goes on");

@@ -19,7 +19,7 @@ pub struct Right<'a> {
     pub name: Option<&'a str>,
 }
 
-/// Whom the API server takes the caller for.
+/// The caller's identity according to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The user's name.

@@ -1,4 +1,4 @@
-//! A Kubernetes object with what a reviewer is told about it. Knows the outline that all objects share, not what they mean.
+//! A Kubernetes object with notes for reviewers. Knows the structure that all objects share, not their semantics.
 
 use serde_json::Value;
 

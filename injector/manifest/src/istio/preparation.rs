@@ -48,7 +48,7 @@ impl ControlledPlugin {
         config.intercepts
     }
 
-    /// The object with nothing but another text, to be applied. With its uid: one that was deleted meanwhile is not made anew.
+    /// The patch that changes only the text. Contains the uid, so that applying it does not recreate an object that was deleted meanwhile.
     pub fn patch(&self, text: &str) -> Value {
         let namespace = &self.preparation.workload.namespace;
         json!({

@@ -1,4 +1,4 @@
-//! What a user of the developer's end is told.
+//! Events for the user of the developer's end.
 
 use std::time::Duration;
 

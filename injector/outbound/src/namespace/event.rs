@@ -1,4 +1,4 @@
-//! What happens in the namespace that a developer is told of.
+//! Events of the namespace that are reported to the developer.
 
 use std::io;
 use std::net::SocketAddr;

@@ -34,7 +34,7 @@ pub(super) struct Visit {
     pub(super) developer: Arc<Developer>,
 }
 
-/// Answers one request. A peer that is gone is told nothing.
+/// Answers one request; sends nothing to a peer that is gone.
 pub(super) async fn handle(
     visit: Arc<Visit>,
     request: Request<RecvStream>,

@@ -1,4 +1,4 @@
-//! `injector install` in a cluster: what the flags mean, in which order things are done, and what an operator is told.
+//! `injector install` in a cluster: the meaning of the flags, the order of the steps, and the output.
 
 use intercept_manifest::istio::Object;
 use intercept_manifest::istio::install::ClusterInstall;

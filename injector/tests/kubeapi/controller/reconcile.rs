@@ -258,7 +258,7 @@ fn edited_objects_are_put_right() {
                 .ok_or_else(|| format!("{} {there}", shop.text()))
         });
     }
-    // The filter goes with the workload's preparation: the WasmPlugin is its owner. Nothing makes that anew.
+    // The filter goes with the workload's preparation: the WasmPlugin is its owner. Nothing recreates it.
     shop.must("admin", &["delete", "wasmplugin", PLUGIN], None);
     shop.until("bob", "Accepted", "False NotPrepared");
     assert!(

@@ -1,4 +1,4 @@
-//! The host's resolvers, read anew for each question: a VPN or another network changes them at any time.
+//! The host's resolvers, read again for each query: a VPN or another network changes them at any time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};

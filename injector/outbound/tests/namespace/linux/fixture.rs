@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::run::PATIENCE;
 
-/// `nobody`, where the tests run as root.
+/// The user id for programs where the tests run as root (Debian's unprivileged one).
 const ORDINARY: u32 = 65_534;
 
 /// Where the system's own programs are; a version manager's may lie where others may not look.

@@ -142,7 +142,7 @@ fn none_at_any_moment() {
     fixture.wait_for_nothing();
 }
 
-/// A process that outlives the engine is told the truth: nothing answers any more.
+/// A process that outlives the engine gets a refusal for each connection.
 fn survivors_are_refused() {
     let (fixture, port) = (Fixture::new(), server::start());
     let script = format!(
