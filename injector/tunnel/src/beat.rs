@@ -1,20 +1,20 @@
-//! What an end of a tunnel sends to show that it lives: an HTTP/2 frame of a type that no standard defines, every half second, between the frames of the library.
+//! Beats, which show that an end of a tunnel is alive: an HTTP/2 frame of an undefined type, sent every half second between the library's frames.
 //!
-//! A receiver must ignore and discard it (RFC 9113 §4.1, §5.5), so it has no stream, no flow control and no answer, and neither end's library counts it.
-//! What h2 0.4.20 does count of a peer's frames, per connection, and why ordinary use cannot spend it:
+//! A receiver must ignore and discard such a frame (RFC 9113 §4.1, §5.5), so it has no stream, no flow control and no answer, and neither end's library counts it.
+//! h2 0.4.20 does count other frames of a peer, per connection. These are its limits, and why ordinary use does not reach them:
 //!
-//! | h2 counts | up to | what could spend it, and what keeps it from doing so |
+//! | h2 counts | up to | what could reach the limit, and what prevents it |
 //! |---|---|---|
-//! | empty DATA frames without END_STREAM (`num_recv_empty_data_frames`), for ever | 100 | beats were such frames: every tunnel ended after 200 s. Nothing sends them now: h2 drops those of a client's or a server's before they reach us |
-//! | DATA frames below 256 bytes that are not read yet (`data_frame_budget`), by what they lack of 256 | half the connection window in bytes | small messages that come faster than they are read: connection windows are as large as they can be |
-//! | frames for a stream that was reset and is forgotten (`max_local_error_reset_streams`), for ever | 1 024, here no limit | downloads that clients give up, uploads that are answered early: what was on the way arrives after the reset. 50 streams are remembered, for a second |
-//! | streams that are reset before they were accepted (`max_pending_accept_reset_streams`), at the moment | 20, here [`super::settings::PENDING_RESETS`] | requests that are given up while this end stands still |
+//! | empty DATA frames without END_STREAM (`num_recv_empty_data_frames`), for ever | 100 | beats were such frames: every tunnel ended after 200 s. Nothing sends them now: h2 drops those of a client or a server before they reach us |
+//! | unread DATA frames below 256 bytes (`data_frame_budget`), by the bytes they lack to 256 | half the connection window in bytes | small messages that arrive faster than they are read: connection windows are as large as possible |
+//! | frames for a stream that was reset and forgotten (`max_local_error_reset_streams`), for ever | 1 024, here no limit | downloads that clients abort, uploads that are answered early: data on the way arrives after the reset. 50 streams are remembered, for a second |
+//! | streams that are reset before they were accepted (`max_pending_accept_reset_streams`), at the moment | 20, here [`super::settings::PENDING_RESETS`] | requests that are cancelled while this end is stalled |
 //! | CONTINUATION frames of one header list | 5 or more, by its largest size | header lists above [`super::settings::HEADER_LIST`] are answered before they are sent |
-//! | stream numbers (RFC 9113 §5.1.1), for ever | 2³⁰ | a thousand requests a second for twelve days: a tunnel is followed by a new one long before, see [`super::Tempo::requests`] |
+//! | stream numbers (RFC 9113 §5.1.1), for ever | 2³⁰ | a thousand requests a second for twelve days: a new tunnel replaces it long before, see [`super::Tempo::requests`] |
 //!
-//! PING, SETTINGS, RST_STREAM, WINDOW_UPDATE and GOAWAY are not counted. hyper's own keep-alive is of no use here: it sends no PING while anything is read, nor
-//! before the last one is answered, which may stand in a queue behind a bulk upload. A request per beat would do, and costs a stream's life at each end,
-//! and only the relay could begin one.
+//! PING, SETTINGS, RST_STREAM, WINDOW_UPDATE and GOAWAY are not counted. hyper's own keep-alive does not help: it sends no PING while anything is read, nor
+//! before the last one is answered, which may be queued behind a bulk upload. A request per beat would work, but costs a stream's life at each end,
+//! and only the relay could send one.
 
 use std::io;
 use std::pin::Pin;
@@ -22,10 +22,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-/// Length 0, a type of those for experiments (RFC 9113 §11.2), no flags, stream 0.
+/// Length 0, an experimental type (RFC 9113 §11.2), no flags, stream 0.
 const FRAME: [u8; HEAD] = [0, 0, 0, 0xfb, 0, 0, 0, 0, 0];
 const HEAD: usize = 9;
-/// What a client sends before its first frame (RFC 9113 §3.4).
+/// Length of the client's connection preface, which precedes its first frame (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
 const HEADERS: u8 = 1;
@@ -33,20 +33,20 @@ const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// Follows what the library writes, to know where another frame may stand.
+/// Tracks what the library writes, to know where another frame may be inserted.
 #[derive(Debug)]
 pub(super) struct Frames {
     head: [u8; HEAD],
-    /// Bytes of the head that have passed.
+    /// Bytes of the frame head that have passed.
     seen: usize,
-    /// Bytes of the payload, or of the preface, that have not.
+    /// Remaining bytes of the payload or of the preface.
     left: usize,
-    /// Nothing may stand before the first frame, nor inside a header list (RFC 9113 §3.4, §6.10).
+    /// No frame may precede the first one, or interrupt a header list (RFC 9113 §3.4, §6.10).
     may_follow: bool,
 }
 
 impl Frames {
-    /// Those of the end that opens the streams.
+    /// Frames of the client, the end that opens the streams.
     pub(super) fn of_client() -> Self {
         Self {
             left: PREFACE,
@@ -54,7 +54,7 @@ impl Frames {
         }
     }
 
-    /// Those of the other end.
+    /// Frames of the server.
     pub(super) fn of_server() -> Self {
         Self {
             head: [0; HEAD],
@@ -64,7 +64,7 @@ impl Frames {
         }
     }
 
-    /// These bytes have been written.
+    /// Records bytes that were written.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let into_head = if self.left > 0 {
@@ -97,19 +97,19 @@ impl Frames {
     }
 }
 
-/// The beat that is due, if one is.
+/// A beat that waits to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Beat(&'static [u8]);
 
 impl Beat {
-    /// One more; the one before counts for it if it could not be sent yet.
+    /// Schedules a beat, unless the previous one still waits.
     pub(super) fn is_due(&mut self) {
         if self.0.is_empty() {
             self.0 = &FRAME;
         }
     }
 
-    /// Sends what may be sent. Ready when the library may write.
+    /// Sends the beat where it may be sent. Ready when the library may write.
     pub(super) fn poll_send<T: AsyncWrite + Unpin>(
         &mut self,
         io: &mut T,
@@ -141,7 +141,7 @@ mod tests {
         frame
     }
 
-    /// After which bytes of these frames another one may stand, read in pieces of `size`.
+    /// The positions after which another frame may be inserted, if the bytes are written in pieces of `size`.
     fn places(mut frames: Frames, bytes: &[u8], size: usize) -> Vec<usize> {
         let mut places = Vec::new();
         let mut at = 0;

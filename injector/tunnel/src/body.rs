@@ -1,4 +1,4 @@
-//! The one body type of both ends, and the text of an error.
+//! The body type of both ends, and the text of an error.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,13 +8,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
-/// Any error a body can end with: it is only ever shown, or turned into a reset of the stream.
+/// Any error of a body. It is only shown, or turned into a reset of the stream.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The one body type on our side of hyper.
+/// The only body type on our side of hyper.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// A body, and what goes with it when it is dropped.
+/// A body with a guard that is dropped with it.
 pub struct Guarded<G> {
     pub body: Body,
     pub(super) _guard: G,
@@ -52,7 +52,7 @@ pub fn text_body(text: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// The text of an error with its causes: that of the outermost one is often no more than "connection error".
+/// The text of an error with its causes: the outermost error often says only "connection error".
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

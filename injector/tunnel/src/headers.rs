@@ -1,26 +1,26 @@
-//! Names of the tunnel's own headers, and what must not pass from one hop to the next. Knows headers only: no sockets, no bodies.
+//! Names of the tunnel's own headers, and headers that must not pass from hop to hop. Knows headers only: no sockets, no bodies.
 
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::settings;
 
-/// Which tunnel a request is for. Written by the filter, read by the relay, never seen by the developer's server.
+/// The tunnel that a request is for. The filter writes it, the relay reads it, the developer's server never sees it.
 pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
-/// Which cluster the filter chose. The gate removes it; both ends remove it again.
+/// The upstream cluster that the filter chose. The gate removes it; both ends remove it again.
 pub const CLUSTER: HeaderName = HeaderName::from_static("x-intercept-cluster");
-/// The intercepts that a request passed, one line each. The developer's end adds its own, so that the filter leaves a request that comes back to the cluster.
+/// The intercepts that a request passed, one line each. The developer's end adds its own, so that the filter ignores a request that returns to the cluster.
 pub const VIA: HeaderName = HeaderName::from_static("x-intercept-via");
-/// The request was certainly not handed on; the value says why.
+/// Marks a request that was certainly not forwarded; the value is the reason.
 pub const UNAVAILABLE: HeaderName = HeaderName::from_static("x-intercept-unavailable");
-/// The request was perhaps handed on, and nothing of an answer had been sent.
+/// Marks a request that may have been forwarded, without any response sent.
 pub const LOST: HeaderName = HeaderName::from_static("x-intercept-lost");
-/// Why there is an error instead of an answer, for people.
+/// The reason for an error response, as text.
 pub const ERROR: HeaderName = HeaderName::from_static("x-intercept-error");
-/// The intercept whose developer machine made this answer.
+/// The intercept whose developer machine sent this response.
 pub const SERVED_BY: HeaderName = HeaderName::from_static("x-intercept-served-by");
 
-/// Every name that is ours. Any other `x-intercept-…` is an ordinary header and passes.
+/// All names of our own headers. Any other `x-intercept-…` is an ordinary header and passes.
 const OURS: [HeaderName; 8] = [
     HeaderName::from_static("x-intercept"),
     ADDRESS,
@@ -34,7 +34,7 @@ const OURS: [HeaderName; 8] = [
 
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// What Envoy takes from every message too (and it takes no header because `Connection` lists it).
+/// Headers that Envoy removes from every message, too (it removes no header just because `Connection` lists it).
 const HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -43,7 +43,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Removes what concerns one connection only. `te: trailers` stays: gRPC needs it, and it is true of every hop here.
+/// Removes hop-by-hop headers. `te: trailers` stays: gRPC needs it, and it is true of every hop here.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let takes_trailers =
         list_members(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
@@ -56,18 +56,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header of ours from a response or its trailers, so that no peer can forge a mark.
+/// Removes our headers from a response or its trailers, so that no peer can forge a mark.
 pub(super) fn remove_ours(headers: &mut HeaderMap) {
     OURS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Removes every header of ours from a request but [`VIA`], which has to stay visible along a chain of intercepts.
+/// Removes our headers from a request, except for [`VIA`], which must stay visible along a chain of intercepts.
 pub(super) fn remove_ours_from_request(headers: &mut HeaderMap) {
     let others = OURS.into_iter().filter(|name| *name != VIA);
     others.for_each(|name| drop(headers.remove(name)));
 }
 
-/// Whether a client asks to switch to WebSocket (RFC 6455 §4.1).
+/// Does a client ask to switch to WebSocket (RFC 6455 §4.1)?
 pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
     list_members(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"))
         && headers
@@ -75,26 +75,26 @@ pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
             .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Whether the client holds its body back until it is told to go on (RFC 9110 §10.1.1).
+/// Does the client hold its body back until a `100 Continue` (RFC 9110 §10.1.1)?
 pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether a request may be repeated without harm (RFC 9110 §9.2.1).
+/// Is the method safe (RFC 9110 §9.2.1), so that a request can be repeated?
 pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether this is gRPC, whose errors are trailers and not statuses. gRPC-Web is not: it is HTTP/1.1 with its trailers in the body.
+/// Is this gRPC, whose errors are trailers, not statuses? gRPC-Web is not: it is HTTP/1.1 with trailers in the body.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
-/// Whether a header list is within what every end passes on.
+/// Is a header list within the limits of both ends?
 pub(super) fn fits(headers: &HeaderMap) -> bool {
     let size: usize = headers
         .iter()
@@ -103,8 +103,9 @@ pub(super) fn fits(headers: &HeaderMap) -> bool {
     headers.len() <= settings::HEADER_FIELDS && size <= settings::HEADER_LIST
 }
 
-/// Cuts the element that the receiving sidecar appended off the end of `x-forwarded-client-cert`, so that the header is what the workload's own sidecar wrote.
-/// A sidecar that appends nothing is known by a last element that does not state the peer.
+/// Removes the last element of `x-forwarded-client-cert`, which the receiving sidecar appended, so that only the elements of the workload's own sidecar remain.
+///
+/// If the last element does not state the peer, the sidecar appends nothing.
 pub(super) fn cut_own_hop(headers: &mut HeaderMap, peer: &str) {
     let mut lines: Vec<HeaderValue> = headers
         .get_all(FORWARDED_CLIENT_CERT)
@@ -123,8 +124,9 @@ pub(super) fn cut_own_hop(headers: &mut HeaderMap, peer: &str) {
     }
 }
 
-/// What stands before the last element, and that element. Read from the end: only the last element is known to be well-formed, and a quote that a client left
-/// open before it would swallow it.
+/// Splits off the last element.
+///
+/// Reads from the end: only the last element is known to be well-formed, and an open quote that a client left before it would swallow it.
 fn split_last(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let mut quoted = false;
     for at in (0..value.len()).rev() {
@@ -138,12 +140,12 @@ fn split_last(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (None, value)
 }
 
-/// RFC 2253, by which a certificate's subject is written: a backslash escapes what follows, another backslash too.
+/// Does the text end in an escape? A backslash escapes the next character, including a backslash (RFC 2253, for a certificate's subject).
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// Whether a well-formed element has this `URI`.
+/// Does a well-formed element have this `URI`?
 fn states(element: &[u8], uri: &str) -> bool {
     let (mut quoted, mut escaped) = (false, false);
     let mut pairs = element.split(|byte| {
@@ -186,7 +188,7 @@ mod tests {
             .collect()
     }
 
-    /// Sorted: a map keeps no order between names.
+    /// Sorted, because a map keeps no order between names.
     fn names(headers: &HeaderMap) -> Vec<&str> {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -268,7 +270,7 @@ mod tests {
 
     const PEER: &str = "spiffe://cluster.local/ns/shop/sa/orders";
 
-    /// What the relay's sidecar appends, with subjects as OpenSSL writes them.
+    /// Elements as the relay's sidecar appends them, with subjects in OpenSSL's notation.
     fn own_elements() -> [String; 4] {
         ["", "CN=a", r#"CN=a\"b\,c\;d,O=\\"#, r#"O=\\\",CN=URI=x"#].map(|subject| {
             format!("By=spiffe://x/relay;Hash=1;Subject=\"{subject}\";URI={PEER};DNS=a")
@@ -317,7 +319,7 @@ mod tests {
         }
     }
 
-    /// `make fuzz` runs it 10⁸ times; `FUZZ_HOPS` says how often.
+    /// `make fuzz` runs it 10⁸ times; `FUZZ_HOPS` sets the number.
     #[test]
     fn own_hop_is_cut_behind_random_text() {
         const PARTS: [&[u8]; 12] = [

@@ -1,4 +1,4 @@
-//! JSON over HTTP/1.1, on a connection that the caller opened: to a relay's control port, or to Envoy's admin interface.
+//! JSON over HTTP/1.1, on a connection that the caller opened to a relay's control port or to Envoy's admin interface.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -14,29 +14,29 @@ use crate::BoxError;
 /// The largest response, in bytes: Envoy's dump of a filter with 1 000 intercepts is smaller than 1 MiB.
 const LIMIT: usize = 16 << 20;
 
-/// Why a request has no JSON.
+/// Why a request returned no JSON.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// The connection failed, or the peer does not speak HTTP/1.1.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
-    /// The path cannot stand in a request.
+    /// The path is not valid in a request.
     #[error(transparent)]
     Path(#[from] http::Error),
     /// The response ended early, or is larger than 16 MiB.
     #[error("{path}: {reason}")]
     Body {
-        /// Of the request.
+        /// The request's path.
         path: String,
         /// What is wrong with the body.
         reason: BoxError,
     },
-    /// Another status than 200 and 404.
+    /// A status other than 200 and 404.
     #[error("{path}: {status}: {text}")]
     Status {
-        /// Of the request.
+        /// The request's path.
         path: String,
-        /// Of the response.
+        /// The response's status.
         status: StatusCode,
         /// The response's body.
         text: String,
@@ -54,7 +54,7 @@ pub struct JsonClient {
 }
 
 impl JsonClient {
-    /// Speaks HTTP/1.1 on this connection. Needs a tokio runtime.
+    /// Starts HTTP/1.1 on this connection. Needs a tokio runtime.
     pub async fn new<S>(stream: S) -> Result<Self, JsonError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -71,7 +71,7 @@ impl JsonClient {
         self.send(Request::get(path), path).await
     }
 
-    /// As [`Self::get`], for the last request. Envoy's admin interface closes some connections after a response.
+    /// Like [`Self::get`], for the last request. Envoy's admin interface closes some connections after a response.
     pub async fn get_last(mut self, path: &str) -> Result<Value, JsonError> {
         let request = Request::get(path).header(header::CONNECTION, "close");
         self.send(request, path).await

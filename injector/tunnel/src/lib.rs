@@ -1,11 +1,12 @@
-//! The tunnel: HTTP/2 turned round. A developer machine opens one connection to the relay and upgrades it; then the relay is the HTTP/2 *client* and the
-//! developer machine the *server*, and each intercepted request is one stream. Multiplexing, flow control, cancellation, trailers and "not processed" come
-//! from the standard, and from hyper and h2, not from here.
+//! The tunnel: HTTP/2 with reversed roles.
 //!
-//! This crate owns both ends and the words they share. It knows nothing of Kubernetes, of the filter's configuration or of the command line: the caller
-//! brings the listeners, the way to reach the relay, and the moment to stop.
+//! A developer machine opens one connection to the relay and upgrades it; then the relay is the HTTP/2 *client* and the developer machine the *server*, and each
+//! intercepted request is one stream. Multiplexing, flow control, cancellation, trailers and "not processed" come from the standard, hyper and h2.
 //!
-//! What the marks on an answer promise to Envoy is in [`marks`].
+//! This crate owns both ends and their protocol. It knows nothing of Kubernetes, of the filter's configuration or of the command line: the caller
+//! provides the listeners, the connection to the relay, and the shutdown signal.
+//!
+//! What the marks on a response promise to Envoy is in [`marks`].
 
 mod beat;
 mod body;

@@ -1,7 +1,7 @@
-//! Tells a peer that is gone from one that is merely silent on some stream: any byte counts, whatever it belongs to. Sends this end's beats, so that the peer can tell too.
+//! Detects a dead peer, as opposed to a stream without traffic: any received byte counts. Sends this end's beats, so that the peer can do the same.
 //!
-//! A time-out on reads alone is not enough: with something of its own to send and a peer that takes nothing, h2 stops reading, so that the loss would go unnoticed.
-//! So the clock is looked at whenever the connection is polled, to read or to write.
+//! A read timeout alone is not enough: while h2 has data to send and the peer takes none, h2 stops reading, so that the loss would go unnoticed.
+//! So every poll of the connection, to read or to write, checks the clock.
 
 use std::io;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Tempo;
 use super::beat::{Beat, Frames};
 
-/// What happens to bytes that pass, and to a peer that sends none: the relay counts and remembers it.
+/// Observes the bytes of a connection and the silence of its peer; the relay counts and remembers both.
 pub(super) trait Meter: Send + Unpin + 'static {
-    /// So many bytes came from the peer.
+    /// Counts bytes from the peer.
     fn read(&self, bytes: usize);
-    /// So many bytes went to the peer.
+    /// Counts bytes to the peer.
     fn written(&self, bytes: usize);
-    /// Nothing came for longer than beats are apart, or something does again.
+    /// Called when nothing has arrived for longer than the interval of the beats, and when something arrives again.
     fn suspect(&self, is_suspect: bool);
 }
 
@@ -29,7 +29,7 @@ impl Meter for () {
     fn suspect(&self, _: bool) {}
 }
 
-/// A stream that beats, and that fails with [`io::ErrorKind::TimedOut`] once nothing was read from it for too long.
+/// A stream that sends beats, and that fails with [`io::ErrorKind::TimedOut`] after too long a silence.
 pub(super) struct Liveness<T, M = ()> {
     io: T,
     meter: M,
@@ -39,12 +39,12 @@ pub(super) struct Liveness<T, M = ()> {
     next_beat: Instant,
     last_read: Instant,
     is_suspect: bool,
-    /// Fires for the next beat, or when the peer has been silent for too long.
+    /// Fires for the next beat, or when the silence has lasted too long.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<T, M> Liveness<T, M> {
-    /// `frames`: those that this end will write.
+    /// `frames` tracks the frames that this end will write.
     pub(super) fn new(io: T, frames: Frames, tempo: Tempo, meter: M) -> Self {
         let now = Instant::now();
         Self {
@@ -62,7 +62,7 @@ impl<T, M> Liveness<T, M> {
 }
 
 impl<T: AsyncWrite + Unpin, M: Meter> Liveness<T, M> {
-    /// Beats, and ends with an error when the peer is dead. Reading moves no timer.
+    /// Sends beats, and returns an error once the peer is dead. Reading moves no timer.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -103,7 +103,7 @@ impl<T: AsyncWrite + Unpin, M: Meter> Liveness<T, M> {
         }
     }
 
-    /// Writes with `write`, after a beat that has begun.
+    /// Writes with `write`, after any beat that is partly sent.
     fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
@@ -151,7 +151,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, M: Meter> AsyncRead for Liveness<T, M> {
         let read = buf.filled().len() - before;
         if read > 0 {
             self.heard(read);
-            // A peer that never stops sending is no reason to fall silent.
+            // A peer that never stops sending must not keep this end from sending beats.
             if let Poll::Ready(error) = self.poll_clock(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -286,7 +286,7 @@ mod tests {
         );
     }
 
-    /// Beats go out beside frames that are written in pieces, and cut none of them.
+    /// Beats are sent between frames that are written in pieces, and split none of them.
     #[tokio::test(start_paused = true)]
     async fn beats_cut_no_frame() {
         let (end, mut peer) = duplex(16);
@@ -306,7 +306,7 @@ mod tests {
             peer.read_exact(&mut head).await.unwrap();
             let mut payload = vec![0; usize::from(head[2])];
             for byte in &mut payload {
-                // As slowly as a link that is full.
+                // As slowly as a congested link.
                 sleep(Duration::from_millis(10)).await;
                 *byte = peer.read_u8().await.unwrap();
             }

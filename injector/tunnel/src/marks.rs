@@ -1,14 +1,15 @@
-//! The marks that an answer of ours carries, and the promise behind each. The gate in front of the workload believes marks and nothing else, so a wrong one
-//! makes a request run twice.
+//! The marks on our responses, and the promise behind each.
 //!
-//! | answer | promise | what the gate does |
+//! The gate in front of the workload relies on marks only, so a wrong one makes a request run twice.
+//!
+//! | response | promise | what the gate does |
 //! |---|---|---|
-//! | `503` + [`UNAVAILABLE`] | the developer's server has certainly not seen the request | any method goes to the in-cluster version |
-//! | `502` + [`ERROR`] + [`LOST`] | it may have, and nothing of its answer was sent | safe methods go to the in-cluster version |
+//! | `503` + [`UNAVAILABLE`] | the developer's server has certainly not seen the request | any method falls back to the in-cluster version |
+//! | `502` + [`ERROR`] + [`LOST`] | it may have seen it, and no part of a response was sent | safe methods fall back to the in-cluster version |
 //!
-//! An answer that breaks off after its head was passed on ends, inside the tunnel, in the trailers of [`broken_off`].
+//! A response that breaks off after its head was forwarded ends, inside the tunnel, with the trailers of [`broken_off`].
 //!
-//! For gRPC a lost call is trailers-only `grpc-status: 13`: clients take a 502 for UNAVAILABLE and would repeat it.
+//! For gRPC a lost call is trailers-only `grpc-status: 13`: clients read a 502 as UNAVAILABLE, and would repeat the call.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -19,34 +20,34 @@ use super::{Body, empty_body, headers, text_body};
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Why a request was certainly not handed on to the developer's server.
+/// Why a request was certainly not forwarded to the developer's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unavailable {
-    /// The request names no tunnel at all.
+    /// The request names no tunnel.
     NoAddress,
-    /// No developer machine holds this address now.
+    /// No developer machine holds this address.
     NoTunnel,
-    /// The developer machine refused the stream, or said that it would not process it.
+    /// The developer machine refused the stream, or declared that it would not process it.
     Refused,
     /// The tunnel ended before the request was sent.
     NotSent,
-    /// Nothing has been heard of the developer machine for longer than a beat, and the request could not be repeated.
+    /// No beat of the developer machine arrived in time, and the request could not be repeated.
     Suspect,
-    /// Every stream of the tunnel is taken.
+    /// All streams of the tunnel are in use.
     Busy,
-    /// The tunnel is for another workload's identity, or the caller's is not certain.
+    /// The tunnel is for another workload's identity, or the caller's is unknown.
     Identity,
-    /// The header list is larger than the tunnel passes.
+    /// The header list exceeds the tunnel's limit.
     HeadersTooLarge,
-    /// The request is one that the relay cannot read.
+    /// The relay cannot parse the request.
     Malformed,
-    /// A plain CONNECT, which no tunnel carries.
+    /// A plain CONNECT, which the tunnel does not support.
     Connect,
-    /// Nothing takes connections on the developer's port.
+    /// The developer's port accepts no connections.
     NothingListens,
-    /// The developer machine, or the relay, is leaving.
+    /// The developer machine or the relay is shutting down.
     Leaving,
-    /// The other end gave a reason that this version does not know.
+    /// A reason that this version does not know.
     Other,
 }
 
@@ -67,7 +68,7 @@ impl Unavailable {
         Self::Other,
     ];
 
-    /// The reason as the mark and the metrics spell it.
+    /// The reason as spelled in the mark and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoAddress => "no-address",
@@ -86,7 +87,7 @@ impl Unavailable {
         }
     }
 
-    /// Reads the mark off an answer; `None` when it carries none.
+    /// Parses the mark of a response; `None` if it has none.
     pub(super) fn on(headers: &HeaderMap) -> Option<Self> {
         let mark = headers.get(UNAVAILABLE)?;
         Some(
@@ -107,7 +108,7 @@ impl Unavailable {
     }
 }
 
-/// The answer to a request that was under way when the side that had it broke.
+/// The response to a request that was running when its side broke.
 pub(super) fn lost(reason: &str, grpc: bool) -> Response<Body> {
     let mut response = failed(reason, grpc);
     let mark = response.headers()[ERROR].clone();
@@ -115,7 +116,7 @@ pub(super) fn lost(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// A response of the developer's server that cannot be passed on: without a mark that would make Envoy repeat the request.
+/// The error for a response that cannot be forwarded, without a mark that would make Envoy repeat the request.
 pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     let mark = visible(reason);
     let mut response = if grpc {
@@ -143,8 +144,9 @@ pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// Takes from an answer that came through a tunnel every header of ours but the marks above in their documented shape, and says whose machine answered:
-/// a machine that is not what it should be can mark its own answers as failed, nothing else.
+/// Removes all our headers from a response that came through a tunnel, except for valid marks, and adds whose machine answered.
+///
+/// Thus a malicious machine can only mark its own responses as failed.
 pub(super) fn keep_valid(status: StatusCode, answer: &mut HeaderMap, served_by: &HeaderValue) {
     let unavailable = Unavailable::on(answer).filter(|_| status == StatusCode::SERVICE_UNAVAILABLE);
     let is_failure = status == StatusCode::BAD_GATEWAY
@@ -165,21 +167,22 @@ pub(super) fn keep_valid(status: StatusCode, answer: &mut HeaderMap, served_by: 
     }
 }
 
-/// The trailers of an answer that broke off at the developer's server after its head had been passed on: [`ERROR`] with the reason. They stand in order behind
-/// the data, which a reset would overtake (h2 throws away what it has not sent yet). The relay passes on what came before them and then breaks off itself.
-/// A developer's server cannot say this: [`ERROR`] is removed from its own trailers.
+/// The trailers of a response that broke off after its head was forwarded: [`ERROR`] with the reason.
+///
+/// They arrive after the data, which a reset would overtake (h2 discards what it has not sent yet). The relay forwards the data and then breaks off itself.
+/// A developer's server cannot forge them: [`ERROR`] is removed from its own trailers.
 pub(super) fn broken_off(reason: &str) -> HeaderMap {
     HeaderMap::from_iter([(ERROR, visible(reason))])
 }
 
-/// Why an answer with these trailers broke off; `None` when it is whole. See [`broken_off`].
+/// Why a response with these trailers broke off; `None` if it is complete. See [`broken_off`].
 pub(super) fn broken_off_reason(trailers: &HeaderMap) -> Option<String> {
     trailers
         .get(ERROR)
         .map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned())
 }
 
-/// A reason as a header value; what a header cannot hold becomes a blank.
+/// A reason as a header value, with blanks in place of invalid characters.
 pub(super) fn visible(reason: &str) -> HeaderValue {
     let text: String = reason
         .chars()
@@ -189,7 +192,7 @@ pub(super) fn visible(reason: &str) -> HeaderValue {
     HeaderValue::from_str(text.trim()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// `grpc-message` is percent-encoded (gRPC over HTTP/2, "Status-Message").
+/// Percent-encodes `grpc-message` (gRPC over HTTP/2, "Status-Message").
 fn percent_encoded(reason: &str) -> HeaderValue {
     let text: String = reason
         .bytes()
@@ -205,7 +208,9 @@ fn percent_encoded(reason: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Whether the peer certainly did not process a request whose sending ended in this error (RFC 9113 §8.7): it refused the stream, or left out its number when it said goodbye.
+/// Did the peer certainly not process a request that failed with this error (RFC 9113 §8.7)?
+///
+/// It refused the stream, or its GOAWAY excludes the stream's number.
 pub(super) fn was_never_processed(error: &hyper::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {

@@ -1,8 +1,8 @@
-//! The memory that slow peers pin at one end of the tunnels: what was received for a body whose reader takes no more. Knows bodies by their share only.
+//! Limits the memory that slow peers pin at one end of the tunnels: data received for a body whose reader takes no more. Knows bodies by their share only.
 //!
-//! A window that was promised cannot be taken back (RFC 9113 §6.9.2), so it is not divided among those who may come: each stream has its own, the connection
-//! has room for all of them, and what counts is how many are full. A peer that pins as much as is left for all others takes nothing new: however slow the peers of
-//! one tunnel are, there is room for another one.
+//! A flow-control window cannot be taken back (RFC 9113 §6.9.2), so windows are not divided in advance: each stream has its own, the connection
+//! has room for all of them, and only full ones count. A tunnel that pins as much as is left for all others gets no new requests: however slow the peers of
+//! one tunnel are, there is room for another tunnel.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{BoxError, settings};
 
-/// Bytes that bodies may pin together.
+/// The bytes that all bodies together may pin.
 pub(super) struct Memory {
     most: u64,
     pinned: Arc<AtomicU64>,
 }
 
-/// One tunnel's part of a [`Memory`].
+/// One tunnel's share of a [`Memory`].
 #[derive(Clone)]
 pub(super) struct Share {
     most: u64,
@@ -28,7 +28,7 @@ pub(super) struct Share {
     own: Arc<AtomicU64>,
 }
 
-/// A body, and what it pins while its reader takes no more of it.
+/// A body, counted as pinned while its reader takes no more of it.
 pub(super) struct Pinned<B> {
     body: B,
     share: Share,
@@ -53,13 +53,13 @@ impl Memory {
 }
 
 impl Share {
-    /// No new request may be taken.
+    /// Is the share used up, so that no new request may be accepted?
     pub(super) fn is_spent(&self) -> bool {
         let left = self.most.saturating_sub(self.all.load(Relaxed));
         self.own.load(Relaxed) + settings::PINNED > left
     }
 
-    /// Counts a body while it is full. Until it is first asked for data, one with any is as good as full.
+    /// Counts a body while it is full. Until the first poll, any body that is not empty counts as full.
     pub(super) fn pin<B: HttpBody>(&self, body: B) -> Pinned<B> {
         let is_empty = body.is_end_stream();
         let mut pinned = Pinned {
@@ -96,7 +96,7 @@ impl<B: HttpBody + Unpin> HttpBody for Pinned<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        // A reader that got something may not ask again, and behind it there may be more.
+        // A reader that got data may not poll again, although more may follow.
         self.recount(matches!(frame, Poll::Ready(Some(Ok(_)))));
         frame
     }
@@ -110,7 +110,7 @@ impl<B: HttpBody + Unpin> HttpBody for Pinned<B> {
     }
 }
 
-/// What comes next of a body. Over HTTP/2, a reset that says NO_ERROR looks like an end to hyper.
+/// Polls the next frame of a body. Over HTTP/2, hyper reports a reset with NO_ERROR as an end.
 pub(super) fn poll_next<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin>(
     body: &mut B,
     is_http2: bool,

@@ -1,4 +1,4 @@
-//! Is a developer machine there, and is anything under way to it? Asked of the relay's control port.
+//! Asks the relay's control port whether a developer machine is connected, and whether it has running requests.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -12,27 +12,28 @@ use crate::developer::Connect;
 use crate::http_json::JsonClient;
 use crate::relay_end::RelayEnd;
 
-/// A relay that takes longer is as good as away. A port-forward needs several round trips before the first question.
+/// Timeout of the relay's answers. A port-forward needs several round trips before the first question.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the cluster stays once requests were cut off: Envoy hears of it from the relay, and then picks a host of the cluster for the second attempt.
-/// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for relays that are far away.
+/// How long the upstream cluster stays after requests were cut off: Envoy then picks one of its hosts for the second attempt.
+///
+/// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for distant relays.
 pub const HANDOVER: Duration = Duration::from_secs(1);
 
-/// What is known of a tunnel.
+/// The state of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Presence {
     /// The developer machine is connected.
     Up,
-    /// It is not; requests that match are answered by the in-cluster version.
+    /// The developer machine is not connected; the in-cluster version answers matching requests.
     Away,
-    /// The relay did not say.
+    /// The relay did not answer.
     Unknown,
 }
 
 impl Presence {
-    /// What is known from this relay and from another one: a tunnel ends at one of them.
+    /// Combines the answers of two relays: a tunnel ends at one of them.
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Up, _) | (_, Self::Up) => Self::Up,
@@ -58,18 +59,20 @@ pub async fn ask(relay: &RelayEnd, address: &str) -> Presence {
     answers.first().copied().unwrap_or(Presence::Unknown)
 }
 
-/// What is known of the requests through a tunnel.
+/// Whether a tunnel has running requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// Some are under way.
+    /// Some requests are running.
     UnderWay,
-    /// None is, or there is no such tunnel.
+    /// No requests are running, or there is no such tunnel.
     None,
-    /// The relay did not say.
+    /// The relay did not answer.
     Unknown,
 }
 
-/// Asks about several addresses on one connection; an answer each, in the same order. As long as it takes, while each question has its answer in time.
+/// Asks about several addresses on one connection. Returns an answer for each, in order.
+///
+/// Each question has its own timeout; there is no limit for all of them.
 pub async fn traffic(relay: &RelayEnd, addresses: &[&str]) -> Vec<Traffic> {
     let mut answers = Vec::new();
     let asked = ask_in_turn(relay, addresses, &mut answers).await;
@@ -88,18 +91,18 @@ fn read_traffic(answer: &Value) -> Traffic {
         // Also on a tunnel that is being closed.
         (Some(_), Some(1..)) => Traffic::UnderWay,
         (Some(false), _) | (Some(true), Some(0)) => Traffic::None,
-        // A relay of an older version does not say how many.
+        // A relay of an older version sends no count.
         _ => Traffic::Unknown,
     }
 }
 
-/// Does nothing listen there?
+/// Was the connection refused?
 fn is_refused(error: &BoxError) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Asks about several addresses on one connection; an answer each, in the same order.
+/// Asks about several addresses on one connection. Returns an answer for each, in order.
 pub async fn ask_all(relay: &RelayEnd, addresses: &[&str]) -> Vec<Presence> {
     let mut answers = Vec::new();
     let _ = timeout(TIMEOUT, ask_in_turn(relay, addresses, &mut answers)).await;
@@ -115,7 +118,7 @@ pub async fn ask_all(relay: &RelayEnd, addresses: &[&str]) -> Vec<Presence> {
     presences
 }
 
-/// Until one of them takes too long.
+/// Stops at the first question that times out.
 async fn ask_in_turn(
     relay: &RelayEnd,
     addresses: &[&str],
@@ -144,7 +147,7 @@ mod tests {
     use super::*;
     use crate::developer::{Connecting, Stream};
 
-    /// A relay that gives these answers and then no more; it takes two seconds for each.
+    /// A relay that takes two seconds for each of these answers, and then sends no more.
     #[derive(Clone, Default)]
     struct Slow {
         answers: Arc<Mutex<VecDeque<&'static str>>>,

@@ -1,11 +1,11 @@
-//! How a tunnel is opened: both ends of the handshake, over any stream.
+//! Opens a tunnel: both ends of the handshake, over any stream.
 //!
 //! ```text
 //! developer → relay   GET /tunnel HTTP/1.1, Connection: upgrade, Upgrade: intercept-h2, and [`Hello`] in headers
 //! relay → developer   101 and [`Welcome`] in headers, or a status ≥ 400 with a text and [`RETRY`]
 //! then                HTTP/2, the relay as the client
 //! ```
-//! Must not know who holds which address, nor how the stream came about.
+//! Knows nothing of who holds which address, or of how the stream was opened.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Body, Secret, text_body, with_causes};
 
-/// The version of what the two ends say to each other. Another one is refused.
+/// Protocol version of the two ends. Any other version is refused.
 pub const VERSION: u32 = 2;
 
-/// Where a tunnel is opened on the control port.
+/// The path on the control port that opens a tunnel.
 pub(super) const PATH: &str = "/tunnel";
 
 const PROTOCOL: HeaderValue = HeaderValue::from_static("intercept-h2");
@@ -37,27 +37,27 @@ const RETRY: HeaderName = HeaderName::from_static("x-intercept-retry");
 
 const REFUSAL_TEXT: usize = 4 * 1024;
 
-/// What a developer machine says of itself.
+/// The developer machine's request for a tunnel.
 #[derive(Clone, Debug)]
 pub(super) struct Hello {
     pub(super) secret: Secret,
     /// The intercept's name, visible ASCII.
     pub(super) name: String,
-    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
+    /// The SPIFFE identity of the only workload that may use the tunnel; `None` allows every caller of the relay.
     pub(super) identity: Option<String>,
-    /// One per running program: a second connection of the same program is a reconnect, one of another program a replacement.
+    /// Identifies the running program: a second connection of the same program is a reconnect, one of another program a replacement.
     pub(super) instance: String,
-    /// Take the address from another running program.
+    /// Take over the address from another running program.
     pub(super) replace: bool,
 }
 
-/// What the relay answers to a developer machine that it takes.
+/// The relay's response to a developer machine that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Welcome {
     pub(super) relay_version: String,
 }
 
-/// What the relay answers to one that it does not take.
+/// The relay's response to one that it refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -72,7 +72,7 @@ pub(super) enum OpenError {
     Broken(String),
 }
 
-/// Opens a tunnel from the developer's end. The stream that comes back is where HTTP/2 begins.
+/// Opens a tunnel from the developer's end. Returns the stream on which HTTP/2 begins.
 pub(super) async fn open<T>(io: T, hello: &Hello) -> Result<(Upgraded, Welcome), OpenError>
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -130,7 +130,7 @@ impl Hello {
         request.body(Empty::new()).map_err(OpenError::broken)
     }
 
-    /// Reads a request for a tunnel on the relay's end.
+    /// Parses a request for a tunnel on the relay's end.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         if headers.get(header::UPGRADE) != Some(&PROTOCOL) {
             return Err(Refusal::fatal(
@@ -185,7 +185,7 @@ impl Welcome {
 }
 
 impl Refusal {
-    /// Trying again would change nothing.
+    /// A permanent refusal.
     pub(super) fn fatal(status: StatusCode, reason: impl Into<String>) -> Self {
         Self {
             status,
@@ -194,7 +194,7 @@ impl Refusal {
         }
     }
 
-    /// It may work later.
+    /// A temporary refusal.
     pub(super) fn for_now(reason: impl Into<String>) -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -203,7 +203,7 @@ impl Refusal {
         }
     }
 
-    /// There is no room for one more tunnel; another relay may have some.
+    /// The relay is full; another one may have room.
     pub(super) fn full(reason: impl Into<String>) -> Self {
         Self {
             status: StatusCode::INSUFFICIENT_STORAGE,
@@ -225,7 +225,7 @@ impl Refusal {
         response
     }
 
-    /// What is not a relay (a proxy's error page, another program on the port) gives no word on trying again: an error of a server's may pass, another one not.
+    /// Parses a refusal. Only a relay says whether to retry; for other servers (a proxy's error page, another program) 5xx is temporary, the rest permanent.
     async fn read(response: Response<Incoming>) -> Self {
         let status = response.status();
         let retry = response
@@ -293,7 +293,7 @@ mod tests {
         }
     }
 
-    /// A relay's end that answers every request for a tunnel with `answer`, and speaks first on what it upgraded.
+    /// A relay's end that responds to every request for a tunnel with `answer`, and sends first on the upgraded stream.
     fn relay_end(
         answer: impl Fn(Result<Hello, Refusal>) -> Response<Body> + Send + Sync + Clone + 'static,
     ) -> DuplexStream {

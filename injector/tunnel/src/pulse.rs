@@ -1,4 +1,4 @@
-//! The one stream that lives as long as a tunnel: the relay says on it what concerns the tunnel as a whole.
+//! The pulse: a stream that lives as long as its tunnel, and carries the relay's signals about the tunnel as a whole.
 //! Its end means that the developer machine takes no new requests. Knows neither registry nor sockets.
 
 use std::pin::Pin;
@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 
 use super::BoxError;
 
-/// What the relay says, one byte each; a byte that a version does not know is passed over.
+/// The relay's signals, one byte each. Unknown bytes are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// Requests for the address now come this way.
     Registered,
-    /// Open another tunnel, this one still ends what it has: the relay is going, or its stream numbers are.
+    /// Open another tunnel, this one only completes its requests: the relay is shutting down, or the stream numbers run out.
     RelayLeaving,
-    /// Another program holds the address now.
+    /// Another program now holds the address.
     Replaced,
 }
 
@@ -42,7 +42,7 @@ impl Signal {
 /// One direction of the pulse. Ends when the channel's other end is dropped.
 pub(super) struct Pulse(mpsc::Receiver<Signal>);
 
-/// A direction of the pulse, and the channel that feeds it; signals → pulse: what to tell the other end.
+/// A direction of the pulse, and the channel that feeds it; signals → pulse: what to send.
 pub(super) fn pulse() -> (mpsc::Sender<Signal>, Pulse) {
     let (signals_tx, signals) = mpsc::channel(4);
     (signals_tx, Pulse(signals))

@@ -1,4 +1,4 @@
-//! The relay as a session sees it: a name to show, and a way to its control port. Whether that is TCP or a port-forward is known elsewhere.
+//! The relay as a session sees it: a name to show, and a connection to its control port, by TCP or port-forward.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub struct RelayEnd {
 }
 
 impl RelayEnd {
-    /// A relay with the name that people are shown, what to do when it does not answer, and the way to it.
+    /// A relay with the name to show, a hint for when it is unreachable, and a way to connect.
     pub fn new(
         name: impl Into<String>,
         hint: impl Into<String>,
@@ -28,7 +28,7 @@ impl RelayEnd {
         }
     }
 
-    /// A relay that is reached by TCP.
+    /// A relay reached over TCP.
     pub fn tcp(address: SocketAddr) -> Self {
         Self::new(
             address.to_string(),
@@ -37,7 +37,7 @@ impl RelayEnd {
         )
     }
 
-    /// What to do when it does not answer.
+    /// What to do when the relay is unreachable.
     pub fn hint(&self) -> &str {
         &self.hint
     }

@@ -1,5 +1,5 @@
-//! What proves the right to a tunnel, and the public name that follows from it.
-//! Must not know who stores either.
+//! The secret that proves the right to a tunnel, and the public address derived from it.
+//! Knows nothing of where either is stored.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
-/// The public name of a tunnel at the relay: the first 32 hexadecimal digits of the SHA-256 of its secret. It stands in the plugin's configuration;
-/// knowing it grants nothing.
+/// The public name of a tunnel at the relay: the first 32 hexadecimal digits of the SHA-256 of its secret.
+///
+/// It is in the filter's configuration; knowing it grants nothing.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address(String);
 
-/// A text that is not a secret. The text itself is not repeated: it may be a secret with a typing error.
+/// The text is not a secret. The error does not repeat it: it may be a secret with a typo.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("tunnel secret: expected 64 hexadecimal digits, found {found} characters or other ones")]
 pub struct InvalidSecret {
@@ -24,7 +25,7 @@ pub struct InvalidSecret {
 }
 
 impl Secret {
-    /// A new one, from the operating system's random numbers.
+    /// Generates a secret from the operating system's random numbers.
     pub fn random() -> Self {
         Self(rand::random())
     }
@@ -34,7 +35,7 @@ impl Secret {
         Address(hex(&Sha256::digest(self.0))[..32].to_owned())
     }
 
-    /// The secret as 64 hexadecimal digits, for the relay's control port and for a file only the developer can read.
+    /// The secret as 64 hexadecimal digits, for the relay's control port and for a file that only the developer can read.
     pub fn expose(&self) -> String {
         hex(&self.0)
     }
@@ -73,7 +74,7 @@ impl Address {
         &self.0
     }
 
-    /// Reads an address; `None` for anything that is not 32 lower-case hexadecimal digits.
+    /// Parses an address; `None` for anything but 32 lower-case hexadecimal digits.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
         (text.len() == 32 && text.iter().all(is_digit))

@@ -1,25 +1,26 @@
-//! What the two ends of a tunnel tell each other about one stream, where neither a client nor a developer's server can write:
-//! the `:authority` of a request, and on an answer [`NOTE`], which is one of our names and therefore removed from what a developer's server answers.
+//! Metadata that the two ends of a tunnel exchange about one stream, out of reach of clients and of the developer's server.
+//!
+//! Requests carry it in the `:authority`, responses in [`NOTE`], one of our names, which is removed from the developer's server's responses.
 //! Knows no sockets and no bodies.
 
 use http::header;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 
-/// What a stream of a tunnel is for; the relay says it in the `:authority`.
+/// The purpose of a stream; the relay states it in the `:authority`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The tunnel's own stream, see [`super::pulse`].
     Pulse,
     /// Open a connection to the developer's server and hold it for a request that follows.
     Hold,
-    /// A client's request to switch to WebSocket. Once the developer's server has, its two bodies are what both say.
+    /// A client's request to switch to WebSocket. After the switch, the two bodies carry the two directions.
     Switch,
     /// A client's request.
     Request {
-        /// The connection that was opened ahead of it, see [`Purpose::Hold`].
+        /// The connection that was opened ahead of the request, see [`Purpose::Hold`].
         held: Option<u64>,
-        /// It has a body of a length that its head does not tell, even if that body is empty.
+        /// The request has a body of unknown length, even if that body is empty.
         chunked: bool,
     },
 }
@@ -27,7 +28,7 @@ pub(super) enum Purpose {
 const CHUNKED: &str = "-chunked";
 
 impl Purpose {
-    /// Reads it off a request inside the tunnel; `None` for what this version does not know.
+    /// Parses the purpose of a request inside the tunnel; `None` if this version does not know it.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let (name, chunked) = match uri.authority()?.as_str() {
             "pulse" => return Some(Self::Pulse),
@@ -45,7 +46,7 @@ impl Purpose {
         Some(Self::Request { held, chunked })
     }
 
-    /// The URI of a request inside the tunnel, with scheme, path and query of this one.
+    /// The URI of a request inside the tunnel, with scheme, path and query of `of`.
     pub(super) fn uri(self, of: &Uri) -> Uri {
         let name = match self {
             Self::Pulse => "pulse".to_owned(),
@@ -65,22 +66,22 @@ impl Purpose {
     }
 }
 
-/// On an answer inside the tunnel, once per note: `KEY=VALUE`. The relay takes it off.
+/// On a response inside the tunnel, once per note: `KEY=VALUE`. The relay removes it.
 const NOTE: HeaderName = HeaderName::from_static("x-intercept");
 
-/// What the developer's end says about an answer besides the answer itself.
+/// Notes of the developer's end about a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Notes {
-    /// To [`Purpose::Hold`]: the connection that is held.
+    /// For [`Purpose::Hold`]: the held connection.
     pub(super) held: Option<u64>,
-    /// To [`Purpose::Switch`]: the developer's server switched, to this protocol.
+    /// For [`Purpose::Switch`]: the developer's server switched to this protocol.
     pub(super) switched: Option<HeaderValue>,
-    /// The answer's `content-length`. As itself, h2 would hold the body against it and turn one that broke off into an error without its reason.
+    /// The `content-length` of the response. As a header, h2 would check the body against it, and replace the reason of a break with its own error.
     pub(super) length: Option<HeaderValue>,
 }
 
 impl Notes {
-    /// Writes them on an answer, whose `content-length` becomes one of them.
+    /// Writes the notes on a response. Its `content-length` becomes one of them.
     pub(super) fn write(mut self, answer: &mut HeaderMap) {
         self.length = self.length.or(answer.remove(header::CONTENT_LENGTH));
         let held = self.held.map(HeaderValue::from);
@@ -96,7 +97,7 @@ impl Notes {
         }
     }
 
-    /// Takes them off an answer, and gives it its `content-length` back.
+    /// Takes the notes off a response, and restores its `content-length`.
     pub(super) fn take(answer: &mut HeaderMap) -> Self {
         let note = |key: &str| {
             let mut notes = answer.get_all(NOTE).iter();
@@ -107,7 +108,7 @@ impl Notes {
         let (switched, length) = (value("switched="), value("length="));
         answer.remove(NOTE);
         if let Some(length) = &length {
-            // One that the answer has is what h2 holds the body against, and hyper believes that the two are the same.
+            // An existing one stays: h2 checks the body against it, and hyper relies on the two being the same.
             let kept = answer.entry(header::CONTENT_LENGTH);
             kept.or_insert_with(|| length.clone());
         }
@@ -170,7 +171,7 @@ mod tests {
         );
     }
 
-    /// From a developer machine that would have the relay write more than the answer's head says.
+    /// A developer machine must not make the relay write more than the head of the response says.
     #[test]
     fn length_of_a_note_replaces_none() {
         let mut headers = HeaderMap::new();

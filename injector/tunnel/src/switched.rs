@@ -1,5 +1,5 @@
-//! A connection that has switched protocols, as the body of a request or of an answer: inside the tunnel both directions are ordinary bodies, which wait,
-//! end and are reset as any other. Knows nothing of what is said.
+//! A switched connection as the body of a request or response: inside the tunnel both directions are ordinary bodies that block,
+//! end and are reset like any other. Knows nothing of their contents.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const BUFFER: usize = 16 * 1024;
 
 type Connection = TokioIo<Upgraded>;
 
-/// What the peer of a connection says once it has switched; nothing, if it never does.
+/// The peer's direction of a connection, once it has switched; empty if it never does.
 pub(super) struct Said {
     half: Half,
     buffer: Box<[u8]>,
@@ -32,10 +32,10 @@ enum Half {
     Open(ReadHalf<Connection>),
 }
 
-/// Gives a connection that has switched to its [`Said`].
+/// Passes a switched connection to its [`Said`].
 pub(super) struct Switch(oneshot::Sender<ReadHalf<Connection>>);
 
-/// A body, and what it waits for. `upload` hears of the body's end.
+/// A body, and the handle that it waits for. `upload` is notified of the body's end.
 pub(super) fn said(upload: Arc<Upload>) -> (Switch, Said) {
     let (switch, waiting) = oneshot::channel();
     let said = Said {
@@ -47,7 +47,7 @@ pub(super) fn said(upload: Arc<Upload>) -> (Switch, Said) {
 }
 
 impl Switch {
-    /// Waits for the switch; what comes back is the other direction. `None` if the connection ended first.
+    /// Waits for the switch, and returns the other direction. `None` if the connection ended first.
     pub(super) async fn done(self, upgrade: OnUpgrade) -> Option<WriteHalf<Connection>> {
         let (read, write) = split(TokioIo::new(upgrade.await.ok()?));
         self.0.send(read).ok()?;

@@ -1,7 +1,7 @@
-//! The tasks of hyper that carry bodies. Owns a way to end such a task from within the body that it carries.
+//! The tasks of hyper that send bodies. Owns a way to end such a task from within its body.
 //!
-//! A body that ends in an error ends its connection or its stream at once, before what hyper was given of it went out, the answer's head included. A task that
-//! is dropped lets go of its stream, which h2 then resets behind the head; and while it waits for window, nothing else can end it.
+//! A body that ends with an error ends its connection or stream at once, before the data that hyper holds is sent, including the response head. Dropping the
+//! task instead releases its stream, which h2 then resets after the head; and while the task waits for window, nothing else can end it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,7 +13,7 @@ tokio::task_local! {
     static CURRENT: AbortHandle;
 }
 
-/// Spawns the tasks of one of hyper's connections.
+/// Spawns the tasks of one hyper connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tasks;
 
@@ -24,43 +24,43 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
     }
 }
 
-/// Runs a future in which [`current`] is this handle.
+/// Runs a future in which [`current`] returns this handle.
 pub(super) fn within<F: Future>(handle: AbortHandle, future: F) -> impl Future<Output = F::Output> {
     CURRENT.scope(handle, future)
 }
 
-/// Ends the task that polls this, if it is one of ours.
+/// The handle of the task that polls this, if it is one of ours.
 pub(super) fn current() -> Option<AbortHandle> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// A request's body as the rest of its request knows it.
+/// The state of a request body, for the rest of its request.
 #[derive(Default)]
 pub(super) struct Upload {
     has_ended: AtomicBool,
-    /// The task that sends it. While it waits for window, it asks the body for nothing.
+    /// The task that sends it. While the task waits for window, it does not poll the body.
     sending: OnceLock<AbortHandle>,
 }
 
 impl Upload {
-    /// The body is asked for data: the connection that asks sends it.
+    /// Records the polling task as the one that sends the body.
     pub(super) fn sending(&self) {
         if let Some(task) = current().filter(|_| self.sending.get().is_none()) {
             let _ = self.sending.set(task);
         }
     }
 
-    /// All of it was read.
+    /// Records that all of the body was read.
     pub(super) fn ended(&self) {
         self.has_ended.store(true, Relaxed);
     }
 
-    /// Whether all of it was read.
+    /// Was all of the body read?
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Relaxed)
     }
 
-    /// Sends no more of it, wherever it stands.
+    /// Stops sending the body, wherever it stands.
     pub(super) fn stop(&self) {
         if let Some(sending) = self.sending.get() {
             sending.abort();

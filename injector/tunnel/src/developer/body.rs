@@ -1,4 +1,4 @@
-//! The bodies of a request and of its answer on the developer's end: each ends as it was sent, whole or broken off. Knows nothing of heads.
+//! The bodies of requests and responses on the developer's end. Each ends as it was sent, complete or broken off. Knows nothing of heads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,15 +14,15 @@ use super::local::Connection;
 use crate::memory::{Pinned, poll_next};
 use crate::{BoxError, headers, marks, with_causes};
 
-/// An answer that goes on for longer gets its line before its end.
+/// A response that takes longer is reported before its end.
 const LONG: Duration = Duration::from_secs(1);
 
-/// The body of a request, framed towards the developer's server as the client framed it.
+/// A request body, framed towards the developer's server as by the client.
 pub(super) struct Upload {
     body: Pinned<Incoming>,
-    /// The head does not tell its length. hyper would take such a body for none if it is empty, and with GET and HEAD always.
+    /// The head gives no length. hyper would ignore such a body if it is empty, and always with GET and HEAD.
     chunked: bool,
-    /// hyper decides by the first look whether there is a body at all.
+    /// hyper decides on its first poll whether there is a body.
     begun: bool,
 }
 
@@ -52,7 +52,7 @@ impl HttpBody for Upload {
         (self.begun || !self.chunked) && self.body.is_end_stream()
     }
 
-    /// Known only when the head tells it: hyper would write a `content-length: 0` into a head without a body.
+    /// Exact only if the head gives the length: hyper would add `content-length: 0` to a head without a body.
     fn size_hint(&self) -> SizeHint {
         match self.body.size_hint().exact() {
             Some(length) if length > 0 => SizeHint::with_exact(length),
@@ -61,7 +61,7 @@ impl HttpBody for Upload {
     }
 }
 
-/// The body of an answer. One that breaks off ends in the trailers that say so.
+/// A response body. If it breaks off, it ends with trailers that say so.
 pub(super) struct Answer {
     body: Incoming,
     is_h2: bool,

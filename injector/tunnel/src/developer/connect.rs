@@ -1,4 +1,4 @@
-//! How the relay's control port is reached.
+//! Connections to the relay's control port.
 
 use std::io;
 use std::pin::Pin;
@@ -13,9 +13,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection that is being opened.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
-/// How the relay's control port is reached.
+/// A way to reach the relay's control port.
 pub trait Connect: Send + Sync {
-    /// Opens one connection to it.
+    /// Opens one connection.
     fn connect(&self) -> Connecting<'_>;
 }
 
@@ -29,7 +29,7 @@ where
     }
 }
 
-/// Reaches a control port by TCP.
+/// Connects to a control port over TCP.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp(pub std::net::SocketAddr);
 

@@ -1,80 +1,80 @@
-//! What is told of a tunnel and of the requests on it.
+//! Events of a tunnel and of its requests.
 
 use std::time::Duration;
 
 use http::Method;
 
-/// What happens to a tunnel and on it.
+/// An event of a tunnel.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Requests for the address now come here.
+    /// The tunnel is up: requests for the address now come here.
     Up {
         /// The relay's version of this program.
         relay_version: String,
     },
-    /// No tunnel; requests are answered in the cluster.
+    /// The tunnel is down; requests are answered in the cluster.
     Away {
-        /// What went wrong, for people.
+        /// What went wrong, as text.
         reason: String,
         /// When the next attempt begins.
         retry_in: Duration,
     },
-    /// This relay has no room for one more tunnel, another one may; [`Event::Away`] follows, and another attempt.
+    /// This relay is full, another one may have room. [`Event::Away`] follows, and another attempt.
     Full,
-    /// A request was answered, or will not be.
+    /// A request was answered or failed.
     Request(RequestLine),
-    /// Another program took the address over; [`super::run`] ends once running requests have.
+    /// Another program took over the address; [`super::run`] ends once running requests have.
     Replaced,
 }
 
-/// One request, once its answer has ended, or has gone on for a second. One that broke off later is told a second time.
+/// The outcome of one request, reported when its response ends or after a second. If the response breaks off later, it is reported again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestLine {
-    /// Its method.
+    /// The request method.
     pub method: Method,
-    /// Its path and query.
+    /// Path and query.
     pub path: String,
-    /// The status that the client sees; `None` when it sees none of this machine's.
+    /// The status that the client receives from this machine, if any.
     pub status: Option<u16>,
-    /// From the request's arrival to the answer's head.
+    /// Time from the arrival of the request to the response head.
     pub duration: Duration,
-    /// What became of it.
+    /// The outcome.
     pub outcome: RequestOutcome,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
     /// The developer's server answered.
     Answered,
-    /// It answered, and broke off before its answer was whole; so does what the client gets.
+    /// The developer's server broke off its response, and so does the client's.
     BrokeOff {
-        /// Bytes of the body that were passed on.
+        /// Bytes of the body that were forwarded.
         bytes: u64,
-        /// What happened, for people.
+        /// What happened, as text.
         reason: String,
     },
-    /// The in-cluster version answers, for this reason: the developer's server was not asked, or it broke off and the request is safe.
+    /// The in-cluster version answers, for this reason: the developer's server did not get the request, or broke off and the request is safe.
     FellBack(String),
     /// The developer's server broke off before it answered, and the client gets an error.
     Lost(String),
-    /// The client went away first.
+    /// The client disconnected first.
     Cancelled,
 }
 
-/// Why a tunnel cannot be kept. Everything else is tried again.
+/// A permanent error of a tunnel. All other errors are retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TunnelError {
-    /// The relay will not have this developer machine.
+    /// The relay refused this developer machine.
     #[error("the relay refused the tunnel ({status}): {reason}")]
     Refused {
-        /// The HTTP status it gave; 409 when another running program holds the address.
+        /// The HTTP status; 409 if another running program holds the address.
         status: u16,
-        /// Its own words.
+        /// The relay's text.
         reason: String,
     },
-    /// Another program took the address over.
+    /// Another program took over the address.
     #[error("intercept {name}: its tunnel was taken over by another program")]
     Replaced {
         /// The intercept.

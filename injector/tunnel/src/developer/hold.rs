@@ -1,6 +1,7 @@
-//! Local connections that were opened ahead of their request, because its client holds the body back until it gets a `100 Continue`.
-//! Each is held by the answer to the relay's question: that answer has a body that never ends, and dropping it (the relay took it back, or is gone) closes
-//! the connection, unless the request has come for it.
+//! Local connections opened ahead of their request, because the client holds its body back until a `100 Continue`.
+//!
+//! The response to the relay's question keeps each one open: that response has an endless body, and dropping it (the relay cancelled, or is gone) closes
+//! the connection, unless the request has taken it.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::stream::Notes;
 use crate::{Body, BoxError};
 
-/// The connections that wait for their request.
+/// Connections that wait for their request.
 #[derive(Clone, Default)]
 pub(super) struct Held(Arc<Mutex<Waiting>>);
 
@@ -27,7 +28,7 @@ struct Waiting {
 }
 
 impl Held {
-    /// The answer that holds this connection.
+    /// The response that keeps this connection open.
     pub(super) fn hold(&self, connection: TcpStream) -> Response<Body> {
         let mut waiting = self.lock();
         let id = waiting.next;
@@ -47,7 +48,7 @@ impl Held {
         response
     }
 
-    /// The connection with this number, if it still waits.
+    /// Takes the connection with this number, if it is still there.
     pub(super) fn take(&self, id: u64) -> Option<TcpStream> {
         self.lock().connections.remove(&id)
     }

@@ -1,4 +1,4 @@
-//! Keeps a developer machine connected: one tunnel after the other, with waits in between that grow. Must not know what is served through them.
+//! Keeps a developer machine connected: opens one tunnel after the other, with exponential backoff. Knows nothing of the requests.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::{Connect, Developer, Event, TunnelError};
 use crate::protocol::{self, Hello, OpenError};
 use crate::pulse::Signal;
 
-/// From dialling to the relay's word that requests come this way.
+/// Timeout from dialling to the relay's signal that the tunnel is registered.
 const OPENING: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// A tunnel that lived this long was a good one; the next attempt begins quickly again.
+/// After this lifetime, a lost tunnel resets the backoff.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// One developer machine with its tunnels: usually one, two while the relay or the wire changes.
+/// A developer machine and its tunnels: usually one, two while the relay or the connection changes.
 pub(super) struct Keeper {
     hello: Hello,
     station: Station,
@@ -38,10 +38,10 @@ enum Failed {
 }
 
 impl Keeper {
-    /// Opens nothing yet.
+    /// Creates a keeper without a tunnel.
     ///
     /// # Errors
-    /// A name that no header can carry.
+    /// The name is not a valid header value.
     pub(super) fn new(
         developer: Developer,
         events: mpsc::Sender<Event>,
@@ -85,7 +85,7 @@ impl Keeper {
         })
     }
 
-    /// Opens tunnels, one after the other, each before the one before is left.
+    /// Opens tunnels one after the other, each before the previous one is left.
     pub(super) async fn keep(&mut self, connect: &impl Connect) -> TunnelError {
         loop {
             match timeout(OPENING, self.open(connect))
@@ -139,7 +139,7 @@ impl Keeper {
         }
     }
 
-    /// Watches the tunnel until another one is needed: at once when the relay is leaving, since this one still serves meanwhile.
+    /// Watches the tunnel until another one is needed: at once if the relay is leaving, since this tunnel still serves meanwhile.
     async fn watch(&mut self) -> Result<(), Failed> {
         while let Some(session) = &mut self.session {
             match session.news().await {
@@ -160,7 +160,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits before the next attempt, each time twice as long, and never as long as another machine that lost its tunnel at the same moment.
+    /// Waits before the next attempt, with exponential backoff and jitter, so that machines that lost their tunnels together do not retry together.
     async fn wait(&mut self, reason: String) {
         let retry_in = self.retry.mul_f64(rand::random_range(0.5..1.0));
         self.retry = (self.retry * 2).min(LAST_RETRY);
@@ -173,7 +173,7 @@ impl Keeper {
         let _ = self.station.events.send(event).await;
     }
 
-    /// Takes nothing new, and waits for what runs, so long.
+    /// Accepts no new requests, and waits up to `grace` for the running ones.
     pub(super) async fn leave(mut self, grace: Duration) {
         self.station.leaving.store(true, Ordering::Relaxed);
         if let Some(session) = self.session.take() {
@@ -205,7 +205,7 @@ mod tests {
     use crate::Secret;
     use crate::developer::{Local, LocalProtocol, run};
 
-    /// Reasons and waits of the first attempts against a relay that is never there.
+    /// The pauses of the first attempts against a relay that is always unreachable.
     async fn waits(attempts: usize) -> Vec<Duration> {
         let (events_tx, mut events) = mpsc::channel(1);
         let nowhere = || async { Err(io::ErrorKind::ConnectionRefused.into()) };

@@ -1,4 +1,4 @@
-//! The line that is told about one request. Owns when it is told, and that it is told once; knows nothing of bodies and connections.
+//! Reports the outcome of one request. Owns when it is reported, and that it is reported once; knows nothing of bodies and connections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use super::serving::Serving;
 use super::{Event, RequestLine, RequestOutcome};
 use crate::headers;
 
-/// A request of which nothing final is known yet. One that is dropped before its answer was cancelled by its client.
+/// A request without an outcome so far. Dropped before its response, it counts as cancelled by the client.
 pub(super) struct Line {
     serving: Arc<Serving>,
     method: Method,
     path: String,
     started: Instant,
-    /// The answer's status, and when its head came.
+    /// The status of the response, and when its head arrived.
     answered: Option<(u16, Duration)>,
     told: bool,
 }
@@ -33,35 +33,36 @@ impl Line {
         }
     }
 
-    /// The head of an answer is there. The line waits for the rest, or for [`Line::goes_on`].
+    /// Records the response head. The report waits for the end, or for [`Line::goes_on`].
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.answered = Some((status.as_u16(), self.started.elapsed()));
     }
 
-    /// The answer is a long one: the line is told without waiting for its end.
+    /// Reports a long response without waiting for its end.
     pub(super) fn goes_on(&mut self) {
         if !self.told {
             self.tell(RequestOutcome::Answered);
         }
     }
 
-    /// Whether the line was told already.
+    /// Has the outcome been reported?
     pub(super) fn is_told(&self) -> bool {
         self.told
     }
 
-    /// The answer ended before it was whole.
+    /// Reports a response that ended early.
     pub(super) fn broke_off(&mut self, bytes: u64, reason: String) {
         self.tell(RequestOutcome::BrokeOff { bytes, reason });
     }
 
-    /// The in-cluster version answers in place of the developer's server, which was not asked.
+    /// Reports a fallback to the in-cluster version, without a request to the developer's server.
     pub(super) fn fell_back(mut self, reason: String) {
         self.tell(RequestOutcome::FellBack(reason));
     }
 
-    /// The developer's server broke off before it answered, and the client's answer is this status unless the request is safe: then the in-cluster version
-    /// answers (RFC 9110 §9.2.1; see [`crate::marks`]).
+    /// Reports that the developer's server broke off before it answered.
+    ///
+    /// The client gets this status, unless the request is safe: then the in-cluster version answers (RFC 9110 §9.2.1; see [`crate::marks`]).
     pub(super) fn lost(mut self, status: StatusCode, reason: String) {
         if headers::is_safe(&self.method) {
             return self.fell_back(reason);
@@ -70,7 +71,7 @@ impl Line {
         self.tell(RequestOutcome::Lost(reason));
     }
 
-    /// Never waits: a terminal that stands still must not hold up requests.
+    /// Never waits: a stalled terminal must not hold up requests.
     fn tell(&mut self, outcome: RequestOutcome) {
         self.told = true;
         let (status, duration) = match self.answered {

@@ -1,6 +1,6 @@
-//! The developer's server: reaching it, and speaking its protocol. Knows nothing of the tunnel.
+//! Requests to the developer's server. Knows nothing of the tunnel.
 //!
-//! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and then it is not known whether the server saw it.
+//! Every request has its own connection. The server may close a pooled one just as a POST is written to it, and then it is unknown whether it saw the request.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,16 +19,16 @@ use tokio::time::timeout;
 
 use crate::{Body, headers, marks, settings, with_causes};
 
-/// Where the developer's server listens and what it speaks.
+/// Port and protocol of the developer's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
     /// The port on 127.0.0.1, or on ::1 when nothing listens there.
     pub port: u16,
-    /// What is spoken on it.
+    /// The protocol on it.
     pub protocol: LocalProtocol,
 }
 
-/// What the developer's server speaks.
+/// The protocol of the developer's server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalProtocol {
     /// HTTP/1.1.
@@ -41,7 +41,7 @@ pub enum LocalProtocol {
 }
 
 impl LocalProtocol {
-    /// Whether a request goes to the server by HTTP/2; a WebSocket does not, whatever the server speaks.
+    /// Does a request go to the server over HTTP/2? A WebSocket never does.
     pub(super) fn is_http2(self, request: &HeaderMap) -> bool {
         match self {
             Self::Http1 => false,
@@ -51,20 +51,20 @@ impl LocalProtocol {
     }
 }
 
-/// Why the developer's server gave no answer.
+/// Why the developer's server did not answer.
 pub(super) enum NoAnswer {
     /// It certainly did not see the request.
     NeverProcessed,
-    /// It may have.
+    /// It may have seen the request.
     Broken(String),
-    /// The client broke off its request.
+    /// The client aborted its request.
     Cancelled,
 }
 
 /// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
 ///
 /// # Errors
-/// The first address's, when neither takes the connection in time.
+/// The error of the first address, if neither accepts the connection in time.
 pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
     match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
         Ok(stream) => Ok(stream),
@@ -74,7 +74,7 @@ pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
     }
 }
 
-/// Why a port takes no connections, for people.
+/// Why a port accepts no connections, as text.
 pub(super) fn refusal(port: u16, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("port {port} refused the connection"),
@@ -92,12 +92,12 @@ async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The task that runs a connection to the developer's server. Ends when this is dropped, whatever it waits for.
+/// The task of a connection to the developer's server. Dropping it ends the task.
 pub(super) struct Connection(JoinHandle<()>);
 
 impl Connection {
     fn run(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
-        // Its error is the request's or the answer's error as well.
+        // The request or the response reports the same error.
         Self(tokio::spawn(async { drop(connection.await) }))
     }
 }
@@ -108,21 +108,22 @@ impl Drop for Connection {
     }
 }
 
-/// A connection to the developer's server that keeps the first bytes that came: hyper's errors tell nothing of them.
-/// A server that reads no further may have answered before: nothing that is written fails, but what is read ends in the error behind all that came.
+/// A connection to the developer's server that remembers the first bytes read, which hyper's errors do not include.
+///
+/// A server may answer and then stop reading. So writes never fail; instead, reads end with the write error after all received bytes.
 struct Overheard {
     stream: TcpStream,
     first: FirstBytes,
-    /// Why nothing more can be written.
+    /// The error of a failed write.
     failed: Option<io::ErrorKind>,
 }
 
-/// The first bytes of an answer, as far as they are there.
+/// The first bytes of a response, as far as received.
 #[derive(Clone, Default)]
 struct FirstBytes(Arc<Mutex<Vec<u8>>>);
 
 impl FirstBytes {
-    /// Enough to tell TLS from HTTP.
+    /// Enough to distinguish TLS from HTTP.
     const COUNT: usize = 3;
 
     fn keep(&self, bytes: &[u8]) {
@@ -131,13 +132,13 @@ impl FirstBytes {
         first.extend(bytes.iter().take(missing));
     }
 
-    /// Why the server gave no answer, for people; `error` where the bytes do not tell more.
+    /// Why the server did not answer, as text; `error` if the bytes say nothing more.
     fn explain(&self, port: u16, error: String) -> String {
         match self.lock().as_slice() {
             [] => format!(
                 "port {port} closed the connection without an answer; does it speak plain HTTP, and is it no forwarded port without a target?"
             ),
-            // An alert, in any version (RFC 8446 §5.1): what a TLS server says to plain HTTP.
+            // An alert, in any version (RFC 8446 §5.1): a TLS server's reply to plain HTTP.
             [0x15, 0x03, ..] => format!(
                 "port {port} speaks TLS, and the developer's server has to speak plain HTTP"
             ),
@@ -210,7 +211,7 @@ impl AsyncWrite for Overheard {
     }
 }
 
-/// Sends one request on a fresh connection, which has to be held until the answer's body has ended.
+/// Sends one request on a fresh connection, which the caller must hold until the response body has ended.
 pub(super) async fn send(
     stream: TcpStream,
     http2: bool,
@@ -258,7 +259,7 @@ async fn exchange(
     Ok((answer.map_err(NoAnswer::from_unsent)?, connection))
 }
 
-/// HTTP/1.1 has the path alone in its first line; HTTP/2 has the host in `:authority`.
+/// Sets the target: only the path for HTTP/1.1, with the host in `:authority` for HTTP/2.
 fn aim(request: &mut Request<Body>, http2: bool) {
     let scheme = request.uri().scheme().cloned();
     let path = request.uri().path_and_query().cloned();
@@ -283,7 +284,7 @@ fn http2_client() -> hyper::client::conn::http2::Builder<TokioExecutor> {
     builder
         .adaptive_window(false)
         .initial_stream_window_size(settings::STREAM_WINDOW)
-        // One request per connection: this bounds nothing, and h2 takes few small messages ahead of their reader where it is small.
+        // One request per connection, so this limits nothing. With a small window, h2 accepts only few small messages ahead of their reader.
         .initial_connection_window_size(settings::WIDEST_WINDOW)
         .max_frame_size(settings::FRAME)
         .max_header_list_size(settings::HEADER_LIST_READ)

@@ -1,33 +1,33 @@
-//! What a developer machine offers.
+//! The settings of a developer machine.
 
 use std::time::Duration;
 
 use super::{Local, UnderWay};
 use crate::{Secret, Tempo};
 
-/// What a developer machine offers.
+/// A developer machine: its intercept, its server, and its limits.
 #[derive(Clone, Debug)]
 pub struct Developer {
-    /// The intercept's name; answers carry it as `x-intercept-served-by`, requests as `x-intercept-via`.
+    /// The intercept's name, for `x-intercept-served-by` on responses and `x-intercept-via` on requests.
     pub name: String,
     /// Proves the right to the tunnel's address.
     pub secret: Secret,
     /// The developer's server.
     pub local: Local,
-    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
+    /// The SPIFFE identity of the only workload that may use the tunnel; `None` allows every caller of the relay.
     pub identity: Option<String>,
-    /// Take the address from another running program that holds it.
+    /// Take over the address from another running program.
     pub replace: bool,
-    /// How long running requests may go on after the shutdown began.
+    /// How long running requests may take after the shutdown began.
     pub grace: Duration,
-    /// Counts the requests that are under way.
+    /// Counts running requests.
     pub under_way: UnderWay,
-    /// How often its tunnels beat, and how long one may be silent.
+    /// Interval of the beats, and timeouts for silence.
     pub tempo: Tempo,
 }
 
 impl Developer {
-    /// A developer machine that serves every caller of the relay, replaces no other tunnel, and gives running requests ten seconds.
+    /// A developer machine that serves every caller, replaces no other tunnel, and gives running requests ten seconds.
     pub fn new(name: impl Into<String>, secret: Secret, local: Local) -> Self {
         Self {
             name: name.into(),

@@ -1,5 +1,4 @@
-//! The developer machine's end: dials out to the relay, serves what comes through the tunnel from the developer's own server, and comes back whenever the
-//! tunnel is lost, for as long as it lives.
+//! The developer's end: dials the relay, passes requests from the tunnel to the developer's server, and reconnects whenever the tunnel is lost.
 
 mod body;
 mod connect;
@@ -24,11 +23,12 @@ pub use local::{Local, LocalProtocol};
 pub use machine::Developer;
 pub use under_way::UnderWay;
 
-/// Keeps a tunnel open until `shutdown` is ready, then takes nothing new and lets running requests end.
-/// The first [`Event::Up`] says that requests come through.
+/// Keeps a tunnel open until `shutdown` is ready, then accepts no new requests and lets running ones end.
+///
+/// The first [`Event::Up`] means that requests arrive.
 ///
 /// # Errors
-/// Only what no further attempt can change, see [`TunnelError`].
+/// Only permanent ones, see [`TunnelError`].
 pub async fn run(
     developer: Developer,
     connect: impl Connect,

@@ -1,5 +1,5 @@
-//! One request from the relay: to the developer's server and back. Owns the answer's marks on this end.
-//! Must not know how the tunnel is kept.
+//! Passes one request from the relay to the developer's server, and its response back. Owns the response's marks on this end.
+//! Knows nothing of how the tunnel is kept.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn open_pulse(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<Bo
     Response::new(beats.boxed_unsync())
 }
 
-/// A connection to the developer's server, or why there is none: for Envoy, and for people.
+/// Connects to the developer's server. An error has the reason for Envoy and the text for users.
 async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> {
     if serving.leaving.load(Ordering::Relaxed) {
         let reason = "this machine is leaving".to_owned();
@@ -137,7 +137,7 @@ async fn answer(
     }
 }
 
-/// An answer of the developer's server, without what only we may say.
+/// Forwards a response of the developer's server, without the headers that only we may set.
 fn pass_on(
     response: Response<Incoming>,
     connection: Connection,

@@ -1,4 +1,4 @@
-//! What every request of one tunnel needs.
+//! State that all requests of one tunnel share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,21 +11,21 @@ use super::{Event, Local, UnderWay};
 use crate::memory::Share;
 use crate::pulse::Signal;
 
-/// What every request of one tunnel needs.
+/// State that all requests of one tunnel share.
 pub(super) struct Serving {
     pub(super) local: Local,
     /// The intercept's name.
     pub(super) name: HeaderValue,
     pub(super) held: Held,
-    /// What uploads may pin that the developer's server does not read.
+    /// Memory for uploads that the developer's server does not read.
     pub(super) share: Share,
-    /// The program ends: dial nothing new.
+    /// The program is shutting down: open no new connections.
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) under_way: UnderWay,
     /// requests → the log.
     pub(super) events: mpsc::Sender<Event>,
     /// the relay → the keeper of the tunnel.
     pub(super) signals: mpsc::Sender<Signal>,
-    /// Ends this end's half of the pulse when dropped, which tells the relay to send nothing new.
+    /// Dropping this ends our half of the pulse, so that the relay sends no new requests.
     pub(super) pulse: std::sync::Mutex<Option<mpsc::Sender<Signal>>>,
 }

@@ -1,4 +1,4 @@
-//! One tunnel from the developer's end: opened, served until it ends, left in good order. Must not know why there may be another one.
+//! One tunnel on the developer's end, from open to graceful close. Knows nothing of reconnects.
 
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
@@ -22,7 +22,7 @@ use crate::pulse::Signal;
 use crate::tasks::Tasks;
 use crate::{Tempo, settings, with_causes};
 
-/// What all tunnels of one developer machine share.
+/// State that all tunnels of one developer machine share.
 pub(super) struct Station {
     pub(super) local: Local,
     pub(super) name: HeaderValue,
@@ -32,16 +32,16 @@ pub(super) struct Station {
     pub(super) events: mpsc::Sender<Event>,
 }
 
-/// A tunnel that is being served by a task of its own.
+/// A tunnel served by its own task.
 pub(super) struct Session {
-    /// the relay → us: what it says about this tunnel.
+    /// the relay → us: signals about this tunnel.
     signals: mpsc::Receiver<Signal>,
     /// the serving task → us: why the tunnel ended.
     ended: oneshot::Receiver<String>,
     leave: oneshot::Sender<()>,
 }
 
-/// What happened to a tunnel.
+/// An event of one tunnel.
 pub(super) enum News {
     Signal(Signal),
     Ended(String),
@@ -66,7 +66,7 @@ impl Session {
         });
         let tempo = station.tempo;
         serving.spawn(async move {
-            // The receiver is gone when the tunnel was left on purpose.
+            // The receiver is gone if the tunnel was left on purpose.
             let _ = ended_tx.send(serve(upgraded, tempo, requests, leave_rx).await);
         });
         Self {
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// Waits for the next thing that happens to the tunnel.
+    /// Waits for the next event of the tunnel.
     pub(super) async fn news(&mut self) -> News {
         tokio::select! {
             biased;
@@ -85,7 +85,7 @@ impl Session {
         }
     }
 
-    /// Takes nothing new: what runs goes on, and the tunnel closes after it.
+    /// Accepts no new requests; the tunnel closes once the running ones have ended.
     pub(super) fn leave(self) {
         drop(self.leave);
     }
@@ -110,7 +110,7 @@ async fn serve(
     let mut connection = pin!(server().serve_connection(io, service));
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        // Said, or forgotten: a session without a handle must not serve on.
+        // By a call, or by dropping the handle: a session without one must not serve on.
         _ = leave => {
             requests.pulse.lock().unwrap_or_else(PoisonError::into_inner).take();
             connection.as_mut().graceful_shutdown();

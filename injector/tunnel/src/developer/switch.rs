@@ -1,4 +1,4 @@
-//! WebSockets on the developer's end: a request whose bodies are what both sides say becomes an HTTP/1.1 upgrade at the developer's server (RFC 6455).
+//! WebSockets on the developer's end: a request whose bodies carry both directions becomes an HTTP/1.1 upgrade at the developer's server (RFC 6455).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::{Body, BoxError, empty_body, headers};
 
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 
-/// What the developer's server said to a client that wants to switch.
+/// The developer's server's response to a request to switch protocols.
 pub(super) enum Switch {
-    /// It did: the answer to the relay, whose body is what it says.
+    /// It switched: the response for the relay, whose body is the server's direction.
     Done(Response<Body>),
-    /// It answered something else.
+    /// It sent any other response.
     Declined(Response<Incoming>, Connection),
 }
 
-/// Asks the developer's server to switch.
+/// Requests the switch from the developer's server.
 pub(super) async fn through(
     connection: TcpStream,
     request: Request<Pinned<Incoming>>,
@@ -44,7 +44,7 @@ pub(super) async fn through(
     parts
         .headers
         .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    // A client that came by HTTP/2 has no key (RFC 8441 §5); the server needs one, and its answer to ours is not checked.
+    // A client that came over HTTP/2 has no key (RFC 8441 §5). The server needs one, and its answer to ours is not checked.
     let ours = !parts.headers.contains_key(KEY);
     if ours {
         parts.headers.insert(KEY, random_key());
@@ -76,7 +76,7 @@ pub(super) async fn through(
     Ok(Switch::Done(answer))
 }
 
-/// Passes on what the client says, until it has said all.
+/// Forwards the client's direction to its end.
 async fn pass(
     mut client: Pinned<Incoming>,
     switch: switched::Switch,
@@ -93,11 +93,11 @@ async fn pass(
             return;
         }
     }
-    // An error is a server that has gone.
+    // An error means that the server has gone.
     let _ = server.shutdown().await;
 }
 
-/// What the developer's server says. With it ends what the client says, unless the server only fell silent.
+/// The server's direction. Its end also ends the client's direction, unless only the server's half was closed.
 struct Talk {
     said: Said,
     passing: Option<AbortHandle>,
@@ -127,7 +127,7 @@ impl Drop for Talk {
     }
 }
 
-/// 16 random bytes in base64 (RFC 6455 §4.1): 21 digits and one of the four that leave the last bits empty.
+/// 16 random bytes in base64 (RFC 6455 §4.1): 21 random digits, and one of the four that leave the last bits zero.
 fn random_key() -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut key: [u8; 24] = *b"AAAAAAAAAAAAAAAAAAAAAA==";

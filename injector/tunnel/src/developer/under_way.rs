@@ -1,4 +1,4 @@
-//! How many requests a developer machine is busy with: from a request's arrival to the end of its answer, or of the WebSocket that it became.
+//! Counts the running requests of a developer machine, from their arrival to the end of the response or of the WebSocket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 
 use crate::{Body, Guarded};
 
-/// Counts the requests of all tunnels of one developer machine.
+/// The number of running requests over all tunnels of one developer machine.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay(Arc<AtomicUsize>);
 
@@ -21,12 +21,12 @@ pub(super) struct Counted {
 struct One(UnderWay);
 
 impl UnderWay {
-    /// How many there are at the moment.
+    /// The current number.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more.
+    /// Counts one more request.
     pub(super) fn enter(&self) -> Counted {
         self.0.fetch_add(1, Ordering::Relaxed);
         Counted {
@@ -42,7 +42,7 @@ impl Drop for One {
 }
 
 impl Counted {
-    /// The answer, whose body is counted to its end.
+    /// Keeps the request counted until the body of its response ends.
     pub(super) fn answer(self, response: Response<Body>) -> Response<Body> {
         let counted = |body| Guarded { body, _guard: self };
         response.map(|body| counted(body).boxed_unsync())

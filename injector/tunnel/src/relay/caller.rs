@@ -1,5 +1,6 @@
-//! Who sends a request to a data port, and whether a tunnel takes it from them. Owns the reason to believe what [`PEER`] says;
-//! knows nothing of what is done with the request.
+//! Identifies the caller of a data port, and decides whether a tunnel accepts its requests.
+//!
+//! Owns the reason to trust [`PEER`]; knows nothing of what happens to the request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,12 +9,13 @@ use http::header::{HeaderMap, HeaderName};
 use super::registry::Tunnel;
 use crate::headers;
 
-/// The identity of the caller's certificate. The relay's sidecar overwrites whatever a client sent under this name
+/// The identity of the caller's certificate. The relay's sidecar overwrites any value that a client sent
 /// (see the relay's EnvoyFilter, `manifest::istio::install::mesh_rules`).
 const PEER: HeaderName = HeaderName::from_static("x-intercept-peer");
 
-/// Where Istio's sidecar comes from when it hands a connection to its own application: `InboundPassthroughBindIpv4` and `…Ipv6` of istiod, which its
-/// iptables rules rely on too. A port-forward ends at the same port, past the sidecar, from 127.0.0.1 or ::1.
+/// Source addresses of Istio's sidecar for connections to its own application: istiod's `InboundPassthroughBindIpv4` and `…Ipv6`.
+///
+/// Istio's iptables rules rely on them, too. A port-forward ends at the same port, past the sidecar, from 127.0.0.1 or ::1.
 const SIDECAR: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)),
     IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6)),
@@ -23,17 +25,17 @@ const SIDECAR: [IpAddr; 2] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller(IpAddr);
 
-/// Who the relay's sidecar says the caller is; `None` when it does not say, or when the caller came past it.
+/// The caller's identity according to the relay's sidecar; `None` if it states none, or the caller bypassed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer(Option<String>);
 
 impl Caller {
-    /// The one at this address; an IPv4 address that an IPv6 socket saw is the IPv4 address.
+    /// The caller at this address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub(super) fn at(address: IpAddr) -> Self {
         Self(address.to_canonical())
     }
 
-    /// Takes off a request what the relay's sidecar added to it. Where no sidecar stands before the relay, nothing is.
+    /// Takes the caller's identity off a request that came through the relay's sidecar. Without a sidecar, removes nothing.
     pub(super) fn identify(self, request: &mut HeaderMap) -> Peer {
         if !SIDECAR.contains(&self.0) {
             return Peer(None);
@@ -48,7 +50,7 @@ impl Caller {
 }
 
 impl Peer {
-    /// A tunnel opened for no identity (outside of a mesh) takes requests of every caller. Any other takes those of its identity.
+    /// May this caller use the tunnel? A tunnel without an identity (outside of a mesh) accepts every caller, any other only its own identity.
     pub(super) fn may_use(&self, tunnel: &Tunnel) -> bool {
         tunnel.identity.is_none() || tunnel.identity == self.0
     }

@@ -1,5 +1,6 @@
-//! The relay's control port: opening tunnels, asking whether one is up, health, metrics. Reached by Kubernetes port-forward only, so that Kubernetes decides
-//! who may; knows nothing of the data side.
+//! The relay's control port: opens tunnels, and reports their state, health and metrics.
+//!
+//! It is reached by Kubernetes port-forward only, so that Kubernetes decides on access. Knows nothing of the data side.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub(super) async fn handle(
     })
 }
 
-/// Whether a tunnel is up, as JSON. A caller that knows the address may know this much.
+/// The state of a tunnel, as JSON. Knowing the address is enough to see it.
 fn describe(shared: &Shared, address: &Address) -> String {
     match shared.registry.find(address) {
         None => serde_json::json!({"up": false, "under_way": shared.registry.under_way(address)}),
@@ -85,7 +86,7 @@ fn open(shared: &Arc<Shared>, request: &mut Request<Incoming>) -> Result<Respons
     Ok(welcome.response())
 }
 
-/// One tunnel's life. An error at any point just ends it: the developer machine comes again.
+/// Runs one tunnel. Any error just ends it: the developer machine reconnects.
 async fn run(
     shared: Arc<Shared>,
     hello: Hello,
@@ -113,7 +114,7 @@ async fn run(
         _ = &mut connection => return None,
         pulse = timeout(settings::OPENING, sender.send_request(pulse_request(beats))) => pulse.ok()?.ok().filter(|response| response.status() == StatusCode::OK)?,
     };
-    // With the first answer the peer's settings are here too: how many streams it takes.
+    // The first response also brings the peer's settings, with its limit of streams.
     let peer_streams = connection.current_max_send_streams();
     let address = hello.secret.address();
     let tunnel = Tunnel::new(
@@ -135,7 +136,7 @@ async fn run(
     tokio::select! {
         _ = connection => {}
         _ = ended.wait_for(|ended| *ended) => {}
-        // The developer machine takes no new requests; what runs on the tunnel goes on.
+        // The developer machine takes no new requests; running ones continue.
         () = pulse::listen(pulse.into_body(), async |_| ()) => {}
     }
     shared.registry.remove(&address, &tunnel);

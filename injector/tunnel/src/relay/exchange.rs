@@ -1,4 +1,4 @@
-//! One request through a tunnel, and its answer or why there is none. Knows nothing of data ports.
+//! Sends one request through a tunnel, and returns its response or the reason for having none. Knows nothing of data ports.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::stream::Notes;
 use crate::tasks::Upload;
 use crate::{Body, with_causes};
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) enum Failure {
-    /// Not a byte of it was sent; here it is again.
+    /// Not a byte of the request was sent; returned for another attempt.
     NotSent(Box<Request<Body>>),
-    /// The other end says that it did not process it.
+    /// The other end declares that it did not process the request.
     NeverProcessed,
-    /// It is not known.
+    /// The other end may have processed it.
     Lost(String),
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn send(
         })
 }
 
-/// The answer as it goes to Envoy. Its stream is taken until its body has ended.
+/// The response for Envoy. Holds its stream until the body has ended.
 pub(super) fn pass_on(
     response: Response<Incoming>,
     tunnel: &Tunnel,
@@ -62,7 +62,7 @@ pub(super) fn pass_on(
     upload: &Arc<Upload>,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    // They mean nothing to the client, and the length goes back to where it belongs.
+    // Notes are not for the client; the length moves back into its header.
     Notes::take(&mut parts.headers);
     marks::keep_valid(parts.status, &mut parts.headers, &tunnel.served_by);
     parts.version = http::Version::HTTP_11;

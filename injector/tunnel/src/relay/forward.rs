@@ -1,5 +1,5 @@
-//! One request from Envoy, through a tunnel, and back. Owns which answer is given when there is none, and the marks on it.
-//! Must not know how tunnels come and go.
+//! Passes one request from Envoy through a tunnel, and the response back. Owns the responses to failures and their marks.
+//! Knows nothing of how tunnels come and go.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -65,12 +65,12 @@ pub(super) async fn handle(
     };
     counted.end(response.headers());
     if version < Version::HTTP_2 && !upload.has_ended() {
-        // The rest may stay unread: the next request must not be written behind it.
+        // The rest of the body may stay unread: the next request must not follow it on this connection.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
     if version < Version::HTTP_2 && response.status() == StatusCode::NOT_MODIFIED {
-        // hyper writes the length of what is not sent (RFC 9110 section 8.6) only where the body does not know its own.
+        // hyper writes the length of a body that is not sent (RFC 9110 section 8.6) only if the body does not know its own.
         response = response.map(|body| StreamBody::new(BodyStream::new(body)).boxed_unsync());
     }
     Ok(response.map(|body| Guarded {
@@ -79,7 +79,7 @@ pub(super) async fn handle(
     }))
 }
 
-/// Which tunnel takes this request, or why none does. Nothing of the request has been sent anywhere yet.
+/// The tunnel for this request, or why there is none. Sends nothing.
 fn choose(
     shared: &Shared,
     peer: &Peer,
@@ -115,7 +115,7 @@ fn choose(
     }
 }
 
-/// Makes the head fit for the tunnel: `host` always stands in the headers (an `:authority` need not be one that a `Uri` can hold), and nothing of one hop passes.
+/// Prepares the head for the tunnel: removes hop-by-hop headers, and puts the host into `host`, because a `Uri` cannot hold every `:authority`.
 fn prepare(parts: &mut http::request::Parts, chunked: bool) {
     if let Some(host) = parts
         .uri
@@ -126,7 +126,7 @@ fn prepare(parts: &mut http::request::Parts, chunked: bool) {
     }
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours_from_request(&mut parts.headers);
-    // The developer's end opens its connection before a 100 is sent; what else a client may expect is the server's to answer.
+    // The developer's end opens its connection before a 100 is sent. Other expectations are for the server to answer.
     if headers::expects_continue(&parts.headers) {
         parts.headers.remove(header::EXPECT);
     }
@@ -172,7 +172,7 @@ async fn exchange(
                 other => return other.answer(grpc),
             },
         };
-        // A reconnecting developer machine opens the new tunnel before it closes the old one, so that nothing need be lost between the two.
+        // A reconnecting developer machine opens the new tunnel before it closes the old one, so that no request is lost between the two.
         match shared
             .registry
             .find(address)
@@ -184,8 +184,9 @@ async fn exchange(
     }
 }
 
-/// Asks the developer's end to open its local connection first. Only then is the body read, which makes hyper send the `100` that rules out a fallback.
-/// What comes back keeps that connection open until it is used.
+/// Makes the developer's end open its local connection first.
+///
+/// Only then is the body read, which makes hyper send the `100` that rules out a fallback. The returned response keeps that connection open until it is used.
 async fn hold(
     tunnel: &Arc<Tunnel>,
     request: &mut Request<Body>,
@@ -193,7 +194,7 @@ async fn hold(
     let stream = tunnel.claim().ok_or_else(|| Unavailable::Busy.answer())?;
     let mut question = Request::new(empty_body());
     *question.uri_mut() = Purpose::Hold.uri(request.uri());
-    // Nothing of the request itself is on its way yet, so whatever goes wrong here is no loss.
+    // No part of the request itself is on its way yet, so any error here is harmless.
     let mut answer = send(tunnel, question)
         .await
         .map_err(|_| Unavailable::NotSent.answer())?;
@@ -230,7 +231,7 @@ mod tests {
         Memory::new(1 << 30).share()
     }
 
-    /// A tunnel to a machine that answers everything, or to none any more.
+    /// A tunnel to a machine that answers everything, or one without a machine.
     async fn tunnel(secret: &Secret, alive: bool) -> Arc<Tunnel> {
         let (near, far) = duplex(64 * 1024);
         let (sender, connection) =
@@ -268,7 +269,7 @@ mod tests {
         }
     }
 
-    /// A request that arrives while the tunnel breaks, many times over.
+    /// Sends a request while the tunnel breaks, many times over.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn broken_tunnel_answers_every_request() {
         for round in 0..300 {

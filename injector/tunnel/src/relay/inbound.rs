@@ -1,4 +1,4 @@
-//! The body of a request as it comes from Envoy, and how its upload ends when it is no longer wanted.
+//! The body of a request from Envoy, and how to end an upload that is no longer wanted.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::memory::{Pinned, Share, poll_next};
 use crate::tasks::Upload;
 use crate::{BoxError, settings};
 
-/// A request's body.
+/// A request body.
 pub(super) struct Inbound {
     body: Pinned<Incoming>,
     is_http2: bool,
     upload: Arc<Upload>,
 }
 
-/// Reads a body that goes nowhere, if it is short and on its way already: its connection can be used again.
+/// Reads and discards an unwanted body if it is short and already arriving, so that its connection can be reused.
 pub(super) async fn skip(body: Incoming, upload: &Upload) {
     let all = Limited::new(body, settings::SKIP).collect();
     let all = timeout(settings::SKIP_TIME, all).await;
@@ -67,7 +67,7 @@ impl HttpBody for Inbound {
         self.body.is_end_stream()
     }
 
-    /// A length of 0 stays unsaid: hyper would write it into the head of a request that came without one.
+    /// Leaves out a length of 0: hyper would add it to the head of a request that came without one.
     fn size_hint(&self) -> SizeHint {
         let length = self.body.size_hint().exact();
         length

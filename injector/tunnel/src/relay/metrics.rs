@@ -1,4 +1,4 @@
-//! What the relay counts, as Prometheus text. Of a request it knows the marks on its answer only.
+//! The relay's metrics, as Prometheus text. Reads only the marks of a response.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ struct Direction {
 #[derive(Clone)]
 pub(super) struct Metrics {
     registry: Arc<Registry>,
-    /// Tunnels that take requests.
+    /// Tunnels that accept requests.
     pub(super) tunnels: Gauge,
     requests: Family<Outcome, Counter>,
     to_developers: Counter,
@@ -65,14 +65,14 @@ impl Metrics {
         }
     }
 
-    /// Counts a request; `reason` is empty where an outcome needs none.
+    /// Counts a request; `reason` is empty if the outcome needs none.
     fn count(&self, outcome: &'static str, reason: &'static str) {
         self.requests
             .get_or_create(&Outcome { outcome, reason })
             .inc();
     }
 
-    /// Counts a request that was not handed on.
+    /// Counts a request that was not forwarded.
     pub(super) fn count_unavailable(&self, reason: Unavailable) {
         self.count("unavailable", reason.as_str());
     }
@@ -85,10 +85,10 @@ impl Metrics {
     }
 }
 
-/// Counts the bytes of one tunnel, and holds something (its share of the memory) until the connection is gone.
+/// Counts the bytes of one tunnel, and holds its share of the memory until the connection is gone.
 pub(super) struct TunnelMeter<G> {
     pub(super) metrics: Metrics,
-    /// meter → tunnel: nothing has come for a while.
+    /// meter → tunnel: nothing has arrived for a while.
     pub(super) is_suspect: Arc<AtomicBool>,
     pub(super) _held: G,
 }
@@ -107,7 +107,7 @@ impl<G: Send + Unpin + 'static> Meter for TunnelMeter<G> {
     }
 }
 
-/// Counts a request once, by what became of it; one that is dropped before its answer was cancelled by its client.
+/// Counts a request once, by its outcome. Dropped before its response, it counts as cancelled by the client.
 pub(super) struct Counted<'a> {
     metrics: &'a Metrics,
     ended: bool,
@@ -121,7 +121,7 @@ impl<'a> Counted<'a> {
         }
     }
 
-    /// Counts it by its answer.
+    /// Counts the request by its response.
     pub(super) fn end(mut self, answer: &HeaderMap) {
         self.ended = true;
         match Unavailable::on(answer) {

@@ -1,5 +1,6 @@
-//! The in-cluster end of the tunnels: takes matched requests on its data ports and sends each through the tunnel of its address. Holds no credentials and no
-//! state: a restarted relay needs to remember nothing.
+//! The in-cluster end of the tunnels: accepts matching requests on its data ports, and sends each through the tunnel of its address.
+//!
+//! Holds no credentials and no state: a relay that restarts remembers nothing.
 
 mod caller;
 mod control;
@@ -36,10 +37,10 @@ use caller::Caller;
 pub use shared::Options;
 use shared::Shared;
 
-/// Runs a relay on these listeners until `shutdown` is ready; then tells the developer machines to look for another one and lets running requests end.
+/// Runs a relay on these listeners until `shutdown` is ready, then makes developer machines reconnect elsewhere and lets running requests end.
 ///
 /// # Errors
-/// When a listener has no address, which means that it is none. A connection that fails is only that.
+/// A listener has no address, which means that it is invalid. Errors of connections are not returned.
 pub async fn serve(
     data: Vec<TcpListener>,
     control: TcpListener,
@@ -68,11 +69,11 @@ pub async fn serve(
     shared.leaving.store(true, Ordering::Relaxed);
     accepting.shutdown().await;
     shared.registry.signal_all(Signal::RelayLeaving);
-    // The accept loops are gone, and with them the other handles.
+    // The accept loops, which held the other handles, are gone.
     if let Some(graceful) = Arc::into_inner(graceful) {
         let mut all_answered = pin!(graceful.shutdown());
         let answered = timeout(options.grace, all_answered.as_mut()).await;
-        // Each request that still runs gets an answer that says so.
+        // Each request that still runs gets an error response.
         shared.ended.send_replace(true);
         if answered.is_err() {
             let _ = timeout(settings::LAST_ANSWERS, all_answered).await;
@@ -103,7 +104,7 @@ async fn accept<F>(
     }
 }
 
-/// HTTP/1.1 and h2c with prior knowledge on one port. A connection that breaks is its client's business.
+/// Serves HTTP/1.1 and h2c with prior knowledge on one port. Errors of a connection are ignored.
 async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
     let mut builder = auto::Builder::new(Tasks);
     builder
@@ -153,7 +154,7 @@ async fn serve_data(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, wa
 }
 
 async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
-    // What is asked here is answered at once.
+    // Requests on this port are answered at once.
     drop(watcher);
     let Ok(_unopened) = shared.unopened.try_acquire() else {
         return;
@@ -162,7 +163,7 @@ async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, wa
         let shared = Arc::clone(&shared);
         service_fn(move |request| control::handle(Arc::clone(&shared), request))
     };
-    // Not the builder for either version: it waits for ever for the bytes that tell which.
+    // Not the builder for either version, which waits forever for the bytes that distinguish them.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .max_buf_size(settings::CONTROL_BUFFER)

@@ -1,4 +1,4 @@
-//! The body of an answer as it goes to Envoy. Holds its stream of the tunnel until it ends.
+//! The body of a response to Envoy. Holds its stream of the tunnel until it ends.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::memory::{Pinned, poll_next};
 use crate::tasks::{self, Upload};
 use crate::{BoxError, headers, marks};
 
-/// An answer's body. If it breaks off, its client is sent all that came before, and then sees it break off.
+/// A response body. If it breaks off, the client first gets all data before that.
 pub(super) struct Outbound {
     /// `None` once it has broken off.
     open: Option<(Pinned<Incoming>, Stream)>,
@@ -24,14 +24,14 @@ pub(super) struct Outbound {
     sending: Arc<Sending>,
 }
 
-/// Data that hyper was given and has not written yet. h2 throws that away when the stream is reset.
+/// Data that hyper has accepted but not written. h2 discards it when the stream is reset.
 #[derive(Default)]
 struct Sending {
     chunks: AtomicUsize,
     waiting: AtomicWaker,
 }
 
-/// Data that tells when it is written.
+/// Data that reports when it is written.
 struct Chunk {
     data: Bytes,
     sending: Arc<Sending>,
@@ -46,7 +46,7 @@ impl Outbound {
         }
     }
 
-    /// Never ready: ends the task that asks once nothing is being sent any more.
+    /// Never ready: ends the polling task once all data is sent.
     fn poll_break_off<T>(&self, cx: &Context<'_>, task: &AbortHandle) -> Poll<T> {
         self.sending.waiting.register(cx.waker());
         if self.sending.chunks.load(SeqCst) == 0 {
@@ -118,7 +118,7 @@ impl HttpBody for Outbound {
     }
 }
 
-/// What comes next, however its end is said.
+/// The next frame. Unifies the ways in which a body can end.
 fn next(
     body: &mut Pinned<Incoming>,
     cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! Which tunnel holds which address. Knows no HTTP but the handle to send a request with.
+//! Maps addresses to tunnels. Knows no HTTP except for the handle that sends a request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::{Address, Body, marks, settings};
 pub(super) struct Tunnel {
     id: u64,
     pub(super) name: String,
-    /// The name as answers carry it.
+    /// The name for response headers.
     pub(super) served_by: HeaderValue,
     pub(super) identity: Option<String>,
     pub(super) since: SystemTime,
@@ -43,7 +43,9 @@ pub(super) struct Stream(Arc<Tunnel>);
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Tunnel {
-    /// `peer_streams`: how many streams the developer's end takes at once. `is_suspect`: set while nothing is heard of it. `most_requests`: see [`crate::Tempo`].
+    /// Creates a tunnel.
+    ///
+    /// `peer_streams` is the developer's end's limit of streams, `is_suspect` is set while its beats are missing, and for `most_requests` see [`crate::Tempo`].
     pub(super) fn new(
         hello: Hello,
         sender: SendRequest<Body>,
@@ -78,15 +80,15 @@ impl Tunnel {
         self.id == other.id
     }
 
-    /// A handle to send on; each request uses its own, and lets go of it before it waits for an answer. `None` once the connection has ended.
+    /// A handle to send with; `None` once the connection has ended. Each request uses its own, and drops it before it waits for a response.
     pub(super) fn sender(&self) -> Option<SendRequest<Body>> {
         lock(&self.sender).clone()
     }
 
     /// Runs the connection of the tunnel to its end, or until the last handle to it is dropped.
     ///
-    /// Then the tunnel lets go of its own handle: a request that comes in while the connection ends may stay in the queue before it, unseen (tokio empties a queue whose
-    /// reader goes, but not of what is being put there at that moment). It is handed back when the last handle goes, and the request itself holds on to the tunnel.
+    /// Then the tunnel drops its own handle: a request that arrives while the connection ends may stay unseen in the queue (tokio empties a queue whose
+    /// reader is gone, but not of what is being added at that moment). Dropping the last handle returns it, and the request itself holds on to the tunnel.
     pub(super) fn drive(
         self: &Arc<Self>,
         connection: impl Future<Output: Send> + Send + 'static,
@@ -101,12 +103,14 @@ impl Tunnel {
         })
     }
 
-    /// Its part of the relay's memory.
+    /// Its share of the relay's memory.
     pub(super) fn share(&self) -> &Share {
         &self.share
     }
 
-    /// Takes a stream, at once or not at all: what waits inside hyper would neither be sent nor fall back. None while readers that stall pin too much.
+    /// Takes a stream, or returns `None` at once: a request that waits inside hyper would neither be sent nor fall back.
+    ///
+    /// Also `None` while stalled readers pin too much memory.
     pub(super) fn claim(self: &Arc<Self>) -> Option<Stream> {
         if self.share.is_spent() {
             return None;
@@ -119,7 +123,7 @@ impl Tunnel {
         claimed.is_ok().then(|| Stream(Arc::clone(self)))
     }
 
-    /// Counts a request, and asks for the next tunnel in time.
+    /// Counts a request, and requests the next tunnel in time.
     pub(super) fn count_request(&self) {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         if requests.is_multiple_of(self.most_requests) {
@@ -127,29 +131,29 @@ impl Tunnel {
         }
     }
 
-    /// Whether a beat of the developer machine is missing.
+    /// Is a beat of the developer machine missing?
     pub(super) fn is_suspect(&self) -> bool {
         self.is_suspect.load(Ordering::Relaxed)
     }
 
-    /// Requests sent this way so far.
+    /// The number of requests sent so far.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Requests on it at the moment.
+    /// The number of running requests.
     pub(super) fn under_way(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Tells the developer's end; a pulse too full to take it belongs to a peer that does not listen.
+    /// Sends a signal to the developer's end. If the pulse is full, the peer is not listening, and the signal is dropped.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = self.signals.try_send(signal);
     }
 }
 
 impl Stream {
-    /// The answer on it, counted while its reader stalls.
+    /// Counts the response on this stream while its reader stalls.
     pub(super) fn pin(&self, answer: Incoming) -> Pinned<Incoming> {
         self.0.share.pin(answer)
     }
@@ -161,7 +165,7 @@ impl Drop for Stream {
     }
 }
 
-/// All tunnels that take requests, and those that only end what they have.
+/// All tunnels that accept requests, and those that are draining.
 pub(super) struct Registry {
     tunnels: Mutex<HashMap<Address, Arc<Tunnel>>>,
     draining: Mutex<Vec<(Address, Weak<Tunnel>)>>,
@@ -177,12 +181,12 @@ impl Registry {
         }
     }
 
-    /// The tunnel that takes requests for this address now.
+    /// The tunnel that accepts requests for this address.
     pub(super) fn find(&self, address: &Address) -> Option<Arc<Tunnel>> {
         self.lock().get(address).cloned()
     }
 
-    /// Requests under way for this address, on tunnels that take no new ones included.
+    /// The number of running requests for this address, including draining tunnels.
     pub(super) fn under_way(&self, address: &Address) -> usize {
         let draining = lock(&self.draining);
         let tunnels = draining.iter().filter(|(of, _)| of == address);
@@ -192,7 +196,7 @@ impl Registry {
         draining + self.find(address).map_or(0, |tunnel| tunnel.under_way())
     }
 
-    /// Whether this developer machine may have its address: not while another running program has it, unless it says so.
+    /// May this developer machine have its address? Not while another running program holds it, unless the machine asks to replace that.
     pub(super) fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
         let address = hello.secret.address();
         let draining = lock(&self.draining);
@@ -215,7 +219,7 @@ impl Registry {
         }
     }
 
-    /// Sends new requests to this tunnel. What runs on the one before ends there; if that is another program's, it is told.
+    /// Registers a tunnel for new requests. The previous one drains; if another program owns it, that program gets a signal.
     pub(super) fn insert(&self, address: Address, tunnel: Arc<Tunnel>) {
         let instance = tunnel.instance.clone();
         let mut tunnels = self.lock();
@@ -230,7 +234,7 @@ impl Registry {
         }
     }
 
-    /// Takes a tunnel out, unless a newer one already has its address.
+    /// Removes a tunnel, unless a newer one already has its address.
     pub(super) fn remove(&self, address: &Address, tunnel: &Arc<Tunnel>) {
         self.drain(address.clone(), tunnel);
         let mut tunnels = self.lock();
@@ -240,14 +244,14 @@ impl Registry {
         }
     }
 
-    /// Counts what still runs on a tunnel that takes nothing new; its streams hold it.
+    /// Tracks running requests of a tunnel that accepts no new ones; its streams keep it alive.
     fn drain(&self, address: Address, tunnel: &Arc<Tunnel>) {
         let mut draining = lock(&self.draining);
         draining.retain(|(_, known)| known.upgrade().is_some_and(|known| !known.is(tunnel)));
         draining.push((address, Arc::downgrade(tunnel)));
     }
 
-    /// Tells every developer machine.
+    /// Sends a signal to every developer machine.
     pub(super) fn signal_all(&self, signal: Signal) {
         self.lock()
             .values()

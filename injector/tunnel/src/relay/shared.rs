@@ -1,4 +1,4 @@
-//! What a relay can be told, and what its connections share.
+//! The options of a relay, and the state that its connections share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,18 @@ use super::registry::Registry;
 use crate::memory::Memory;
 use crate::{Tempo, settings};
 
-/// What a relay can be told.
+/// The options of a relay.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that slow peers may pin over all tunnels; beyond it, and for one tunnel beyond what is left for all others, new requests are answered in the cluster.
+    /// Bytes that slow peers may pin over all tunnels.
+    ///
+    /// Beyond that, and for one tunnel beyond what is left for all others, new requests are answered in the cluster.
     pub memory: u64,
-    /// Tunnels that it takes.
+    /// The maximum number of tunnels.
     pub tunnels: usize,
-    /// How long running requests may go on after the shutdown began.
+    /// How long running requests may take after the shutdown began.
     pub grace: Duration,
-    /// How often its tunnels beat, and how long one may be silent.
+    /// Interval of the beats, and timeouts for silence.
     pub tempo: Tempo,
 }
 
@@ -35,14 +37,14 @@ impl Default for Options {
     }
 }
 
-/// What all connections of a relay share.
+/// State that all connections of a relay share.
 pub struct Shared {
     pub tempo: Tempo,
     pub registry: Registry,
     pub memory: Memory,
     pub places: Arc<Semaphore>,
     pub metrics: Metrics,
-    /// Control connections that have not become a tunnel, nor ended.
+    /// Limits control connections that have neither become a tunnel nor ended.
     pub unopened: Semaphore,
     pub leaving: AtomicBool,
     /// serve → tunnels: the relay has ended.
@@ -64,7 +66,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the relay gives up what still runs.
+    /// Waits until the relay cuts off running requests.
     pub async fn ended(&self) {
         let mut ended = self.ended.subscribe();
         let _ = ended.wait_for(|ended| *ended).await;

@@ -1,9 +1,9 @@
-//! A data connection's socket: what hyper does not do for the client at its other end. Knows bytes only, nothing of tunnels.
+//! A data connection's socket: adds what hyper lacks. Knows bytes only, nothing of tunnels.
 //!
-//! - It is closed in good order: with bytes unread a close is a reset, which overtakes the answer before it (RFC 9112 §9.6).
-//! - A client that left is noticed although nothing reads the bytes that it left behind.
-//! - What hyper answers by itself, before it has called our service, leaves with a mark of ours.
-//! - A head that has begun must be complete soon.
+//! - Graceful close: closing with unread bytes sends a reset, which overtakes the response before it (RFC 9112 §9.6).
+//! - Detects a client that left, even if nothing reads the bytes that it left behind.
+//! - Adds our mark to responses that hyper generates before it calls our service.
+//! - A timeout for heads that have begun.
 
 use std::future::{pending, poll_fn};
 use std::io::{self, IoSlice};
@@ -23,56 +23,56 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::marks::Unavailable;
 use crate::{settings, tasks};
 
-/// The end of a data connection that hyper reads and writes.
+/// The socket that hyper reads and writes.
 pub(super) struct Socket {
     connection: Arc<Connection>,
-    /// Bytes read of [`PREFACE`], while all of them are as it says.
+    /// Bytes of [`PREFACE`] read so far, while they match it.
     preface: Option<usize>,
-    /// What is written in place of hyper's own answer.
+    /// Our response, to be written in place of hyper's own.
     refusal: Vec<u8>,
 }
 
-/// What is known of a data connection beside hyper.
+/// The state of a data connection outside of hyper.
 pub(super) struct Connection {
     stream: TcpStream,
     phase: AtomicU8,
     is_http2: AtomicBool,
-    /// A reader waits for bytes, and so for their end.
+    /// A reader waits for bytes, and so will see the end.
     is_reading: AtomicBool,
-    /// How often bytes were read.
+    /// The number of reads.
     reads: AtomicUsize,
-    /// The end was read.
+    /// A read has returned the end.
     has_ended: AtomicBool,
     /// Something was written since the last flush.
     is_unflushed: AtomicBool,
-    /// When the head began that is being read.
+    /// When the head that is being read began.
     head: Mutex<Option<Instant>>,
     refused: OnceLock<Unavailable>,
 }
 
-/// Goes with the body of an answer, and tells the connection that all of it is made.
+/// Dropped with a response body, to record that the response is complete.
 pub(super) struct Answering(pub(super) Arc<Connection>);
 
-/// No request is with our service: what hyper writes over HTTP/1.1 is an answer of its own.
+/// Our service has no request: over HTTP/1.1, hyper writes a response of its own.
 const IDLE: u8 = 0;
-/// A request is, or its answer is being made.
+/// Our service has a request, or its response is incomplete.
 const ANSWERING: u8 = 1;
-/// Its answer is made; perhaps not all of it is flushed.
+/// The response is complete, but perhaps not flushed.
 const ANSWERED: u8 = 2;
-/// What follows is not HTTP.
+/// The rest of the connection is not HTTP.
 const SWITCHED: u8 = 3;
 
-/// How HTTP/2 begins (RFC 9113 §3.4).
+/// The start of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-/// So much of it is no other request's beginning.
+/// After this many bytes, no other request is possible.
 const UNMISTAKABLE: usize = 3;
 
-/// A socket for hyper, and what its owner keeps of it.
+/// A socket for hyper, and the shared state of its connection.
 pub(super) fn pair(stream: TcpStream) -> (Socket, Arc<Connection>) {
     let keep_alive = TcpKeepalive::new()
         .with_time(settings::KEEP_ALIVE)
         .with_interval(settings::KEEP_ALIVE);
-    // Without it, a client that vanished is noticed later.
+    // Without it, a client that vanished is detected later.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
     let connection = Arc::new(Connection {
         stream,
@@ -94,7 +94,7 @@ pub(super) fn pair(stream: TcpStream) -> (Socket, Arc<Connection>) {
 }
 
 impl Connection {
-    /// Runs hyper's side of the connection until it ends, or until an answer broke off (see [`tasks`]) and all before that is flushed.
+    /// Runs hyper's side of the connection until it ends, or until a response broke off (see [`tasks`]) and all data before that is flushed.
     pub(super) async fn run(&self, serving: impl Future) {
         let (broken_off, _) = AbortHandle::new_pair();
         let mut serving = pin!(serving);
@@ -109,9 +109,9 @@ impl Connection {
         tasks::within(broken_off, running).await;
     }
 
-    /// Waits until the client has closed the connection and nothing reads what it sent before that.
+    /// Waits until the client has closed the connection and nothing reads the bytes before the end.
     ///
-    /// While the kernels' buffers are full, an end in good order waits behind what is in them, unseen; keep-alive finds out once the other kernel
+    /// While the kernels' buffers are full, a FIN waits unseen behind their contents; keep-alive detects the end once the other kernel
     /// has given up. A reset does not wait (see `manifest::cluster::reset_on_close`).
     pub(super) async fn abandoned(&self) {
         self.closed().await;
@@ -126,7 +126,9 @@ impl Connection {
         pending().await
     }
 
-    /// Waits until the client will send nothing more. Urgent data is never asked for: of all interests, that one alone hears of the end past unread bytes.
+    /// Waits until the client will send nothing more.
+    ///
+    /// Waits for urgent data, which is never sent: only this interest reports the end before unread bytes are read.
     #[cfg(target_os = "linux")]
     async fn closed(&self) {
         let ready = self.stream.ready(tokio::io::Interest::PRIORITY).await;
@@ -135,13 +137,13 @@ impl Connection {
         }
     }
 
-    /// Elsewhere only a reader sees the end.
+    /// On other systems only a reader sees the end.
     #[cfg(not(target_os = "linux"))]
     async fn closed(&self) {
         pending().await
     }
 
-    /// Waits until a head that has begun should have been complete.
+    /// Waits until a head that has begun is overdue.
     pub(super) async fn head_overdue(&self) {
         loop {
             sleep(settings::HEAD / 4).await;
@@ -164,25 +166,25 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more comes.
+    /// Closes the write side.
     fn shut_down(&self) -> io::Result<()> {
-        // tokio asks for the only handle, which is shared here.
+        // tokio needs the only handle, but this one is shared.
         let handle = self.stream.as_fd().try_clone_to_owned()?;
         std::net::TcpStream::from(handle).shutdown(Shutdown::Write)
     }
 
-    /// A request has reached our service.
+    /// Records that a request has reached our service.
     pub(super) fn answering(&self) {
         *self.head() = None;
         self.phase.store(ANSWERING, Relaxed);
     }
 
-    /// What follows the answer is not HTTP.
+    /// Records that the connection is no longer HTTP after the response.
     pub(super) fn switching(&self) {
         self.phase.store(SWITCHED, Relaxed);
     }
 
-    /// Why hyper refused a request that our service has not seen.
+    /// Why hyper rejected a request before our service saw it.
     pub(super) fn refused(&self) -> Option<Unavailable> {
         self.refused.get().copied()
     }
@@ -194,7 +196,7 @@ impl Connection {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        // One that switches protocols stays as it is.
+        // Leaves the state of a connection that switches protocols.
         let _ = (self.0.phase).compare_exchange(ANSWERING, ANSWERED, Relaxed, Relaxed);
     }
 }
@@ -224,14 +226,14 @@ impl Socket {
         }
     }
 
-    /// Whether hyper is writing an answer of its own.
+    /// Is hyper writing a response of its own?
     fn is_hypers_own(&self) -> bool {
         let connection = &self.connection;
         connection.refused().is_some()
             || (connection.phase.load(Relaxed) == IDLE && !connection.is_http2.load(Relaxed))
     }
 
-    /// Writes our answer in place of hyper's, which is all of `theirs`; hyper closes the connection after it.
+    /// Writes our response in place of hyper's, which is all of `theirs`; hyper closes the connection after it.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<()>> {
         if self.connection.refused().is_none() {
             let reason = match theirs.get(9..12) {
@@ -268,7 +270,7 @@ impl Socket {
     }
 }
 
-/// An answer over HTTP/1.1 after which the connection is closed.
+/// An HTTP/1.1 response that closes the connection.
 fn refusal(reason: Unavailable) -> Vec<u8> {
     let name = crate::marks::UNAVAILABLE;
     let reason = reason.as_str();
@@ -345,7 +347,7 @@ impl Drop for Socket {
     }
 }
 
-/// Says that nothing more comes, and throws away what the client still sends, until it has seen that.
+/// Closes the write side, and discards what the client still sends, until it has seen the end.
 async fn linger(connection: Arc<Connection>) {
     let mut discarded = vec![0; 16 * 1024];
     let _ = connection.shut_down();

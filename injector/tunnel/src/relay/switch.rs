@@ -1,5 +1,5 @@
-//! WebSockets on the relay: an HTTP/1.1 upgrade or an extended CONNECT (RFC 8441) from Envoy becomes a request of its own kind inside the tunnel, whose two
-//! bodies are what the client and the developer's server say. Knows nothing of that.
+//! WebSockets on the relay: an HTTP/1.1 upgrade or an extended CONNECT (RFC 8441) from Envoy becomes a special request inside the tunnel.
+//! Its two bodies carry the two directions. Knows nothing of their contents.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::switched::{self, Switch};
 use crate::tasks::Upload;
 use crate::{Body, empty_body, headers};
 
-/// How often a connection with nothing to say is looked at.
+/// How often to check an idle connection.
 const LOOK: Duration = Duration::from_millis(500);
-/// Looks for which a server may be silent that a client has stopped talking to: WebSocket knows no half-open connection.
+/// Idle checks before a server counts as gone, once its client has stopped sending: WebSocket has no half-open connections.
 const SILENT_LOOKS: u32 = 2;
 
 /// A client that wants to switch to WebSocket, and how it asked.
@@ -37,7 +37,7 @@ pub(super) struct Switching {
 }
 
 impl Switching {
-    /// `None` when the request is an ordinary one. An upgrade to anything else is not passed on, which every client must take (RFC 9110 §7.8).
+    /// `None` for an ordinary request. Ignores an upgrade to another protocol, which every client must accept (RFC 9110 §7.8).
     pub(super) fn read(request: &mut Request<Incoming>) -> Option<Self> {
         let by_connect = request.method() == Method::CONNECT;
         let by_upgrade = request.version() == http::Version::HTTP_11
@@ -49,7 +49,7 @@ impl Switching {
     }
 }
 
-/// Asks the developer's server to switch, and lets the two talk when it does.
+/// Requests the switch from the developer's server, and connects both sides once it has switched.
 pub(super) async fn through(
     shared: &Shared,
     tunnel: &Arc<Tunnel>,
@@ -77,7 +77,7 @@ pub(super) async fn through(
         return declined(answer, by_connect);
     };
     if shared.is_leaving() {
-        // It would break off at once, and hyper writes `connection: close` beside `upgrade`, which strict clients take for no switch.
+        // It would break off at once, and hyper writes `connection: close` beside `upgrade`, which strict clients do not accept as a switch.
         return Unavailable::Leaving.answer();
     }
     let (mut parts, body) = response.into_parts();
@@ -98,7 +98,7 @@ pub(super) async fn through(
     Response::from_parts(parts, empty_body())
 }
 
-/// The developer's server did not switch: under an extended CONNECT a 2xx of its own must not look like a switch.
+/// The response if the developer's server did not switch. For an extended CONNECT, a 2xx of the server must not look like a switch.
 fn declined(answer: Response<Body>, by_connect: bool) -> Response<Body> {
     if by_connect && answer.status().is_success() {
         return marks::failed(
@@ -109,7 +109,7 @@ fn declined(answer: Response<Body>, by_connect: bool) -> Response<Body> {
     answer
 }
 
-/// A client and a developer's server that have switched protocols.
+/// The connected sides after a switch.
 struct Talk {
     server: Pinned<Incoming>,
     upload: Arc<Upload>,
@@ -117,7 +117,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// Ends with the client, whatever it left behind.
+    /// Ends with the client, even if its bytes are unread.
     async fn run(self, switching: Switching, switch: Switch, connection: Arc<Connection>) {
         let Self {
             server,
@@ -135,7 +135,7 @@ impl Talk {
     }
 }
 
-/// Passes on what the server says, until both have said all or one is gone.
+/// Forwards the server's direction until both directions have ended or one side is gone.
 async fn pass(mut server: Pinned<Incoming>, mut client: impl AsyncWrite + Unpin, upload: &Upload) {
     let mut look = interval(LOOK);
     let (mut is_over, mut silent) = (false, 0);
@@ -155,7 +155,7 @@ async fn pass(mut server: Pinned<Incoming>, mut client: impl AsyncWrite + Unpin,
             },
             _ = look.tick() => {
                 silent += u32::from(upload.has_ended());
-                // Over HTTP/2, this tells whether the client has reset its stream.
+                // Over HTTP/2, this detects that the client has reset its stream.
                 client.flush().await
             }
         };
