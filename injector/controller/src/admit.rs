@@ -1,7 +1,7 @@
-//! Which Intercepts are accepted, and why the others are not. Pure.
+//! Decides which Intercepts are accepted, and why the others are not. Pure.
 //!
-//! One that was accepted keeps its place against any that was not, in conflicts and in budgets, also after a restart of the controller; the others go by age, then by uid. So a running intercept
-//! does not end because an older one, which lost against a third, may now be accepted.
+//! An Intercept that was accepted before takes precedence over others in conflicts and budgets, also after a restart of the controller; the others go by age, then by uid.
+//! So a running intercept does not end because an older one, which lost against a third, may now be accepted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,15 +15,17 @@ use intercept_manifest::printable::one_line;
 use super::model::{Candidate, Key};
 use intercept_overlap::{self as overlap, ExampleRequest, Kind as Meets};
 
-/// The most that the text of all intercepts of a workload may take, in bytes. etcd stores 1.5 MiB per object, and refuses every change of an object that is full.
+/// The limit for the text of all intercepts of a workload, in bytes.
+///
+/// etcd stores 1.5 MiB per object, and rejects every change of an object that is full.
 pub const BYTE_BUDGET: usize = 512 << 10;
 
 /// Why an Intercept is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// In one word, as it stands in the condition.
+    /// The reason of the condition, one word.
     pub reason: &'static str,
-    /// For people.
+    /// The message of the condition.
     pub message: String,
 }
 
@@ -36,34 +38,34 @@ impl Refusal {
     }
 }
 
-/// What was decided before.
+/// Earlier decisions.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    /// The uids of those that are accepted.
+    /// The uids of accepted Intercepts.
     accepted: HashSet<String>,
-    /// Conflicts by uid, each with the uid of the other. It stands as long as the other is accepted: comparing again would cost an automaton per pair.
+    /// Conflicts by uid, each with the uid of the other Intercept. Kept as long as that one is accepted: comparing again would cost an automaton per pair.
     conflicts: HashMap<String, (String, Refusal)>,
-    /// Was the text read that a controller wrote before this one started?
+    /// Were decisions restored from the text that an earlier controller wrote?
     is_restored: bool,
 }
 
-/// What became of the candidates.
+/// The decisions on the candidates.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// The accepted ones of each workload, the oldest first: their places among the candidates, and their entries.
+    /// The accepted Intercepts of each workload, the oldest first: their positions among the candidates, and their entries.
     pub accepted: BTreeMap<Key, Vec<(usize, Entry)>>,
-    /// The others, by their places.
+    /// The rejected ones, by position.
     pub refused: BTreeMap<usize, Refusal>,
 }
 
-/// Those of one workload so far.
+/// The Intercepts of one workload accepted so far.
 struct Workload {
     document: Document,
-    /// By name: places.
+    /// Positions by name.
     places: HashMap<String, usize>,
 }
 
-/// Judges all candidates. `plugins`: what operators prepared, or why that cannot be used.
+/// Decides on all candidates. `plugins` are what operators prepared, or why that cannot be used.
 pub fn admit(
     candidates: &[Candidate],
     plugins: &BTreeMap<Key, Result<ControlledPlugin, String>>,
@@ -109,7 +111,7 @@ pub fn admit(
 }
 
 impl Verdicts {
-    /// Takes those as accepted whose entries stand in the texts: a controller that was killed may have written one and not its status.
+    /// Treats Intercepts as accepted whose entries are in the texts: a controller that was killed may have written an entry and no status.
     fn restore(
         &mut self,
         candidates: &[Candidate],
@@ -134,7 +136,7 @@ impl Verdicts {
             .extend(accepted.map(|one| one.uid().to_owned()));
     }
 
-    /// The smaller comes first.
+    /// The rank; smaller goes first.
     fn rank<'c>(&self, one: &'c Candidate) -> (bool, (u64, &'c str)) {
         (!self.was_accepted(one), one.age())
     }
@@ -143,7 +145,7 @@ impl Verdicts {
         self.accepted.contains(one.uid()) || one.is_recorded_as_accepted()
     }
 
-    /// The conflict with one that is accepted.
+    /// The conflict with an accepted Intercept, if any.
     fn conflict(
         &mut self,
         one: &Candidate,
@@ -207,7 +209,7 @@ impl Verdicts {
     }
 }
 
-/// `, for example GET /api with Coder: Bob`.
+/// The example in a message: `, for example GET /api with Coder: Bob`.
 fn example(request: &ExampleRequest) -> String {
     let headers: Vec<String> = request
         .headers
@@ -223,7 +225,7 @@ fn example(request: &ExampleRequest) -> String {
     )
 }
 
-/// The entry that the filter is given, if it is one that may be given to it.
+/// The entry for the filter, if the Intercept is valid.
 fn entry_of(
     one: &Candidate,
     plugin: Option<&Result<ControlledPlugin, String>>,
@@ -302,7 +304,7 @@ fn unprintable(spec: &InterceptSpec) -> Option<String> {
         .map(|(field, _)| field)
 }
 
-/// A tunnel's address belongs to one Intercept: another that names it would send requests to another developer's program.
+/// The conflict over a tunnel's address, which belongs to one Intercept: another one with it would send requests to another developer's program.
 fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refusal> {
     let holder = addresses.get(one.spec().tunnel.address.as_str())?;
     Some(Refusal::new(
@@ -311,7 +313,7 @@ fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refu
     ))
 }
 
-/// Those for which there is room, the oldest first; names the others in `refused`.
+/// The accepted Intercepts that fit into the budgets, the oldest first. Adds the others to `refused`.
 fn within_budgets(
     workload: Workload,
     candidates: &[Candidate],
@@ -349,7 +351,7 @@ fn within_budgets(
     accepted
 }
 
-/// Which entries do not fit into [`BYTE_BUDGET`]. Each owner's first goes before each owner's second, and so on.
+/// The entries that do not fit into [`BYTE_BUDGET`]. Each owner's first entry goes before each owner's second, and so on.
 fn over_byte_budget(entries: &[(String, Entry)]) -> Vec<String> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut order: Vec<(usize, usize)> = Vec::with_capacity(entries.len());
@@ -363,7 +365,7 @@ fn over_byte_budget(entries: &[(String, Entry)]) -> Vec<String> {
     let mut over = Vec::new();
     for (_, index) in order {
         let (name, entry) = &entries[index];
-        // The quotes and the comma around it.
+        // With the quotes and the comma around it.
         let bytes =
             serde_json::to_string(entry).map_or(usize::MAX, |text| text.len() + name.len() + 4);
         match left.checked_sub(bytes) {

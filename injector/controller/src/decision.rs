@@ -1,4 +1,4 @@
-//! What has to be written, from what is there and a time. Pure: no I/O, no clock.
+//! Decides what to write, from a snapshot of the cluster and the time. Pure: no I/O, no clock.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,33 +14,37 @@ use super::model::{Candidate, Key, Plan, PodReport, Removal, Reports, Unwritten,
 use super::render::{self, Rendered};
 use super::status::{self, Facts};
 
-/// How long an EnvoyFilter stays after its Intercept, in seconds: a request that breaks off at the developer's end needs its cluster to reach the app. It takes none from new requests.
+/// How long an EnvoyFilter outlives its Intercept, in seconds. It takes no new requests.
+///
+/// A request that breaks off at the developer's end needs its upstream cluster to reach the app.
 const FILTER_GRACE: u64 = 30;
 
-/// How long an Intercept whose lease is over may wait until no proxy has it, in seconds.
+/// How long to wait for the proxies to drop an Intercept with an expired lease, in seconds.
 const LEAVING: u64 = 2;
 
-/// How far the controller's clock may be from the API server's, in seconds. Beyond, leases would end early or never, and filters would take none of them.
+/// The largest accepted difference between the controller's clock and the API server's, in seconds.
+///
+/// With a larger one, leases would end early or never, and filters would accept none of them.
 pub const MAX_SKEW: u64 = 60;
 
-/// How long a replica may need for an update, in seconds. The usual is a fifth of a second.
+/// How long an update of a replica may take, in seconds. A fifth of a second is usual.
 const UPDATE: u64 = 3;
 
-/// How many rendered texts of a workload are remembered: a proxy may be some changes behind.
+/// How many rendered texts of a workload to remember: a proxy may be some changes behind.
 const HISTORY: usize = 8;
 
-/// What is there.
+/// The current state of the cluster.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// All Intercepts.
     pub intercepts: Vec<Arc<Intercept>>,
-    /// The WasmPlugins that operators prepared; those that cannot be used with the reason.
+    /// The WasmPlugins that operators prepared, or why they cannot be used.
     pub plugins: BTreeMap<Key, Result<ControlledPlugin, String>>,
-    /// The EnvoyFilters of Intercepts, as they are there.
+    /// The existing EnvoyFilters of Intercepts.
     pub filters: BTreeMap<Key, Arc<DynamicObject>>,
-    /// What the ready replicas of a workload report, by its WasmPlugin.
+    /// Reports of a workload's ready replicas, by its WasmPlugin.
     pub reports: BTreeMap<Key, Reports>,
-    /// EnvoyFilters and WasmPlugins that could not be written, by their names.
+    /// EnvoyFilters and WasmPlugins that could not be written.
     pub unwritten: BTreeMap<Key, Unwritten>,
     /// Seconds since the epoch.
     pub now: u64,
@@ -48,7 +52,9 @@ pub struct Snapshot {
     pub skew: i64,
 }
 
-/// What is remembered from one decision to the next. After a restart it is empty: leases are taken from the statuses, and times of grace begin anew.
+/// State between two decisions.
+///
+/// It is empty after a restart: leases are then read from the statuses, and grace periods start over.
 #[derive(Debug, Default)]
 pub struct Memory {
     leases: Leases,
@@ -57,15 +63,15 @@ pub struct Memory {
     history: BTreeMap<Key, Vec<Rendered>>,
     /// Since when an EnvoyFilter is not needed.
     unneeded: HashMap<Key, u64>,
-    /// Since when an Intercept's lease is over, by its uid.
+    /// Since when an Intercept's lease has been over, by uid.
     over: HashMap<String, u64>,
 }
 
-/// Decides what has to be written.
+/// Decides what to write.
 pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
     let mut plan = Plan::default();
     if snapshot.skew.unsigned_abs() > MAX_SKEW {
-        // No lease is followed: it would be counted by the wrong clock.
+        // No lease is followed: the clock is wrong.
         let unknown = |_: &Intercept, _: &Key| Lease {
             expires: u64::MAX,
             observed: None,
@@ -140,7 +146,7 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
     plan
 }
 
-/// Those whose lease runs, and those whose lease is over. One that is being deleted counts as gone: a finalizer may keep it for ever.
+/// The Intercepts whose lease runs, and those whose lease is over. One that is being deleted counts as gone: a finalizer may keep it forever.
 fn candidates(
     snapshot: &Snapshot,
     mut lease_of: impl FnMut(&Intercept, &Key) -> Lease,
@@ -175,7 +181,7 @@ fn candidates(
     (running, over)
 }
 
-/// The text of a workload, where it differs from what is there.
+/// Plans the text of a workload if it differs from the current one.
 fn write_text(
     key: &Key,
     plugin: &ControlledPlugin,
@@ -206,7 +212,7 @@ fn write_text(
         match lost_at {
             // It was repeated before.
             _ if there.len() > text.len() => text.clone_from(there),
-            // Another text of the same meaning is one more update.
+            // A changed text with the same meaning causes another update.
             Some(at) if at <= now => text.push(' '),
             Some(at) => plan.wake(at),
             None => {}
@@ -229,8 +235,10 @@ fn write_text(
     }
 }
 
-/// When a replica that has another text than the newest has lost an update, in seconds since the epoch. Istio's agent hands on two updates of a filter in any order when they come close together
-/// (`deltaRewriteAndForward` of its xDS proxy runs in the background), and a proxy may be left with the older one.
+/// The time from which a replica with an older text counts as having lost an update, in seconds since the epoch.
+///
+/// When two updates of a filter come close together, Istio's agent forwards them in any order (`deltaRewriteAndForward` of its xDS proxy runs in the background),
+/// and may leave a proxy with the older one.
 fn lost_at(newest: &Rendered, reports: Option<&Reports>) -> Option<u64> {
     let pods = reports?.as_ref().ok()?;
     let mut states = pods.iter().filter_map(|pod| pod.state.as_ref().ok());
@@ -238,7 +246,7 @@ fn lost_at(newest: &Rendered, reports: Option<&Reports>) -> Option<u64> {
     is_behind.then(|| newest.at.saturating_add(UPDATE))
 }
 
-/// The EnvoyFilters of the accepted, where they differ from what is there.
+/// Plans the EnvoyFilters of accepted Intercepts if they differ from the current ones.
 fn write_filters(
     snapshot: &Snapshot,
     running: &[Candidate],
@@ -269,14 +277,14 @@ fn write_filters(
     }
 }
 
-/// Why the object that is still to be written could not be.
+/// Why a planned write of this object failed before.
 fn failure<'s>(snapshot: &'s Snapshot, key: &Key, writes: &[Write]) -> Option<&'s Unwritten> {
     let failure = snapshot.unwritten.get(key)?;
     let is_planned = writes.iter().any(|write| write.key == *key);
     is_planned.then_some(failure)
 }
 
-/// Intercepts whose lease is over: they are deleted once no proxy has them, so that a command can wait for that.
+/// Ends Intercepts with an expired lease: deletes them once no proxy has them, so that a command can wait for that.
 fn end(snapshot: &Snapshot, over: &[Candidate], memory: &mut Memory, plan: &mut Plan) {
     let uids: HashSet<&str> = over.iter().map(Candidate::uid).collect();
     memory.over.retain(|uid, _| uids.contains(uid.as_str()));
@@ -311,7 +319,7 @@ fn end(snapshot: &Snapshot, over: &[Candidate], memory: &mut Memory, plan: &mut 
     }
 }
 
-/// EnvoyFilters that no accepted Intercept needs.
+/// Deletes EnvoyFilters that no accepted Intercept needs.
 fn clear(
     snapshot: &Snapshot,
     running: &[Candidate],

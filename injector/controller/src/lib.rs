@@ -1,6 +1,7 @@
-//! From Intercepts to the mesh: decides which Intercepts of a workload are accepted, writes them into its WasmPlugin and their clusters into EnvoyFilters, and reports on each.
+//! The controller: accepts Intercepts, writes them into the mesh, and reports on each.
 //!
-//! `decision` and what it uses are pure: facts and a time in, objects and statuses out. `watched` keeps a copy of what the API server has, `run` writes, `probe` asks the proxies. Knows neither clap nor a terminal.
+//! An accepted Intercept becomes an entry in its workload's WasmPlugin, and an upstream cluster in an EnvoyFilter. `decision` and the modules below it are pure: state and time in,
+//! objects and statuses out. `watched` caches the API server's objects, `run` writes, `probe` queries the proxies. Knows neither clap nor a terminal.
 
 mod admit;
 mod decision;

@@ -1,4 +1,4 @@
-//! What the controller's parts hand to each other: Intercepts and what is planned for them, and what replicas report. Plain data.
+//! Data types of the controller: Intercepts, planned changes, and reports of replicas.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::lease::Lease;
 
-/// A namespaced object.
+/// Identifies a namespaced object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Its namespace.
@@ -31,18 +31,18 @@ impl Key {
 /// An Intercept whose lease runs.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// As it is there.
+    /// The object.
     pub intercept: Arc<Intercept>,
-    /// The WasmPlugin of its workload, whether there is one or not.
+    /// The WasmPlugin of its workload, which may not exist.
     pub plugin: Key,
-    /// The EnvoyFilter of its cluster, whether there is one or not.
+    /// The EnvoyFilter of its upstream cluster, which may not exist.
     pub filter: Key,
     /// Its lease.
     pub lease: Lease,
 }
 
 impl Candidate {
-    /// What is asked for.
+    /// Its spec.
     pub fn spec(&self) -> &InterceptSpec {
         &self.intercept.spec
     }
@@ -57,57 +57,57 @@ impl Candidate {
         self.intercept.uid()
     }
 
-    /// The smaller is the older.
+    /// Its age; smaller is older.
     pub fn age(&self) -> (u64, &str) {
         (self.intercept.created(), self.uid())
     }
 
-    /// Does its status say that it is accepted?
+    /// Is it accepted according to its status?
     pub fn is_recorded_as_accepted(&self) -> bool {
         self.intercept
             .condition(ACCEPTED)
             .is_some_and(|condition| condition.status == "True")
     }
 
-    /// The object.
+    /// Its key.
     pub fn key(&self) -> Key {
         Key::new(self.intercept.namespace(), self.name())
     }
 }
 
-/// What the ready replicas of a workload say, or why they cannot be found.
+/// Reports of a workload's ready replicas, or why these cannot be found.
 pub type Reports = Result<Vec<PodReport>, String>;
 
-/// What a replica says.
+/// The report of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodReport {
     /// Its name.
     pub name: String,
-    /// What its proxy has, or why that is not known.
+    /// The state of its proxy, or why that is unknown.
     pub state: Result<PodState, String>,
 }
 
-/// What a proxy has.
+/// The configuration that a proxy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodState {
     /// The hash of its intercepts.
     pub hash: u64,
-    /// How many of them were active when it took them.
+    /// How many of them were active when it received them.
     pub active: u64,
 }
 
-/// Something that happened to an Intercept.
+/// A Kubernetes Event for an Intercept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The Intercept.
     pub key: Key,
     /// Its uid.
     pub uid: String,
-    /// Is it something to look at?
+    /// Is it a warning?
     pub is_warning: bool,
-    /// In one word.
+    /// The reason, one word.
     pub reason: String,
-    /// For people.
+    /// The text.
     pub note: String,
 }
 
@@ -116,20 +116,20 @@ pub struct Event {
 pub struct Write {
     /// The object.
     pub key: Key,
-    /// The version that it was decided on; empty where there is none.
+    /// The version that the decision is based on; empty if the object does not exist.
     pub basis: String,
-    /// What is sent.
+    /// The request body.
     pub body: Value,
-    /// What to publish once it is done.
+    /// Events to publish once the write has succeeded.
     pub events: Vec<Event>,
 }
 
 /// A write that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unwritten {
-    /// What the API server said, or why it was not reached.
+    /// The API server's error, or why it was not reached.
     pub why: String,
-    /// Has it been refused for some seconds? It is not written until its cause changes.
+    /// Has it been refused for some seconds? Then it is retried only after its cause has changed.
     pub is_refused: bool,
 }
 
@@ -140,16 +140,16 @@ pub struct Removal {
     pub key: Key,
     /// Its uid.
     pub uid: String,
-    /// What to publish once it is done.
+    /// The Event to publish once it is deleted.
     pub event: Option<Event>,
 }
 
-/// What is to be written: filters, then texts, then statuses; then what is deleted.
+/// The planned changes, in this order: filters, texts, statuses, deletions.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// EnvoyFilters to apply.
     pub filters: Vec<Write>,
-    /// WasmPlugins to apply, each with nothing but its text.
+    /// WasmPlugins to apply, each with only its text.
     pub texts: Vec<Write>,
     /// Merge patches of the status.
     pub statuses: Vec<Write>,
@@ -157,14 +157,14 @@ pub struct Plan {
     pub ended: Vec<Removal>,
     /// EnvoyFilters to delete.
     pub leftovers: Vec<Removal>,
-    /// The workloads whose replicas are to be asked, each with the hash that they should have.
+    /// The workloads to probe, each with the hash that the replicas should have.
     pub watched: BTreeMap<Key, (Workload, u64)>,
-    /// When to decide again although nothing changed, in seconds since the epoch.
+    /// When to decide again without a change, in seconds since the epoch.
     pub next: Option<u64>,
 }
 
 impl Plan {
-    /// Asks for a decision at this time.
+    /// Requests a decision at this time.
     pub fn wake(&mut self, at: u64) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }

@@ -1,4 +1,4 @@
-//! Asks the proxies of a workload's ready replicas which intercepts they have, on the Prometheus port that every Istio proxy opens.
+//! Queries the proxies of a workload's ready replicas for their intercepts, on the Prometheus port of every Istio proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,36 +19,38 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Key, PodReport, PodState, Reports};
 
-/// Istio's own port for its proxy's metrics.
+/// The Prometheus port of Istio's proxy.
 const PORT: u16 = 15090;
 
-/// How long one proxy may take to answer.
+/// Timeout for one proxy.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The answer has 200 bytes.
+/// The size limit for a response, which usually has 200 bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Proxies that are asked at the same time.
+/// How many proxies to query at once.
 const AT_ONCE: usize = 32;
 
-/// Between two rounds while a change is on its way.
+/// Pause between two rounds during a change.
 const QUICK: Duration = Duration::from_millis(50);
 
-/// How long a change is on its way.
+/// How long a change lasts.
 const CHANGING: Duration = Duration::from_secs(3);
 
-/// Between two rounds while a replica lacks a change for longer.
+/// Pause between two rounds while a replica lacks a change for longer than that.
 const BEHIND: Duration = Duration::from_secs(1);
 
-/// Between two rounds otherwise: replicas come and go.
+/// Pause between two rounds otherwise: replicas come and go.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Between a proxy's answer and its report. The answer is that of Envoy's main thread; the last of its workers followed after 66 ms at the latest (measured).
+/// Pause between a proxy's response and its report.
+///
+/// The response comes from Envoy's main thread; the last of its workers followed after 66 ms at the latest (measured).
 const WORKERS: Duration = Duration::from_millis(100);
 
-/// Asks again and again, and sends what is new. Ends when its receiver is gone.
+/// Queries the proxies periodically, and sends changed reports. Ends when the receiver is gone.
 ///
-/// `hash_rx`, from the decision: the hash that the replicas should have. `reports_tx`, to the decision: what they say.
+/// `hash_rx`, from the decision: the hash that the replicas should have. `reports_tx`, to the decision: their reports.
 pub(super) async fn follow(
     cluster: Cluster,
     key: Key,
@@ -89,7 +91,7 @@ pub(super) async fn follow(
     }
 }
 
-/// The ready replicas with a sidecar, each with its address.
+/// The ready replicas with a sidecar, and their addresses.
 async fn ready_pods(
     cluster: &Cluster,
     workload: &Workload,
@@ -142,11 +144,11 @@ async fn get(address: SocketAddr) -> Result<String, Box<dyn std::error::Error + 
         let body = Limited::new(response.into_body(), LONGEST).collect();
         Ok(String::from_utf8(body.await?.to_bytes().to_vec())?)
     };
-    // Not whichever ends first: a proxy may close the connection with its answer. What breaks the connection breaks the exchange.
+    // Not `select!`: the proxy may close the connection with its response. An error of the connection is one of the exchange.
     tokio::join!(exchange, connection).0
 }
 
-/// Prometheus' text format: `NAME{} VALUE`.
+/// Parses Prometheus' text format: `NAME{} VALUE`.
 fn read(text: &str) -> Option<PodState> {
     let value = |metric: &str| {
         text.lines().find_map(|line| {

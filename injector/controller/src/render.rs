@@ -1,4 +1,4 @@
-//! The text of a workload's intercepts, and the EnvoyFilter of each. Pure.
+//! Renders the text of a workload's intercepts, and the EnvoyFilter of each. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,26 +10,28 @@ use serde_json::Value;
 
 use super::model::Candidate;
 
-/// Renewals are written when an entry has less than this left, in seconds, and less than half of its lease: every write is a push to all proxies of the workload.
+/// When to write renewals: with less than this many seconds left, and less than half of the lease.
+///
+/// Every write is a push to all proxies of the workload.
 const RENEW_BEFORE: u64 = 600;
 
-/// A text of intercepts, and what a proxy reports that has it.
+/// A text of intercepts, and what a proxy with it reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
     /// `spec.pluginConfig.intercepts`.
     pub text: String,
-    /// The filter's hash of it.
+    /// The filter's hash of the text.
     pub hash: u64,
-    /// How many entries are active for a proxy whose clock is right.
+    /// How many entries are active for a proxy with a correct clock.
     pub active: u64,
-    /// The Intercepts in it.
+    /// The uids of the Intercepts in it.
     pub uids: BTreeSet<String>,
     /// When it was rendered, in seconds since the epoch.
     pub at: u64,
 }
 
 impl Rendered {
-    /// The text that is there when a controller starts: the proxies have it, and those of the accepted that stand in it are programmed.
+    /// The text that exists when a controller starts. Its proxies have it, so accepted Intercepts in it are programmed.
     pub(super) fn found(
         text: &str,
         plugin: &ControlledPlugin,
@@ -59,7 +61,7 @@ impl Rendered {
         }
     }
 
-    /// Reads the text as the filter does.
+    /// Parses the text as the filter does.
     pub(super) fn new(
         text: String,
         plugin: &ControlledPlugin,
@@ -88,9 +90,9 @@ impl Rendered {
     }
 }
 
-/// The text, in the order of `accepted`, and when a renewal has to be written at the latest.
+/// Renders the text in the order of `accepted`. Also returns the latest time to write a renewal.
 ///
-/// As long as all entries have enough left, they keep the end of their lease that is there; otherwise each gets its own.
+/// While all entries have enough time left, they keep their written expiry; otherwise each gets its own.
 pub(super) fn text(
     plugin: &ControlledPlugin,
     running: &[Candidate],
@@ -125,13 +127,13 @@ pub(super) fn text(
     (intercept::text(fresh), None)
 }
 
-/// The EnvoyFilter of an accepted Intercept.
+/// Renders the EnvoyFilter of an accepted Intercept.
 pub(super) fn filter(plugin: &ControlledPlugin, one: &Candidate, entry: &Entry) -> Option<Value> {
     let filter = intercept::envoy_filter(plugin, one.name(), entry, one.spec().tunnel.relay)?;
     Some(filter.value().clone())
 }
 
-/// Does the object have all that was rendered, and a spec without more?
+/// Does the object contain all that was rendered, and nothing else in its spec?
 pub(super) fn is_as_rendered(there: &DynamicObject, rendered: &Value) -> bool {
     let metadata = &there.metadata;
     let has = |found: &Option<BTreeMap<String, String>>, map: &str| {

@@ -1,4 +1,4 @@
-//! Decides and writes. Every change leads to a look at everything: what was missed once is seen the next time.
+//! The loop that decides and writes. Every change leads to a full decision, so a missed one is picked up the next time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,31 +21,31 @@ use super::model::{Event, Key, Plan, Removal, Reports, Unwritten, Write};
 use super::probe;
 use super::watched::Watched;
 
-/// Nothing is silent for longer, lists included.
+/// Read timeout of all requests, including lists.
 const READ_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Between a failed write and the next decision.
+/// Pause between a failed write and the next decision.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between two looks at the API server's clock.
+/// Interval of clock comparisons with the API server.
 const CLOCK: Duration = Duration::from_secs(20);
 
-/// Changes that arrive together are decided together.
+/// How long to collect changes before a decision.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
-/// How long a write is refused before that counts as lasting: an API server that comes back refuses all requests for some seconds.
+/// How long a write must be refused to count as permanent: an API server that restarts denies all requests for some seconds.
 const REFUSED: Duration = Duration::from_secs(3);
 
-/// Between two attempts at a write that is refused.
+/// Pause between two attempts at a refused write.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// How long a change that was written may stay unseen before it is written again.
+/// How long a written change may stay unseen before it is written again.
 const UNSEEN: Duration = Duration::from_secs(5);
 
-/// Writes at the same time.
+/// How many writes to run at once.
 const AT_ONCE: usize = 16;
 
-/// Runs until `stop`. `log` takes one line at a time.
+/// Runs until `stop`. `log` receives one line at a time.
 pub async fn run(
     cluster: &Cluster,
     log: fn(&str),
@@ -75,11 +75,11 @@ struct Controller {
     watched: Watched,
     log: fn(&str),
     memory: Memory,
-    /// What was sent and is not seen yet: the copy of the API server's state is a little behind.
+    /// Writes that the watch does not show yet.
     sent: HashMap<(&'static str, Key), (Write, Instant)>,
-    /// What could not be written.
+    /// Failed writes.
     failed: HashMap<(&'static str, Key), Failed>,
-    /// What was deleted and is not seen as gone yet, by kind and uid.
+    /// Deleted objects that the watch still shows, by kind and uid.
     deleted: HashSet<(&'static str, String)>,
     probes: BTreeMap<Key, Probe>,
     reports: BTreeMap<Key, Reports>,
@@ -167,7 +167,7 @@ impl Controller {
         }
     }
 
-    /// What proxies lack: what is said of an Intercept itself does not keep it from being written.
+    /// Failed writes of the objects that proxies need. A failed status does not affect its Intercept.
     fn unwritten(&self) -> BTreeMap<Key, Unwritten> {
         let failed = self.failed.iter();
         let failed = failed.filter(|((what, _), _)| *what != kind::INTERCEPT.name);
@@ -187,7 +187,7 @@ impl Controller {
         }
     }
 
-    /// How far the API server's clock is ahead, in seconds; `known` if it does not answer.
+    /// How far the API server's clock is ahead, in seconds; `known` if it does not respond.
     async fn skew(&self, known: i64) -> i64 {
         match self.cluster.server_time().await {
             Ok(theirs) => i64::try_from(theirs).unwrap_or(0) - i64::try_from(now()).unwrap_or(0),
@@ -198,7 +198,7 @@ impl Controller {
         }
     }
 
-    /// Asks the replicas of these workloads and of no others.
+    /// Probes the replicas of these workloads and of no others.
     fn follow(&mut self, plan: &Plan) {
         self.probes.retain(|key, _| plan.watched.contains_key(key));
         self.reports.retain(|key, _| plan.watched.contains_key(key));
@@ -224,7 +224,7 @@ impl Controller {
         }
     }
 
-    /// Writes all of it; `false`: something failed and has to be tried again.
+    /// Writes the whole plan; `false` if a write failed and must be retried.
     async fn write(&mut self, plan: &Plan) -> bool {
         let filters = self.apply(kind::ENVOY_FILTER.name, &plan.filters).await;
         let texts = self.apply(kind::WASM_PLUGIN.name, &plan.texts).await;
@@ -274,7 +274,7 @@ impl Controller {
         is_done
     }
 
-    /// Remembers that this could not be written, and says so once. `true`: it is known to be refused, and there is no hurry.
+    /// Records a failed write, and logs it once. `true` if it is known to be refused, so that a retry can wait.
     fn take_failure(
         &mut self,
         key: (&'static str, Key),
@@ -353,7 +353,7 @@ impl Controller {
         is_done
     }
 
-    /// An Event that cannot be written keeps nothing from being done.
+    /// Publishes an Event. An error is ignored.
     async fn publish(&self, event: &Event) {
         let reference = ObjectReference {
             api_version: Some(kind::INTERCEPT.api_version()),
@@ -380,7 +380,7 @@ impl Controller {
     }
 }
 
-/// The object changed or went meanwhile, and the watch will show it.
+/// Was the object changed or deleted in the meantime? The watch will show it.
 fn is_stale(error: &ClusterError) -> bool {
     let is_gone = matches!(error, ClusterError::Refused { status, .. } if status.code == 404);
     is_gone || error.is_conflict()

@@ -1,4 +1,4 @@
-//! What is said of an Intercept: conditions, replicas, Events. Pure.
+//! The status of an Intercept: conditions, replicas, Events. Pure.
 
 use intercept_manifest::istio::resource::{
     ACCEPTED, Condition, InterceptStatus, PROGRAMMED, Replicas, WRITE_REFUSED,
@@ -10,16 +10,16 @@ use super::lease::timestamp;
 use super::model::{Candidate, Event, Plan, Reports, Unwritten, Write};
 use super::render::Rendered;
 
-/// How long a proxy may be silent before `Programmed` is `Unknown`, in seconds after the configuration was written.
+/// How long a proxy may be silent before `Programmed` becomes `Unknown`, in seconds after the configuration was written.
 const SILENCE: u64 = 3;
 
-/// The longest message, in bytes; the schema takes 2 048 characters, an Event 1 024 bytes.
+/// The length limit of a message, in bytes; the schema allows 2 048 characters, an Event 1 024 bytes.
 const MESSAGE: usize = 1_000;
 
-/// What is known of an Intercept.
+/// The state of an Intercept.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Facts<'a> {
-    /// The clocks differ by so many seconds.
+    /// The clocks differ by this many seconds.
     Skewed(i64),
     /// It is not accepted.
     Refused(&'a Refusal),
@@ -27,7 +27,7 @@ pub(super) enum Facts<'a> {
     Accepted {
         /// The newest texts of the workload.
         history: &'a [Rendered],
-        /// Its ready replicas; `None`: they have not been asked yet.
+        /// Reports of its ready replicas; `None` if these have not been queried yet.
         reports: Option<&'a Reports>,
         /// Why its EnvoyFilter could not be written.
         filter_failure: Option<&'a Unwritten>,
@@ -50,7 +50,7 @@ fn verdict(status: &'static str, reason: &'static str, message: impl Into<String
     }
 }
 
-/// Adds the status to the plan where it differs from the one that is there, and an Event where a condition changed.
+/// Plans a status that differs from the current one, and an Event for each changed condition.
 pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Plan) {
     let there = one.intercept.status.clone().unwrap_or_default();
     let mut status = InterceptStatus {
@@ -69,7 +69,7 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             let message = format!(
                 "the controller's clock and the API server's differ by {skew} s; nothing is written"
             );
-            // Nor is the lease: it would be counted by the wrong clock.
+            // Nor is the lease: the clock is wrong.
             status = there.clone();
             set(
                 &mut status,
@@ -100,12 +100,12 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
             text_failure,
         } => {
             set(&mut status, ACCEPTED, verdict("True", ACCEPTED, ""), now);
-            // After a restart, what was measured before it stands until the replicas have been asked.
+            // After a restart, the earlier result stands until the replicas have been queried.
             if reports.is_none() && is_programmed && filter_failure.is_none() {
                 return push(one, &there, &status, plan);
             }
             let (programmed, replicas) = programmed(one, history, reports, now, plan);
-            // The text that the proxies have may be an older one with this Intercept in it.
+            // The proxies may have an older text that contains this Intercept.
             let text_failure = text_failure.filter(|_| programmed.status != "True");
             let programmed = filter_failure
                 .or(text_failure)
@@ -117,7 +117,7 @@ pub(super) fn report(one: &Candidate, facts: Facts<'_>, now: u64, plan: &mut Pla
     push(one, &there, &status, plan);
 }
 
-/// Adds the status to the plan where it differs from the one that is there.
+/// Plans a status that differs from the current one.
 fn push(one: &Candidate, there: &InterceptStatus, status: &InterceptStatus, plan: &mut Plan) {
     if status == there {
         return;
@@ -135,7 +135,7 @@ fn push(one: &Candidate, there: &InterceptStatus, status: &InterceptStatus, plan
     });
 }
 
-/// Do the replicas have it?
+/// The `Programmed` condition, and the counts of replicas.
 fn programmed(
     one: &Candidate,
     history: &[Rendered],
@@ -212,7 +212,7 @@ fn unwritten(failure: &Unwritten) -> Verdict {
     verdict("False", reason, failure.why.as_str())
 }
 
-/// Its transition time changes with its status only.
+/// Sets a condition. Its transition time changes only with its status.
 fn set(status: &mut InterceptStatus, kind: &str, verdict: Verdict, now: u64) {
     let there = status.conditions.iter().position(|one| one.r#type == kind);
     let mut condition = Condition {
@@ -243,7 +243,9 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-/// A merge patch, never an apply: an owner may rewrite the managedFields of their own object. With the uid: it is meant for this object and none of the same name.
+/// The merge patch. Not an apply, because owners may rewrite the managedFields of their objects.
+///
+/// Contains the uid, so that it does not apply to another object of the same name.
 fn patch(one: &Candidate, status: &InterceptStatus) -> Value {
     let mut patch = json!({"metadata": {"uid": one.uid()}, "status": status});
     if status.replicas.is_none() {
@@ -264,7 +266,7 @@ fn events(one: &Candidate, there: &InterceptStatus, status: &InterceptStatus) ->
         };
         let before = reason(there, kind);
         let is_same = before.is_some_and(|(status, reason, _)| status == now && reason == why);
-        // What every Intercept goes through is no Event.
+        // States that every Intercept goes through are no Events.
         let is_usual = ["NotAccepted", "Pending"].contains(&why.as_str());
         if !is_same && !is_usual {
             events.push(event(one, now != "True", why, note));
@@ -294,7 +296,7 @@ fn event(one: &Candidate, is_warning: bool, reason: String, note: String) -> Eve
     }
 }
 
-/// Its lease is over, and it is deleted.
+/// The Event for an Intercept that is deleted after its lease.
 pub(super) fn expired(one: &Candidate) -> Event {
     let note = match one.spec().renew_time {
         None => "the lease was given back".to_owned(),

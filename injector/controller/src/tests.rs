@@ -1,4 +1,4 @@
-//! The decision, case by case. What it plans is put into the snapshot, as the API server would have it.
+//! The decision, case by case. The tests apply each plan to the snapshot, as the API server would.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl World {
         self.plugin().text.clone().unwrap_or_default()
     }
 
-    /// bob's, on `Coder: NAME`, created now; `change` makes another one of it.
+    /// Creates an Intercept of bob's on `Coder: NAME`, with `change` applied.
     fn create(&mut self, name: &str, change: impl FnOnce(&mut Intercept)) {
         self.created += 1;
         let spec = InterceptSpec {
@@ -111,7 +111,7 @@ impl World {
         self.snapshot.intercepts.remove(place);
     }
 
-    /// Decides, and does what was decided.
+    /// Decides, and applies the plan.
     fn step(&mut self) -> Plan {
         let plan = decide(&self.snapshot, &mut self.memory);
         for Write { key, body, .. } in &plan.filters {
@@ -160,18 +160,18 @@ impl World {
         self.snapshot.now += seconds;
     }
 
-    /// So much later, decided.
+    /// Waits this many seconds, and decides.
     fn after(&mut self, seconds: u64) -> Plan {
         self.wait(seconds);
         self.step()
     }
 
-    /// As after a restart of the controller.
+    /// Restarts the controller.
     fn restart(&mut self) {
         self.memory = Memory::default();
     }
 
-    /// Two replicas report what a filter makes of the text that is there.
+    /// Makes two replicas report the current text as the filter reads it.
     fn propagate(&mut self) {
         let state = Ok(self.state());
         self.report(&[state.clone(), state]);
@@ -279,7 +279,7 @@ fn accepted_intercept_gets_entry_and_cluster() {
     let plan = world.step();
     world.assert_accepted("bob");
     assert_eq!(world.active(), ["bob"]);
-    // As `injector intercept` renders them, but for what differs here.
+    // As `injector intercept` renders them, apart from these differences.
     let entry = parse(
         json!({"version": 2, "intercepts": world.text()})
             .to_string()
@@ -346,7 +346,7 @@ fn older_intercept_wins_a_conflict() {
         .collect();
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(is_idle(&world.step()));
-    // It is accepted as soon as it may be.
+    // It is accepted as soon as possible.
     world.delete("old");
     world.step();
     world.assert_accepted("young");
@@ -375,7 +375,7 @@ fn running_intercept_is_not_taken_over() {
         if is_restarted {
             world.restart();
         }
-        // Of the same second, and with the smaller uid.
+        // Created in the same second, with a smaller uid.
         world.create("alice", |one| {
             one.metadata.uid = Some("a".to_owned());
             one.spec.r#match = header("Coder", "Bob");
@@ -386,7 +386,7 @@ fn running_intercept_is_not_taken_over() {
     }
 }
 
-/// bob is older than carol and lost against alice, who is gone.
+/// bob is older than carol, and lost against alice, who has left.
 fn outlived() -> World {
     let mut world = World::new();
     for (name, coder) in [("alice", "a|b"), ("bob", "b|c"), ("carol", "c")] {
@@ -418,7 +418,7 @@ fn running_intercept_outlasts_an_older_rival() {
         world.assert_accepted("carol");
         world.assert_condition("bob", ACCEPTED, "False Conflict", "carol of");
     }
-    // One of the same name that was created since does not run.
+    // A new Intercept of the same name is not running.
     let mut world = outlived();
     world.change("carol", |one| {
         one.status = None;
@@ -514,7 +514,7 @@ fn refused_write_is_told() {
     world.snapshot.filters.clear();
     world.propagate();
     refuse(&mut world, &key, false);
-    // What the test's API server takes is taken back.
+    // The test's API server accepts the write; this reverts it.
     let step = |world: &mut World| {
         world.step();
         world.snapshot.filters.remove(&key);
@@ -532,7 +532,7 @@ fn refused_write_is_told() {
     world.step();
     world.assert_condition("bob", PROGRAMMED, "True Programmed", "2/2");
 
-    // Those who are in the text that the proxies have go on.
+    // Intercepts in the text that the proxies have continue.
     let before = world.plugin().text.clone();
     world.create("alice", |_| {});
     refuse(&mut world, &Key::new("shop", PLUGIN), true);
@@ -746,7 +746,7 @@ fn byte_budget_leaves_out_the_owner_with_most() {
         .filter(|write| write.body["status"]["conditions"][0]["reason"] == "TooMany");
     let refused: Vec<&str> = refused.map(|write| write.key.name.as_str()).collect();
     assert_eq!(refused.len(), 41 - world.active().len());
-    // The youngest of both.
+    // The youngest of both owners.
     assert!(refused.iter().all(|name| *name >= "a-30"), "{refused:?}");
     assert!(is_idle(&world.step()));
 }
@@ -838,7 +838,7 @@ fn restart_prolongs_no_lease() {
     }
     assert_eq!(world.status("bob").expires, Some(timestamp(NOW + 3_600)));
     world.restart();
-    // One that was renewed while the controller was away is renewed.
+    // A renewal during the controller's absence counts.
     world.change("bob", |one| one.spec.renew_time = Some("later".to_owned()));
     world.step();
     assert_eq!(world.status("bob").expires, Some(timestamp(NOW + 7_100)));
@@ -866,7 +866,7 @@ fn renewals_are_written_together() {
     }
     world.step();
     let (mut writes, mut renewals) = (0, 0);
-    // Each every 20 minutes, one after the other, for four hours.
+    // Each one every 20 minutes, one after the other, for four hours.
     for minute in 0..240 {
         let place = minute % 20;
         if place < 10 {
@@ -915,7 +915,7 @@ fn filter_stays_half_a_minute() {
     assert_eq!((world.text().as_str(), plan.next), ("{}", Some(NOW + 30)));
     world.after(29);
     assert_eq!(world.filters(), [bobs.as_str()]);
-    // The same name again needs it, and its grace begins anew.
+    // Creating the same name again cancels the removal, and a later delete restarts the grace period.
     world.create("bob", |_| {});
     assert!(world.step().filters.is_empty());
     world.delete("bob");
@@ -925,7 +925,7 @@ fn filter_stays_half_a_minute() {
     let plan = world.after(1);
     assert_eq!(plan.leftovers.len(), 1);
     assert_eq!(world.filters(), [""; 0]);
-    // After a restart it begins anew.
+    // A controller restart restarts the grace period as well.
     world.create("bob", |_| {});
     world.step();
     world.delete("bob");
@@ -995,7 +995,7 @@ fn skewed_clock_writes_nothing() {
         assert_eq!(world.status("running"), before);
         assert_eq!(world.status("new").expires, None);
         assert!(is_idle(&world.step()));
-        // Right again, it goes on as if nothing had been.
+        // With a correct clock, it continues as if nothing had happened.
         world.snapshot.skew = 60;
         world.snapshot.now = NOW + 10;
         world.step();
@@ -1116,7 +1116,7 @@ fn restart_takes_programmed_from_nobody() {
     world.report(&[]);
     world.step();
     world.assert_condition("bob", PROGRAMMED, "False NoReplicas", "");
-    // Nor where the text changes meanwhile.
+    // The same if the text changes in the meantime.
     world.propagate();
     world.step();
     let state = world.state();
@@ -1188,7 +1188,7 @@ fn expired_intercept_waits_two_seconds_at_most() {
     let plan = world.after(3_600);
     assert_eq!((plan.ended.len(), plan.next), (0, Some(NOW + 3_602)));
     assert_eq!(world.after(2).ended.len(), 1);
-    // Of a workload that is not prepared there is nothing to wait for.
+    // For a workload that is not prepared there is nothing to wait for.
     let mut world = World::new();
     world.create("bob", |one| one.spec.workload.name = "carts".to_owned());
     world.step();
@@ -1216,7 +1216,7 @@ fn two_controllers_render_the_same() {
     }
     world.step();
     let text = world.text();
-    // Another one, which sees them in another order.
+    // Another controller, which sees them in another order.
     world.restart();
     world.snapshot.intercepts.reverse();
     world.after(1);

@@ -1,4 +1,4 @@
-//! What the API server has: a copy of every object that a decision needs, kept by watches.
+//! A cache of all objects that a decision needs, kept up to date by watches.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -21,13 +21,15 @@ use tokio::task::JoinSet;
 
 use super::model::Key;
 
-/// The API server ends each watch after this time, in seconds; silence beyond five seconds more is an error. Without it a dead connection went unnoticed for over a minute.
+/// How long the API server keeps a watch open, in seconds; a silence of five seconds more is an error.
+///
+/// Without it a dead connection went unnoticed for over a minute.
 const WATCH_TIMEOUT: u32 = 20;
 
-/// The longest pause before a failed watch is tried again.
+/// The longest pause before a failed watch is retried.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
-/// What the API server has.
+/// The cached objects.
 pub(super) struct Watched {
     pub(super) intercepts: Store<Intercept>,
     plugins: Store<DynamicObject>,
@@ -75,7 +77,7 @@ impl Watched {
         let _ = self.filters.wait_until_ready().await;
     }
 
-    /// The EnvoyFilters that belong to a WasmPlugin: others were made by `injector intercept` itself.
+    /// The EnvoyFilters owned by a WasmPlugin: `injector intercept` itself made the others.
     pub(super) fn filters(&self) -> BTreeMap<Key, Arc<DynamicObject>> {
         let filters = self.filters.state().into_iter();
         let filters = filters.filter(|filter| {
@@ -114,7 +116,7 @@ fn key(object: &impl Resource) -> Option<Key> {
     ))
 }
 
-/// Keeps a copy of all objects of a kind, and says so when one changes.
+/// Caches all objects of a kind, and notifies of changes.
 fn reflect<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -135,7 +137,7 @@ where
     store
 }
 
-/// Who is told what a watch sees.
+/// Where a watch reports changes and errors.
 #[derive(Clone)]
 struct Told {
     cluster: Cluster,
@@ -150,7 +152,7 @@ async fn drain<K>(events: impl Stream<Item = watcher::Result<watcher::Event<K>>>
             Ok(_) => told.changed.notify_one(),
             Err(error) => {
                 (told.log)(&format!("watch: {error}"));
-                // What it died of may have taken the connections for writes as well, and each would hold up a write for 20 s.
+                // The cause may have broken the connections for writes as well, and each would delay a write by 20 s.
                 told.cluster.reconnect().await;
             }
         }

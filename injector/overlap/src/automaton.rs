@@ -1,5 +1,5 @@
 //! A pattern as an automaton over bytes, and the shortest word that several automata accept.
-//! Knows words and letters only, nothing of headers, paths or intercepts.
+//! Knows only words and letters, no headers, paths or intercepts.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,43 +12,43 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::Hir;
 
-/// How many states one search may visit before it gives up. Two patterns as people write them need a few hundred at most.
+/// How many states one search may visit before it gives up. Typical patterns need a few hundred at most.
 pub(super) const STATES_PER_SEARCH: usize = 20_000;
 
-/// What the lazily built states of one automaton may take, in bytes.
+/// Memory limit for the lazily built states of one automaton, in bytes.
 const CACHE_CAPACITY: usize = 16 << 20;
 
-/// A stand-in for every character above U+007F: a pattern that `parse_ascii` takes cannot tell them apart.
+/// Represents every character above U+007F: a pattern that `parse_ascii` accepts cannot tell them apart.
 pub(super) const BEYOND_ASCII: u8 = 0x80;
 
-/// One pattern, ready to be walked letter by letter.
+/// One compiled pattern, evaluated letter by letter.
 pub(super) struct Automaton {
     dfa: DFA,
     cache: RefCell<Cache>,
 }
 
-/// The words that a search may find.
+/// The words that a search considers.
 pub(super) struct Space<'a> {
-    /// How every word begins.
+    /// The prefix of every word.
     pub(super) from: &'a [u8],
-    /// What may follow, in order of preference.
+    /// The letters after the prefix, in order of preference.
     pub(super) letters: &'a [u8],
     /// May a word begin and end with a blank?
     pub(super) outer_blanks: bool,
 }
 
-/// What several patterns have in common.
+/// The result of a search for a word that several patterns match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Common {
-    /// This word, among others.
+    /// A word that all of them match.
     Word(String),
-    /// No word.
+    /// There is no such word.
     Nothing,
-    /// That could not be told, or the word cannot be written down: they may meet.
+    /// Undecided, or the word cannot be written down: the patterns may overlap.
     Unknown,
 }
 
-/// How many states may still be visited, over all searches of one check.
+/// How many states all searches of one check may still visit.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) left: usize,
@@ -61,16 +61,16 @@ impl Work {
     }
 }
 
-/// What a search ran out of.
+/// The limit that a search reached.
 enum GaveUp {
-    /// States: trying again would end the same.
+    /// The number of states: a retry would end the same.
     Bounds,
-    /// Room in an automaton's cache.
+    /// The memory of an automaton's cache.
     Memory,
 }
 
 impl Automaton {
-    /// `pattern` must be anchored at both ends. `None` where it cannot be built within bounds.
+    /// Compiles `pattern`, which must be anchored at both ends. `None` if that exceeds the limits.
     pub(super) fn new(pattern: &Hir) -> Option<Self> {
         let nfa = thompson::Compiler::new()
             .configure(
@@ -87,7 +87,7 @@ impl Automaton {
                     .match_kind(MatchKind::All)
                     .cache_capacity(CACHE_CAPACITY)
                     .skip_cache_capacity_check(true)
-                    // A cleared cache would make the states that a search holds mean something else.
+                    // Never clear the cache: that would invalidate the states that a search holds.
                     .minimum_cache_clear_count(Some(0)),
             )
             .build_from_nfa(nfa)
@@ -127,13 +127,14 @@ impl Automaton {
     }
 }
 
-/// The shortest word of the space that every automaton accepts; of several, the one whose letters are preferred.
-/// The empty word only where there is no other, since an empty value is a poor example.
+/// The shortest word of the space that every automaton accepts, preferring earlier letters.
+///
+/// The empty word only if there is no other: an empty value is a poor example.
 pub(super) fn common_word(automata: &[&Automaton], space: &Space, work: &mut Work) -> Common {
     let mut search = Search::new(automata, space);
     let found = search.run(work).or_else(|why| match why {
         GaveUp::Bounds => Err(why),
-        // An automaton that many searches share may have filled up with the states of earlier ones.
+        // Earlier searches may have filled the cache of a shared automaton.
         GaveUp::Memory => {
             automata.iter().for_each(|automaton| automaton.reset());
             search = Search::new(automata, space);
@@ -148,7 +149,7 @@ pub(super) fn common_word(automata: &[&Automaton], space: &Space, work: &mut Wor
     }
 }
 
-/// A breadth-first search through the product of the automata.
+/// A breadth-first search through the product automaton.
 struct Search<'a> {
     automata: &'a [&'a Automaton],
     space: &'a Space<'a>,
@@ -157,7 +158,7 @@ struct Search<'a> {
     seen: HashSet<Box<[LazyStateID]>>,
 }
 
-/// A state of the product, and how it was reached.
+/// A state of the product automaton, and how the search reached it.
 struct Node {
     states: Box<[LazyStateID]>,
     parent: usize,
@@ -184,7 +185,7 @@ impl<'a> Search<'a> {
             return Ok(Some(self.space.from.to_vec()));
         }
         let empty = is_start_accepted.then(Vec::new);
-        // Not among the seen: a longer word may come back to it, and be accepted where the empty one is not wanted.
+        // Not marked as seen: a longer word may return to it, and be accepted where the empty word is not wanted.
         self.nodes.push(Node {
             states: start,
             parent: 0,
@@ -220,7 +221,7 @@ impl<'a> Search<'a> {
         Ok(Some(states))
     }
 
-    /// Goes one letter further from a node; the whole word, where that completes one.
+    /// Extends a node by one letter. Returns the whole word once it is accepted.
     fn expand(&mut self, at: usize) -> Result<Option<Vec<u8>>, GaveUp> {
         let is_first = at == 0 && self.space.from.is_empty();
         for index in 0..self.letters.len() {
@@ -246,7 +247,7 @@ impl<'a> Search<'a> {
         Ok(None)
     }
 
-    /// `None` where a dead end is reached.
+    /// The next states; `None` for a dead end.
     fn step(
         &self,
         states: &[LazyStateID],
@@ -284,7 +285,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Of the letters that no automaton tells apart, the first.
+/// One letter, the first, of each group that no automaton tells apart.
 fn distinct_letters(automata: &[&Automaton], letters: &[u8]) -> Vec<u8> {
     if automata.len() > size_of::<u64>() {
         return letters.to_vec();
@@ -294,7 +295,7 @@ fn distinct_letters(automata: &[&Automaton], letters: &[u8]) -> Vec<u8> {
             classes << 8 | u64::from(automaton.dfa.byte_classes().get(letter))
         })
     };
-    // A few dozen at most, so looking through all is cheaper than hashing.
+    // A few dozen at most, so a linear search is cheaper than hashing.
     let mut known = Vec::new();
     let is_new = |letter: &u8| {
         let classes = classes(*letter);

@@ -1,29 +1,31 @@
-//! Writes down a request from the words that were found for its parts.
+//! Assembles an example request from the words found for its parts.
 
 use std::collections::BTreeMap;
 
 use super::automaton::Common;
 use super::rule::Key;
 
-/// A request, as one would type it.
+/// An example request, as a user would type it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExampleRequest {
     /// `GET` unless a condition on `:method` says otherwise.
     pub method: String,
-    /// The request target: the path, with a query string only where a condition on `:path` asks for one.
+    /// The request target: the path, with a query string only if a condition on `:path` needs one.
     pub path: String,
-    /// Name and value, spelled as the conditions spell them. `:authority` may be among them (a client sends it as `host`); of the other pseudo-headers,
-    /// `:method` and `:path` have become [`method`](Self::method) and [`path`](Self::path). All baggage is in one `baggage` header, percent-encoded.
+    /// Names and values, spelled as in the conditions.
+    ///
+    /// Among the pseudo-headers only `:authority` can be in it (a client sends it as `host`): `:method` and `:path` are in [`method`](Self::method) and [`path`](Self::path).
+    /// All baggage is in one `baggage` header, percent-encoded.
     pub headers: Vec<(String, String)>,
 }
 
-/// What was found for one key.
+/// The search result for one key.
 pub(super) struct Found<'i> {
     pub(super) spelled: &'i str,
     pub(super) common: Common,
 }
 
-/// `None` where one of the parts could not be found.
+/// Assembles the request; `None` if one of the parts is unknown.
 pub(super) fn assemble(values: BTreeMap<&Key, Found>, target: Common) -> Option<ExampleRequest> {
     let mut request = ExampleRequest {
         method: "GET".to_owned(),
@@ -54,7 +56,7 @@ fn word(common: Common) -> Option<String> {
     }
 }
 
-/// W3C Baggage section 3.3.1.3: what is no baggage-octet, and `%` itself.
+/// Percent-encodes bytes that are no baggage-octet, and `%` itself (W3C Baggage section 3.3.1.3).
 fn percent_encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {

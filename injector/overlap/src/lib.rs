@@ -1,12 +1,12 @@
-//! Can two intercepts meet in one request, and what follows from it?
+//! Decides whether one request can match two intercepts, and what follows from it.
 //!
-//! Decided on automata, not on text, and as if every header had one value: a request that carries a header twice, or as a list, may match two intercepts that are
-//! told here never to meet. Pure: no cluster, no clock, no I/O. Whoever asks says what time it is.
+//! Pure: no cluster, no clock, no I/O; the caller passes the time. Compares automata, not text, and assumes that each header has one value: a request that repeats a header,
+//! or sends a list, may match two intercepts that do not overlap according to this check.
 //!
-//! Where the answer cannot be told, two intercepts *may meet*, and that counts as meeting, without an example:
-//! patterns with text beyond ASCII; words that only characters beyond ASCII or a tab can complete; a search that reaches its bounds; conditions on the whole
+//! In undecided cases two intercepts *may overlap*, which counts as an overlap without an example:
+//! patterns with text beyond ASCII; words that only characters beyond ASCII or a tab can complete; a search that reaches its limits; conditions on the whole
 //! `:path` that only a query string could fulfil; a condition on the header `baggage` beside one on a baggage key; and regexes whose shortest common word is a
-//! user agent or an authority that the filter never takes (a probe, a mirrored request).
+//! user agent or an authority that the filter never intercepts (a probe, a mirrored request).
 
 mod automaton;
 mod example;
@@ -26,36 +26,37 @@ use self::example::{Found, assemble};
 use self::rule::{Condition, Key, Rule};
 use self::words::{Circumstances, common_target, common_value, in_circumstances};
 
-/// How many states all searches of one check may visit together: what bounds its time (about a third of a second), whatever the patterns are.
+/// How many states all searches of one check may visit together. Limits its time to about a third of a second for any pattern.
 const STATES_PER_CHECK: usize = 200_000;
 
-/// Another intercept that some request matches too.
+/// Another intercept that can match the same request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
     /// The other intercept's name.
     pub other: String,
-    /// Who claims it.
+    /// The other intercept's owner.
     pub owner: String,
-    /// What follows.
+    /// The consequence.
     pub kind: Kind,
-    /// A request that matches both; `None` where they may meet but none could be found.
+    /// A request that matches both; `None` if none could be found.
     pub example: Option<ExampleRequest>,
 }
 
-/// What follows from a meeting.
+/// The consequence of an overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// One of the two names no header or baggage key that the other does not name as well: it would take the other's requests, or lose its own.
+    /// All header and baggage keys of one intercept are also keys of the other: it would take the other's requests, or lose its own.
     Refused,
-    /// They meet only in a request that carries both developers' own headers.
+    /// They overlap only in a request with both developers' own headers.
     Note {
-        /// The name of the one that takes such a request.
+        /// The name of the intercept that takes such a request.
         winner: String,
     },
 }
 
-/// The live intercepts of the same port that `intercept`, under the name `name`, can meet, by name. `now` is in seconds since the epoch.
-/// An entry that the filter leaves out meets nothing, and neither does the entry that `intercept` replaces.
+/// The live intercepts of the same port that overlap with `intercept`, sorted by name.
+///
+/// `name` is the name of `intercept`, and `now` is in seconds since the epoch. Entries that the filter rejects, and the entry that `intercept` replaces, do not count.
 pub fn check(existing: &Document, name: &str, intercept: &Intercept, now: u64) -> Vec<Meeting> {
     check_within(
         &mut Work::new(STATES_PER_CHECK),
@@ -66,24 +67,24 @@ pub fn check(existing: &Document, name: &str, intercept: &Intercept, now: u64) -
     )
 }
 
-/// One request that the intercept matches; `None` where none could be found.
+/// A request that the intercept matches; `None` if none could be found.
 pub fn example(intercept: &Intercept) -> Option<ExampleRequest> {
     let rule = Rule::new(intercept);
     meet(&rule, None, &mut Work::new(STATES_PER_CHECK)).flatten()
 }
 
-/// A condition, or several under one key, that no request meets.
+/// A condition, or several under one key, that no request can meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Impossible {
-    /// Those on this header; its name as the filter compares it.
+    /// Conditions on this header, named as the filter compares it.
     Header(String),
-    /// Those on this baggage key.
+    /// Conditions on this baggage key.
     Baggage(String),
-    /// Those on the path.
+    /// Conditions on the path.
     Path,
 }
 
-/// The conditions that keep every request from matching, as far as that can be told.
+/// The first conditions found that no request can meet, as far as that can be decided.
 pub fn impossible(intercept: &Intercept) -> Option<Impossible> {
     let rule = Rule::new(intercept);
     let (rules, mut work) = ([&rule], Work::new(STATES_PER_CHECK));
@@ -146,7 +147,9 @@ fn check_within(
         .collect()
 }
 
-/// Does the filter take this entry at all? The operator's limits are not asked: what they forbid today may be allowed tomorrow, while both leases run.
+/// Does the filter accept this entry at all?
+///
+/// Ignores the operator's limits: what they forbid today may be allowed tomorrow, while both leases run.
 fn can_match(name: &str, intercept: &Intercept) -> bool {
     validate(name, intercept, &unlimited()).is_ok()
 }
@@ -158,7 +161,7 @@ fn unlimited() -> Limits {
     }
 }
 
-/// Which goes first, as the filter has it.
+/// The rank of each intercept by the filter's order.
 fn precedence<'i>(
     intercepts: impl Iterator<Item = (&'i str, &'i Intercept)>,
 ) -> BTreeMap<String, usize> {
@@ -167,7 +170,7 @@ fn precedence<'i>(
         intercepts: intercepts
             .map(|(name, intercept)| {
                 let mut bare = without_patterns(intercept);
-                // One that its owner has too many of takes its place in the order, too.
+                // Under its own name as the owner, so that an owner's excess intercepts are ranked, too.
                 bare.owner = name.to_owned();
                 (name.to_owned(), bare)
             })
@@ -181,7 +184,7 @@ fn precedence<'i>(
     names.zip(0..).collect()
 }
 
-/// In the same place of the order, which does not look into patterns: nothing has to be compiled for it.
+/// The same intercept with trivial patterns. Its rank, which does not depend on patterns, stays the same, and nothing has to be compiled.
 fn without_patterns(intercept: &Intercept) -> Intercept {
     let mut bare = intercept.clone();
     let values = bare.headers.iter_mut().map(|header| &mut header.value);
@@ -194,7 +197,7 @@ fn without_patterns(intercept: &Intercept) -> Intercept {
     bare
 }
 
-/// `None`: no request matches both. `Some(None)`: they may meet, or meet in a request that cannot be written down.
+/// `None`: no request matches both. `Some(None)`: they may overlap, or overlap in a request that cannot be written down.
 fn meet(own: &Rule, other: Option<&Rule>, work: &mut Work) -> Option<Option<ExampleRequest>> {
     let both: Vec<&Rule> = [Some(own), other].into_iter().flatten().collect();
     let is_shared = |key: &Key| both.iter().all(|rule| rule.keys.contains_key(key));
@@ -204,7 +207,7 @@ fn meet(own: &Rule, other: Option<&Rule>, work: &mut Work) -> Option<Option<Exam
             .filter(|key| **key != whole_path())
     };
     let mut values = BTreeMap::new();
-    // What both name decides most often, so it goes first.
+    // Keys of both are checked first, because they decide most often.
     for key in keys().filter(|key| is_shared(key)) {
         if !values.contains_key(key) {
             values.insert(key, value_of(key, &both, work)?);
@@ -217,7 +220,7 @@ fn meet(own: &Rule, other: Option<&Rule>, work: &mut Work) -> Option<Option<Exam
     Some(assemble(values, target))
 }
 
-/// `None`: no value meets all conditions under the key.
+/// A value that meets all conditions under the key; `None` if there is none.
 fn value_of<'i>(key: &Key, both: &[&Rule<'i>], work: &mut Work) -> Option<Found<'i>> {
     let entries: Vec<_> = both.iter().filter_map(|rule| rule.keys.get(key)).collect();
     let conditions: Vec<&Condition> = entries.iter().flat_map(|entry| &entry.conditions).collect();

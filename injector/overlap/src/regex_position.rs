@@ -1,8 +1,7 @@
-//! Is a pattern of the flavour that intercepts use, and if not, what is wrong and where?
-//! Owns the wording of a refused pattern; must not know which flag or field the pattern came from.
+//! Validates a pattern, and says what is wrong with it and where.
 //!
-//! `regex-lite`, which the filter runs, says what is wrong but not where. `regex-syntax`, which the conflict check runs, says both.
-//! A pattern must be valid for both, so the two are asked together.
+//! Owns the wording of a rejected pattern; does not know which flag or field it came from. `regex-lite`, which the filter runs, says what is wrong but not where;
+//! `regex-syntax`, which the conflict check runs, says both. A pattern must be valid for both, so this module parses it with both.
 
 use std::convert::Infallible;
 
@@ -12,13 +11,13 @@ use regex_syntax::ast::{self, Ast, ClassSetItem, Flags, FlagsItemKind, Visitor};
 /// The deepest nesting of groups, the same as the core's.
 const NEST_LIMIT: u32 = 50;
 
-/// Why a pattern is refused.
+/// Why a pattern is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}{}", at(*.position))]
 pub struct InvalidRegex {
     /// What is wrong, without a full stop.
     pub what: String,
-    /// Which character of the pattern is to blame, counted from 1; `None` where that cannot be told.
+    /// The position of the offending character, counted from 1; `None` if it is unknown.
     pub position: Option<usize>,
 }
 
@@ -26,18 +25,18 @@ fn at(position: Option<usize>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
 }
 
-/// Is it a valid pattern for the value of a header or of a baggage member?
+/// Validates a pattern for the value of a header or of a baggage member.
 pub fn describe(pattern: &str) -> Result<(), InvalidRegex> {
     judge(pattern, Pattern::value(pattern).err())
 }
 
-/// Is it a valid pattern for a path?
+/// Validates a pattern for a path.
 pub fn describe_path(pattern: &str) -> Result<(), InvalidRegex> {
     judge(pattern, pattern::path(pattern).err())
 }
 
 fn judge(pattern: &str, refused: Option<InvalidPattern>) -> Result<(), InvalidRegex> {
-    // Such a text is not parsed at all.
+    // A pattern that is too long is not parsed at all.
     if let Some(refused @ InvalidPattern::TooLong(_)) = refused {
         return Err(InvalidRegex {
             what: refused.to_string(),
@@ -84,8 +83,9 @@ fn parse(pattern: &str) -> Result<Ast, Box<ast::Error>> {
         .map_err(Box::new)
 }
 
-/// The pattern's syntax tree, where it means the same read in bytes as read in characters, for ASCII text: only then may it become an automaton over bytes.
-/// `None` also for one that is too long, with what anchors it: somebody may have written it past all checks, and a parser would take minutes.
+/// The pattern's syntax tree, if its meaning over bytes and over characters is the same for ASCII text.
+///
+/// Only such a pattern may become an automaton over bytes. `None` also for an anchored pattern that is too long: it may have bypassed validation, and parsing it would take minutes.
 pub(crate) fn parse_ascii(pattern: &str) -> Option<Ast> {
     let is_short = pattern.len() <= pattern::PATTERN_LIMIT + pattern::anchored_path("").len();
     is_short
@@ -94,10 +94,10 @@ pub(crate) fn parse_ascii(pattern: &str) -> Option<Ast> {
         .filter(|ast| !Traits::of(ast).beyond_ascii)
 }
 
-/// What matters of a pattern's text, with byte offsets.
+/// Findings about a pattern's text, with byte offsets.
 #[derive(Default)]
 struct Traits {
-    /// A character above U+007F, written as such or escaped, or a flag that switches Unicode on or off.
+    /// A character above U+007F, literal or escaped, or a flag that switches Unicode on or off.
     beyond_ascii: bool,
     extended_flag: Option<usize>,
     unicode_class: Option<usize>,

@@ -1,4 +1,4 @@
-//! One intercept's conditions, arranged for comparison: by key, each read only when it is first needed.
+//! One intercept's conditions, grouped by key for comparison and parsed on first use.
 //! Knows nothing of other intercepts.
 
 use std::cell::OnceCell;
@@ -11,16 +11,16 @@ use regex_syntax::hir::Hir;
 use super::automaton::{Automaton, Common};
 use super::syntax::{self, Marks};
 
-/// What a condition names.
+/// The header or baggage member that a condition is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     /// A header, in lower case.
     Header(String),
-    /// A member of the `baggage` header; case matters.
+    /// A member of the `baggage` header; case-sensitive.
     Baggage(String),
 }
 
-/// A regex, or a text that is written as one.
+/// A regex, or a text written as one.
 pub(super) struct Condition<'i> {
     written: &'i str,
     is_path: bool,
@@ -40,15 +40,15 @@ pub(super) enum PathCondition<'i> {
 
 /// All conditions under one key.
 pub(super) struct Entry<'i> {
-    /// The key as it was written first.
+    /// The key as first spelled.
     pub(super) spelled: &'i str,
-    /// Two and more where the intercept names the key repeatedly: all must match.
+    /// More than one if the intercept repeats the key: all must match.
     pub(super) conditions: Vec<Condition<'i>>,
-    /// What these conditions have in common among themselves.
+    /// A word that these conditions have in common.
     pub(super) alone: OnceCell<Common>,
 }
 
-/// An intercept, arranged.
+/// An intercept's conditions by key.
 pub(super) struct Rule<'i> {
     pub(super) keys: BTreeMap<Key, Entry<'i>>,
     pub(super) path: Option<PathCondition<'i>>,
@@ -79,12 +79,12 @@ impl<'i> Rule<'i> {
         }
     }
 
-    /// Does it match requests without any header or baggage condition?
+    /// Does it match requests without any header or baggage?
     pub(super) fn is_everybody(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Does it name no key that the other does not name as well?
+    /// Are all its keys also keys of `other`?
     pub(super) fn names_nothing_beyond(&self, other: &Self) -> bool {
         self.keys.keys().all(|key| other.keys.contains_key(key))
     }
@@ -96,7 +96,7 @@ impl<'i> Condition<'i> {
     }
 
     fn path(written: &'i str) -> Self {
-        // Plain text is not exact here: the leading slash may be left out.
+        // Plain text is not exact here: the leading slash is optional.
         Self::new(written, true, None)
     }
 
@@ -112,12 +112,12 @@ impl<'i> Condition<'i> {
         }
     }
 
-    /// The one text that it matches, where it is plain text.
+    /// The only text that it matches, if it is plain text.
     pub(super) fn exact(&self) -> Option<&str> {
         self.exact.as_deref()
     }
 
-    /// The text that its writer most likely had in mind: the dots of `bob.example.com` read as dots. It matches.
+    /// The text that the author most likely meant, with the dots of `bob.example.com` read as dots. It matches.
     pub(super) fn plain(&self) -> Option<String> {
         let mut escaped = String::with_capacity(self.written.len());
         let mut chars = self.written.chars();
@@ -136,7 +136,7 @@ impl<'i> Condition<'i> {
         literal(&escaped)
     }
 
-    /// As the filter decides it.
+    /// Does the word match, as the filter decides it?
     pub(super) fn matches(&self, word: &str) -> bool {
         if let Some(exact) = self.exact() {
             return exact == word;
@@ -153,14 +153,14 @@ impl<'i> Condition<'i> {
             .is_some_and(|pattern| pattern.matches(word.as_bytes()))
     }
 
-    /// As it was written, without what anchors it. `None` where its words cannot be told letter by letter, and so for the next two.
+    /// The syntax tree without anchors; `None`, as below, if the pattern cannot be evaluated over bytes.
     pub(super) fn syntax(&self) -> Option<&Hir> {
         self.syntax
             .get_or_init(|| syntax::read(self.written))
             .as_ref()
     }
 
-    /// What tells it from others at a glance.
+    /// Properties that cheaply distinguish it from other patterns.
     pub(super) fn marks(&self) -> Option<&Marks> {
         self.marks
             .get_or_init(|| {

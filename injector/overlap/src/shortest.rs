@@ -1,18 +1,20 @@
-//! The shortest word of one pattern, read off its syntax tree: what a search through its automaton would find, without building one.
-//! Where the tree alone does not tell (assertions, blanks at an end, letters that cannot be shown), it says so, and the search decides.
+//! The shortest word of one pattern, read off its syntax tree: the same result as a search, without building an automaton.
+//! If the tree alone cannot decide (assertions, blanks at an end, letters that cannot be shown), the caller has to search.
 
 use intercept_core::pattern::TEXT_LIMIT;
 use regex_syntax::hir::{Class, ClassBytes, Hir, HirKind};
 
-/// The best words of a part of a pattern: the shortest, and of those the one whose letters are preferred.
+/// The best words of a part of a pattern: the shortest, and of those the one with preferred letters.
 #[derive(Clone)]
 struct Best {
     any: Vec<u8>,
-    /// The same, the empty word left out; `None` where there is no other.
+    /// The best non-empty word; `None` if there is none.
     longer: Option<Vec<u8>>,
 }
 
-/// The shortest word that `pattern` matches entirely, of letters in this order of preference; the empty one only where there is no other. `None`: the tree does not tell.
+/// The shortest word that `pattern` matches entirely, preferring earlier `letters`. `None` if the tree cannot decide.
+///
+/// The empty word only if there is no other.
 pub(super) fn shortest_word(pattern: &Hir, letters: &[u8]) -> Option<String> {
     let Best { any, longer } = best(pattern, letters)?;
     let word = longer.unwrap_or(any);
@@ -54,7 +56,7 @@ fn best(hir: &Hir, letters: &[u8]) -> Option<Best> {
         }
         HirKind::Concat(parts) => concatenated(parts, letters),
         HirKind::Alternation(choices) => {
-            // A choice that cannot be told may hold a shorter word than those that can.
+            // An undecided alternative may hold a shorter word than the others.
             let choices: Option<Vec<Best>> =
                 choices.iter().map(|choice| best(choice, letters)).collect();
             choices?
@@ -86,7 +88,7 @@ fn concatenated(parts: &[Hir], letters: &[u8]) -> Option<Best> {
         if any.len() > TEXT_LIMIT {
             return None;
         }
-        // Only read where all parts can be empty: then one of them alone makes the word.
+        // Used only if all parts can be empty: then a single part makes the word.
         longer = preferred(longer, part.longer, letters);
     }
     let longer = if any.is_empty() {

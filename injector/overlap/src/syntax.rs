@@ -1,5 +1,5 @@
-//! A pattern's syntax tree, read once, and what it says at a glance: how its words begin and end, and of which letters they are.
-//! Most pairs of patterns that have nothing in common are told apart by that, without an automaton.
+//! A pattern's syntax tree, and cheap properties of its words: prefixes, suffixes and letters.
+//! They distinguish most pairs of disjoint patterns without an automaton.
 
 use std::cell::OnceCell;
 
@@ -9,19 +9,19 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 use crate::regex_position::parse_ascii;
 
-/// `None` where the pattern means something else in bytes than in characters.
+/// Parses a pattern; `None` if it means something else over bytes than over characters.
 pub(super) fn read(pattern: &str) -> Option<Hir> {
     let ast = parse_ascii(pattern)?;
     let translator = TranslatorBuilder::new().unicode(false).utf8(false).build();
     { translator }.translate(pattern, &ast).ok()
 }
 
-/// As [`intercept_core::pattern::anchored`].
+/// Anchors a pattern as [`intercept_core::pattern::anchored`] does.
 pub(super) fn anchored(pattern: Hir) -> Hir {
     Hir::concat(vec![Hir::look(Look::Start), pattern, Hir::look(Look::End)])
 }
 
-/// As [`intercept_core::pattern::anchored_path`], but for the anchors.
+/// Prepares a path pattern as [`intercept_core::pattern::anchored_path`] does, without anchors.
 pub(super) fn path(pattern: Hir) -> Hir {
     let slash = Hir::repetition(Repetition {
         min: 0,
@@ -32,11 +32,11 @@ pub(super) fn path(pattern: Hir) -> Hir {
     Hir::concat(vec![slash, pattern])
 }
 
-/// How many ends of words are worth comparing, and of how many letters.
+/// Limits of the comparison: the number of prefixes or suffixes, and their length.
 const MOST_ENDS: usize = 64;
 const LONGEST_END: usize = 32;
 
-/// What all words of a pattern have in common.
+/// Properties that all words of a pattern share.
 pub(super) struct Marks {
     pattern: Hir,
     letters: Letters,
@@ -44,12 +44,12 @@ pub(super) struct Marks {
     ends: OnceCell<Seq>,
 }
 
-/// Sets of bytes, a bit each.
+/// Sets of bytes, one bit each.
 #[derive(Clone, Copy)]
 struct Letters {
-    /// Nothing else is in any word.
+    /// Letters that may occur in a word.
     possible: [u128; 2],
-    /// These are in every word.
+    /// Letters that occur in every word.
     needed: [u128; 2],
 }
 
@@ -67,7 +67,7 @@ impl Marks {
         &self.pattern
     }
 
-    /// Is it certain that no word is one of both? If not, nothing is said.
+    /// Is it certain that no word matches both? `false` if undecided.
     pub(super) fn are_apart(&self, other: &Self) -> bool {
         self.letters.lack(other.letters)
             || other.letters.lack(self.letters)
@@ -94,7 +94,7 @@ impl Marks {
     }
 }
 
-/// Could one word have an end of each, of either pattern's possible ends?
+/// Could one word have a prefix (or suffix) of each pattern?
 fn any_pair(one: &Seq, other: &Seq, is_at_end: fn(&[u8], &[u8]) -> bool) -> bool {
     let (Some(one), Some(other)) = (one.literals(), other.literals()) else {
         return true;
@@ -104,7 +104,7 @@ fn any_pair(one: &Seq, other: &Seq, is_at_end: fn(&[u8], &[u8]) -> bool) -> bool
             true => (one, other),
             false => (other, one),
         };
-        // An exact literal is the whole word.
+        // An exact literal is a whole word.
         let may_go_on = !short.is_exact() || short.len() == long.len();
         may_go_on && is_at_end(long.as_bytes(), short.as_bytes())
     };
@@ -149,13 +149,13 @@ fn class_letters(class: &Class) -> Letters {
 }
 
 impl Letters {
-    /// Of the empty word.
+    /// The letters of the empty word.
     const NONE: Self = Self {
         possible: [0; 2],
         needed: [0; 2],
     };
 
-    /// Of a word that is one of these letters.
+    /// The letters of a one-letter word in this range.
     fn of(first: u8, last: u8) -> Self {
         let mut possible = [0; 2];
         for letter in first..=last {
@@ -167,7 +167,7 @@ impl Letters {
         }
     }
 
-    /// One behind the other.
+    /// The letters of a concatenation.
     fn and(self, other: Self) -> Self {
         let both = |one: [u128; 2], other: [u128; 2]| [one[0] | other[0], one[1] | other[1]];
         Self {
@@ -176,7 +176,7 @@ impl Letters {
         }
     }
 
-    /// Either.
+    /// The letters of an alternation.
     fn or(self, other: Self) -> Self {
         let [one, two] = [0, 1].map(|half: usize| self.needed[half] & other.needed[half]);
         Self {
@@ -185,7 +185,7 @@ impl Letters {
         }
     }
 
-    /// Is one that the other needs impossible here?
+    /// Does `other` need a letter that is impossible here?
     fn lack(self, other: Self) -> bool {
         [0, 1]
             .iter()

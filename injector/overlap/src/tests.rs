@@ -1,4 +1,4 @@
-//! Tables and properties of the conflict check. What matches is always asked of the core, never of the check itself.
+//! Tables and properties of the conflict check. The core decides what matches, never the check itself.
 
 use intercept_core::{MatchBaggage, MatchHeader, MatchPath, Request, SCHEMA_VERSION, Verdict};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::*;
 
 const NOW: u64 = 1_000;
 
-/// A request as a table.
+/// A request as a table of headers.
 struct Table(Vec<(String, String)>);
 
 impl Request for Table {
@@ -54,7 +54,7 @@ fn everybody() -> Intercept {
     }
 }
 
-/// `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
+/// Parses conditions: `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
 fn intercept(conditions: &[&str]) -> Intercept {
     let mut intercept = everybody();
     for condition in conditions {
@@ -95,7 +95,7 @@ fn document(others: impl IntoIterator<Item = (String, Intercept)>) -> Document {
     }
 }
 
-/// The names of the intercepts that match, the one that wins first.
+/// The names of the matching intercepts, the winner first.
 fn matching(request: &Table, intercepts: &[(&str, &Intercept)]) -> Vec<String> {
     let config = Config {
         limits: Limits {
@@ -120,7 +120,7 @@ fn matching(request: &Table, intercepts: &[(&str, &Intercept)]) -> Vec<String> {
     matched.map(|one| one.intercept.to_owned()).collect()
 }
 
-/// The meeting of `other`, which exists, and `mine`, which is new. An example must match both, as the core has it.
+/// The overlap of `other`, which exists, and `mine`, which is new. Checks with the core that the example matches both.
 #[track_caller]
 fn meeting(other: &[&str], mine: &[&str]) -> Option<Meeting> {
     let (other, mine) = (intercept(other), intercept(mine));
@@ -159,7 +159,7 @@ fn assert_can_be_sent(example: &ExampleRequest) {
     }
 }
 
-/// Refused or noted, with the example in one line; the same whichever of the two came first.
+/// The verdict with the example in one line. Checks that it is the same in both directions.
 #[track_caller]
 fn verdict(one: &[&str], two: &[&str]) -> String {
     let (forth, back) = (meeting(one, two), meeting(two, one));
@@ -502,7 +502,7 @@ meet!(
     "refused ?"
 );
 
-// Pseudo-headers and values with a meaning of their own.
+// Pseudo-headers and values with special meanings.
 meet!(
     methods_meet_in_a_usual_one,
     [":method=P.*"],
@@ -632,7 +632,7 @@ fn a_meeting_names_the_other_and_who_claims_it() {
 
 #[test]
 fn an_operators_limits_do_not_hide_a_meeting() {
-    // What they forbid today may be allowed tomorrow, while both leases run.
+    // What the limits forbid today may be allowed tomorrow, while both leases run.
     let mut document = document([("other".to_owned(), everybody())]);
     document.limits.header_names = Some(Vec::new());
     assert_eq!(check(&document, "mine", &intercept(&["C=a"]), NOW).len(), 1);
@@ -740,11 +740,11 @@ fn a_search_that_reached_its_bounds_is_not_repeated() {
     let document = document([("other".to_owned(), one)]);
     let meetings = check_within(&mut work, &document, "mine", &two, NOW);
     assert_eq!(meetings.len(), 1);
-    // One search for a word of any letters, one for a word that can be shown.
+    // One search for a word of any letters, and one for a word that can be shown.
     assert_eq!(work.visited, 2 * STATES_PER_SEARCH);
 }
 
-/// Somebody wrote it past all checks: it must not hold up everybody else's commands.
+/// A pattern that bypassed validation must not slow down other users' commands.
 #[test]
 fn a_pattern_that_the_filter_refuses_for_its_length_costs_nothing() {
     let names: String = (0..100_000).map(|n| format!("(?<a{n}>)")).collect();
@@ -828,7 +828,7 @@ fn meeting_a_thousand_regexes_that_all_meet_costs_no_search() {
 fn most_of_what_has_nothing_in_common_is_told_apart_at_a_glance() {
     let theirs = "(user|dev)-17-[a-z]+(@example\\.com)?";
     for (mine, expected) in [
-        // By how they begin, end, and of which letters they are.
+        // Distinguished by prefix, suffix and letters.
         ("nobody-[0-9]+", true),
         ("(user|dev)-18-[a-f]+", true),
         ("(user|dev)-17", true),
@@ -840,7 +840,7 @@ fn most_of_what_has_nothing_in_common_is_told_apart_at_a_glance() {
         ("(user|dev)-.*", false),
         (".*com", false),
         (".*", false),
-        // Told by a search only.
+        // Distinguished by a search only.
         (".*-71-.*", false),
     ] {
         let [mine_marks, their_marks] =
@@ -850,7 +850,7 @@ fn most_of_what_has_nothing_in_common_is_told_apart_at_a_glance() {
     }
 }
 
-/// Patterns over {a, b}, and now and then over anything.
+/// Patterns over {a, b}, and sometimes with other letters.
 fn pattern() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "", "a", "b", ".", "[ab]", "[^a]", "ab", r"\b", "[^ab]",
@@ -907,7 +907,7 @@ fn any_intercept() -> impl Strategy<Value = Intercept> {
         })
 }
 
-/// All words over {a, b, c} up to a length.
+/// All words over {a, b, c} up to this length.
 fn words(length: usize) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut longest = words.clone();
@@ -921,7 +921,9 @@ fn words(length: usize) -> Vec<String> {
     words
 }
 
-/// Does some small request match both? Each part of it is independent of the others, so each is tried while the rest is left as free as can be.
+/// Does a small request match both?
+///
+/// The parts of a request are independent, so each one is tried with the other conditions removed.
 fn brute_force(one: &Intercept, two: &Intercept) -> bool {
     let part = |keep: &dyn Fn(&Intercept) -> Intercept,
                 request: &dyn Fn(&str) -> (String, String)| {

@@ -1,5 +1,5 @@
-//! What a header, a baggage member and a path can be at all, and which of that several conditions have in common.
-//! Knows HTTP's alphabets; must not know what a meeting is.
+//! Possible values of headers, baggage members and paths, and the ones that several conditions share.
+//! Knows HTTP's alphabets; does not know what an overlap is.
 
 use intercept_core::{is_mirror, is_probe_exempt};
 
@@ -7,27 +7,27 @@ use super::automaton::{Automaton, BEYOND_ASCII, Common, Space, Work, common_word
 use super::rule::{Condition, Key, PathCondition};
 use super::shortest::shortest_word;
 
-/// What a reader likes to see first: letters, digits, then what stands between words, then the rest.
+/// Letters in the order that a reader prefers: letters and digits, then separators, then the rest.
 const READABLE: &[u8] =
     b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_.~/:@+=,;*!'()&$%#?|^`<>[]{}\"\\ ";
 
-/// RFC 9110 section 5.6.2, as far as methods need it.
+/// Letters of a method (RFC 9110 section 5.6.2).
 const METHOD: &[u8] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!#$%&'*+^`|~";
 
-/// Tried before any other word.
+/// Methods to try before any other word.
 const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
-/// What the rest of a request makes of one value.
+/// Conditions elsewhere in the request that affect a value.
 #[derive(Clone, Copy)]
 pub(super) struct Circumstances {
-    /// One of the intercepts is for everybody's requests, the kubelet's probes excepted.
+    /// One of the intercepts takes all requests, except for the kubelet's probes.
     pub(super) everybody: bool,
     /// One of the intercepts has baggage conditions.
     pub(super) baggage: bool,
 }
 
-/// The word that all conditions under one key have in common.
+/// The word that all conditions under one key share.
 pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work) -> Common {
     if let Some(exact) = conditions.iter().find_map(|condition| condition.exact()) {
         let is_common = can_be_sent(key, exact) && all_match(conditions, exact);
@@ -41,8 +41,8 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
     if let Some(word) = plain_words(conditions, READABLE).find(fits) {
         return Common::Word(word);
     }
-    // No common word is shorter than the shortest of one condition; where the others take that one, it is the answer. Of the others' conditions the last is tried: those before it
-    // are compiled once for all thousand of them.
+    // No common word is shorter than the shortest of one condition; if the others match that one, it is the answer. The last condition is the one to try: those before it
+    // are compiled once for thousands of comparisons.
     if let Some((last, rest)) = conditions.split_last()
         && !method
         && let Some(word) = (last.syntax())
@@ -76,7 +76,7 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
             )
         }
         Key::Baggage(_) => {
-            // Percent-encoding carries every byte.
+            // Percent-encoding can carry every byte.
             let control = || (0..b' ').chain([0x7f]);
             let letters: Vec<u8> = READABLE.iter().copied().chain(control()).collect();
             let more = [&letters[..], &[BEYOND_ASCII]].concat();
@@ -85,7 +85,7 @@ pub(super) fn common_value(key: &Key, conditions: &[&Condition], work: &mut Work
     }
 }
 
-/// Some values mean something else to the filter, whatever the conditions say.
+/// Applies the filter's special cases, which override the conditions.
 pub(super) fn in_circumstances(
     key: &Key,
     common: Common,
@@ -98,19 +98,19 @@ pub(super) fn in_circumstances(
     let never_matches = match name.as_str() {
         "user-agent" => circumstances.everybody && is_probe_exempt(word.as_bytes()),
         ":authority" => is_mirror(word.as_bytes()),
-        // The header that carries the baggage would have to be right in itself and in its members.
+        // The `baggage` header would have to satisfy its own condition and those on its members.
         "baggage" if circumstances.baggage => return Common::Unknown,
         _ => false,
     };
     match (never_matches, is_exact) {
         (false, _) => common,
         (true, true) => Common::Nothing,
-        // Another word might do, and was not looked for.
+        // Another word might match; there was no search for one.
         (true, false) => Common::Unknown,
     }
 }
 
-/// A request target that meets all path conditions, and all conditions on the pseudo-header `:path`, which see the query string too.
+/// A request target that meets all path conditions, and all conditions on `:path`, which includes the query string.
 pub(super) fn common_target(
     paths: &[&PathCondition],
     whole: &[&Condition],
@@ -126,7 +126,7 @@ pub(super) fn common_target(
         return word_if(fits(exact), exact);
     }
     let common = common_path(paths, whole, fits, work);
-    // With a query string behind it, the target might match after all.
+    // With a query string, the target might match after all.
     if common == Common::Nothing && !whole.is_empty() {
         Common::Unknown
     } else {
@@ -174,7 +174,7 @@ fn common_path(
     {
         return Common::Word(word);
     }
-    // As with values. A word with its leading slash left out does not fit, and one that has it is among the shortest.
+    // As with values. A word without its leading slash does not fit, and one with it is among the shortest.
     if let Some(word) = (regexes.last())
         .and_then(|last| shortest_word(last.syntax()?, &letters))
         .filter(|word| fits(word))
@@ -196,7 +196,7 @@ fn common_path(
     readable_or_unknown(&automata, &within(&letters), &within(&more), work)
 }
 
-/// What a pattern most likely means is its best example: `bob.example.com`, not `bobaexampleacom`.
+/// Literal readings of the patterns, which make the best examples: `bob.example.com`, not `bobaexampleacom`.
 fn plain_words<'a>(
     conditions: &'a [&Condition],
     letters: &'a [u8],
@@ -208,14 +208,14 @@ fn plain_words<'a>(
         .filter(move |word| !word.is_empty() && is_shown(word))
 }
 
-/// A word that can be shown, else whether there may be one that cannot.
+/// A word that can be shown; else, whether there may be one that cannot.
 fn readable_or_unknown(
     automata: &[&Automaton],
     readable: &Space,
     more: &Space,
     work: &mut Work,
 ) -> Common {
-    // The wider search first: mostly it settles both questions.
+    // The wider search first: it usually settles both questions.
     match common_word(automata, more, work) {
         Common::Word(word)
             if word
@@ -240,7 +240,7 @@ fn space(letters: &[u8], outer_blanks: bool) -> Space<'_> {
     }
 }
 
-/// Are two of them told apart at a glance?
+/// Are two of these conditions certainly disjoint?
 fn are_apart(conditions: &[&Condition]) -> bool {
     let marks: Vec<_> = conditions.iter().filter_map(|one| one.marks()).collect();
     let mut rest = marks.as_slice();
@@ -272,7 +272,7 @@ fn word_if(is_common: bool, word: &str) -> Common {
     }
 }
 
-/// Is there a request whose header, or baggage member, has this value? RFC 9110 section 5.5.
+/// Can a request carry this value in the header or baggage member? RFC 9110 section 5.5.
 fn can_be_sent(key: &Key, value: &str) -> bool {
     let Key::Header(name) = key else {
         return true;
