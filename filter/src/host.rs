@@ -1,4 +1,4 @@
-//! Every call that the filter makes to Envoy, each in the form that cannot trap.
+//! All calls of the filter to Envoy, in forms that cannot trap.
 
 use std::cell::OnceCell;
 use std::sync::OnceLock;
@@ -8,17 +8,19 @@ use intercept_core::{ACTIVE_METRIC, Bypass, HASH_METRIC, Request};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{LogLevel, MapType, MetricType, Status};
 
-/// Names the cluster that the gate's route sends a matched request to; the route removes it.
+/// Names the upstream cluster for the gate's route, which removes the header.
 const CLUSTER_HEADER: &str = "x-intercept-cluster";
 /// Names the tunnel at the relay; the developer's end removes it.
 const ADDRESS_HEADER: &str = "x-intercept-address";
-/// The gate's routes match on it, as `wasm.intercept`.
+/// The gate's routes match on this filter state, as `wasm.intercept`.
 const FILTER_STATE: &str = "intercept";
-/// Present on a matched request that is safe, as `wasm.intercept_safe`: the gate may repeat it more freely. The gate could ask for the method itself, but a route asks
-/// for headers before filter state, so every unmatched request would pay for it (1.9k instructions, a tenth of the filter).
+/// Set on a matched request with a safe method, as `wasm.intercept_safe`: the gate may repeat it more freely.
+///
+/// The gate could check the method itself, but a route checks headers before filter state, so every unmatched request would pay for it (1.9k instructions,
+/// a tenth of the filter).
 const SAFE_STATE: &str = "intercept_safe";
 
-/// The request in hand, as Envoy tells it.
+/// The current request, as Envoy presents it.
 #[derive(Default)]
 pub struct Downstream {
     port: OnceCell<Option<u16>>,
@@ -26,7 +28,7 @@ pub struct Downstream {
 
 impl Request for Downstream {
     fn header(&self, name: &str) -> Option<Vec<u8>> {
-        // Envoy answers this call with the header's first line only, but cheaply: a miss, the common case, ends here.
+        // Envoy returns only the first line of the header, but cheaply: a miss, the common case, ends here.
         let first = hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
             .ok()
             .flatten()?;
@@ -54,7 +56,7 @@ pub fn now() -> u64 {
         .map_or(u64::MAX, |now| now.as_secs())
 }
 
-/// Envoy's attribute `destination.port`, a 64-bit integer in the byte order of wasm: the port as the client dialled it, before Istio's redirection to 15006.
+/// Envoy's attribute `destination.port`, a 64-bit integer in wasm byte order: the port that the client dialled, before Istio's redirection to 15006.
 fn destination_port() -> Option<u16> {
     let bytes = hostcalls::get_property(vec!["destination", "port"])
         .ok()
@@ -63,8 +65,9 @@ fn destination_port() -> Option<u16> {
     u16::try_from(port).ok()
 }
 
-/// Hands the request to the gate's routes. The filter state goes last: only a request that bears both headers may match them,
-/// and only then is the route chosen anew.
+/// Hands the request to the gate's routes.
+///
+/// Sets the filter state last, because only a request with both headers may match those routes, and only then makes Envoy choose the route again.
 pub fn reroute(name: &str, cluster: &str, address: &str) {
     let done = set_header(CLUSTER_HEADER, cluster)
         .and_then(|()| set_header(ADDRESS_HEADER, address))
@@ -94,7 +97,7 @@ fn set_state(name: &str, value: &str) -> Result<(), Status> {
     hostcalls::set_property(vec![name], Some(value.as_bytes()))
 }
 
-/// Is the method one of those that ask for nothing but an answer (RFC 9110 section 9.2.1)? TRACE is left out: Envoy does not take it.
+/// Is the method safe (RFC 9110 section 9.2.1)? TRACE is missing because Envoy rejects it.
 fn is_safe() -> bool {
     let method = hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, ":method");
     matches!(method, Ok(Some(method)) if [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&method.as_slice()))
@@ -113,11 +116,11 @@ pub struct Metrics {
     active: Option<u32>,
 }
 
-/// Once per VM: Envoy keeps a record of each definition, also of a name that it knows, for as long as the VM lives.
+/// Defined once per VM: Envoy keeps a record of each definition, even of a known name, for the life of the VM.
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 impl Metrics {
-    /// Those of this VM. Must run in the root context.
+    /// The metrics of this VM. Must run in the root context.
     pub fn of_vm() -> Self {
         *METRICS.get_or_init(Self::define)
     }
@@ -136,17 +139,17 @@ impl Metrics {
         }
     }
 
-    /// A request was rerouted.
+    /// Counts a rerouted request.
     pub fn count_matched(&self) {
         count(self.matched);
     }
 
-    /// A request met all conditions of an intercept whose lease is over.
+    /// Counts a request that met all conditions of an intercept with an expired lease.
     pub fn count_expired(&self) {
         count(self.expired);
     }
 
-    /// A request that an intercept matched was left to the cluster.
+    /// Counts a matching request that was left to the cluster.
     pub fn count_bypassed(&self, bypass: Bypass) {
         count(match bypass {
             Bypass::Loop => self.looped,
@@ -155,9 +158,9 @@ impl Metrics {
         });
     }
 
-    /// A configuration was taken: so many of its entries are left out, its intercepts have this hash, and so many of them are active.
+    /// Records a configuration: rejected entries, hash, and active entries.
     ///
-    /// The hash goes last: a proxy that shows it shows the others of this configuration.
+    /// Records the hash last: a proxy that shows it also shows the other values.
     pub fn record_config(&self, rejected: usize, hash: u64, active: usize) {
         record(self.rejected, rejected as u64);
         record(self.active, active as u64);

@@ -1,8 +1,8 @@
 //! The proxy-wasm filter: a thin shell over `intercept-core`, and the only code that names `proxy_wasm`.
 //!
-//! On a match it writes the two routing headers and the filter state `wasm.intercept`, which no client can forge and without which the gate's routes do not match.
-//! On a miss it touches nothing. It never refuses a configuration (a refused one blocks every later change for that proxy), and it must not trap: a trap
-//! ends the filter of everybody on that worker. Hence the `_bytes` calls only, and the lints that deny whatever can panic.
+//! On a match it writes the two routing headers and the filter state `wasm.intercept`, which no client can forge and which the gate's routes require.
+//! On a miss it changes nothing. It accepts every configuration, because a rejected one blocks all later updates of that proxy. It must not trap: a trap
+//! ends the filter for all requests on that worker. Hence the `_bytes` calls, and the lints that deny code that can panic.
 
 mod host;
 
@@ -19,10 +19,10 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Plugin { matcher: Rc::default(), metrics: Metrics::of_vm() }));
 }}
 
-/// The most entries whose reasons are logged with one configuration.
+/// How many rejected entries to log with their reasons per configuration.
 const MAX_REASONS: usize = 20;
 
-/// Envoy makes a new root context, and calls `on_vm_start` for it, with every change of the configuration; this is once per VM.
+/// Limits the announcement to once per VM: Envoy creates a new root context, and calls `on_vm_start` for it, with every change of the configuration.
 static ANNOUNCED: AtomicBool = AtomicBool::new(false);
 
 /// The root context: one configuration in one VM.
@@ -76,7 +76,7 @@ impl RootContext for Plugin {
     }
 }
 
-/// One request. A stream keeps the configuration it began with.
+/// One request. A stream keeps the configuration that it began with.
 struct Stream {
     matcher: Rc<Matcher>,
     metrics: Metrics,

@@ -1,4 +1,4 @@
-//! The command line as plain data. Knows nothing of what a command does with it.
+//! The command line as plain data. Knows nothing of the commands.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::image::Tag;
 
-/// The most that `filter.wasm` may weigh, in bytes: 224 kB, a kB being 1000 bytes.
+/// The size limit of `filter.wasm`, in bytes: 224 kB of 1000 bytes.
 ///
 /// Every sidecar compiles the whole module before it is ready, and keeps it in memory.
 pub const BUDGET: u64 = 224 * 1000;

@@ -1,4 +1,4 @@
-//! One verb, one file: each puts the pieces together and says what came of it.
+//! The commands, one per file.
 
 pub mod build;
 pub mod image;

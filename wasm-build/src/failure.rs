@@ -1,17 +1,17 @@
-//! How a command fails: with what went wrong and with what to do about it. An error without a hint does not reach `main`, because it has no type for it.
+//! The failure of a command: an error with a hint. `main` takes no error without one.
 
 /// A failed command.
 #[derive(Debug)]
 pub struct Failure {
     /// What went wrong; printed as one line, outermost context first.
     pub error: anyhow::Error,
-    /// What to do about it, a command where there is one.
+    /// What to do about it, with a command if there is one.
     pub hint: String,
 }
 
 /// Turns an error into a [`Failure`].
 pub trait OrHint<T> {
-    /// Adds what to do about it.
+    /// Adds a hint.
     fn or_hint(self, hint: impl Into<String>) -> Result<T, Failure>;
 }
 

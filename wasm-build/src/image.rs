@@ -1,5 +1,6 @@
-//! OCI images, reproducible byte for byte: no time, no user, no order of a hash map in them. A kind of image (`filter`) says what is in it; `layer` packs
-//! files, `layout` writes the result. Pushing is left to skopeo or crane.
+//! OCI images that are reproducible byte for byte: without times, users, or the order of a hash map.
+//!
+//! `filter` and `relay` define contents, `layer` packs files, `layout` writes the result. Pushing is left to skopeo or crane.
 
 mod blob;
 pub mod filter;
@@ -15,22 +16,22 @@ use oci_spec::image::ImageConfiguration;
 pub use blob::sha256_hex;
 pub use layer::{File, Layer};
 
-/// An image: everything that ends up in a layout, less names and digests.
+/// An image: the contents of a layout, without names and digests.
 #[derive(Debug)]
 pub struct Image {
-    /// What a container runtime would want to know; it names the layers.
+    /// The configuration for a container runtime; it names the layers.
     pub config: ImageConfiguration,
-    /// From the bottom up.
+    /// The layers, lowest first.
     pub layers: Vec<Layer>,
-    /// Of the manifest, in the order of their keys.
+    /// The annotations of the manifest, sorted by key.
     pub annotations: Vec<(String, String)>,
 }
 
-/// The name of an image inside a repository or layout, as the distribution specification has it.
+/// The tag of an image, as the distribution specification defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag(String);
 
-/// Not a tag.
+/// The text is not a valid tag.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("expected a letter, digit or underscore, then at most 127 more of these, dots and dashes")]
 pub struct InvalidTag;

@@ -1,4 +1,4 @@
-//! What a module must be so that Envoy loads it and loses no time in it. Works on bytes; knows neither toolchains nor images.
+//! Checks and slims a module, so that Envoy loads it and wastes no time in it. Works on bytes; knows neither toolchains nor images.
 
 mod reach;
 
@@ -12,14 +12,14 @@ use wasmparser::{
 
 use self::reach::{Reach, slice};
 
-/// What Envoy's host must find: entry points of the SDK, and of the callbacks only those that the filter answers.
+/// The exports that Envoy's host needs: entry points of the SDK, and the callbacks that the filter implements.
 ///
-/// Envoy enters the VM for every callback that a module exports, used or not: some 1.6 k instructions each, per request and per body chunk. The SDK exports them all.
-/// `proxy_on_delete` stays: without it the SDK would keep the context of every request that ever was.
+/// Envoy enters the VM for every exported callback, used or not: some 1.6 k instructions each, per request and per body chunk. The SDK exports all of them.
+/// `proxy_on_delete` stays: without it the SDK would keep the context of every request forever.
 const EXPORTS: [(&str, ExternalKind); 9] = [
     ("memory", ExternalKind::Memory),
     ("_initialize", ExternalKind::Func),
-    // The host puts what it returns there. Elsewhere than on bare wasm32 the SDK calls it `proxy_on_memory_allocate`.
+    // Allocates memory for the host's return values. On other targets than bare wasm32, the SDK calls it `proxy_on_memory_allocate`.
     ("malloc", ExternalKind::Func),
     ("proxy_abi_version_0_2_1", ExternalKind::Func),
     ("proxy_on_configure", ExternalKind::Func),
@@ -29,7 +29,7 @@ const EXPORTS: [(&str, ExternalKind); 9] = [
     ("proxy_on_vm_start", ExternalKind::Func),
 ];
 
-/// What rustc emits for wasm32 by default and Envoy's V8 takes. Envoy has refused modules built with everything that a tool knew.
+/// Features that rustc emits for wasm32 by default and Envoy's V8 accepts. Envoy has rejected modules built with all features of a tool.
 const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::MULTI_VALUE)
@@ -37,54 +37,56 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION);
 
-/// The custom section that says where a module comes from, as JSON. The host skips it.
+/// The custom section with the module's origin, as JSON. The host skips it.
 const PROVENANCE: &str = "injector.provenance";
 
-/// Where a module comes from.
+/// The origin of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// The project's version.
     pub version: String,
-    /// The commit, `+dirty` if it was not exactly that, or `unknown`.
+    /// The commit, with `+dirty` if files were changed, or `unknown`.
     pub commit: String,
 }
 
-/// Why a module is not one that may be shipped.
+/// Why a module must not be shipped.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidModule {
-    /// Not wasm, or not the wasm that Envoy takes.
+    /// Not wasm, or with features that Envoy does not accept.
     #[error("not a module that Envoy loads: {0}")]
     Refused(#[from] BinaryReaderError),
-    /// Envoy or the SDK could not work without it.
+    /// Envoy or the SDK requires this export.
     #[error("export {name}: expected {kind:?}, found {}", found.map_or("none".to_owned(), |kind| format!("{kind:?}")))]
     Export {
-        /// Its name.
+        /// The name of the export.
         name: &'static str,
-        /// What it must be.
+        /// The required kind.
         kind: ExternalKind,
-        /// What it is.
+        /// The kind found.
         found: Option<ExternalKind>,
     },
-    /// Envoy refuses a module when it cannot link all of its imports.
+    /// An import that Envoy cannot link, which makes it reject the module.
     #[error("import {module}.{name}: expected only env.proxy_*, which is what Envoy provides")]
     Import {
-        /// The module part of its name.
+        /// The module part of the import's name.
         module: String,
         /// The other part.
         name: String,
     },
-    /// A path of the machine that built it, which tells about its owner and makes every build different.
+    /// A path of the build machine, which reveals its user and makes every build different.
     #[error("the module contains the path {0} of this machine, expected none")]
     MachinePath(String),
-    /// No [`PROVENANCE`], or not a readable one.
+    /// [`PROVENANCE`] is missing or invalid.
     #[error(
         "custom section {PROVENANCE}: expected version and commit, as `wasm-build build` writes them"
     )]
     Provenance,
 }
 
-/// The module less the exports that Envoy need not call, the code that only they reached, and all custom sections but [`PROVENANCE`]; refused if Envoy would refuse it.
+/// Removes exports that Envoy need not call, code that only they reached, and custom sections other than [`PROVENANCE`].
+///
+/// Fails if Envoy would reject the result.
 pub fn slim(module: &[u8], provenance: &Provenance) -> Result<Vec<u8>, InvalidModule> {
     let payloads = checked_payloads(module)?;
     let reach = Reach::new(&payloads, |name| {
@@ -120,7 +122,7 @@ pub fn slim(module: &[u8], provenance: &Provenance) -> Result<Vec<u8>, InvalidMo
     Ok(slim)
 }
 
-/// Holds a module that `slim` made against the same rules, and reads where it comes from.
+/// Checks a module from `slim` against the same rules, and returns its origin.
 pub fn inspect(module: &[u8]) -> Result<Provenance, InvalidModule> {
     let payloads = checked_payloads(module)?;
     let section = payloads.iter().find_map(|payload| match payload {
@@ -132,7 +134,7 @@ pub fn inspect(module: &[u8]) -> Result<Provenance, InvalidModule> {
         .ok_or(InvalidModule::Provenance)
 }
 
-/// Refuses a module that contains one of these paths.
+/// Rejects a module that contains one of these paths.
 pub fn check_paths<'a>(
     module: &[u8],
     paths: impl Iterator<Item = &'a Path>,
@@ -218,7 +220,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Where the test modules come from.
+    /// The origin of the test modules.
     pub(crate) fn provenance() -> Provenance {
         Provenance {
             version: "1.2.3".to_owned(),
@@ -226,7 +228,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The names that a module exports.
+    /// The exported names.
     fn exports(module: &[u8]) -> Vec<String> {
         let payloads = Parser::new(0).parse_all(module).map(Result::unwrap);
         let sections = payloads.filter_map(|payload| {
@@ -242,7 +244,7 @@ pub(crate) mod tests {
             .collect()
     }
 
-    /// As the linker leaves it: one function under every name that the filter needs, and more.
+    /// A module as the linker leaves it: one function under all names that the filter needs, and more.
     struct Built {
         import: (&'static str, &'static str),
         missing: Option<&'static str>,
@@ -321,7 +323,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A module that may be shipped.
+    /// A module that passes all checks.
     pub(crate) fn shippable() -> Vec<u8> {
         slim(&Built::default().module(), &provenance()).unwrap()
     }

@@ -1,4 +1,4 @@
-//! How results reach the disk: whole or not at all, so that whoever reads them at the same time sees the old one or the new one.
+//! Writes results to disk atomically: a concurrent reader sees the old file or the new one.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use tempfile::{Builder, TempDir};
 /// Replaces a file.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = existing_parent(path)?;
-    // The umask takes from 0666 what it takes from any new file; a temporary file would be 0600.
+    // 0666 and the umask, as for any new file; the default for a temporary file is 0600.
     let mut file = Builder::new()
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(dir)?;
@@ -19,7 +19,9 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a directory by one that `fill` fills, and returns what `fill` does. What is there already is only removed if `is_ours` says so, and then as a whole.
+/// Replaces a directory by a new one that `fill` fills, and returns its result.
+///
+/// An existing directory is removed only if `is_ours` allows it, and then as a whole.
 pub fn replace_dir<T>(
     path: &Path,
     is_ours: impl FnOnce(&Path) -> bool,
@@ -42,7 +44,7 @@ pub fn replace_dir<T>(
     Ok(filled)
 }
 
-/// On the same file system, so that a rename does it.
+/// A temporary directory on the same file system, so that a rename works.
 fn dir_beside(path: &Path) -> io::Result<TempDir> {
     Builder::new()
         .prefix(".image-")

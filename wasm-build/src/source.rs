@@ -1,4 +1,4 @@
-//! The checkout that is built: where it is, and which commit it is at. Knows nothing of toolchains and modules.
+//! Finds the checkout to build, and its commit. Knows nothing of toolchains and modules.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::anyhow;
 
 use crate::failure::{Failure, OrHint};
 
-/// How many hexadecimal digits of a commit are enough.
+/// Length of an abbreviated commit, in hexadecimal digits.
 const COMMIT_DIGITS: usize = 12;
 
-/// The nearest directory, this one or above, that is a checkout of the project.
+/// The checkout of the project that contains the working directory.
 pub fn find_checkout() -> Result<PathBuf, Failure> {
     let here = std::env::current_dir().or_hint("change into a checkout of injector")?;
     here.ancestors()
@@ -25,9 +25,9 @@ pub fn find_checkout() -> Result<PathBuf, Failure> {
         .or_hint("run it as `cargo run -p wasm-build -- build` inside the checkout")
 }
 
-/// The commit that a checkout is at, `+dirty` when a tracked file differs from it, `unknown` without git.
+/// The commit of a checkout, with `+dirty` if a tracked file differs, or `unknown` without git.
 ///
-/// Untracked files do not count, as with `git describe --dirty`: what is built is named in files that git tracks.
+/// Untracked files do not count, as with `git describe --dirty`: every built file is named in files that git tracks.
 pub fn commit(checkout: &Path) -> String {
     let Some(commit) = git(
         checkout,
@@ -41,7 +41,7 @@ pub fn commit(checkout: &Path) -> String {
     }
 }
 
-/// What git answers, trimmed; `None` when it is missing or fails.
+/// The trimmed output of git; `None` if it is missing or fails.
 fn git(checkout: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .arg("-C")

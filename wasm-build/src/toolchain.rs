@@ -1,4 +1,4 @@
-//! Which Rust toolchain builds for wasm32. The choice is a pure function over a described machine; `survey` does the describing, `cargo` the building.
+//! Chooses the Rust toolchain for wasm32. The choice is a pure function of a described machine; `survey` describes it, `cargo` builds.
 
 pub mod cargo;
 pub mod program;
@@ -8,19 +8,19 @@ use std::path::PathBuf;
 
 use crate::failure::{Failure, OrHint};
 
-/// The one target: Envoy runs bare wasm32 modules, without WASI.
+/// The only target: Envoy runs bare wasm32 modules, without WASI.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
 const HINT: &str = "rustup target add wasm32-unknown-unknown\n  or, on Debian: apt-get install rustc-web cargo-web rust-web-src lld-22";
 
-/// A Rust compiler with its cargo, and what it can do for [`TARGET`].
+/// A Rust compiler with its cargo, and its support for [`TARGET`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiler {
-    /// `rustc`, by path or by a name to look up in `PATH`.
+    /// `rustc`, as a path or as a name to look up in `PATH`.
     pub rustc: PathBuf,
     /// The cargo that belongs to it.
     pub cargo: PathBuf,
-    /// Where it and its libraries live.
+    /// The directory of its libraries.
     pub sysroot: PathBuf,
     /// Is the standard library for the target installed?
     pub has_std: bool,
@@ -28,7 +28,7 @@ pub struct Compiler {
     pub has_std_source: bool,
 }
 
-/// What the choice depends on.
+/// The input of the choice.
 #[derive(Debug, Default)]
 pub struct Machine {
     /// The compilers found, the preferred one first.
@@ -37,7 +37,7 @@ pub struct Machine {
     pub linkers: Vec<String>,
 }
 
-/// A compiler and how it gets at a standard library.
+/// A compiler and the source of its standard library.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Toolchain {
     /// The compiler.
@@ -46,26 +46,26 @@ pub struct Toolchain {
     pub std: Std,
 }
 
-/// Where the standard library for the target comes from.
+/// The source of the standard library for the target.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Std {
     /// Installed, with a linker beside it.
     Installed,
-    /// Built along with the filter, and linked by this linker: Debian packages no standard library for bare wasm32.
+    /// Built with the filter, and linked by this linker: Debian has no package of the standard library for bare wasm32.
     FromSource {
         /// A file name in `PATH`.
         linker: String,
     },
 }
 
-/// Nothing on the machine builds for the target.
+/// No toolchain on this machine can build for the target.
 #[derive(Debug, thiserror::Error)]
 #[error("no Rust toolchain for {TARGET}: {}", .tried.join("; "))]
 pub struct NoToolchain {
     tried: Vec<String>,
 }
 
-/// An installed standard library first, in the order of the compilers; then one that can be built from source.
+/// Chooses an installed standard library first, in the order of the compilers; then one that can be built from source.
 pub fn choose(machine: &Machine) -> Result<Toolchain, Failure> {
     if let Some(compiler) = machine.compilers.iter().find(|compiler| compiler.has_std) {
         return Ok(Toolchain {
@@ -92,7 +92,9 @@ pub fn choose(machine: &Machine) -> Result<Toolchain, Failure> {
     }
 }
 
-/// May this file name be a linker for wasm? The higher the better: the newest versioned `wasm-ld` first, since a linker must not be older than the compiler's LLVM.
+/// The rank of a wasm linker by file name, higher is better; `None` for other files.
+///
+/// The newest versioned `wasm-ld` is best, because a linker must not be older than the compiler's LLVM.
 fn preference(name: &str) -> Option<(u8, u32)> {
     match name {
         "rust-lld" => Some((0, 0)),

@@ -1,5 +1,6 @@
-//! The image against a real registry: pushed with skopeo as `docs/module-image.md` says, pulled back, and unpacked as Istio's agent does. Needs Debian's
-//! `docker-registry` and `skopeo`.
+//! The image in a real registry: pushed with skopeo as in `docs/module-image.md`, pulled back, and unpacked as Istio's agent does.
+//!
+//! Needs Debian's `docker-registry` and `skopeo`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -19,11 +20,11 @@ use support::{COMMIT, module, wasm_build};
 /// How long the registry may take to listen.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What Istio's agent looks at in a registry: the last layer, and in it a file of this name.
+/// What Istio's agent reads from a registry: the last layer, and in it a file of this name.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const PLUGIN: &str = "plugin.wasm";
 
-/// A registry on loopback with its own storage; it ends with the test.
+/// A registry on loopback with its own storage, ended with the test.
 struct Registry {
     process: Child,
     address: String,
@@ -58,13 +59,13 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
+        // It may have ended by itself.
         _ = self.process.kill();
         _ = self.process.wait();
     }
 }
 
-/// The registry says in its log which port it was given.
+/// Reads the registry's address from its log.
 fn wait_for_address(log: &Path, process: &mut Child) -> String {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -95,7 +96,7 @@ fn skopeo(args: &[&str]) {
     );
 }
 
-/// A module and its image in a directory of their own.
+/// Builds a module and its image in a directory.
 fn built_image(dir: &Path) -> Vec<u8> {
     let (wasm, layout) = (dir.join("filter.wasm"), dir.join("image"));
     let module = module(COMMIT);
@@ -124,7 +125,7 @@ fn manifest(layout: &Path) -> (String, ImageManifest) {
     (digest, manifest)
 }
 
-/// What Istio's agent makes of an image.
+/// Unpacks an image as Istio's agent does.
 fn unpacked(layout: &Path) -> Vec<u8> {
     let (_, manifest) = manifest(layout);
     let layer = manifest.layers().last().unwrap();

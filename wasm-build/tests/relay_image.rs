@@ -1,4 +1,4 @@
-//! The image of relay and module server: which program goes into it beside which filter.
+//! The image of relay and module server: which program it accepts with which filter.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use support::{COMMIT, module, wasm_build};
 use tempfile::TempDir;
 
-/// A module of this commit and a place for its image, with what else the command line says.
+/// Packs a module of this commit, with additional arguments.
 fn pack(dir: &Path, commit: &str, more: &[&str]) -> Output {
     let (wasm, out) = (dir.join("filter.wasm"), dir.join("image"));
     fs::write(&wasm, module(commit)).unwrap();
@@ -24,7 +24,7 @@ fn pack(dir: &Path, commit: &str, more: &[&str]) -> Output {
     wasm_build(&[&fixed, more].concat())
 }
 
-/// A static program for x86-64, as far as its head tells, that holds this text.
+/// A file with the head of a static program for x86-64 that contains this text.
 fn program(dir: &Path, text: &str) -> PathBuf {
     let mut file = vec![0; 64];
     file[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -62,7 +62,7 @@ fn a_program_of_another_commit_than_the_filter_is_refused() {
     assert!(out.join("index.json").is_file());
 }
 
-/// What is taken for a checkout of the project, with nothing in it that could be built; and its commit.
+/// A directory that passes for a checkout of the project but has nothing to build; and its commit.
 fn checkout() -> (TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("filter")).unwrap();
@@ -108,14 +108,14 @@ fn no_program_is_built_for_a_filter_of_another_commit() {
         "error: filter.wasm is of commit {COMMIT}, the program would be of {commit}\n\nhint: cargo run -p wasm-build -- build\n"
     );
     assert_eq!(image(), expected);
-    // Its twin gets as far as cargo, which has nothing to build here.
+    // The matching commit gets as far as cargo, which has nothing to build here.
     fs::write(&wasm, module(&commit)).unwrap();
     let stderr = image();
     assert!(
         stderr.contains("error: cargo build of a static injector: "),
         "{stderr}"
     );
-    // A change that is not committed makes another program.
+    // An uncommitted change makes another program.
     fs::write(checkout.path().join("filter/Cargo.toml"), "\n").unwrap();
     let stderr = image();
     assert!(

@@ -1,24 +1,30 @@
-//! What all intercepts of a workload may cost together: to compile and keep, and per decision. One entry within its own limits is cheap, a thousand such entries stop a proxy for seconds.
-//! Counted in bytes and steps that are the same on every machine, so that the filter and the command come to one verdict.
+//! Limits on what all intercepts of a workload cost together: compiling, memory, and each decision.
+//!
+//! One entry within its own limits is cheap, but a thousand such entries stop a proxy for seconds. The limits count bytes and steps that are the same on every
+//! machine, so that the filter and the command agree.
 
 use std::cell::Cell;
 
-/// The most intercepts that one owner may have on a workload.
+/// How many intercepts one owner may have on a workload.
 pub const MAX_PER_OWNER: usize = 20;
 
-/// The most that all regexes of a workload's intercepts may cost to compile and keep, in bytes; see [`crate::pattern::SIZE_LIMIT`] for how they are counted. A usual regex costs 1 KiB.
+/// What all regexes of a workload may cost to compile and keep, in bytes. A typical regex costs 1 KiB.
+///
+/// See [`crate::pattern::SIZE_LIMIT`] for how the bytes are counted.
 pub const COMPILE_BUDGET: usize = 3 << 20;
 
-/// The most steps that one decision may take. A regex takes one for each byte of the text and each state that it has; `.*session=bob.*` has 22.
+/// How many steps one decision may take.
+///
+/// A regex takes one step for each byte of the text and each of its states; `.*session=bob.*` has 22 states.
 pub const DECISION_BUDGET: usize = 320_000;
 
-/// How many bytes of a text are searched for a plain text in the time of a step.
+/// How many bytes a search for plain text covers in one step.
 const BYTES_PER_STEP: usize = 16;
 
-/// What it takes to ask the proxy for a header, in steps.
+/// The steps of one header look-up in the proxy.
 const ASK: usize = 50;
 
-/// The steps that a decision has left.
+/// The remaining steps of a decision.
 #[derive(Debug)]
 pub(crate) struct Fuel {
     left: Cell<usize>,
@@ -26,12 +32,12 @@ pub(crate) struct Fuel {
 }
 
 impl Fuel {
-    /// That of one decision.
+    /// The budget of one decision.
     pub(crate) fn new() -> Self {
         Self::of(DECISION_BUDGET)
     }
 
-    /// For whoever holds up nobody.
+    /// A budget without a limit, for callers that hold up no requests.
     pub(crate) fn unlimited() -> Self {
         Self::of(usize::MAX)
     }
@@ -43,7 +49,7 @@ impl Fuel {
         }
     }
 
-    /// Was there too little for something? From then on there is for nothing.
+    /// Was there too little fuel for a step? From then on, no step succeeds.
     pub(crate) fn is_spent(&self) -> bool {
         self.is_spent.get()
     }

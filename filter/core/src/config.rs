@@ -1,5 +1,5 @@
-//! The plugin's configuration as it is written: JSON, the intercepts of one workload by name, as a map or as one text that holds it.
-//! Knows the shape only; what an entry means is `matcher`'s business, what it may say is `limits`'.
+//! The filter's configuration as written: JSON, the intercepts of one workload by name, as a map or as a text that contains the map.
+//! Knows only the structure: `matcher` knows what an entry means, and `limits` what it may contain.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,21 @@ use serde_json::value::RawValue;
 use crate::interner::Interner;
 use crate::invalid::InvalidIntercept;
 
-/// The schema in which `intercepts` is a map. A version that is not known is refused as a whole: guessing at its meaning could send a request astray.
+/// The schema in which `intercepts` is a map.
+///
+/// An unknown version is rejected as a whole: guessing its meaning could misroute a request.
 pub const SCHEMA_VERSION: u64 = 1;
 
-/// The schema in which `intercepts` is a JSON text of that map. The API server tracks owners of every field of a map: with 1 000 entries it took
-/// 0.4 to 2.1 s per change, and 69 to 176 ms with one text (measured).
+/// The schema in which `intercepts` is a JSON text of that map.
+///
+/// The API server tracks owners of every field of a map: with 1 000 entries it took 0.4 to 2.1 s per change, and 69 to 176 ms with one text (measured).
 pub const TEXT_SCHEMA_VERSION: u64 = 2;
 
-/// The two as they are written.
+/// Both versions as written.
 const VERSION: &str = "1";
 const TEXT_VERSION: &str = "2";
 
-/// The whole document, as the CLI writes it. The filter reads it through [`parse`], which is lenient where this type is strict.
+/// The whole document as the CLI writes it. The filter reads it with [`parse`], which is more lenient than this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -35,13 +38,13 @@ pub struct Document {
     pub intercepts: BTreeMap<String, Intercept>,
 }
 
-/// What an operator allows on a workload. Belongs to the installer; checked by the filter as well as by the CLI.
+/// The operator's limits on a workload. The installer owns them; the filter and the CLI check them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// May an intercept have neither a header nor a baggage condition?
+    /// Whether an intercept may have neither header nor baggage conditions.
     pub allow_all: bool,
-    /// The longest time that a lease may still have to run, in seconds.
+    /// The longest remaining time of a lease, in seconds.
     pub max_lease_seconds: u64,
     /// The header names that conditions may use, in any case; `None`: every name. A baggage condition uses the header `baggage`.
     pub header_names: Option<Vec<String>>,
@@ -57,34 +60,34 @@ impl Default for Limits {
     }
 }
 
-/// One intercept: a rule with its destination.
+/// One intercept: conditions and destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intercept {
     /// The workload's port whose requests it may match (the container port; in a plain Envoy the listener's).
     pub port: u16,
-    /// The Envoy cluster that takes matched requests; begins with `intercept|`.
+    /// The Envoy cluster for matching requests; begins with `intercept|`.
     pub cluster: String,
     /// The tunnel's public name at the relay: 32 lower-case hexadecimal digits.
     pub address: String,
-    /// Who claims it. Shown, never matched.
+    /// The owner. Informational.
     pub owner: String,
-    /// When it was made, in seconds since the epoch. Shown, never matched.
+    /// The creation time, in seconds since the epoch. Informational.
     pub created: u64,
-    /// All must match.
+    /// Header conditions; all must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<MatchHeader>,
-    /// All must match.
+    /// Baggage conditions; all must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baggage: Vec<MatchBaggage>,
-    /// Must match, where there is one.
+    /// The path condition, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<MatchPath>,
-    /// The end of the lease, in seconds since the epoch: from then on it matches nothing.
+    /// The expiry of the lease, in seconds since the epoch. From then on the intercept matches no request.
     pub expires: u64,
 }
 
-/// A header has a value that a regex matches entirely.
+/// A header condition: the regex matches a whole value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatchHeader {
@@ -94,17 +97,17 @@ pub struct MatchHeader {
     pub value: String,
 }
 
-/// A member of the W3C `baggage` header has a value that a regex matches entirely.
+/// A condition on a member of the W3C `baggage` header: the regex matches the whole value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatchBaggage {
-    /// The member's key, an RFC 9110 token; case matters.
+    /// The member's key, an RFC 9110 token; case-sensitive.
     pub key: String,
-    /// The regex, tried against the percent-decoded value.
+    /// The regex for the percent-decoded value.
     pub value: String,
 }
 
-/// A condition on the path, query string removed.
+/// A condition on the path without its query string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatchPath {
@@ -116,58 +119,58 @@ pub enum MatchPath {
     Regex(String),
 }
 
-/// What [`parse`] understood: enough to compile.
+/// The result of [`parse`], ready to compile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// What the operator allows.
     pub limits: Limits,
-    /// The names and entries that could be read, in the order of the document; each name once.
+    /// The valid names and entries, in the order of the document; each name once.
     pub intercepts: Vec<(String, Intercept)>,
-    /// The [`config_hash`] of `intercepts`; 0 unless it is a text, and where the document cannot be used.
+    /// The [`config_hash`] of `intercepts`; 0 unless it is a text, or if the document is unusable.
     pub hash: u64,
 }
 
-/// Something that was left out, and why.
+/// A part of the configuration that was rejected, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The intercept; `None` where it concerns the document as a whole.
+    /// The name of the intercept; `None` for the document as a whole.
     pub intercept: Option<String>,
-    /// Where, what, and what was expected.
+    /// The position, the error, and what was expected.
     pub reason: String,
 }
 
-/// Why a document, or one entry of it, cannot be read.
+/// Why a document, or one entry of it, is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Not JSON, not an object, or the same top-level key twice.
     #[error("configuration: {0}, no intercept is active")]
     Unreadable(serde_json::Error),
-    /// Not even text.
+    /// Not UTF-8.
     #[error("configuration: {0}, no intercept is active")]
     NotUtf8(#[from] std::str::Utf8Error),
     /// A schema that this build does not know.
     #[error("version: expected {expected}, found {found}, no intercept is active")]
     Version {
-        /// The one in which `intercepts` has the form that it has here.
+        /// The version that matches the form of `intercepts`.
         expected: &'static str,
-        /// What is written.
+        /// The version found.
         found: String,
     },
-    /// The operator's limits cannot be read, so nothing can be held against them.
+    /// The operator's limits are invalid, so no entry can be checked against them.
     #[error("limits: {0}, no intercept is active")]
     Limits(serde_json::Error),
-    /// A top-level key twice.
+    /// A duplicate top-level key.
     #[error("{0}: given twice, no intercept is active")]
     Twice(String),
-    /// A top-level key that the schema does not have.
+    /// An unknown top-level key.
     #[error("{0}: unknown field, ignored")]
     Unknown(String),
 }
 
-/// Reads a plugin configuration. Never fails: what cannot be used is left out and named in the second part, the rest stands.
+/// Parses a configuration. Never fails: invalid parts are left out and returned as rejected.
 ///
-/// No bytes at all, and `{}`, are a configuration without intercepts. A document whose version, limits or outline cannot be read yields no intercepts at all
-/// (whatever an operator forbade must not come alive by a typing error), while a bad entry under `intercepts` takes only itself out.
+/// An empty text and `{}` are configurations without intercepts. A document with an invalid version, limits or structure has no intercepts at all, so that a typo
+/// cannot enable what an operator forbade. An invalid entry under `intercepts` rejects only itself.
 pub fn parse(json: &[u8]) -> (Config, Vec<Rejected>) {
     let mut rejected = Vec::new();
     let config = outline(json, &mut rejected).unwrap_or_else(|error| {
@@ -237,9 +240,11 @@ fn outline(json: &[u8], rejected: &mut Vec<Rejected>) -> Result<Config, InvalidC
     })
 }
 
-/// Tells one text of intercepts from another: FNV-1a of 64 bits, folded to 48, which a metric carries without loss. The filter reports it, and the author of the text compares.
+/// The hash of a text of intercepts, which the filter reports and the author compares.
 ///
-/// Not against forgery: a text that collides gains its author a status that is early by one push.
+/// FNV-1a of 64 bits, folded to 48, which a metric represents exactly.
+///
+/// Not cryptographic: an author who forges a collision gains only a status that is early by one push.
 pub fn config_hash(text: &str) -> u64 {
     const BITS: u32 = 48;
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -248,7 +253,7 @@ pub fn config_hash(text: &str) -> u64 {
     (hash >> BITS) ^ (hash & ((1 << BITS) - 1))
 }
 
-/// Each entry by itself. A name given twice is left out twice: neither can be preferred.
+/// Parses each entry separately. Rejects both entries of a duplicate name: neither is preferable.
 fn read_entries(
     entries: Vec<(String, &RawValue)>,
     rejected: &mut Vec<Rejected>,
@@ -273,7 +278,9 @@ fn read_entries(
 }
 
 impl Rejected {
-    /// The reason as a line of a log. Somebody else wrote parts of it: control characters are spelled out, and it is cut off at 200 bytes.
+    /// The reason as one line for a log, at most 200 bytes.
+    ///
+    /// Parts of it come from other users, so control characters are escaped.
     pub fn log_line(&self) -> String {
         const LONGEST: usize = 200;
         let mut line = String::new();
@@ -298,7 +305,7 @@ impl Rejected {
     }
 }
 
-/// The members of a JSON object, unread, in the order and number in which they stand (a map type would silently keep the last of two).
+/// The members of a JSON object, unparsed, in order and with duplicates (a map type would silently keep the last one).
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

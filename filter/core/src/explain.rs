@@ -1,39 +1,39 @@
-//! The same decision, told in words: which intercept takes a request, and why each other one does not.
+//! Explains a decision: which intercept takes a request, and why each other one does not.
 
 use crate::budget::Fuel;
 use crate::matcher::{Bypass, Compiled, Facts, HeaderId, Matcher, Miss};
 use crate::request::Request;
 
-/// What became of one intercept.
+/// The verdict on one intercept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered<'m> {
-    /// Its name.
+    /// The intercept's name.
     pub intercept: &'m str,
-    /// In a word.
+    /// The verdict.
     pub verdict: Verdict,
-    /// In a sentence without a full stop.
+    /// The reason, a sentence without a full stop.
     pub reason: String,
 }
 
-/// What became of one intercept, in a word.
+/// The kind of verdict on one intercept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It takes the request.
     Wins,
-    /// It matches and no other one goes before it, but the cluster answers.
+    /// It matches with the highest precedence, but the cluster answers.
     Bypassed,
-    /// It matches, but another one goes before it.
+    /// It matches, but another one has precedence.
     Outranked,
     /// The request does not meet one of its conditions.
     NoMatch,
-    /// The request meets its conditions, but its lease is over.
+    /// The request meets its conditions, but its lease has expired.
     Expired,
-    /// It was left out of the configuration.
+    /// The configuration's entry was rejected.
     Rejected,
 }
 
 impl Verdict {
-    /// The word, as `injector explain` prints it.
+    /// The word that `injector explain` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Wins => "wins",
@@ -47,9 +47,11 @@ impl Verdict {
 }
 
 impl Matcher {
-    /// Every intercept in order of precedence, with what became of it. The one that wins is the one that [`Matcher::decide`] takes; the one that is bypassed is why it takes none.
+    /// All intercepts in order of precedence, each with its verdict.
+    ///
+    /// The winner is the one that [`Matcher::decide`] returns; if it returns none, the bypassed one is the reason.
     pub fn explain(&self, request: &impl Request) -> Vec<Considered<'_>> {
-        // The steps are counted as in a decision, which looks at other intercepts than this.
+        // Steps are counted as in a decision, which checks other intercepts than this function.
         let is_spent = self.decide(request).bypass == Some(Bypass::Budget);
         let facts = self.facts(request, Fuel::unlimited());
         let mut winner: Option<&Compiled> = None;
@@ -154,7 +156,7 @@ fn describe_path(compiled: &Compiled) -> String {
     }
 }
 
-/// Enough of a value to recognise it by.
+/// Shortens a value for display.
 fn shorten(value: &[u8]) -> String {
     const SHOWN: usize = 80;
     let text = String::from_utf8_lossy(value);

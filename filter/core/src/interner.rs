@@ -1,13 +1,13 @@
-//! Numbers for texts. The one kind of hash table of this crate: each further kind would cost the module a kilobyte and more.
+//! Numbers for texts. The only kind of hash table in this crate, because each further kind would add more than a kilobyte to the module.
 
 use std::collections::HashMap;
 
-/// Gives each distinct text the next number, from 0 on.
+/// Numbers distinct texts from 0.
 #[derive(Debug, Default)]
 pub(crate) struct Interner(HashMap<String, usize>);
 
 impl Interner {
-    /// The text's number; if it had none, the next one.
+    /// The text's number; assigns the next one to a new text.
     pub(crate) fn intern(&mut self, text: &str) -> usize {
         self.get(text).unwrap_or_else(|| {
             let number = self.0.len();

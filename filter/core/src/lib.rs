@@ -1,8 +1,8 @@
-//! What an intercept means. One crate decides it, for the filter that runs in Envoy and for the CLI, so that the two can never disagree.
+//! Defines what an intercept means, for the filter in Envoy and for the CLI, so that both always agree.
 //!
-//! Three steps, in this order: [`parse`] reads the plugin's configuration, [`Matcher::compile`] turns it into tables, [`Matcher::decide`] answers per request.
-//! The first two may leave an entry out, each with its reason; the third cannot fail. Nothing here touches a host, a clock or a socket: what a request
-//! looks like is behind [`Request`].
+//! Three steps, in this order: [`parse`] reads the configuration, [`Matcher::compile`] turns it into tables, [`Matcher::decide`] decides on each request.
+//! The first two may reject an entry with a reason; the third cannot fail. Nothing here accesses a host, a clock or a socket: [`Request`] abstracts the
+//! request.
 //!
 //! ```
 //! use intercept_core::{Matcher, Request, parse};
@@ -38,21 +38,23 @@
 //! assert_eq!(winner.map(|intercept| intercept.name()), Some("orders-bob"));
 //! ```
 //!
-//! What each condition means is in docs/reference.md; `tests/conditions.rs` is that page in cases of one line. In code the meaning is one function, `Matcher::check`: the tables of
-//! `matcher/index.rs` only spare calls of it, and [`Matcher::explain`] calls it for every intercept, without them.
+//! docs/reference.md defines each condition; `tests/conditions.rs` covers that page in one-line cases. In code, one function defines the meaning, `Matcher::check`: the tables of
+//! `matcher/index.rs` only save calls of it, and [`Matcher::explain`] calls it for every intercept, without tables.
 //!
 //! # Cost of a decision
-//! A request that names no intercepted value costs one look-up per distinct header name in use, however many intercepts name exact values.
-//! An intercept whose conditions are regexes only is tried against every request that carries its header; each such try is bounded by the size of a compiled pattern
-//! ([`pattern::SIZE_LIMIT`]) times the length of the text it sees ([`pattern::TEXT_LIMIT`]), and all of them together by [`budget::DECISION_BUDGET`].
+//! A request without any intercepted value costs one look-up per distinct header name in use, however many intercepts name exact values.
+//! An intercept with only regex conditions is checked against every request with its header. Each check is bounded by the size of a compiled pattern
+//! ([`pattern::SIZE_LIMIT`]) times the length of the text ([`pattern::TEXT_LIMIT`]), and all checks together by [`budget::DECISION_BUDGET`].
 
-/// The filter's gauge of [`config_hash`], by its name in Prometheus.
+/// The Prometheus name of the filter's gauge of [`config_hash`].
 pub const HASH_METRIC: &str = "intercept_config_hash";
 
-/// The filter's gauge of [`Matcher::active`], counted when it took its configuration. It is too low where the proxy's clock and that of the leases' author are far apart.
+/// The filter's gauge of [`Matcher::active`], taken when it received its configuration.
+///
+/// It is too low if the clocks of the proxy and of the leases' author differ much.
 pub const ACTIVE_METRIC: &str = "intercept_active_entries";
 
-/// Where a proxy serves the two, on Istio's Prometheus port or on its admin interface.
+/// The path of both metrics, on Istio's Prometheus port or on the admin interface.
 pub const METRICS_PATH: &str = "/stats/prometheus?filter=intercept_(config_hash|active_entries)";
 
 pub mod budget;

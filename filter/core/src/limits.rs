@@ -1,4 +1,4 @@
-//! What one entry may say: the shape of its fields and the operator's limits. Knows nothing of requests.
+//! Validates an entry: the form of its fields, and the operator's limits. Knows nothing of requests.
 
 use crate::config::{Intercept, Limits, MatchPath};
 use crate::invalid::{CLUSTER_PREFIX, InvalidIntercept, MAX_CONDITIONS, Unsatisfiable};
@@ -7,7 +7,9 @@ use crate::pattern::{Pattern, literal};
 use crate::request::header_key;
 use crate::target;
 
-/// Header names that no condition may use. First those of ours, which clients could otherwise be made to send; then those that concern one connection only (RFC 9110 section 7.6.1).
+/// Header names that no condition may use: our own, and hop-by-hop headers (RFC 9110 section 7.6.1).
+///
+/// With a condition on our own headers, clients would have to send them.
 const RESERVED: [&str; 15] = [
     "x-intercept",
     "x-intercept-address",
@@ -26,17 +28,17 @@ const RESERVED: [&str; 15] = [
     "upgrade",
 ];
 
-/// How far the clocks of two nodes may be apart before a lease of the longest length, given by one, looks too long to the other. In seconds.
+/// The tolerated clock difference between two nodes, in seconds, before the longest lease looks too long.
 const CLOCK_SKEW: u64 = 60;
 
-/// Does a lease with this end still run longer than `longest` seconds? Then it matches nothing. `expires` and `now` in seconds since the epoch.
+/// Does a lease that expires then exceed `longest` seconds? Such an entry matches no request.
 ///
-/// It is held against the time left, not against `created`: a renewal moves `expires` alone, and anyone could write `created`.
+/// `expires` and `now` are in seconds since the epoch. Checks the remaining time, not `created`: a renewal changes only `expires`, and any user can write `created`.
 pub fn is_lease_too_long(expires: u64, now: u64, longest: u64) -> bool {
     expires.saturating_sub(now) > longest.saturating_add(CLOCK_SKEW)
 }
 
-/// Would the filter take this entry? Checks all that does not depend on the time; the lease is checked with every match.
+/// Validates an entry as the filter does, except for its lease, which depends on the time and is checked with every match.
 pub fn validate(
     name: &str,
     intercept: &Intercept,
@@ -45,14 +47,14 @@ pub fn validate(
     compile(name, intercept, limits).map(drop)
 }
 
-/// The conditions of an intercept, compiled.
+/// The compiled conditions of an intercept.
 pub(crate) struct Patterns {
     pub(crate) headers: Vec<Pattern>,
     pub(crate) baggage: Vec<Pattern>,
     pub(crate) path: Option<PathPattern>,
 }
 
-/// [`validate`], with what came of it.
+/// Validates and compiles an entry.
 pub(crate) fn compile(
     name: &str,
     intercept: &Intercept,
@@ -144,7 +146,7 @@ fn conditions(intercept: &Intercept) -> Result<Patterns, InvalidIntercept> {
     Ok(patterns)
 }
 
-/// The plain texts among the conditions of one intercept, by what they are held against.
+/// The plain texts among the conditions of one intercept, by the name that they are compared with.
 #[derive(Default)]
 struct Texts(Vec<(String, String)>);
 
@@ -168,14 +170,14 @@ impl Texts {
     }
 }
 
-/// Can a header have a value that this pattern matches? Baggage has no such rule: its values are percent-decoded.
+/// Can a header have a value that matches this pattern? Baggage has no such rule, because its values are percent-decoded.
 fn fits_header(value: &str) -> Result<(), Unsatisfiable> {
     const BLANKS: [char; 2] = [' ', '\t'];
     let is_control = |char: char| char.is_ascii_control() && char != '\t';
     if literal(value).is_some_and(|text| text.contains(is_control)) {
         return Err(Unsatisfiable::Control);
     }
-    // One branch of an alternation may do without the blank, and so may a repetition of it.
+    // Other branches of an alternation may lack the blank, and so may a repetition of it.
     let is_optional = |rest: &str| rest.starts_with(['?', '*', '{']);
     let is_blank = value.ends_with(BLANKS)
         || value
@@ -215,7 +217,7 @@ fn allowed(intercept: &Intercept, limits: &Limits) -> Result<(), InvalidIntercep
     Ok(())
 }
 
-/// RFC 1123 label, lower case: the name becomes a header value, a cluster's name and a Kubernetes object's.
+/// Is it a lower-case RFC 1123 label? The name becomes part of a header value, a cluster name and a Kubernetes object.
 fn is_label(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name
@@ -225,7 +227,7 @@ fn is_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// RFC 9110 section 5.6.2.
+/// Is it a token (RFC 9110 section 5.6.2)?
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text

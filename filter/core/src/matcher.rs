@@ -1,8 +1,8 @@
-//! Compile and decide: which intercept, if any, a request belongs to.
+//! Decides which intercept takes a request, if any.
 //!
-//! An intercept is filed under *one* of its conditions, the cheapest to look up: an exact header value, else an exact baggage value, else a regex, else under
-//! "everybody" (`index`). A decision looks up what the request names, then checks the few candidates in full, best first.
-//! What an intercept means is [`Matcher::check`]; the tables only spare calls of it.
+//! An intercept is indexed by *one* of its conditions, the cheapest to look up: an exact header value, else an exact baggage value, else a regex, else as one
+//! for all requests (`index`). A decision looks up the values in the request, then checks the few candidates in full, best first.
+//! [`Matcher::check`] alone defines what an intercept matches; the tables only save calls of it.
 
 mod baggage;
 mod compiled;
@@ -24,62 +24,64 @@ use crate::request::{Request, is_mirror, is_probe_exempt};
 use crate::room;
 use crate::target;
 
-/// All intercepts of a workload, ready to decide.
+/// All compiled intercepts of a workload.
 #[derive(Debug, Default)]
 pub struct Matcher {
-    /// In order of precedence: the first that matches wins.
+    /// In order of precedence: the first match wins.
     intercepts: Vec<Compiled>,
     index: Index,
-    /// Every header name that any decision may ask for, at its [`HeaderId`].
+    /// Every header name that a decision may look up, by [`HeaderId`].
     header_names: Vec<String>,
     max_lease_seconds: u64,
 }
 
-/// What became of a request.
+/// The outcome of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome<'m> {
-    /// The intercept that takes it; `None`: it stays in the cluster.
+    /// The intercept that takes the request; `None` if it stays in the cluster.
     pub intercept: Option<&'m Compiled>,
-    /// Why it stays in the cluster although an intercept matches.
+    /// Why the request stays in the cluster although an intercept matches.
     pub bypass: Option<Bypass>,
-    /// Would an intercept have taken it, had its lease not ended?
+    /// Would an intercept with an expired lease have taken the request?
     pub expired: bool,
 }
 
-/// Why the cluster answers a request although an intercept matches it. No other intercept is tried: it would get what its developer never asked for.
+/// Why the cluster answers a request although an intercept matches.
+///
+/// The decision tries no other intercept: that one would get requests that its developer never asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bypass {
-    /// The request has been through this intercept (`x-intercept-via`): the developer's server sent it back into the mesh.
+    /// The request has passed this intercept before (`x-intercept-via`): the developer's server sent it back into the mesh.
     Loop,
-    /// The tunnel cannot carry its `:path` or `:authority` byte for byte, see [`crate::target`].
+    /// The tunnel cannot carry `:path` or `:authority` byte for byte, see [`crate::target`].
     Target,
-    /// The decision would take more than [`crate::budget::DECISION_BUDGET`] steps.
+    /// The decision exceeds [`crate::budget::DECISION_BUDGET`].
     Budget,
 }
 
 /// The first condition of an intercept that a request does not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Miss {
-    /// Of `headers`, the one at this index.
+    /// The header condition at this index.
     Header(usize),
-    /// Of `baggage`, the one at this index.
+    /// The baggage condition at this index.
     Baggage(usize),
-    /// The kubelet asks, and there is no condition on headers or baggage.
+    /// A kubelet's probe, and the intercept has no header or baggage conditions.
     Probe,
-    /// It is a mirrored copy.
+    /// A mirrored copy.
     Mirror,
-    /// The path's.
+    /// The path condition.
     Path,
-    /// It came in on another port.
+    /// Another port.
     Port,
-    /// The lease is over.
+    /// The lease has expired.
     Expired,
-    /// The lease ends later than the operator allows, see [`is_lease_too_long`].
+    /// The lease exceeds the operator's limit, see [`is_lease_too_long`].
     LeaseTooLong,
 }
 
 impl Matcher {
-    /// Compiles what [`crate::parse`] read. An entry that the filter cannot or must not run is left out and named in the second part.
+    /// Compiles a parsed configuration. Invalid and forbidden entries are left out and returned as rejected.
     pub fn compile(config: Config) -> (Self, Vec<Rejected>) {
         let Config {
             limits, intercepts, ..
@@ -100,7 +102,7 @@ impl Matcher {
                 Err(error) => rejected.push(Rejected::new(&name, &error)),
             }
         }
-        // The heap's own sort: `sort_unstable` would bring 2 kB more code into the module.
+        // Not `sort_unstable`, which would add 2 kB of code to the module.
         let compiled = BinaryHeap::from(compiled).into_sorted_vec();
         let header_names = names.into_names();
         let matcher = Self {
@@ -112,12 +114,12 @@ impl Matcher {
         (matcher, rejected)
     }
 
-    /// All intercepts, the one with the highest precedence first.
+    /// All intercepts in order of precedence.
     pub fn intercepts(&self) -> &[Compiled] {
         &self.intercepts
     }
 
-    /// How many intercepts can match at this time, in seconds since the epoch: their leases run, and end no later than the operator allows.
+    /// The number of intercepts whose lease is valid at this time, in seconds since the epoch.
     pub fn active(&self, now: u64) -> usize {
         let leases = self.intercepts.iter().map(|one| one.intercept().expires);
         leases
@@ -125,7 +127,7 @@ impl Matcher {
             .count()
     }
 
-    /// Which intercept takes the request?
+    /// Decides which intercept takes the request.
     pub fn decide(&self, request: &impl Request) -> Outcome<'_> {
         let mut outcome = Outcome {
             intercept: None,
@@ -157,7 +159,7 @@ impl Matcher {
         outcome
     }
 
-    /// Does the request meet every condition? Cheapest first, and nothing is asked of the request that an earlier answer made needless.
+    /// Checks every condition, cheapest first. Looks up only what the earlier results leave open.
     pub(crate) fn check<R: Request>(
         &self,
         compiled: &Compiled,
@@ -200,7 +202,7 @@ impl Matcher {
         self.check_lease(compiled.intercept().expires, facts.now())
     }
 
-    /// Must the cluster answer a request that this intercept matches? Asked after the match only: an unmatched request pays nothing for it.
+    /// Must the cluster answer a request that this intercept matches? Checked only after the match, so that unmatched requests do not pay for it.
     pub(crate) fn bypass<R: Request>(
         &self,
         compiled: &Compiled,
@@ -229,8 +231,9 @@ impl Matcher {
         }
     }
 
-    /// Asks for the headers under which intercepts are filed. `None`: none of them is there, so nothing can match. Nearly every request ends here, so nothing is allocated for it:
-    /// only if one of them is there, or an intercept needs none, do the answers move into the memo that [`Facts`] is.
+    /// Looks up the indexed headers; `None` if nothing can match: no such header is present, and every intercept needs one.
+    ///
+    /// Nearly every request ends here, so this allocates nothing for it: otherwise the values move into the cache in [`Facts`].
     fn first_look<'r, R: Request>(&'r self, request: &'r R) -> Option<Facts<'r, R>> {
         let mut present = Vec::new();
         for id in self.index.headers() {
@@ -249,7 +252,7 @@ impl Matcher {
         Some(facts)
     }
 
-    /// Nothing is asked yet.
+    /// Facts without any values so far.
     pub(crate) fn facts<'r, R: Request>(&'r self, request: &'r R, fuel: Fuel) -> Facts<'r, R> {
         Facts::new(request, &self.header_names, fuel)
     }

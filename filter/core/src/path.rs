@@ -1,4 +1,4 @@
-//! A path condition and its place in the order of precedence.
+//! Path conditions and their precedence.
 
 use std::cmp::Reverse;
 
@@ -13,7 +13,7 @@ pub(crate) enum PathPattern {
     Regex(Program),
 }
 
-/// Smaller wins: the kinds in this order, of two prefixes the longer.
+/// The rank of a path condition, smaller wins: kinds in this order, longer prefixes first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     Equal,
@@ -48,7 +48,7 @@ impl PathPattern {
     }
 }
 
-/// A request target up to its query string or fragment.
+/// Cuts a request target before its query string or fragment.
 pub(crate) fn without_query(target: &[u8]) -> &[u8] {
     target
         .split(|byte| matches!(byte, b'?' | b'#'))

@@ -1,4 +1,4 @@
-//! How the regexes of an intercept are read: literals apart, everything else by `regex-lite`, always as a whole.
+//! Patterns for values and paths: plain text, or a regex for `regex-lite`; always matched as a whole.
 
 mod outline;
 
@@ -7,43 +7,46 @@ use regex_lite::{Regex, RegexBuilder};
 use self::outline::Outline;
 use crate::budget::Fuel;
 
-/// The largest compiled regex, in bytes as they are on a 64-bit machine, whatever this one is. Ordinary patterns need less than 7 KiB for five of them; `(.{0,100}){100}` would need megabytes and seconds.
+/// The largest compiled regex, in bytes of a 64-bit machine on every machine.
+///
+/// Five ordinary patterns together need less than 7 KiB; `(.{0,100}){100}` would need megabytes and seconds.
 pub const SIZE_LIMIT: usize = 8 << 10;
 
-/// The longest regex as it is written, in bytes; plain text has no limit. Hardly anything longer compiles to [`SIZE_LIMIT`], and it is refused unread: a parser's time grows with the text,
-/// in places with its square, and Envoy's threads wait meanwhile.
+/// The longest regex as written, in bytes; plain text has no limit.
+///
+/// A longer one hardly ever compiles to [`SIZE_LIMIT`]. It is rejected without parsing: a parser's time grows with the text, in places quadratically, and Envoy's threads wait.
 pub const PATTERN_LIMIT: usize = 8 << 10;
 
-/// The longest text that is tried against a regex, in bytes. A longer value can still equal an exact one.
+/// The longest text that a regex is tried on, in bytes. A longer value can still equal an exact one.
 pub const TEXT_LIMIT: usize = 4 << 10;
 
-/// What [`SIZE_LIMIT`] counts for a state.
+/// What one state adds to the count for [`SIZE_LIMIT`].
 const BYTES_PER_STATE: usize = 32;
 
-/// What a state's place in the tables of a match counts for each group that captures, in bytes of [`cost`].
+/// What a state adds to [`cost`] for each capture group, in bytes, for the tables of a match.
 const TABLE_WEIGHT: usize = 4;
 
 /// The deepest nesting of groups in a pattern.
 const NEST_LIMIT: u32 = 50;
 
-/// Why a pattern is refused.
+/// Why a pattern is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// So many bytes, which is more than [`PATTERN_LIMIT`].
+    /// Longer than [`PATTERN_LIMIT`], with this many bytes.
     #[error("a regex of {0} bytes, expected at most {PATTERN_LIMIT}")]
     TooLong(usize),
-    /// Compiled, it would be larger than [`SIZE_LIMIT`].
+    /// Larger than [`SIZE_LIMIT`] once compiled.
     #[error("compiled, the regex is larger than {SIZE_LIMIT} bytes")]
     TooLarge,
-    /// What regex-lite says of it. It gives no position; the CLI adds one where it can.
+    /// An error of regex-lite, without a position; the CLI adds one if it can.
     #[error("{0}")]
     Syntax(String),
-    /// With it, white space and comments inside the pattern would be dropped.
+    /// The flag `x`, which would drop white space and comments inside the pattern.
     #[error("the flag `x` is not supported")]
     ExtendedFlag,
 }
 
-/// What a value must be: one text, or anything that a regex matches entirely.
+/// A pattern for a value: one text, or a regex that matches the whole value.
 #[derive(Debug, Clone)]
 pub enum Pattern {
     /// The value equals this text.
@@ -56,14 +59,14 @@ pub enum Pattern {
 #[derive(Debug, Clone)]
 pub struct Program {
     regex: Regex,
-    /// How many states of it one character may visit.
+    /// How many states one character may visit.
     states: usize,
-    /// Every text that matches contains this one. Looking for it first is a hundred times cheaper, and most texts that do not match lack it.
+    /// A text that every match contains. Searching it first is a hundred times cheaper, and most texts that do not match lack it.
     needle: String,
 }
 
 impl Program {
-    /// Does the text match? One that is not UTF-8 or longer than [`TEXT_LIMIT`] does not, and none once the fuel is spent.
+    /// Does the text match? A text that is not UTF-8 or longer than [`TEXT_LIMIT`] does not, nor does any text once the fuel is spent.
     pub(crate) fn matches(&self, text: &[u8], fuel: &Fuel) -> bool {
         let needle = self.needle.as_bytes();
         text.len() <= TEXT_LIMIT
@@ -75,7 +78,7 @@ impl Program {
 }
 
 impl Pattern {
-    /// Reads the pattern of a header or baggage value.
+    /// Compiles the pattern of a header or baggage value.
     pub fn value(pattern: &str) -> Result<Self, InvalidPattern> {
         match literal(pattern) {
             Some(text) => Ok(Self::Exact(text)),
@@ -100,7 +103,9 @@ impl Pattern {
     }
 }
 
-/// A pattern that is tried against one value after another. A regex sees at most [`TEXT_LIMIT`] bytes of them together; what is longer than the rest of that is passed over.
+/// A pattern to try on several values.
+///
+/// A regex gets at most [`TEXT_LIMIT`] bytes of them together; a value that exceeds the rest is skipped.
 pub(crate) struct Budgeted<'p> {
     pattern: &'p Pattern,
     fuel: &'p Fuel,
@@ -127,12 +132,14 @@ impl<'p> Budgeted<'p> {
     }
 }
 
-/// Reads the pattern of a path.
+/// Compiles the pattern of a path.
 pub fn path(pattern: &str) -> Result<Program, InvalidPattern> {
     program(pattern, &anchored_path(pattern))
 }
 
-/// What a pattern costs the proxy to compile and to keep, in bytes; nothing where it is plain text or refused unread. Each match of a regex needs two tables of its states and groups.
+/// What a pattern costs the proxy to compile and to keep, in bytes; 0 for plain text, and for a pattern that is too long.
+///
+/// Each match of a regex needs two tables of its states and groups.
 pub(crate) fn cost(pattern: &str) -> usize {
     if pattern.len() > PATTERN_LIMIT || literal(pattern).is_some() {
         return 0;
@@ -145,17 +152,17 @@ pub(crate) fn cost(pattern: &str) -> usize {
     size.saturating_add(tables.saturating_mul(TABLE_WEIGHT))
 }
 
-/// The regex that a value's pattern stands for.
+/// Anchors the pattern of a value.
 pub fn anchored(pattern: &str) -> String {
     format!("^(?:{pattern})$")
 }
 
-/// The regex that a path's pattern stands for: the leading slash may be left out.
+/// Anchors the pattern of a path, with an optional leading slash.
 pub fn anchored_path(pattern: &str) -> String {
     format!("^/?(?:{pattern})$")
 }
 
-/// The one text that a pattern matches, where it is plain text: no operators, and escapes of punctuation only.
+/// The only text that a pattern matches, if it is plain text: no operators, and only escapes of punctuation.
 pub fn literal(pattern: &str) -> Option<String> {
     let mut text = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
@@ -175,7 +182,7 @@ pub fn literal(pattern: &str) -> Option<String> {
     Some(text)
 }
 
-/// The pattern must be valid by itself (`a)|(?:b` is valid only when wrapped), and it is compiled wrapped.
+/// Compiles the wrapped pattern. The pattern must also be valid by itself (`a)|(?:b` is valid only when wrapped).
 fn program(pattern: &str, wrapped: &str) -> Result<Program, InvalidPattern> {
     if pattern.len() > PATTERN_LIMIT {
         return Err(InvalidPattern::TooLong(pattern.len()));
@@ -190,7 +197,7 @@ fn program(pattern: &str, wrapped: &str) -> Result<Program, InvalidPattern> {
     if !outline.is_balanced {
         compile(pattern)?;
     }
-    // Wrapped, an error may be called by another name.
+    // The wrapped pattern may give another error.
     let regex = compile(wrapped).map_err(|error| compile(pattern).err().unwrap_or(error))?;
     Ok(Program {
         regex,
@@ -199,7 +206,7 @@ fn program(pattern: &str, wrapped: &str) -> Result<Program, InvalidPattern> {
     })
 }
 
-/// The limit is never reached by what [`Outline`] lets through; were it wrong, this bounds the harm.
+/// Compiles a regex. [`Outline`] rejects larger ones before; this limit is a safeguard.
 fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
     RegexBuilder::new(pattern)
         .size_limit(2 * SIZE_LIMIT)
@@ -212,7 +219,7 @@ fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
 mod tests {
     use super::*;
 
-    /// Each takes minutes where the rest of the text is looked through at every `(?` or `[:`.
+    /// Each takes minutes if every `(?` or `[:` starts a search through the rest of the text.
     #[test]
     fn looking_for_an_x_flag_takes_one_pass() {
         for text in ["(?", "(?i", "[:", "[[:a", "[a-"] {

@@ -1,11 +1,13 @@
-//! What a decision may ask about a request, and what some answers mean whatever the intercept. The filter answers from Envoy, `injector explain` from its flags, tests from a table.
+//! The request as a decision sees it, and values with a fixed meaning.
+//!
+//! The filter implements it with Envoy, `injector explain` with its flags, tests with a table.
 
-/// Names the intercepts whose developer machines a request has been through; the developer's end appends its own name.
+/// Lists the intercepts whose developer machines a request has passed; the developer's end appends its name.
 pub(crate) const VIA: &str = "x-intercept-via";
 
-/// A request as the matcher sees it. Every question is asked at most once per decision, and only when its answer can still matter.
+/// A request. A decision looks up each value at most once, and only if it can still matter.
 pub trait Request {
-    /// All values of a header (its lines joined by commas), or of a pseudo-header such as `:path`; `None` when it is absent. `name` is in lower case.
+    /// All values of a header, joined by commas, or of a pseudo-header such as `:path`; `None` if it is absent. `name` is in lower case.
     fn header(&self, name: &str) -> Option<Vec<u8>>;
 
     /// Did the request come in on this port of the workload?
@@ -15,7 +17,7 @@ pub trait Request {
     fn now(&self) -> u64;
 }
 
-/// The one name under which a header is asked for: lower case, and `:authority` for `host`, which Envoy takes for the same.
+/// The look-up name of a header: lower case, and `:authority` for `host`, which Envoy treats as the same.
 pub fn header_key(name: &str) -> String {
     match name.to_ascii_lowercase() {
         name if name == "host" => ":authority".to_owned(),
@@ -23,14 +25,18 @@ pub fn header_key(name: &str) -> String {
     }
 }
 
-/// Is an intercept without header and baggage conditions blind to this user agent? The kubelet's probes decide whether a pod lives; a developer's server must not.
+/// Is this the user agent of a kubelet's probe, which an intercept without header and baggage conditions ignores?
+///
+/// Probes decide whether a pod lives; a developer's server must not.
 pub fn is_probe_exempt(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"kube-probe/")
 }
 
-/// Is a request to this authority a mirrored one? Envoy and Istio send a copy of a mirrored request with `-shadow` behind its host name; its answer goes nowhere, so a developer's machine must not run it too.
+/// Is this the authority of a mirrored request?
+///
+/// Envoy and Istio append `-shadow` to the host of the copy. Its response is discarded, so a developer machine must not run it too.
 pub fn is_mirror(authority: &[u8]) -> bool {
-    // The last colon: an IPv6 address in brackets has some of its own.
+    // The last colon, because an IPv6 address in brackets contains others.
     let host = authority
         .rsplitn(2, |byte| *byte == b':')
         .last()

@@ -1,4 +1,4 @@
-//! Which entries there is room for: the budget of all regexes of a workload, and the number of entries that one owner may have.
+//! Applies the limits over all entries of a workload: the budget for regexes, and the number of entries per owner.
 
 use crate::budget::{COMPILE_BUDGET, MAX_PER_OWNER};
 use crate::config::{Intercept, MatchPath, Rejected};
@@ -6,7 +6,7 @@ use crate::interner::Interner;
 use crate::invalid::InvalidIntercept;
 use crate::pattern;
 
-/// The entries there is no room for, with the reasons that [`crate::Matcher::compile`] gives; compiles nothing.
+/// The entries over a limit, with the reasons of [`crate::Matcher::compile`]. Compiles nothing.
 pub fn left_out(intercepts: &[(String, Intercept)]) -> Vec<Rejected> {
     let shut_out = intercepts.iter().zip(shut_out(intercepts));
     shut_out
@@ -14,7 +14,9 @@ pub fn left_out(intercepts: &[(String, Intercept)]) -> Vec<Rejected> {
         .collect()
 }
 
-/// Which entries there is no room for, by their place. Each owner's first entry comes before each owner's second, and so on: the owner with most entries loses first.
+/// The error of each entry that is over a limit, by position.
+///
+/// Each owner's first entry goes before each owner's second, and so on: the owner with most entries loses first.
 pub(crate) fn shut_out(intercepts: &[(String, Intercept)]) -> Vec<Option<InvalidIntercept>> {
     let mut owners = Interner::default();
     let mut counts = Vec::new();

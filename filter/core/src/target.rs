@@ -1,13 +1,14 @@
-//! Which request targets the tunnel carries byte for byte. Its HTTP library (the crate `http`) refuses some bytes that Envoy takes, with an answer of its own;
-//! `tests/target.rs` compares these rules with that crate, byte by byte.
+//! Which request targets the tunnel carries byte for byte.
+//!
+//! Its HTTP library (the crate `http`) rejects some bytes that Envoy accepts, with a response of its own. `tests/target.rs` compares these rules with that crate.
 
 /// The longest `:path`, in bytes.
 const MAX_PATH: usize = u16::MAX as usize - 1;
 
-/// The most colons that an authority may have before an `@` or a `]`.
+/// How many colons an authority may have before an `@` or a `]`.
 const MAX_COLONS: usize = 8;
 
-/// Does the tunnel carry this `:path`? It begins with `/` or is `*`, has no fragment, and every other byte may stand where it does.
+/// Does the tunnel carry this `:path`? It must start with `/` or be `*`, and have no fragment; every other byte must be valid at its position.
 pub fn carries_path(path: &[u8]) -> bool {
     if path == b"*" {
         return true;
@@ -30,7 +31,7 @@ pub fn carries_path(path: &[u8]) -> bool {
         && str::from_utf8(path).is_ok()
 }
 
-/// Does the tunnel carry this `:authority`? A host with or without a port and user information; `%` stands in user information or brackets only.
+/// Does the tunnel carry this `:authority`? It is a host with optional port and user information; `%` may be only in user information or brackets.
 pub fn carries_authority(authority: &[u8]) -> bool {
     let (mut colons, mut is_open, mut is_closed, mut has_percent) = (0_usize, false, false, false);
     for byte in authority {

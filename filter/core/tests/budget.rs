@@ -1,4 +1,4 @@
-//! What intercepts may cost together, and how it is counted.
+//! The budgets for all intercepts of a workload, and how they count.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use regex_lite::RegexBuilder;
 use requests::{compile, intercept, request, unlimited, winner};
 
-/// The bytes that the crate counts on this machine, found by its own limit; `None` where it refuses the pattern in any case.
+/// The size that the crate counts on this machine, found with its own limit; `None` if it rejects the pattern anyway.
 fn counted(pattern: &str) -> Option<usize> {
     let is_taken = |limit: usize| {
         let mut builder = RegexBuilder::new(&pattern::anchored(pattern));
@@ -41,7 +41,7 @@ fn is_too_large(pattern: &str) -> bool {
     Pattern::value(pattern).err() == Some(InvalidPattern::TooLarge)
 }
 
-/// The verdict is the crate's own on a 64-bit machine, to the byte: each is repeated until it is too large.
+/// The computed size is the crate's own on a 64-bit machine, to the byte. Each part is repeated until it is too large.
 #[test]
 fn sizes_are_those_of_the_crate() {
     for part in [
@@ -109,7 +109,7 @@ fn sizes_are_those_of_the_crate() {
     }
 }
 
-/// Parts of which patterns are made, also such as make no pattern.
+/// Random parts of patterns, including invalid ones.
 fn any_pattern() -> impl Strategy<Value = String> {
     let part = prop::sample::select(vec![
         "a",
@@ -181,7 +181,7 @@ proptest! {
                 let size = counted(&pattern);
                 prop_assert!(size.is_some_and(|size| size <= pattern::SIZE_LIMIT), "{pattern}: {size:?}");
             }
-            // By itself and wrapped, as it was decided before there was a shorter way.
+            // By itself and wrapped, as before there was a shorter way.
             if let Err(InvalidPattern::Syntax(_)) = &taken {
                 let build = |pattern: &str| regex_lite::Regex::new(pattern).is_ok();
                 prop_assert!(!build(&pattern) || !build(&pattern::anchored(&pattern)), "{pattern}");
@@ -318,7 +318,7 @@ fn a_spent_decision_is_the_clusters() {
         assert_eq!(outcome.bypass, Some(Bypass::Budget), "{length}");
         assert_eq!(winner(&matcher, &ask(length)), None);
     }
-    // Whatever would match is told why it does not.
+    // `explain` gives the reason for each intercept that would match.
     let matching = request(&[&format!("cookie: {}", "x".repeat(4_000))]);
     assert_eq!(matcher.decide(&matching).bypass, Some(Bypass::Budget));
     for considered in matcher.explain(&matching) {

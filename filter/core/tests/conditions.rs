@@ -1,4 +1,4 @@
-//! What each kind of condition matches, and what it does not.
+//! What each kind of condition matches.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -13,7 +13,7 @@ mod requests;
 
 use requests::{matches, request, with_bytes};
 
-/// `yes!(name, conditions, request lines)`: it matches. `no!`: it does not.
+/// `yes!(name, conditions, request lines)` expects a match, `no!` none.
 macro_rules! yes {
     ($test:ident, $conditions:expr, $request:expr) => {
         #[test]
@@ -365,7 +365,7 @@ no!(
     [":path: /ax"]
 );
 
-// Everybody's requests.
+// Intercepts of all requests.
 yes!(everybody, [], [":path: /x"]);
 yes!(everybody_on_a_path, ["prefix /x"], [":path: /x"]);
 no!(everybody_on_another_path, ["prefix /y"], [":path: /x"]);

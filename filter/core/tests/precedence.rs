@@ -1,4 +1,4 @@
-//! Which of several intercepts takes a request, and on which port and until when.
+//! Precedence of intercepts, ports and leases.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -14,11 +14,11 @@ mod requests;
 use intercept_core::{Limits, Matcher, Verdict};
 use requests::{NOW, compile, intercept, request, unlimited, winner};
 
-/// A rule's whole meaning in these tests.
+/// The names of the rules, which say all about them.
 const EXPECTED: &str = "z-expected";
 const UNEXPECTED: &str = "a-unexpected";
 
-/// The first list of conditions must win over the second although its name comes last; in whichever order the map has them.
+/// The first conditions must win over the second, in either order of the map, although their name comes last.
 #[track_caller]
 fn goes_first(expected: &[&str], unexpected: &[&str]) {
     let request = request(&[

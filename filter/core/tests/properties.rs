@@ -1,4 +1,4 @@
-//! What holds of every configuration and every request.
+//! Properties of all configurations and requests.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -18,7 +18,7 @@ use intercept_core::{
 use proptest::prelude::*;
 use requests::{NOW, Table, intercept, json, unlimited};
 
-/// Fixed seeds of failures belong into named tests, not into files.
+/// No failure files: seeds of failures belong into named tests.
 fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
@@ -26,7 +26,7 @@ fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Texts in which patterns find something to do.
+/// Texts that exercise patterns.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[ab]{0,3}",
@@ -43,7 +43,7 @@ fn pattern_text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// As it is, or repeated up to 100 kB.
+/// The text as it is, or repeated up to 100 kB.
 fn long_or_short(text: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "(?", "[:", "[[:a:]", "(?i:", "(?<a", "a|", "a{9}", "\\",
@@ -218,7 +218,7 @@ proptest! {
         prop_assert_eq!(considered.len(), matcher.intercepts().len());
     }
 
-    /// Alone, an intercept is found without any rivalry in the tables; the first in order of precedence that matches alone must win among all.
+    /// A single intercept needs no tables. The first intercept in order of precedence that matches alone must win among all.
     #[test]
     fn the_tables_find_what_checking_each_in_order_finds(entries in intercepts(), request in any_request()) {
         let matcher = compiled(&entries);
@@ -270,7 +270,7 @@ proptest! {
     }
 }
 
-/// The properties above say little if random intercepts hardly ever match random requests.
+/// The properties above prove little unless random intercepts match random requests often.
 #[test]
 fn random_requests_match_random_intercepts_often_enough() {
     use proptest::strategy::ValueTree;

@@ -1,4 +1,4 @@
-//! What a decision asks of a request: each thing at most once, and only while it can still matter.
+//! What a decision looks up in a request: each value at most once, and only if it can still matter.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use intercept_core::{Intercept, Request};
 use requests::{Table, compile, intercept, request, unlimited};
 
-/// Writes down every question.
+/// Records every look-up.
 struct Counting {
     table: Table,
     asked: RefCell<Vec<String>>,
@@ -39,7 +39,7 @@ impl Request for Counting {
     }
 }
 
-/// What is asked, in order.
+/// The look-ups, in order.
 #[track_caller]
 fn asked(intercepts: &[(&str, Intercept)], lines: &[&str]) -> Vec<String> {
     let matcher = compile(unlimited(), intercepts);

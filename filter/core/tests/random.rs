@@ -1,5 +1,6 @@
-//! Random configurations and requests, many of them: parsing, compiling and deciding end, agree with `explain`, and never panic. `make fuzz` runs it at length;
-//! `FUZZ_ROUNDS` is the number of configurations. Deterministic: `FUZZ_SEED` begins elsewhere.
+//! Many random configurations and requests: parse, compile and decide terminate, agree with `explain`, and never panic.
+//!
+//! `make fuzz` runs it at length; `FUZZ_ROUNDS` is the number of configurations. Deterministic: `FUZZ_SEED` sets another seed.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -19,7 +20,7 @@ use requests::{NOW, Table};
 /// Decisions for each configuration.
 const DECISIONS: u64 = 10;
 
-/// SplitMix64, as good as is needed here.
+/// SplitMix64, which is good enough here.
 struct Random(u64);
 
 impl Random {
@@ -84,7 +85,7 @@ const BYTES: &[&[u8]] = &[
     b"\0",
 ];
 
-/// A configuration, mostly of the right shape.
+/// A random configuration, usually with the right structure.
 fn configuration(random: &mut Random) -> Vec<u8> {
     let condition = |random: &mut Random, key: &str, names: &[&str]| {
         let value = match random.below(3) {
@@ -141,7 +142,7 @@ fn configuration(random: &mut Random) -> Vec<u8> {
         entries.join(",")
     )
     .into_bytes();
-    // Now and then bytes that are no JSON, or no text.
+    // Sometimes bytes that are invalid JSON or UTF-8.
     for _ in 0..random.below(16).saturating_sub(13) {
         let place = random.below(json.len() as u64) as usize;
         json[place] = random.next() as u8;
@@ -241,7 +242,7 @@ fn random_configurations_and_requests() {
         "{rounds} configurations with {compiled} intercepts, {} decisions: {matched} matched, {bypassed} bypassed",
         rounds * DECISIONS
     );
-    // Random input that never gets far proves little.
+    // Random input must get far enough to prove something.
     assert!(compiled > rounds / 4, "{compiled} of {rounds}");
     assert!(
         matched > rounds / 10 && bypassed > rounds / 100,

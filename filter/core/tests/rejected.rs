@@ -1,4 +1,4 @@
-//! What is left out of a configuration, and the reason given for it, word by word.
+//! Rejected parts of a configuration, and the exact reasons.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use intercept_core::pattern::{self, Pattern};
 use intercept_core::{Config, Intercept, Limits, Matcher, config_hash, parse, validate};
 use requests::{intercept, json, request, unlimited, winner};
 
-/// Parses and compiles; the names that are active, and the reasons for what is not.
+/// Parses and compiles. Returns the active names, and the reasons of rejections.
 fn load(json: &[u8]) -> (Vec<String>, Vec<String>) {
     let (config, mut rejected) = parse(json);
     let (matcher, more) = Matcher::compile(config);
@@ -27,7 +27,7 @@ fn load(json: &[u8]) -> (Vec<String>, Vec<String>) {
     )
 }
 
-/// One bad entry beside a good one: the good one works, the bad one is named with exactly this reason; the CLI, which validates before it writes, says the same.
+/// A valid entry works beside an invalid one, which is rejected with exactly this reason. The CLI, which validates before it writes, gives the same one.
 #[track_caller]
 fn refused_with(limits: Limits, name: &str, bad: Intercept, reason: &str) {
     let told = validate(name, &bad, &limits)
@@ -224,7 +224,7 @@ bad_conditions!(
     format!(".path.regex: {}", TOO_BIG)
 );
 
-/// Each would keep a parser busy for minutes.
+/// Each would occupy a parser for minutes.
 #[test]
 fn a_regex_is_refused_unread_where_it_is_written_in_more_than_8_kib() {
     let names: String = (0..100_000).map(|n| format!("(?<a{n}>)")).collect();
@@ -554,7 +554,7 @@ fn everybody_is_allowed_where_the_operator_says_so() {
     );
 }
 
-/// The text of one entry, for documents that the CLI would not write.
+/// The JSON of one entry, for documents that the CLI would not write.
 fn entry(more: &str) -> String {
     format!(
         r#"{{"port":8080,"cluster":"intercept|x","address":"0123456789abcdef0123456789abcdef","owner":"b","created":0,"expires":1000060,"headers":[{{"name":"a","value":"1"}}]{more}}}"#
@@ -812,7 +812,7 @@ fn what_is_written_is_what_is_read() {
     assert_eq!(config, expected);
 }
 
-/// A configuration with a text for its intercepts.
+/// A configuration with `intercepts` as a text.
 fn as_text(version: u64, intercepts: &str) -> String {
     serde_json::json!({"version": version, "intercepts": intercepts}).to_string()
 }
@@ -855,7 +855,7 @@ fn entry_is_active_while_its_lease_runs() {
         intercepts: entries.into(),
         ..Config::default()
     });
-    // The longest lease is a day, and a minute for clocks.
+    // The longest lease is a day, plus a minute for clock differences.
     let at = [999, 1_000, 2_000, 1_100_000 - 86_461, 1_100_000 - 86_460];
     assert_eq!(at.map(|now| matcher.active(now)), [2, 1, 0, 0, 1]);
 }

@@ -1,4 +1,4 @@
-//! The targets that the tunnel carries are those that its HTTP library takes, byte for byte: the two must not drift.
+//! The targets that the tunnel carries are exactly those that its HTTP library accepts.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -17,9 +17,9 @@ use intercept_core::{Bypass, Verdict};
 use proptest::prelude::*;
 use requests::{Table, compile, intercept, request, unlimited, winner};
 
-/// Does the library take this `:path`, and give it back as it was? It drops fragments.
+/// Does the library accept this `:path` and return it unchanged? It drops fragments.
 fn library_carries_path(path: &[u8]) -> bool {
-    // `?a` is a `PathAndQuery`, but no `:path` begins so.
+    // `?a` is a `PathAndQuery`, but no `:path` starts like that.
     let is_target = path == b"*" || path.starts_with(b"/");
     is_target && PathAndQuery::try_from(path).is_ok_and(|taken| taken.as_str().as_bytes() == path)
 }
@@ -124,7 +124,7 @@ proptest! {
     }
 }
 
-/// The verdict on the only intercept, which matches; the decision must agree.
+/// The verdict on the only intercept, which matches. Checks that the decision agrees.
 #[track_caller]
 fn verdict(request: &Table) -> (Option<Bypass>, Verdict, String) {
     let matcher = compile(unlimited(), &[("bob", intercept(&["Coder=Bob"]))]);
@@ -197,7 +197,7 @@ fn a_request_that_comes_back_stays_in_the_cluster() {
     assert_eq!(verdict(&request(&lines)).0, Some(Bypass::Loop));
 }
 
-/// The second best must not get what it would not get otherwise; somebody else's name stops nothing.
+/// A bypass does not fall through to the second-best intercept, and another intercept's name has no effect.
 #[test]
 fn no_other_intercept_takes_what_comes_back() {
     let matcher = compile(

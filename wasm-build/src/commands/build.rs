@@ -1,4 +1,4 @@
-//! `wasm-build build`: toolchain, build, slimming, budget, file.
+//! `wasm-build build`: builds the module, slims it, and checks its size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::toolchain::cargo::{self, MachineDir};
 use crate::toolchain::{choose, survey};
 use crate::{output, source};
 
-/// Where the module goes, and where `image` looks for it, inside the checkout.
+/// The default path of the module inside the checkout, for `build` and `image`.
 pub const MODULE: &str = "target/filter.wasm";
 
-/// Builds the module and replaces the file only if it may be shipped.
+/// Builds the module, and replaces the file only if it passes all checks.
 pub fn run(args: &BuildArgs) -> Result<(), Failure> {
     let checkout = source::find_checkout()?;
     let module = build_module(&checkout)?;

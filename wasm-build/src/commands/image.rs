@@ -1,4 +1,4 @@
-//! `wasm-build image`: a module that was built before, as an image layout.
+//! `wasm-build image`: turns an existing module into an image layout.
 
 use std::fs;
 
@@ -12,16 +12,16 @@ use crate::module::Provenance;
 use crate::toolchain::program;
 use crate::{module, output, source};
 
-/// Where the layout goes, inside the checkout.
+/// The default path of the layout inside the checkout.
 const LAYOUT: &str = "target/filter-image";
 
-/// Where the layout of relay and module server goes, inside the checkout.
+/// The default path of the layout of relay and module server inside the checkout.
 const RELAY_LAYOUT: &str = "target/relay-image";
 
-/// How to get a module of the checkout's commit.
+/// The command that builds a module of the checkout's commit.
 const REBUILD: &str = "cargo run -p wasm-build -- build";
 
-/// Behind a commit to which something was changed.
+/// Suffix of a commit with uncommitted changes.
 const DIRTY: &[u8] = b"+dirty";
 
 /// Checks the module, and replaces the layout.
@@ -90,7 +90,7 @@ fn relay(args: &ImageArgs, module: &[u8], provenance: &Provenance) -> Result<Ima
     .or_hint(build_program(&provenance.commit))
 }
 
-/// How to build a program that goes with a filter of this commit.
+/// The command that builds a program for a filter of this commit.
 fn build_program(commit: &str) -> String {
     format!(
         "INJECTOR_COMMIT={commit} RUSTFLAGS='-C target-feature=+crt-static' cargo build --release -p injector --target {}-unknown-linux-gnu",
@@ -98,7 +98,9 @@ fn build_program(commit: &str) -> String {
     )
 }
 
-/// A filter and a relay that do not fit are told by their versions, which are the same for all commits between two releases: so an image holds both of one commit.
+/// Checks that filter and relay are of one commit.
+///
+/// The protocol detects a mismatch by versions, which are the same for all commits between two releases.
 fn same_commit(module: &Provenance, commit: &str) -> Result<(), Failure> {
     if module.commit == commit {
         return Ok(());
@@ -110,7 +112,7 @@ fn same_commit(module: &Provenance, commit: &str) -> Result<(), Failure> {
     .or_hint(REBUILD)
 }
 
-/// Is that the commit which `injector --version` tells? Read, not run: the program may be for another machine.
+/// Does `injector --version` print this commit? Searches the file instead of running it: the program may be for another machine.
 fn names_commit(program: &[u8], commit: &str) -> bool {
     let commit = commit.as_bytes();
     program

@@ -1,4 +1,4 @@
-//! What a layout is made of: bytes with a type, named by their digest.
+//! Blobs, the parts of a layout: bytes with a media type, named by digest.
 
 use oci_spec::image::MediaType;
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ pub struct Blob {
     pub bytes: Vec<u8>,
 }
 
-/// The SHA-256 of some bytes in lower-case hexadecimal digits.
+/// The SHA-256 as lower-case hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()

@@ -1,6 +1,6 @@
-//! The filter as an image that Istio's agent accepts: the *compat* variant of the Wasm image specification, whose last layer is a gzipped tar with `plugin.wasm`.
+//! The filter as an image for Istio's agent: the *compat* variant of the Wasm image specification.
 //!
-//! Not the variant with media types of its own: older registries refuse those, and Istio wants it with two layers.
+//! Its last layer is a gzipped tar with `plugin.wasm`. The other variant has its own media types, which older registries reject, and Istio expects two layers in it.
 //! <https://github.com/solo-io/wasm/blob/master/spec/spec-compat.md>
 
 use std::io;
@@ -17,7 +17,7 @@ use crate::module::Provenance;
 /// The file that Istio's agent looks for.
 const PLUGIN: &str = "plugin.wasm";
 
-/// Tells this variant from the one with media types of its own.
+/// Annotation that distinguishes this variant from the one with its own media types.
 const VARIANT: (&str, &str) = ("module.wasm.image/variant", "compat");
 
 /// The image of a module.
@@ -34,8 +34,9 @@ pub fn image(module: &[u8], provenance: &Provenance) -> io::Result<Image> {
     })
 }
 
-/// A module runs anywhere. It says `linux/amd64` all the same, as what `docker build` makes of it would: tools that look at the platform before they copy
-/// an image then copy this one. Istio does not look.
+/// The image configuration, with the platform `linux/amd64`, as from `docker build`.
+///
+/// A module runs anywhere, and Istio ignores the platform. But tools that check it before they copy an image will copy this one.
 fn config(layer: &Layer) -> io::Result<ImageConfiguration> {
     let rootfs = RootFsBuilder::default()
         .typ("layers")

@@ -1,4 +1,4 @@
-//! Files as one layer of an image: a gzipped tar that depends on nothing but their names, modes and bytes.
+//! Packs files as a layer: a gzipped tar that depends only on their names, modes and bytes.
 
 use std::io::{self, Write};
 
@@ -8,17 +8,17 @@ use tar::{EntryType, Header};
 
 use super::blob::{Blob, sha256_hex};
 
-/// "Unknown" in RFC 1952: the real one would be the builder's.
+/// "Unknown" in RFC 1952. The real value would be the builder's system.
 const GZIP_ANY_OS: u8 = 255;
 
 /// A file to be packed.
 #[derive(Debug)]
 pub struct File<'a> {
-    /// Its path in the image, without a leading slash.
+    /// The path in the image, without a leading slash.
     pub path: &'a str,
-    /// Its permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// What is in it.
+    /// The contents.
     pub bytes: &'a [u8],
 }
 
@@ -26,12 +26,12 @@ pub struct File<'a> {
 #[derive(Debug)]
 pub struct Layer {
     pub(super) blob: Blob,
-    /// The digest of the layer before it was compressed.
+    /// The digest of the uncompressed layer.
     pub(super) diff_id: String,
 }
 
 impl Layer {
-    /// Packs files, in this order. They belong to root and are from 1970.
+    /// Packs files in this order, owned by root and dated 1970.
     pub fn pack(files: &[File]) -> io::Result<Self> {
         let tar = tar(files)?;
         let bytes = gzip(&tar)?;

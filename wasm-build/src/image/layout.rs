@@ -1,4 +1,4 @@
-//! An image as an OCI image layout: a directory of blobs named by their digests, with an index. Decides nothing about what is in the image.
+//! Writes an image as an OCI image layout: a directory of blobs named by digest, with an index. Knows nothing of the contents.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::blob::{Blob, sha256_hex};
 use super::{Image, Tag};
 
-/// The file by which a directory is known as a layout.
+/// The file that marks a directory as a layout.
 const MARKER: &str = "oci-layout";
 
 /// Is this directory an image layout, or empty?
@@ -23,7 +23,7 @@ pub fn is_layout(dir: &Path) -> bool {
         || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Writes an image into an empty directory and returns the digest of its manifest, `sha256:…`: the name by which a registry knows exactly this image.
+/// Writes an image into an empty directory. Returns the digest of its manifest, `sha256:…`, which identifies the image in a registry.
 pub fn write_layout(dir: &Path, image: &Image, tag: &Tag) -> io::Result<String> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
@@ -92,7 +92,7 @@ fn descriptor(blob: &Blob) -> io::Result<Descriptor> {
     ))
 }
 
-/// oci-spec keeps annotations in hash maps, whose order differs from run to run.
+/// Serializes with sorted keys: oci-spec keeps annotations in hash maps, whose order differs from run to run.
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut value = serde_json::to_value(value)?;
     value.sort_all_objects();

@@ -1,4 +1,4 @@
-//! The image of relay and module server: a program that needs nothing around it, and the filter. Knows nothing of how the program is built.
+//! The image of relay and module server: a static program and the filter. Knows nothing of how the program is built.
 
 use std::io;
 
@@ -11,25 +11,25 @@ use oci_spec::image::{
 use super::{File, Image, Layer};
 use crate::module::Provenance;
 
-/// Where the program is in the image.
+/// The program's path in the image.
 const PROGRAM: &str = "injector";
 
-/// Where the filter is in the image.
+/// The filter's path in the image.
 const FILTER: &str = "filter.wasm";
 
-/// Nobody: Kubernetes checks `runAsNonRoot` against a number.
+/// The unprivileged user, as a number: Kubernetes checks `runAsNonRoot` against one.
 const USER: &str = "65532:65532";
 
-/// Program header of a dynamic loader (ELF: `PT_INTERP`).
+/// Type of the program header that requests a dynamic loader (ELF: `PT_INTERP`).
 const INTERPRETER: u32 = 3;
 
 /// Why a program cannot run in an empty root.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NotStatic {
-    /// Not a 64-bit little-endian ELF file for a machine that is known here.
+    /// Not a 64-bit little-endian ELF file for a supported machine.
     #[error("expected a 64-bit ELF program for x86-64 or aarch64")]
     NotElf,
-    /// It wants a loader, which the image does not have.
+    /// It requests a dynamic loader, which the image does not have.
     #[error("expected a static program, it asks for a dynamic loader")]
     Dynamic,
 }
@@ -37,7 +37,7 @@ pub enum NotStatic {
 /// The image of a static program and a filter of the same commit.
 pub fn image(program: &[u8], filter: &[u8], provenance: &Provenance) -> anyhow::Result<Image> {
     let arch = machine(program)?;
-    // The program changes with each build, the filter rarely: two layers.
+    // Two layers, because the program changes with each build, the filter rarely.
     let layers = vec![
         Layer::pack(&[File {
             path: FILTER,
@@ -57,7 +57,7 @@ pub fn image(program: &[u8], filter: &[u8], provenance: &Provenance) -> anyhow::
     })
 }
 
-/// For which machine a static program is.
+/// The architecture of a static program.
 fn machine(program: &[u8]) -> Result<Arch, NotStatic> {
     let number = |at: usize, bytes: usize| {
         let field = program.get(at..at + bytes).ok_or(NotStatic::NotElf)?;

@@ -1,4 +1,4 @@
-//! Runs the inner cargo: the filter for wasm32, shut off from whatever environment the outer one left behind. Does not look at what comes out.
+//! Runs the inner cargo: builds the filter for wasm32 in a clean environment. Does not check the result.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use anyhow::{Context, bail};
 
 use super::{Std, TARGET, Toolchain};
 
-/// The package, the cargo profile, and the file that come out of it.
+/// The package, the cargo profile, and the resulting file.
 const PACKAGE: &str = "intercept-filter";
 const PROFILE: &str = "wasm";
 const MODULE: &str = "intercept_filter.wasm";
 
-/// Where rustc reads the filter's commit from (`option_env!`).
+/// Variable with the filter's commit, which rustc reads (`option_env!`).
 const COMMIT: &str = "INJECTOR_COMMIT";
 
-/// What of cargo's and rustc's environment is the user's and not the outer build's: where crates come from and how to get at them.
+/// Variables of cargo and rustc that belong to the user, not to the outer build: sources of crates, and access to them.
 const USERS_OWN: [&str; 7] = [
     "CARGO_HOME",
     "CARGO_HTTP_",
@@ -27,13 +27,13 @@ const USERS_OWN: [&str; 7] = [
     "CARGO_TERM_",
 ];
 
-/// Builds the filter and returns where its module is.
+/// Builds the filter, and returns the path of its module.
 pub fn build_filter(
     checkout: &Path,
     toolchain: &Toolchain,
     commit: &str,
 ) -> anyhow::Result<PathBuf> {
-    // Its own directory: the outer cargo may hold the lock of `target`.
+    // A separate directory, because the outer cargo may hold the lock of `target`.
     let target_dir = checkout.join("target/wasm");
     let mut cargo = clean_command(&toolchain.compiler.cargo);
     cargo
@@ -72,17 +72,17 @@ pub fn build_filter(
     Ok(target_dir.join(TARGET).join(PROFILE).join(MODULE))
 }
 
-/// A directory that is somewhere else on every machine.
+/// A directory with a different path on every machine.
 pub struct MachineDir {
     dir: PathBuf,
-    /// What stands for it in the module.
+    /// Its replacement in the module.
     name: &'static str,
-    /// The directory below it that holds sources.
+    /// The subdirectory with sources.
     sources: &'static str,
 }
 
 impl MachineDir {
-    /// A path that no module may contain. With the sources below it, since a checkout in `/src`, by itself, would be found in `rustc/library/std/src` too.
+    /// A path that no module may contain. Includes the sources' subdirectory: a checkout in `/src` alone would also match `rustc/library/std/src`.
     pub fn telltale(&self) -> PathBuf {
         self.dir.join(self.sources)
     }
@@ -92,7 +92,7 @@ impl MachineDir {
     }
 }
 
-/// The directories that rustc reads sources from, and would name in panic messages.
+/// The directories of sources, which rustc would name in panic messages.
 pub fn machine_dirs(checkout: &Path, toolchain: &Toolchain) -> Vec<MachineDir> {
     let rust_source = toolchain.compiler.sysroot.join("lib/rustlib/src/rust");
     let mut dirs = vec![
@@ -120,8 +120,9 @@ pub fn machine_dirs(checkout: &Path, toolchain: &Toolchain) -> Vec<MachineDir> {
     dirs
 }
 
-/// A registry's sources lie under a name made of the place that they came from: with a mirror it is another one. rustc takes the last prefix that fits, so these stand
-/// behind cargo's home. It also saves 0.7 kB of the module.
+/// The directories of registries, whose names depend on the source of the crates, such as a mirror.
+///
+/// rustc takes the last prefix that matches, so they come after cargo's home. This also saves 0.7 kB of the module.
 fn registries(cargo_home: &Path) -> Vec<MachineDir> {
     let entries = std::fs::read_dir(cargo_home.join("registry/src"));
     let entries = entries.into_iter().flatten().flatten();
@@ -133,7 +134,7 @@ fn registries(cargo_home: &Path) -> Vec<MachineDir> {
     registries.collect()
 }
 
-/// Joined by cargo's own separator, so that a path may hold blanks.
+/// Joins flags by cargo's own separator, so that a path may contain blanks.
 fn remap_flags(dirs: &[MachineDir]) -> String {
     dirs.iter()
         .map(MachineDir::remap_flag)
@@ -141,7 +142,7 @@ fn remap_flags(dirs: &[MachineDir]) -> String {
         .join("\x1f")
 }
 
-/// A command that does not see what `cargo run` and rustup set for the outer build: another compiler, its flags, its directories, its job server.
+/// A command without the variables that `cargo run` and rustup set for the outer build: compiler, flags, directories, job server.
 pub fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_outer(name)) {

@@ -1,4 +1,4 @@
-//! Runs the inner cargo once more: `injector` as a static program, which is what an image without anything else in it needs.
+//! Runs the inner cargo for a static `injector`, as an otherwise empty image needs it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,9 @@ use super::cargo::clean_command;
 /// The package and its program.
 const PACKAGE: &str = "injector";
 
-/// Builds the program for this machine and returns where it is. `also`, as PACKAGE/NAME, is built in the same go, which compiles what both depend on once.
+/// Builds the program for this machine, and returns its path.
+///
+/// `also`, as PACKAGE/NAME, is built with it, so that shared dependencies are compiled once.
 pub fn build_static(checkout: &Path, commit: &str, also: Option<&str>) -> anyhow::Result<PathBuf> {
     let mut programs = vec![(PACKAGE, PACKAGE)];
     if let Some(also) = also {
@@ -27,7 +29,7 @@ pub fn build_static(checkout: &Path, commit: &str, also: Option<&str>) -> anyhow
         .current_dir(checkout)
         .args(["build", "--locked", "--release"])
         .args(chosen)
-        // With a target named, build scripts and macros stay what they are: they cannot be static.
+        // An explicit target keeps the flags away from build scripts and macros, which cannot be static.
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
         .env(

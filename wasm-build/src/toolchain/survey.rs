@@ -1,4 +1,4 @@
-//! Describes this machine to `toolchain::choose`: asks each compiler where its libraries are, and looks. Chooses nothing.
+//! Describes this machine to `toolchain::choose`: finds compilers, their libraries, and linkers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::cargo::clean_command;
 use super::{Compiler, Machine, TARGET, preference};
 
-/// Debian's own compiler and where it lives: `PATH` may name rustup's first.
+/// The directory of Debian's compiler, which may come after rustup's in `PATH`.
 const DEBIAN_BIN: &str = "/usr/bin";
 
-/// Looks at the compilers that `checkout` would be built with, and at the linkers in `PATH`.
+/// Describes the compilers for `checkout`, and the linkers in `PATH`.
 pub fn machine(checkout: &Path) -> Machine {
     let debian = Path::new(DEBIAN_BIN);
     let compilers = [
@@ -28,7 +28,7 @@ pub fn machine(checkout: &Path) -> Machine {
     }
 }
 
-/// `None` when there is no such compiler, or when it does not run.
+/// Describes a compiler; `None` if it does not exist or does not run.
 fn compiler(checkout: &Path, rustc: PathBuf, cargo: PathBuf) -> Option<Compiler> {
     let print = |what: &[&str]| {
         let output = clean_command(&rustc)
@@ -46,7 +46,7 @@ fn compiler(checkout: &Path, rustc: PathBuf, cargo: PathBuf) -> Option<Compiler>
     let libraries = print(&["target-libdir", "--target", TARGET])?;
     Some(Compiler {
         has_std: has_std(&libraries),
-        // With it cargo pins the standard library's own dependencies.
+        // Cargo needs this file to pin the dependencies of the standard library.
         has_std_source: sysroot
             .join("lib/rustlib/src/rust/library/Cargo.lock")
             .is_file(),
@@ -56,7 +56,7 @@ fn compiler(checkout: &Path, rustc: PathBuf, cargo: PathBuf) -> Option<Compiler>
     })
 }
 
-/// The directory alone is not enough: rustup leaves it behind.
+/// Is the library itself there? The directory alone proves nothing, because rustup leaves it behind.
 fn has_std(libraries: &Path) -> bool {
     names(libraries).any(|name| name.starts_with("libstd-") && name.ends_with(".rlib"))
 }
@@ -69,7 +69,7 @@ fn linkers(dirs: impl Iterator<Item = PathBuf>) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// The names in a directory; none if it cannot be read.
+/// The file names in a directory; none if it cannot be read.
 fn names(dir: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(dir)
         .into_iter()

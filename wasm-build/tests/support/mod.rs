@@ -1,4 +1,4 @@
-//! A module without a compiler for it, and the program under test.
+//! A module made without a compiler, and the program under test.
 
 use std::process::Output;
 
@@ -10,7 +10,7 @@ use wasm_encoder::{
 /// A commit as a module names it.
 pub const COMMIT: &str = "0123456789ab";
 
-/// The smallest module that `wasm-build build` could have written, at this commit.
+/// The smallest module that `wasm-build build` could write, with this commit.
 pub fn module(commit: &str) -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);
@@ -57,7 +57,7 @@ pub fn module(commit: &str) -> Vec<u8> {
     module.finish()
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 pub fn wasm_build(args: &[&str]) -> Output {
     assert_cmd::Command::cargo_bin("wasm-build")
         .unwrap()

@@ -1,4 +1,4 @@
-//! A baggage condition: the members of the W3C `baggage` header (<https://www.w3.org/TR/baggage/>, section 3.2).
+//! Baggage conditions: members of the W3C `baggage` header (<https://www.w3.org/TR/baggage/>, section 3.2).
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use super::header::trim;
 use crate::budget::Fuel;
 use crate::pattern::{Budgeted, Pattern};
 
-/// Does any member of that key match?
+/// Does any member with this key match?
 pub(crate) fn matches(key: &str, pattern: &Pattern, joined: &[u8], fuel: &Fuel) -> bool {
     let mut budgeted = Budgeted::new(pattern, fuel);
     members(joined).any(|(member, value)| member == key.as_bytes() && budgeted.matches(&value))
 }
 
-/// Keys and percent-decoded values, properties left out; what is not `key=value` is skipped.
+/// Keys and percent-decoded values without properties. Skips members that are not `key=value`.
 pub(crate) fn members(joined: &[u8]) -> impl Iterator<Item = (&[u8], Cow<'_, [u8]>)> {
     joined.split(|byte| *byte == b',').filter_map(|member| {
         let mut parts = member.splitn(2, |byte| *byte == b'=');
@@ -22,7 +22,7 @@ pub(crate) fn members(joined: &[u8]) -> impl Iterator<Item = (&[u8], Cow<'_, [u8
     })
 }
 
-/// RFC 3986 section 2.1. A `%` that two hexadecimal digits do not follow stands for itself.
+/// Percent-decodes a text (RFC 3986 section 2.1). A `%` without two hexadecimal digits after it stands for itself.
 fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'%') {
         return Cow::Borrowed(text);

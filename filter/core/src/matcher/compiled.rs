@@ -1,4 +1,4 @@
-//! One intercept, compiled, and its place in the order of precedence. Knows nothing of requests.
+//! A compiled intercept and its precedence. Knows nothing of requests.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -8,29 +8,29 @@ use crate::limits::Patterns;
 use crate::path::{self, PathPattern};
 use crate::pattern::Pattern;
 
-/// One intercept, compiled.
+/// A compiled intercept.
 #[derive(Debug)]
 pub struct Compiled {
     name: String,
     pub(super) headers: Vec<(HeaderId, Pattern)>,
-    /// By key.
+    /// Patterns by key.
     pub(super) baggage: Vec<(String, Pattern)>,
     pub(super) path: Option<PathPattern>,
     intercept: Intercept,
 }
 
 impl Compiled {
-    /// Its name.
+    /// The intercept's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What was written.
+    /// The entry as written.
     pub fn intercept(&self) -> &Intercept {
         &self.intercept
     }
 
-    /// `names` numbers its headers.
+    /// Takes over compiled patterns. `names` assigns ids to its headers.
     pub(super) fn new(
         name: String,
         intercept: Intercept,
@@ -61,18 +61,18 @@ impl Compiled {
             .map_or(path::Rank::None, PathPattern::rank)
     }
 
-    /// How many conditions on headers and baggage it has.
+    /// The number of header and baggage conditions.
     pub(crate) fn conditions(&self) -> usize {
         self.headers.len().saturating_add(self.baggage.len())
     }
 
-    /// Smaller wins: more conditions, then the narrower path, then the name.
+    /// The sort key, smaller wins: more conditions, then the narrower path, then the name.
     fn precedence(&self) -> impl Ord + '_ {
         (Reverse(self.conditions()), self.path_rank(), &self.name)
     }
 }
 
-/// By precedence: the smaller wins. Names differ, so of one matcher no two are equal.
+/// Orders by precedence, smaller wins. Names are unique, so no two intercepts of a matcher are equal.
 impl Ord for Compiled {
     fn cmp(&self, other: &Self) -> Ordering {
         self.precedence().cmp(&other.precedence())

@@ -1,4 +1,4 @@
-//! What is asked of a request, each thing once. Knows no intercepts.
+//! Caches what a decision looks up in a request. Knows no intercepts.
 
 use std::cell::OnceCell;
 
@@ -6,7 +6,7 @@ use crate::budget::Fuel;
 use crate::interner::Interner;
 use crate::request::{Request, VIA, header_key};
 
-/// A header name's place among those of a matcher.
+/// The index of a header name in a matcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HeaderId(pub(super) usize);
 
@@ -16,7 +16,7 @@ impl HeaderId {
     pub(crate) const PATH: Self = Self(2);
     pub(crate) const BAGGAGE: Self = Self(3);
     pub(crate) const VIA: Self = Self(4);
-    /// The names of the constants above, in their order.
+    /// The names of the constants above, in order.
     const FIXED: [&str; 5] = ["user-agent", ":authority", ":path", "baggage", VIA];
 
     pub(super) fn name(self, names: &[String]) -> Option<&str> {
@@ -24,7 +24,7 @@ impl HeaderId {
     }
 }
 
-/// Gives each distinct header name a number.
+/// Assigns an id to each distinct header name.
 pub(super) struct HeaderNames {
     ids: Interner,
     names: Vec<String>,
@@ -51,24 +51,24 @@ impl HeaderNames {
         HeaderId(id)
     }
 
-    /// Each name at its [`HeaderId`].
+    /// The names, indexed by [`HeaderId`].
     pub(super) fn into_names(self) -> Vec<String> {
         self.names
     }
 }
 
-/// What is known of one request so far: every question goes to the request at most once.
+/// The known facts of one request, each looked up at most once.
 pub(crate) struct Facts<'r, R> {
     request: &'r R,
     names: &'r [String],
     headers: Vec<OnceCell<Option<Vec<u8>>>>,
     now: OnceCell<u64>,
-    /// What is left for questions and regexes.
+    /// The remaining steps for look-ups and regexes.
     pub(super) fuel: Fuel,
 }
 
 impl<'r, R: Request> Facts<'r, R> {
-    /// Nothing yet. `names`: every header name that may be asked for, at its [`HeaderId`].
+    /// Facts without any values. `names` are the header names that may be looked up, by [`HeaderId`].
     pub(crate) fn new(request: &'r R, names: &'r [String], fuel: Fuel) -> Self {
         Self {
             request,
@@ -79,7 +79,7 @@ impl<'r, R: Request> Facts<'r, R> {
         }
     }
 
-    /// Takes an answer that the request gave before.
+    /// Stores a value that was looked up before.
     pub(super) fn learn(&self, HeaderId(id): HeaderId, value: Option<Vec<u8>>) {
         if let Some(fact) = self.headers.get(id) {
             let _ = fact.set(value);
@@ -94,7 +94,7 @@ impl<'r, R: Request> Facts<'r, R> {
         self.headers.get(id.0)?.get_or_init(ask).as_deref()
     }
 
-    /// A pseudo-header such as `:path` has one value, whatever commas are in it (RFC 9113 section 8.3).
+    /// Is it a pseudo-header such as `:path`, with a single value even if that contains commas (RFC 9113 section 8.3)?
     pub(super) fn is_pseudo(&self, id: HeaderId) -> bool {
         id.name(self.names)
             .is_some_and(|name| name.starts_with(':'))

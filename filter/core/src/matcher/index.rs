@@ -1,4 +1,4 @@
-//! Where an intercept is filed, so that the cost of a miss does not grow with their number.
+//! An index of the intercepts, so that the cost of a miss does not grow with their number.
 
 use std::cmp::Reverse;
 
@@ -12,22 +12,22 @@ type Places = Vec<usize>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// Only the headers under which something is filed.
+    /// The headers that are used as an index.
     headers: Vec<(HeaderId, Table)>,
-    /// The baggage keys under which something is filed, each with the place of its table.
+    /// The baggage keys that are used as an index, numbered like their tables.
     baggage_keys: Interner,
     baggage: Vec<Table>,
     /// Intercepts without header and baggage conditions.
     everybody: Places,
 }
 
-/// What is filed under one header or baggage key.
+/// The intercepts indexed by one header or baggage key.
 #[derive(Debug, Default)]
 struct Table {
-    /// Each with the place of what is filed under it.
+    /// The exact values, numbered like their lists.
     values: Interner,
     exact: Vec<Places>,
-    /// Intercepts that only a regex finds: candidates as soon as the header or key is there at all.
+    /// Intercepts with a regex: candidates whenever the header or key is present.
     regexes: Places,
 }
 
@@ -40,7 +40,7 @@ impl Index {
             .collect();
         let users = count_users(intercepts, headers);
         for (place, compiled) in intercepts.iter().enumerate() {
-            // Exact before regex, headers before baggage; of several headers the one that most intercepts use anyway: it costs no further look-up per request.
+            // Exact before regex, headers before baggage. Among headers, the one that most intercepts use: it adds no look-up per request.
             let header = compiled.headers.iter().min_by_key(|(id, pattern)| {
                 (pattern.is_regex(), Reverse(users.get(id.0).copied()), *id)
             });
@@ -78,7 +78,7 @@ impl Index {
         index
     }
 
-    /// The headers under which intercepts are filed.
+    /// The indexed headers.
     pub(crate) fn headers(&self) -> impl Iterator<Item = HeaderId> {
         self.headers.iter().map(|(id, _)| *id)
     }
@@ -88,7 +88,7 @@ impl Index {
         !self.baggage.is_empty() || !self.everybody.is_empty()
     }
 
-    /// The places of all intercepts that can still match, in order of precedence.
+    /// The positions of all intercepts that may match, in order of precedence.
     pub(crate) fn candidates<R: Request>(&self, facts: &Facts<R>) -> Places {
         let mut places = Places::new();
         for (id, table) in &self.headers {
@@ -145,8 +145,9 @@ impl Table {
     }
 }
 
-/// Keeps `places` sorted and each place once. An intercept is filed in one list only, so where the first of a list is known, all are:
-/// a client that repeats a value a thousand times costs a thousand look-ups and no more.
+/// Adds a list to `places`, which stays sorted and without duplicates.
+///
+/// An intercept is in one list only, so if the first of a list is known, all are: a client that repeats a value a thousand times costs only a thousand look-ups.
 fn add(list: &[usize], places: &mut Places) {
     if list
         .first()
@@ -161,7 +162,7 @@ fn add(list: &[usize], places: &mut Places) {
     }
 }
 
-/// How many intercepts use each header.
+/// The number of intercepts that use each header.
 fn count_users(intercepts: &[Compiled], headers: usize) -> Vec<usize> {
     let mut users = vec![0_usize; headers];
     for (id, _) in intercepts.iter().flat_map(|compiled| &compiled.headers) {

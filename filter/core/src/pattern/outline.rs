@@ -1,32 +1,32 @@
-//! What a pattern's text tells before anything is compiled: how large its program becomes, and a text that every match contains.
+//! Properties of a pattern that need no compiling: the size of its program, and a text that every match contains.
 //!
-//! The size is that of `regex-lite` on a 64-bit machine, computed from the text alone: the crate's own limit counts other bytes in the filter (wasm32) than in the command, so the two would
-//! disagree. It is exact but for character classes, whose ranges may overlap, and for what follows an `i`, `s` or `R` flag: there it may be too high. A pattern that `regex-lite` refuses has some size, too.
-//! `tests/size.rs` holds it against the crate.
+//! The size is that of `regex-lite` on a 64-bit machine. The crate's own limit counts other bytes in the filter (wasm32) than in the command, so they would
+//! disagree. The size is exact except for character classes, whose ranges may overlap, and after an `i`, `s` or `R` flag: there it may be too high. A pattern that
+//! `regex-lite` rejects has some size, too. `tests/size.rs` compares the size with the crate's.
 
 use std::str::Chars;
 
-/// `size_of::<State>()`, a character range, the target of a branch, the name of a group.
+/// Sizes of a `State`, a character range, a branch target, and a group name.
 const STATE: usize = 32;
 const RANGE: usize = 8;
 const TARGET: usize = 4;
 const GROUP: usize = 16;
 
-/// A branch of two ways.
+/// A branch with two targets.
 const SPLIT: usize = STATE + 2 * TARGET;
 
-/// What is known of a pattern.
+/// Properties of a pattern.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outline {
-    /// The program's bytes, `^(?:` and `)$` around it included.
+    /// The size of the program in bytes, with `^(?:` and `)$` around it.
     pub(super) size: usize,
-    /// How many groups capture, the whole included.
+    /// The number of capture groups, including the whole match.
     pub(super) groups: usize,
-    /// Is no group closed that was not opened?
+    /// Does every `)` close an open group?
     pub(super) is_balanced: bool,
-    /// Is there an `x` among the flags?
+    /// Does it use the flag `x`?
     pub(super) is_extended: bool,
-    /// Every text that matches contains this one.
+    /// A text that every match contains.
     pub(super) needle: String,
 }
 
@@ -58,7 +58,7 @@ impl Outline {
             None => String::new(),
         };
         Self {
-            // Begin and end of the whole, the match, two anchors.
+            // Start and end of the whole match, the match state, and two anchors.
             size: size.saturating_add(walk.extra).saturating_add(5 * STATE),
             groups: walk.groups,
             is_balanced: walk.is_balanced,
@@ -68,7 +68,7 @@ impl Outline {
     }
 }
 
-/// The program of a part.
+/// The program of a part of the pattern.
 #[derive(Debug, Clone, Copy)]
 struct Atom {
     size: usize,
@@ -76,15 +76,15 @@ struct Atom {
     is_empty: bool,
 }
 
-/// A group that is not closed yet.
+/// An open group.
 #[derive(Debug, Default)]
 struct Group {
     is_capture: bool,
-    /// Of everything but `last`.
+    /// The size of everything except `last`.
     size: usize,
-    /// What a repetition would apply to.
+    /// The part that a repetition would apply to.
     last: Option<Atom>,
-    /// Does the present branch begin with something that needs a character?
+    /// Does the current branch need at least one character so far?
     needs_text: bool,
     branches: usize,
     has_empty_branch: bool,
@@ -104,7 +104,7 @@ impl Group {
                 self.size = self.size.saturating_add(last.size);
                 self.needs_text |= !last.is_empty;
             }
-            // Nothing at all is a state, too.
+            // An empty branch is a state, too.
             None => self.size = self.size.saturating_add(STATE),
         }
         self.has_empty_branch |= !self.needs_text;
@@ -129,7 +129,7 @@ impl Group {
     }
 }
 
-/// The part of a text that stands before its end.
+/// Cuts `end` off the end of a text.
 fn before<'t>(text: &'t str, end: &str) -> &'t str {
     let length = text.len().saturating_sub(end.len());
     text.get(..length).unwrap_or_default()
@@ -137,18 +137,18 @@ fn before<'t>(text: &'t str, end: &str) -> &'t str {
 
 struct Walk<'p> {
     rest: Chars<'p>,
-    /// The groups around the present one.
+    /// The groups around the current one.
     open: Vec<Group>,
     group: Group,
     groups: usize,
-    /// What repetitions do not multiply.
+    /// Size that repetitions do not multiply.
     extra: usize,
     is_balanced: bool,
     is_extended: bool,
-    /// Once such a flag is seen it is taken to hold to the end.
+    /// Assumed to apply up to the end once set.
     folds_case: bool,
     is_crlf: bool,
-    /// Characters that follow each other outside of any group; `None` once a match need not contain them.
+    /// Consecutive characters outside of any group; `None` once a match need not contain them.
     run: Option<String>,
     needle: String,
 }
@@ -247,7 +247,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A `]` that comes first in a class stands for itself, and so does each `-` before all others. One may belong to `[:name:]`.
+    /// Skips a class. A `]` at its start stands for itself, and so does each `-` before all others. Another one may belong to `[:name:]`.
     fn class(&mut self) {
         let mut count = usize::from(self.take('^'));
         let mut is_first = true;
@@ -256,7 +256,7 @@ impl Walk<'_> {
             is_first = false;
         }
         let fold: usize = if self.folds_case { 2 } else { 1 };
-        // Was the item before a single character, which may begin a range?
+        // Was the previous item a single character, which may begin a range?
         let mut may_begin = false;
         loop {
             let ranges = match self.rest.next() {
@@ -282,7 +282,7 @@ impl Walk<'_> {
         self.ranges(count);
     }
 
-    /// How many ranges an escape in a class stands for.
+    /// The number of ranges for an escape in a class.
     fn class_escape(&mut self) -> usize {
         match self.rest.next() {
             Some('s' | 'D') => 2,
@@ -297,7 +297,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The rest of `[:name:]`, looking no further than the name.
+    /// Skips the rest of `[:name:]`, and reads no further than the name.
     fn class_name(&mut self) {
         let is_name = |char: char| char == '^' || char.is_ascii_alphabetic();
         let rest = self.rest.as_str().strip_prefix(':');
@@ -326,7 +326,7 @@ impl Walk<'_> {
             self.is_crlf |= flags.contains('R');
             self.rest = after.chars();
             if self.take(')') {
-                // A repetition behind them applies to what is before them.
+                // A repetition after the flags applies to the part before them.
                 return;
             }
             self.take(':');
@@ -358,7 +358,7 @@ impl Walk<'_> {
             .for_each(drop);
     }
 
-    /// `{m}`, `{m,}` or `{m,n}`; `\b{start}` is no repetition.
+    /// Reads `{m}`, `{m,}` or `{m,n}`; `\b{start}` is no repetition.
     fn counted(&mut self) {
         let text = self.rest.as_str();
         let is_count = |char: char| char == ',' || char.is_ascii_digit() || char.is_whitespace();
@@ -379,7 +379,7 @@ impl Walk<'_> {
 
     fn repeat(&mut self, least: usize, most: Option<usize>) {
         self.take('?');
-        // The last character of a run need not be there.
+        // The last character of the run is optional.
         if let Some(run) = self.run.as_mut().filter(|_| self.open.is_empty()) {
             run.pop();
             self.end_run();
@@ -408,7 +408,7 @@ impl Walk<'_> {
         });
     }
 
-    /// Takes the next character if it is this one.
+    /// Skips the next character if it is this one.
     fn take(&mut self, char: char) -> bool {
         let is_next = self.rest.as_str().starts_with(char);
         if is_next {

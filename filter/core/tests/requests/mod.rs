@@ -1,4 +1,4 @@
-//! Intercepts and requests in a line each. Shared by the test files of this folder; each uses a part of it.
+//! One-line notations for intercepts and requests, shared by the tests in this directory.
 #![allow(dead_code, reason = "every test file is a crate of its own")]
 
 use intercept_core::{
@@ -6,10 +6,10 @@ use intercept_core::{
     SCHEMA_VERSION,
 };
 
-/// The time at which every request comes in, in seconds since the epoch.
+/// The time of every request, in seconds since the epoch.
 pub const NOW: u64 = 1_000_000;
 
-/// A request as a table, to port 8080 at [`NOW`] unless it says otherwise.
+/// A request as a table, to port 8080 at [`NOW`] by default.
 #[derive(Debug, Clone)]
 pub struct Table {
     pub headers: Vec<(String, Vec<u8>)>,
@@ -39,7 +39,7 @@ impl Request for Table {
     }
 }
 
-/// `Name: value` in each line, a missing `:path` is `/`.
+/// Parses `Name: value` lines; a missing `:path` is `/`.
 pub fn request(lines: &[&str]) -> Table {
     let mut headers: Vec<_> = lines
         .iter()
@@ -58,14 +58,14 @@ pub fn request(lines: &[&str]) -> Table {
     }
 }
 
-/// A request with one header of any bytes.
+/// A request with one header of arbitrary bytes.
 pub fn with_bytes(name: &str, value: &[u8]) -> Table {
     let mut table = request(&[]);
     table.headers.push((name.to_owned(), value.to_vec()));
     table
 }
 
-/// `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
+/// Parses conditions: `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
 pub fn intercept(conditions: &[&str]) -> Intercept {
     let mut intercept = Intercept {
         port: 8080,
@@ -112,7 +112,7 @@ pub fn unlimited() -> Limits {
     }
 }
 
-/// All entries must be usable.
+/// Compiles entries, which must all be valid.
 #[track_caller]
 pub fn compile(limits: Limits, intercepts: &[(&str, Intercept)]) -> Matcher {
     let intercepts = intercepts
@@ -128,7 +128,7 @@ pub fn compile(limits: Limits, intercepts: &[(&str, Intercept)]) -> Matcher {
     matcher
 }
 
-/// The intercept that takes the request. Says the same as `explain`, or panics.
+/// The intercept that takes the request. Panics unless `explain` agrees.
 #[track_caller]
 pub fn winner<'m>(matcher: &'m Matcher, request: &Table) -> Option<&'m str> {
     let decided = matcher.decide(request).intercept.map(|one| one.name());
@@ -141,7 +141,7 @@ pub fn winner<'m>(matcher: &'m Matcher, request: &Table) -> Option<&'m str> {
     decided
 }
 
-/// Does an intercept with these conditions, alone, match the request, whether it takes it or leaves it to the cluster?
+/// Does an intercept with these conditions match the request, including a bypass?
 #[track_caller]
 pub fn matches(conditions: &[&str], request: &Table) -> bool {
     let matcher = compile(unlimited(), &[("bob", intercept(conditions))]);
