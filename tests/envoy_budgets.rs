@@ -1,5 +1,7 @@
-//! What hostile intercepts, each within its own limits, may cost a real Envoy together: a push of its configuration, and a request. Times are those that Envoy's own threads computed, which other
-//! programs on the machine do not lengthen; the bounds leave room for a processor that is three times slower than the one of the figures in docs/cost.md.
+//! What hostile intercepts, each within its own limits, cost a real Envoy together: a push of its configuration, and a request.
+//!
+//! Times are CPU times of Envoy's threads, which other programs on the machine do not lengthen. The limits allow for a processor that is three times slower than the one in
+//! docs/cost.md.
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ async fn mesh() -> (App, Mesh) {
     (app, mesh)
 }
 
-/// What a thread of Envoy has computed so far; `None`: all of them together.
+/// The CPU time of a thread of Envoy so far; `None`: of all threads together.
 fn computed(mesh: &Mesh, thread: Option<&str>) -> Duration {
     let process = mesh.envoy.process().id();
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
@@ -37,7 +39,7 @@ fn computed(mesh: &Mesh, thread: Option<&str>) -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
-/// The memory that Envoy holds, in MiB.
+/// Envoy's resident memory, in MiB.
 fn resident(mesh: &Mesh) -> u64 {
     let status = format!("/proc/{}/status", mesh.envoy.process().id());
     let status = std::fs::read_to_string(status).expect("a process");
@@ -46,7 +48,7 @@ fn resident(mesh: &Mesh) -> u64 {
     kibibytes.expect("kB").parse::<u64>().expect("a number") / 1024
 }
 
-/// So many entries, each of an owner that has as many as one may have, in one cluster: what grows is the filter's configuration alone.
+/// This many entries in one upstream cluster, with as many per owner as are allowed, so that only the filter's configuration grows.
 fn entries(mesh: &Mesh, count: usize, change: impl Fn(usize, &mut Intercept)) -> Document {
     document((0..count).map(|number| {
         let (name, mut entry) = entry(&format!("dev-{number:04}"), mesh.port(), NOBODY, "x", "x");
@@ -66,7 +68,7 @@ async fn push(mesh: &Mesh, document: &Document) {
     mesh.write_plugin(&text).await;
 }
 
-/// The shapes of a thousand hostile entries: what each costs is within every limit of an entry.
+/// Kinds of a thousand hostile entries, each within every limit of an entry.
 fn hostile(mesh: &Mesh) -> [(&'static str, Document); 4] {
     let conditions = |number: usize, value: &dyn Fn(usize) -> String| {
         let conditions = (0..16).map(|place| header(format!("x{number}-{place}"), value(place)));
@@ -103,7 +105,7 @@ fn hostile(mesh: &Mesh) -> [(&'static str, Document); 4] {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_entries_hold_up_no_push() {
     const WORKER: Option<&str> = Some("wrk:worker_0");
-    /// 50 ms and 64 MiB are what may be; the rest is room for a slow machine.
+    /// The limits are 50 ms and 64 MiB; the rest allows for a slow machine.
     const LONGEST: Duration = Duration::from_millis(150);
     const MOST_MEMORY: u64 = 64;
     let (_app, mesh) = mesh().await;
@@ -117,7 +119,7 @@ async fn hostile_entries_hold_up_no_push() {
             push(&mesh, &hostile).await;
             mesh.h1().must(Ask::get("/")).await;
             longest = longest.max(computed(&mesh, WORKER) - start);
-            // Regexes take their tables at the first match.
+            // Regexes allocate their tables at the first match.
             for name in ["cookie", "x"] {
                 mesh.h1().must(Ask::get("/").header(name, "a")).await;
             }
@@ -131,7 +133,7 @@ async fn hostile_entries_hold_up_no_push() {
     }
 }
 
-/// Bytes that Envoy keeps of each change of the filter's configuration.
+/// Bytes that Envoy keeps per change of the filter's configuration.
 async fn kept_of_a_change(mesh: &Mesh) -> u64 {
     const CHANGES: u64 = 400;
     let both = [1, 2].map(|count| entries(mesh, count, |_, _| {}));
@@ -149,7 +151,7 @@ async fn kept_of_a_change(mesh: &Mesh) -> u64 {
 /// An hour may have thousands of changes, and an Envoy lives for weeks.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_leave_next_to_nothing_in_envoy() {
-    /// A worker. Envoy itself leaves 470 with one and 740 with two, whatever the configuration's size; metrics that are defined anew with each change made it 870 a worker.
+    /// Per worker. Envoy itself leaves 470 with one worker and 740 with two, whatever the configuration's size; metrics redefined with each change made it 870 a worker.
     const MOST_BYTES: u64 = 600;
     let app = App::start("app").await;
     let plan = || Plan::of(&app).relay_at(app.addr());
@@ -160,7 +162,7 @@ async fn changes_leave_next_to_nothing_in_envoy() {
     }
 }
 
-/// What a request with this header costs more than one without, and whether the budget was spent.
+/// The additional cost of a request with this header, and whether the budget was spent.
 async fn cost(mesh: &Mesh, name: &str, value: &str) -> (Duration, bool) {
     const ROUNDS: u32 = 20;
     let client = mesh.h1();
@@ -185,11 +187,11 @@ async fn cost(mesh: &Mesh, name: &str, value: &str) -> (Duration, bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hard_regexes_hold_up_no_request() {
-    /// 5 ms is what may be; the rest is room for a slow machine.
+    /// The limit is 5 ms; the rest allows for a slow machine.
     const LONGEST: Duration = Duration::from_millis(15);
     let (_app, mesh) = mesh().await;
     let hard = [
-        // Hardly below the budget: nothing is saved by refusing it.
+        // Just below the budget, so that it is not rejected early.
         ("any text 80 times", ".*".repeat(80)),
         ("a hundred ways", format!("({})*", "a|".repeat(100))),
         ("optional letters", "a?".repeat(70)),
@@ -214,7 +216,7 @@ async fn hard_regexes_hold_up_no_request() {
     }
 }
 
-/// Patterns of every kind, each about as large as may be: the filter counts on 32 bits what the command counts on 64.
+/// Patterns of every kind near the size limit: the filter counts on 32 bits, the command on 64.
 fn patterns() -> Vec<String> {
     let parts = [
         ".",
@@ -250,7 +252,7 @@ fn patterns() -> Vec<String> {
                 .take_while(|most| is_taken(*most))
                 .last()
                 .expect("one");
-            // The crate's own limit lay at up to twice as many in the filter.
+            // In the filter, the crate's own limit was up to twice as high.
             for most in [
                 1,
                 largest - 1,
@@ -293,7 +295,7 @@ async fn filter_and_command_refuse_the_same_regexes() {
         .iter()
         .filter(|pattern| Pattern::value(pattern).is_err());
     assert!((100..250).contains(&refused.count()));
-    // Few at once, so that they fit together and a difference is soon found.
+    // A few at once, so that they fit together and a difference is found quickly.
     for some in patterns.chunks(8) {
         let document = entries(&mesh, some.len(), |number, entry| {
             entry.headers = vec![header("x".to_owned(), some[number].clone())];

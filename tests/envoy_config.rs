@@ -1,4 +1,4 @@
-//! What the filter makes of its configuration in a real Envoy, whoever wrote it. The entries are written by hand: the CLI would refuse most of them.
+//! What the filter makes of any configuration in a real Envoy. The entries are written by hand: the CLI would reject most of them.
 
 use harness::app::{App, Do};
 use harness::client::{Ask, Client};
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use intercept_core::{Document, Limits, METRICS_PATH, TEXT_SCHEMA_VERSION, config_hash};
 use serde_json::json;
 
-/// The app, a stand-in for relay and developer, and the mesh before them.
+/// The app, a stand-in for relay and developer, and the mesh in front of them.
 async fn mesh() -> (App, App, Mesh) {
     let (app, developer) = (App::start("app").await, App::start("developer").await);
     let mesh = Plan::of(&app)
@@ -31,7 +31,7 @@ async fn who(mesh: &Mesh, header: &str, value: &str) -> String {
     mesh.h1().get("/", &[(header, value)]).await.by().to_owned()
 }
 
-/// Configurations that cannot be read as a whole.
+/// Configurations that are invalid as a whole.
 const BROKEN: [&str; 10] = [
     "not json",
     "[]",
@@ -197,7 +197,7 @@ async fn what_the_operator_forbids_is_forbidden_in_the_data_plane() {
         entry("team", port, NOBODY, "X-Team", "red"),
         entry("bob", port, NOBODY, "coder", "Bob"),
     ]);
-    // Its twin: with nothing forbidden, all four work.
+    // The counterpart: without limits, all four work.
     mesh.write_document(&written).await;
     assert_eq!(mesh.h1().get("/all", &[]).await.by(), "developer");
     assert_eq!(who(&mesh, "coder", "long").await, "developer");
@@ -229,7 +229,7 @@ async fn ten_thousand_intercepts_are_one_configuration_like_any_other() {
             "coder",
             &format!("coder-{number}"),
         );
-        // One cluster for all: what is huge here is the plugin's configuration.
+        // One upstream cluster for all, so that only the filter's configuration is huge.
         entry.cluster.clone_from(&one);
         (name, entry)
     });
@@ -286,7 +286,7 @@ async fn a_change_under_load_costs_no_request_and_cuts_no_stream() {
         }
     });
     for change in 0..40 {
-        // Bob's entry comes and goes, others move about it.
+        // Bob's entry comes and goes, and so do others around it.
         let others = (0..change * 5).map(|other| {
             entry(
                 &format!("other-{other}"),
@@ -319,7 +319,7 @@ async fn a_change_under_load_costs_no_request_and_cuts_no_stream() {
     assert_eq!(mesh.envoy.stat(".update_rejected").await, 0);
 }
 
-/// What Prometheus reads of the filter's configuration.
+/// The metrics of the filter's configuration in Prometheus.
 async fn metrics(mesh: &Mesh) -> Vec<String> {
     let answer = Client::h1(mesh.envoy.admin()).get(METRICS_PATH, &[]).await;
     let text = String::from_utf8(answer.body.to_vec()).expect("text");
@@ -332,7 +332,7 @@ async fn prometheus_shows_hash_and_active_entries() {
     let (_app, _developer, mesh) = mesh().await;
     let running = entry("bob", mesh.port(), NOBODY, "coder", "Bob");
     let (name, mut too_long) = entry("alice", mesh.port(), NOBODY, "coder", "Alice");
-    // As a clock that is 25 hours ahead gives it out: longer than the operator allows.
+    // As written by a clock that is 25 hours ahead: longer than the operator allows.
     too_long.expires += 25 * 3_600;
     let both = document([running, (name, too_long)]);
     mesh.write_document(&both).await;
@@ -360,7 +360,7 @@ async fn prometheus_shows_hash_and_active_entries() {
 }
 
 async fn wait_for(mesh: &Mesh, coder: &str, by: &str) {
-    // Both workers: a fresh connection may land on either.
+    // For both workers: a new connection may land on either.
     let mut in_a_row = 0;
     wait::until("both workers have the configuration", async || {
         let client = Client::h1(mesh.addr());
@@ -397,7 +397,7 @@ async fn an_intercept_whose_cluster_envoy_does_not_know_is_answered_by_the_clust
         let answer = mesh.h1().must(ask.id(&method)).await;
         assert_eq!((answer.status.as_u16(), answer.by()), (200, "app"));
         assert_eq!(answer.header("x-intercept"), Some("bob"));
-        // An answer without any mark of ours is an answer: to take it for none would run the request again.
+        // A response without our marks is a response: otherwise the request would run again.
         assert_eq!(app.executed_id(method.as_str()), 1, "{method}");
     }
     assert_eq!(developer.total(), 0);
@@ -410,7 +410,7 @@ async fn an_intercept_whose_cli_was_killed_ends_with_its_lease() {
     let mut bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
     assert_eq!(who(&mesh, "coder", "Bob").await, "server");
     bob.process.kill();
-    // The shortest lease that the CLI gives is longer than a test may take.
+    // The shortest lease of the CLI is longer than a test may take.
     let mut left = mesh.files().document().expect("readable");
     let entry = left
         .intercepts

@@ -1,4 +1,4 @@
-//! What the filter costs a request that it does not touch, in user instructions of Envoy as callgrind counts them: a figure that does not depend on the machine's load.
+//! The filter's cost for an unmatched request, in user instructions of Envoy as callgrind counts them, which do not depend on the machine's load.
 //! One test, since each Envoy under valgrind takes a processor for itself.
 
 use std::process::Command;
@@ -10,12 +10,12 @@ use harness::plugin::{NOBODY, document, entry};
 use harness::{binaries, callgrind};
 use intercept_core::Document;
 
-/// The most that the filter may add to a request, in instructions.
+/// The limit for the filter's cost per request, in instructions.
 const MOST_ADDED: f64 = 22_000.0;
-/// The most that 10 000 intercepts may differ from one, as a part of the whole request.
+/// The limit for the difference between 10 000 intercepts and one, as a fraction of the whole request.
 const MOST_GROWTH: f64 = 0.02;
 
-/// Requests before counting, so that nothing is done for the first time.
+/// Requests before counting, so that nothing counted happens for the first time.
 const WARM_UP: usize = 200;
 /// Requests that are counted.
 const COUNTED: usize = 1_000;
@@ -34,7 +34,7 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
             .mesh
             .write_document(&intercepts(&profiled.mesh, count))
             .await;
-        // Its twin: the configuration that is measured is the one in force.
+        // The counterpart: the measured configuration is the one in effect.
         let last = [("coder", format!("coder-{}", count - 1))];
         let last = last.each_ref().map(|(name, value)| (*name, value.as_str()));
         let matched = profiled.client.get("/", &last).await;
@@ -53,7 +53,7 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
         many - without,
         100.0 * growth
     );
-    // Below that, nothing was measured: a proxied request costs about 200 000.
+    // A proxied request costs about 200 000; with less, nothing was measured.
     assert!(
         without > 100_000.0,
         "{without} instructions are no proxied request"
@@ -64,7 +64,7 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
     assert!(growth.abs() <= MOST_GROWTH, "{growth}");
 }
 
-/// So many intercepts, all on values of one header, in one cluster: what grows is the filter's configuration alone.
+/// This many intercepts on values of one header, in one upstream cluster, so that only the filter's configuration grows.
 fn intercepts(mesh: &Mesh, count: usize) -> Document {
     let port = mesh.port();
     document((0..count).map(|number| {
@@ -75,7 +75,7 @@ fn intercepts(mesh: &Mesh, count: usize) -> Document {
     }))
 }
 
-/// An Envoy under callgrind that counts nothing until it is asked to.
+/// An Envoy under callgrind that counts only on request.
 struct Profiled {
     mesh: Mesh,
     client: Client,
@@ -85,13 +85,13 @@ struct Profiled {
 impl Profiled {
     async fn start(app: &App, change: impl FnOnce(Plan) -> Plan) -> Self {
         let out = tempfile::tempdir().expect("a temporary directory");
-        // V8 writes code as it runs, which valgrind must look out for.
+        // V8 generates code at run time, which valgrind must detect.
         let options = ["--smc-check=all-non-file", "--instr-atstart=no"];
         let callgrind = callgrind::command_line(&out.path().join("callgrind"), &options);
         let plan = Plan::of(app)
             .relay_at(app.addr())
             .one_worker()
-            // Flushing counters is work that goes by the clock: a slow machine would count more of it.
+            // Counters are flushed by the clock: a slow machine would count more of it.
             .edit(|bootstrap| bootstrap["stats_flush_interval"] = "299s".into())
             .under(callgrind);
         let mesh = change(plan).start().await;
@@ -102,7 +102,7 @@ impl Profiled {
         }
     }
 
-    /// User instructions of one request on a connection that is kept.
+    /// User instructions of one request on a persistent connection.
     async fn instructions_per_request(&self) -> f64 {
         self.tell(&["instrumentation", "on"]);
         self.send(WARM_UP).await;
@@ -113,7 +113,7 @@ impl Profiled {
         self.dumped() as f64 / COUNTED as f64
     }
 
-    /// As a browser's: 13 headers.
+    /// Sends requests with 13 headers, like a browser.
     async fn send(&self, count: usize) {
         let ask = (0..12).fold(Ask::get("/api/version"), |ask, number| {
             ask.header(&format!("x-some-header-{number}"), "some value")
@@ -124,7 +124,7 @@ impl Profiled {
         }
     }
 
-    /// Gives callgrind a command.
+    /// Sends callgrind a command.
     fn tell(&self, command: &[&str]) {
         let vgdb = binaries::tool("vgdb", "valgrind");
         let id = self.mesh.envoy.process().id();
@@ -134,7 +134,7 @@ impl Profiled {
         assert!(output.status.success(), "{told:?}: {output:?}");
     }
 
-    /// The sum of the newest dump.
+    /// The total of the newest dump.
     fn dumped(&self) -> u64 {
         let files = std::fs::read_dir(self.out.path()).expect("callgrind's directory");
         let newest = files

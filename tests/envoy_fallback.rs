@@ -1,5 +1,6 @@
-//! What becomes of a matched request when the developer's side cannot take it, on every supported Envoy. Every request is counted at the developer's server *and* at
-//! the app: nothing that is not safe ever runs twice, and nothing that was answered is ever repeated.
+//! Matched requests that the developer's side cannot take, on every supported Envoy.
+//!
+//! Every request is counted at the developer's server *and* at the app: no unsafe request ever runs twice, and no answered request is ever repeated.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Each of these runs on each Envoy.
+/// Runs each of these tests on each Envoy.
 macro_rules! on_each_envoy {
     ($($version:ident = $place:literal),*: $tests:tt) => {
         $(mod $version { on_each_envoy!(@ $place $tests); })*
@@ -77,14 +78,14 @@ fn post() -> Ask {
     Ask::post("/", 100_000).header(MATCHES.0, MATCHES.1)
 }
 
-/// How many at once, how many in all, and what the app does: at 64 it is slow, so that all of them wait at the same time.
+/// Concurrency, number of requests, and what the app does: at 64 it is slow, so that all requests wait at the same time.
 const LOADS: [(usize, usize, Do); 3] = [
     (1, 15, Do::Tell),
     (8, 80, Do::Tell),
     (64, 192, Do::Sleep(300)),
 ];
 
-/// Sends every load of GETs and POSTs; each request must be answered by the app, which ran it once, while the server has seen none.
+/// Sends every load of GETs and POSTs. The app must run and answer each request once, and the server must see none.
 async fn assert_all_fall_back(app: &App, server: &App, mesh: &Mesh) {
     let client = mesh.h1();
     let mut sent = 0;
@@ -155,7 +156,7 @@ async fn the_relay_was_killed(version: &str) {
     let (app, server, mut mesh) = stage(version).await;
     let _bob = intercept(&mesh, &server).await;
     mesh.relay().kill();
-    // A request that Envoy writes to a connection whose end it has not noticed yet is under way: that is the next test's.
+    // A request on a connection whose end Envoy has not noticed counts as running: the next test covers it.
     wait::until("Envoy has noticed", async || {
         mesh.envoy
             .stat("intercept-relay|http.upstream_cx_active")
@@ -165,7 +166,7 @@ async fn the_relay_was_killed(version: &str) {
     .await;
     assert_all_fall_back(&app, &server, &mesh).await;
 
-    // And back: the CLI, which still runs, finds the new relay.
+    // And back: the CLI is still running, and finds the new relay.
     mesh.restart_relay().await;
     wait::until("the server gets what matches again", async || {
         mesh.h1().get("/", &[MATCHES]).await.by() == "server"
@@ -173,7 +174,7 @@ async fn the_relay_was_killed(version: &str) {
     .await;
 }
 
-/// Runs a load that `end` hits in the middle.
+/// Runs a load that `end` interrupts.
 async fn interrupted(mesh: &Mesh, server: &App, ask: Ask, end: impl AsyncFnOnce()) -> Outcome {
     let load = Load::start(&mesh.h1(), 8, usize::MAX, move |_| {
         ask.clone().to(Do::Sleep(5))
@@ -186,7 +187,7 @@ async fn interrupted(mesh: &Mesh, server: &App, ask: Ask, end: impl AsyncFnOnce(
     load.stop().await
 }
 
-/// Both sides answered, and their counts agree with what the client was told.
+/// Checks that both sides answered, and that their counts match what the clients saw.
 fn assert_exact(outcome: &Outcome, app: &App, server: &App, is_safe: bool) {
     outcome.assert_exact(&app.executed(), &server.executed(), is_safe);
     assert!(
@@ -263,7 +264,7 @@ async fn the_developers_own_errors_pass(version: &str) {
     }
 }
 
-/// An app whose answers bear our marks, as one's that passes on the headers of another service's answer. It counts the requests.
+/// An app whose responses have our marks, as if it forwarded headers of another service. It counts the requests.
 async fn marking_app() -> (SocketAddr, Arc<AtomicUsize>) {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-intercept-unavailable: no-tunnel\r\n\
         x-intercept-unavailable: no-tunnel from 192.0.2.1:8080\r\nx-intercept-lost: x\r\n\
@@ -281,7 +282,7 @@ async fn marking_app() -> (SocketAddr, Arc<AtomicUsize>) {
                     break;
                 }
             }
-            // Envoy itself asks nothing: what has a head is a request.
+            // Envoy itself sends no requests: every head is one of the test's.
             counted.fetch_add(usize::from(!head.is_empty()), Ordering::SeqCst);
             let _ = stream.write_all(ANSWER).await;
         }
@@ -292,7 +293,7 @@ async fn marking_app() -> (SocketAddr, Arc<AtomicUsize>) {
 async fn marks_of_the_app_repeat_no_request(version: &str) {
     let (app, count) = marking_app().await;
     let server = App::start("server").await;
-    // Where the relay has no endpoint, attempt 1 goes to the app.
+    // Without an endpoint of the relay, the first attempt goes to the app.
     let without_relay = |bootstrap: &mut Value| {
         let clusters = bootstrap.pointer_mut("/static_resources/clusters");
         let clusters = clusters.and_then(Value::as_array_mut).expect("clusters");
@@ -328,10 +329,10 @@ async fn marks_of_the_app_repeat_no_request(version: &str) {
     assert_eq!(server.total(), 0);
 }
 
-/// What a server that dies has sent of its body.
+/// How much of its body a dying server has sent.
 const SENT: usize = 5_000;
 
-/// A developer's server that reads a head, answers with one and the beginning of a body, and is gone with a reset.
+/// A developer's server that reads a head, sends one and the beginning of a body, and resets the connection.
 async fn dying_server(framing: &'static str) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -388,7 +389,7 @@ async fn broken_answers_arrive_as_far_as_sent(version: &str) {
     }
 }
 
-/// A GET and a POST that `end` hits while the server has them: the GET is answered by the app, the POST by an error that says so.
+/// Sends a GET and a POST, and calls `end` while the server has them. The app must answer the GET, and the POST must get an error that says so.
 async fn assert_lost(app: &App, server: &App, mesh: &Mesh, what: Do, end: impl AsyncFnOnce()) {
     let client = mesh.h1();
     let (safe, lost) = (get().id("safe").to(what), post().id("lost").to(what));
@@ -423,7 +424,7 @@ async fn assert_lost(app: &App, server: &App, mesh: &Mesh, what: Do, end: impl A
 async fn a_server_that_dies_mid_request_loses_only_what_is_not_safe(version: &str) {
     let (app, server, mesh) = stage(version).await;
     let _bob = intercept(&mesh, &server).await;
-    // The app, asked second, is to answer: it must not die of the same request.
+    // The second attempt goes to the app, which must not die of the same request.
     let hold = Do::HoldAt("server");
     assert_lost(&app, &server, &mesh, hold, async || server.kill().await).await;
 }
@@ -464,7 +465,7 @@ async fn a_body_that_fits_the_retry_buffer_falls_back_and_a_larger_one_never_run
             "{id}"
         );
         let id = format!("large-{number}");
-        // Envoy may refuse it, or may have had the answer before the buffer was full: what counts is that it runs once at most.
+        // Envoy may reject it, or may have the response before the buffer is full. It must run at most once.
         if let Ok(response) = client.open(ask(3 * BUFFER, &id)).await {
             let answer = collect(response).await;
             let is_whole = answer.is_ok_and(|answer| answer.status == 200);

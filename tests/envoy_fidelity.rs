@@ -1,5 +1,6 @@
-//! What a developer's server receives is what a pod would have received, and its answer reaches the client as a pod's would: each case is sent through one
-//! Envoy unmatched and matched, and compared byte for byte. What may differ is one list, equal to that of `docs/reference.md`.
+//! A developer's server receives what a pod would receive, and its response reaches the client as a pod's would.
+//!
+//! Each case is sent through one Envoy unmatched and matched, and compared byte for byte. The allowed differences are one list, equal to that of `docs/reference.md`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use harness::fidelity::{
 };
 use intercept_core::target::{carries_authority, carries_path};
 
-/// Something that may differ.
+/// An allowed difference.
 struct Difference {
-    /// As `docs/reference.md` says it.
+    /// The text in `docs/reference.md`.
     what: &'static str,
-    /// Why it is so.
+    /// The reason.
     why: &'static str,
     covers: fn(&Pair, &Deviation) -> bool,
 }
 
-/// Headers that speak between filter, relay and developer's end.
+/// Headers between filter, relay and developer's end.
 const OURS: [&str; 8] = [
     "x-intercept",
     "x-intercept-address",
@@ -30,7 +31,7 @@ const OURS: [&str; 8] = [
     "x-intercept-via",
 ];
 
-/// What differs, and may.
+/// The allowed differences.
 const DIFFERENCES: &[Difference] = &[
     Difference {
         what: "the answer has `x-intercept` and `x-intercept-served-by`",
@@ -113,7 +114,7 @@ const DIFFERENCES: &[Difference] = &[
                 deviation.what,
                 What::LeftToCluster | What::Count | What::Interim
             );
-            // What stands in front of it in the same read: Envoy throws it away.
+            // The valid part in the same read, which Envoy discards.
             let is_of_a_chunk =
                 deviation.what == What::Body && pair.case.name.contains("a wrong chunk");
             deviation.what == What::NoAnswer
@@ -123,7 +124,9 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// Whether Envoy has sent on the whole upload when an early answer comes is a matter of time, unmatched as matched, and these lines of its own tell.
+/// Is it a matter of timing?
+///
+/// Envoy may or may not have forwarded the whole upload when an early response comes, matched or not, and these headers of its own depend on it.
 fn is_of_the_moment(pair: &Pair, deviation: &Deviation) -> bool {
     const LINES: &[&str] = &["connection", "x-envoy-upstream-service-time"];
     pair.case.is_early
@@ -172,7 +175,7 @@ fn is_of_another_version(pair: &Pair) -> bool {
     version(&pair.direct.received) != version(&pair.matched.received)
 }
 
-/// The target and the host of the request, as Envoy passed them on.
+/// The target and the host of the request, as Envoy forwarded them.
 fn target(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     let Some(received) = pair.direct.received.first() else {
         return (Vec::new(), Vec::new());
@@ -187,7 +190,7 @@ fn is_carried(pair: &Pair) -> bool {
     carries_path(&path) && carries_authority(&authority)
 }
 
-/// Statuses and versions that no HTTP has and that Envoy passes on, and a switch that nobody asked for.
+/// Statuses and versions that are not valid HTTP and that Envoy passes on, and a protocol switch without a request for it.
 fn is_invalid_answer(case: &Case) -> bool {
     let answers = [
         "099",
@@ -202,7 +205,7 @@ fn is_invalid_answer(case: &Case) -> bool {
         .contains(&case.name)
 }
 
-/// All cases; with `FIDELITY=TEXT` those whose title contains it, to look at one.
+/// All cases, or with `FIDELITY=TEXT` those whose title contains it.
 fn cases() -> Vec<Case> {
     let all = [requests::cases(), answers::cases(), bytes::cases()].concat();
     match std::env::var("FIDELITY") {
@@ -226,7 +229,7 @@ async fn every_case_is_the_same_both_ways() {
 
     let received = pairs.iter().filter(|pair| !pair.direct.received.is_empty());
     let received = received.count();
-    // A comparison of nothing with nothing proves nothing.
+    // Too few received requests would prove nothing.
     assert!(received >= if is_whole { 3_500 } else { 0 }, "{received}");
 
     let mut unknown = Vec::new();

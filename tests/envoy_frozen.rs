@@ -1,4 +1,4 @@
-//! A laptop that is closed, or a line that goes dead without a word, under requests through a real Envoy.
+//! A closed laptop, or a connection that dies silently, during requests through a real Envoy.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use rustix::process::Signal;
 
 const MATCHES: (&str, &str) = ("coder", "Bob");
 
-/// A request: when it was sent, how long it took, whether it was a POST, and who answered it.
+/// A request: when it was sent, how long it took, whether it was a POST, and the app that answered.
 type Sent = (Instant, Duration, bool, Result<String, Failure>);
 
-/// 50 GET/s and 50 POST/s. Errors are only for requests that were under way, and for those of the first 1.5 s.
+/// 50 GET/s and 50 POST/s. Only requests that were running, or sent in the first 1.5 s, may fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_machine_costs_no_new_request() {
     let (app, server) = (App::start("app").await, App::start("server").await);
@@ -89,7 +89,9 @@ async fn frozen_machine_costs_no_new_request() {
     .await;
 }
 
-/// A sleep in which the lease runs out. `SLEEP` makes it a real one of so many seconds; 1 000 are as good as a night: the entry is swept away as well.
+/// A sleep during which the lease expires.
+///
+/// `SLEEP` makes it a real one of that many seconds; with 1 000, as with a whole night, the entry is garbage-collected as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn sleeper_comes_back_under_its_header() {
     let sleep = std::env::var("SLEEP").map(|seconds| seconds.parse().expect("SLEEP"));
@@ -130,7 +132,7 @@ async fn sleeper_comes_back_under_its_header() {
         ask().await.header("x-intercept").is_none()
     })
     .await;
-    // Somebody else looks, which clears away what is long over.
+    // Another user's `list` garbage-collects entries that expired long ago.
     let listed = mesh.developer("ann").run(&["list"]);
     assert!(listed.status.success(), "{listed:?}");
     let is_swept = !entries().contains_key("orders-bob");

@@ -1,4 +1,4 @@
-//! Every protocol through Envoy, relay and tunnel to the developer's server, beside the same through Envoy to the app.
+//! Every protocol through Envoy, relay and tunnel to the developer's server, and through Envoy to the app.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use intercept_manifest::facts::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
 const MATCHES: (&str, &str) = ("coder", "Bob");
-/// With and without the header, and who answers.
+/// Headers with and without a match, and the app that answers.
 const BOTH: [(&[(&str, &str)], &str); 2] = [(&[MATCHES], "server"), (&[], "app")];
 
 /// The app, the developer's server, the mesh, and a live intercept.
@@ -87,7 +87,7 @@ async fn the_app_is_spoken_to_as_ever_when_it_answers_in_the_developers_place() 
 async fn a_call_that_is_held_ends_when_its_caller_said_it_would() {
     let (app, server, mesh, _bob) = stage(Protocol::Grpc).await;
     let hold = Do::HoldAt("server").to_string();
-    // Not by tonic's own clock, which would end the call at this end.
+    // Not with tonic's own timeout, which would end the call at the client.
     let call = Grpc::new(
         mesh.addr(),
         &[MATCHES, (TEST_DO, &hold), ("grpc-timeout", "300m")],
@@ -121,7 +121,7 @@ async fn trailers_pass_both_ways() {
         let trailers = answer.trailers.expect("trailers of the answer");
         assert_eq!(trailers["test-trailer"], by);
 
-        // What is echoed went to the server as trailers of the request.
+        // The echo shows what the server received as request trailers.
         let mut sent = http::HeaderMap::new();
         sent.insert("test-sent", http::HeaderValue::from_static("yes"));
         let frames = [
@@ -175,7 +175,7 @@ async fn each_event_arrives_as_it_is_sent() {
             let text = frame.into_data().expect("data");
             assert_eq!(text, format!("data: {number}\n\n"));
         }
-        // Who stops listening is noticed at the other end.
+        // The server notices that the client has stopped listening.
         drop(events);
         wait::until("nobody listens any more", async || {
             sender.say("anybody?") == 0
@@ -184,7 +184,7 @@ async fn each_event_arrives_as_it_is_sent() {
     }
 }
 
-/// A developer's server that passes every byte on to that address: a proxy that keeps all headers. Its port, and how many connections it took: each request has one.
+/// A developer's server that forwards every byte to that address, like a proxy that keeps all headers. Returns its port and a count of connections, one per request.
 async fn proxy(to: SocketAddr) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a port");
@@ -227,7 +227,7 @@ async fn proxying_servers_make_no_loop() {
             let counts = proxies.iter().map(|(_, count)| count);
             counts.map(|count| count.load(Ordering::SeqCst)).sum()
         };
-        // The commands look whether anything listens.
+        // The commands probe whether a server listens.
         let (before, mut sent) = (through(), 0);
         for headers in [
             &[MATCHES][..],
@@ -253,16 +253,16 @@ async fn proxying_servers_make_no_loop() {
     }
 }
 
-/// Bytes of the large body.
+/// Size of the large body, in bytes.
 const GIB: u64 = 1 << 30;
-/// What neither end of the tunnel may ever hold, nor Envoy more than before, in KiB. A window per direction and tunnel is 64 MiB at most.
+/// The memory limit of both ends of the tunnel, and of Envoy's growth, in KiB. A window per direction and tunnel is 64 MiB at most.
 const MOST_MEMORY: u64 = 96 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gibibyte_passes_both_ways_in_little_memory() {
     const CHUNK: usize = 1 << 16;
     let (_app, _server, mut mesh, bob) = stage(Protocol::Http).await;
-    // 251 is prime to every chunk's size: a chunk lost, repeated or moved shows.
+    // 251 is coprime to every chunk size, so that a lost, repeated or moved chunk shows.
     let pattern: Bytes = (0..2 * CHUNK)
         .map(|place| u8::try_from(place % 251).expect("below 251"))
         .collect();
@@ -296,7 +296,7 @@ async fn a_gibibyte_passes_both_ways_in_little_memory() {
         }
     }
     assert!(offset == GIB && next > GIB, "{offset}, {next}");
-    // What has outgrown the buffer is not kept for a second attempt: a stream may be as long as it likes.
+    // A request larger than the buffer is not kept for a second attempt: a stream may have any length.
     let grown = most.saturating_sub(before) >> 10;
     println!("Envoy held at most {} MiB more", grown >> 10);
     assert!(grown < MOST_MEMORY, "Envoy held {grown} KiB more");

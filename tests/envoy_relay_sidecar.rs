@@ -1,5 +1,5 @@
-//! What a relay's own sidecar says in the relay's stead, and of a caller's identity, with the settings that are rendered for it, in a real Envoy in front of
-//! a relay. Needs no module and no release binary.
+//! The relay's sidecar in a real Envoy with its rendered settings: its responses in place of the relay's, and the caller's identity.
+//! Needs no filter and no release binary.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,12 +24,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-/// A body that no single read takes.
+/// A body that no single read can take.
 const BODY: usize = 64 * 1024;
-/// Nearly all of it; over HTTP/2 Envoy may not send more of it unasked.
+/// Nearly all of it; over HTTP/2 Envoy may not send more before a window update.
 const NEARLY_ALL: usize = 60_000;
 
-/// The settings of one patch as the installer renders them: of the connection manager, of the route configuration, of the cluster that is the relay.
+/// The settings of one patch as rendered by the installer: of the connection manager, of the route configuration, and of the relay's cluster.
 fn rendered(patch: usize) -> Value {
     let objects = cluster_objects(&example::install()).expect("the example's facts");
     let filters: Vec<Value> = objects
@@ -41,7 +41,7 @@ fn rendered(patch: usize) -> Value {
     filters[0]["spec"]["configPatches"][patch]["patch"]["value"].clone()
 }
 
-/// `to` is what Istio's own cluster of the relay becomes.
+/// A bootstrap in which `to` stands for Istio's own cluster of the relay.
 fn bootstrap(listen: SocketAddr, relay: SocketAddr, mut to: Value) -> Value {
     to["name"] = json!("relay");
     to["type"] = json!("STATIC");
@@ -73,7 +73,7 @@ fn address(of: SocketAddr) -> Value {
     json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}})
 }
 
-/// A sidecar in front of what listens at `relay`.
+/// A sidecar in front of a server at `relay`.
 struct Sidecar {
     envoy: Envoy,
     port: Port,
@@ -98,7 +98,7 @@ impl Sidecar {
         .await
     }
 
-    /// The same with a cluster that was patched.
+    /// The same with a patched upstream cluster.
     async fn patched(relay: SocketAddr, to: Value) -> Self {
         let (dir, port) = (tempfile::tempdir().expect("a directory"), Port::reserve());
         let start = Start {
@@ -119,7 +119,7 @@ impl Sidecar {
     }
 }
 
-/// A relay that takes a connection, reads at least so much of a request, and is gone.
+/// A relay that accepts a connection, reads at least this much of a request, and disappears.
 async fn breaks_after(bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -162,7 +162,7 @@ async fn a_request_under_way_when_the_relay_breaks_is_a_502_with_its_reason() {
     ] {
         let sidecar = Sidecar::before(breaks_after(read).await, is_h2).await;
         for client in [Client::h1(sidecar.addr()), Client::h2c(sidecar.addr())] {
-            // Without a body there are safe methods too: the mark sends them to the in-cluster version.
+            // Safe methods have no body: the mark sends them to the in-cluster version.
             let methods: &[&str] = if length == 0 {
                 &["GET", "HEAD", "OPTIONS", "DELETE"]
             } else {
@@ -205,7 +205,7 @@ async fn a_grpc_call_under_way_when_the_relay_breaks_ends_with_internal_and_is_n
             );
             assert_lost(&answer, &what);
         }
-        // Not gRPC for Envoy: no trailers-only answer, so no 400 either.
+        // Envoy does not treat it as gRPC: no trailers-only response, so no 400 either.
         let ask = Ask::post("/", length).header("content-type", "application/grpc-web");
         assert_eq!(client.must(ask).await.status, 502);
     }
@@ -238,7 +238,7 @@ async fn a_request_that_never_reached_the_relay_is_unavailable_for_every_method(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn end_of_a_client_overtakes_unread_bytes() {
-    // More than the kernel takes for a relay that does not read, less than it takes from the sidecar.
+    // More than the kernel takes for a relay that does not read, and less than it takes from the sidecar.
     const UNREAD: usize = 1 << 20;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let sidecar = Sidecar::patched(listener.local_addr().expect("an address"), rendered(2)).await;
@@ -256,12 +256,12 @@ async fn end_of_a_client_overtakes_unread_bytes() {
             .is_err()
     );
     drop(client);
-    // Whoever waits for this alone hears of the end only.
+    // A reader that waits for this alone sees only the end.
     let ended = timeout(Duration::from_secs(2), relay.ready(Interest::PRIORITY)).await;
     assert!(ended.expect("an end").expect("a socket").is_read_closed());
 }
 
-/// The way of a matched request on a port without a protocol: out of the workload's sidecar, through the relay's.
+/// The path of a matched request on a port without a protocol: through the workload's sidecar, then the relay's.
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_passes_on_auto_ports() {
     let (relay, server) = (Relay::start().await, App::start("server").await);
@@ -276,7 +276,7 @@ async fn grpc_passes_on_auto_ports() {
     assert_eq!(answer.by(), "server", "{answer:?}");
 }
 
-/// What the gate of a workload makes of Istio's own cluster of a relay.
+/// Istio's own cluster of a relay with the gate's patches.
 fn outbound(protocol: Protocol) -> Value {
     let mut workload = example::workload();
     workload.ports[0].protocol = protocol;
@@ -294,7 +294,7 @@ fn outbound(protocol: Protocol) -> Value {
 const ORDERS: &str = "spiffe://cluster.local/ns/shop/sa/orders";
 const OTHER: &str = "spiffe://cluster.local/ns/shop/sa/other";
 
-/// A certificate of its own making for an identity.
+/// Creates a self-signed certificate for an identity.
 fn certificate(dir: &Path, name: &str, identity: &str, subject: &str) -> (String, String) {
     let path = |end: &str| dir.join(format!("{name}.{end}")).display().to_string();
     let (key, certificate) = (path("key"), path("crt"));
@@ -310,8 +310,9 @@ fn certificate(dir: &Path, name: &str, identity: &str, subject: &str) -> (String
     (key, certificate)
 }
 
-/// Two workloads and the sidecar of a relay in one Envoy: a listener for each workload, whose requests reach the sidecar with its certificate, headers as they
-/// were sent; one more reaches it without a certificate.
+/// Two workloads and a relay's sidecar in one Envoy.
+///
+/// Each workload has a listener whose requests reach the sidecar with its certificate and with unchanged headers; a third one reaches it without a certificate.
 struct Callers {
     _envoy: Envoy,
     orders: Port,
@@ -323,7 +324,7 @@ struct Callers {
 impl Callers {
     async fn of(relay: SocketAddr, is_patched: bool) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        // One subject that has to be escaped, and Istio's own: none.
+        // One subject that needs escaping, and Istio's own, which is empty.
         let certificates = [
             ("orders", ORDERS, r#"/O=a "quoted", name;/CN=b\\\\c"#),
             ("other", OTHER, "/"),
@@ -356,7 +357,7 @@ impl Callers {
         });
         let patch = if is_patched { rendered(1) } else { json!({}) };
         let mut relay_cluster = cluster("relay", relay, None);
-        // As istiod does: `inbound|PORT||` comes from 127.0.0.6.
+        // As istiod does: `inbound|PORT||` connects from 127.0.0.6.
         relay_cluster["upstream_bind_config"] =
             json!({"source_address": {"address": "127.0.0.6", "port_value": 0}});
         let bootstrap = json!({
@@ -429,7 +430,7 @@ fn cluster(name: &str, to: SocketAddr, tls: Option<Value>) -> Value {
     cluster
 }
 
-/// A relay with one tunnel that only [`ORDERS`] may use, to a server that shows what it gets.
+/// A relay with one tunnel that only [`ORDERS`] may use, to a server that records requests.
 async fn guarded() -> (Relay, Machine, Origin) {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let relay = Relay::start().await;
@@ -441,7 +442,7 @@ async fn guarded() -> (Relay, Machine, Origin) {
     (relay, machine, origin)
 }
 
-/// Headers with which a client would like to be somebody else.
+/// Headers with which a client would pose as another one.
 fn forgeries() -> Vec<(&'static str, String)> {
     let certificate = "x-forwarded-client-cert";
     [

@@ -1,4 +1,4 @@
-//! Odd requests through a real Envoy with the filter in it: none may harm another, and one that is nobody's must arrive as it would without the filter.
+//! Odd requests through a real Envoy with the filter: none may harm another, and an unmatched one must arrive as it would without the filter.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Takes more headers than Envoy's default of 100, so that they reach the filter.
+/// Raises Envoy's limit of 100 headers, so that more of them reach the filter.
 fn many_headers(bootstrap: &mut Value) {
     let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
         [0]["typed_config"];
@@ -24,7 +24,7 @@ fn many_headers(bootstrap: &mut Value) {
     manager["max_request_headers_kb"] = 8_192.into();
 }
 
-/// With intercepts on an exact value, a regex, a pseudo-header and a baggage key, all served by the stand-in "developer".
+/// A mesh with intercepts on an exact value, a regex, a pseudo-header and a baggage key, all served by the stand-in "developer".
 async fn stage() -> (App, App, Mesh) {
     let (app, developer) = (App::start("app").await, App::start("developer").await);
     let mesh = Plan::of(&app)
@@ -60,7 +60,7 @@ fn request(headers: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Who answered a request with these header lines, byte by byte.
+/// The app that answered a request with these raw header lines.
 async fn who(mesh: &Mesh, headers: &[u8]) -> &'static str {
     let answer = raw::exchange(mesh.addr(), &request(headers)).await;
     let by = ["app", "developer"];
@@ -70,7 +70,7 @@ async fn who(mesh: &Mesh, headers: &[u8]) -> &'static str {
     by.unwrap_or("nobody")
 }
 
-/// The filter still decides, for everybody: a trap would have ended it on this, the only worker.
+/// The filter still decides, for all requests: a trap would have ended it on this, the only worker.
 async fn assert_filter_lives(mesh: &Mesh) {
     assert_eq!(who(mesh, b"coder: Bob\r\n").await, "developer");
     assert_eq!(who(mesh, b"coder: Alice\r\n").await, "app");
@@ -108,7 +108,7 @@ async fn paths_that_are_not_utf_8_harm_nobody() {
     let (_app, _developer, mesh) = stage().await;
     let request =
         b"GET /\xff\xfe?\xff HTTP/1.1\r\nhost: orders\r\ncoder: Bob\r\nconnection: close\r\n\r\n";
-    // Envoy itself may refuse it, which is none of our business.
+    // Envoy itself may reject the request.
     raw::exchange(mesh.addr(), request).await;
     assert_filter_lives(&mesh).await;
 }
@@ -210,7 +210,7 @@ async fn a_very_long_path_is_decided_like_a_short_one() {
     assert_eq!(mesh.h1().get(&path, &[]).await.by(), "app");
 }
 
-/// Requests that no intercept matches, as a client would send them: odd cases, order and repetition of headers.
+/// Unmatched requests as a client might send them: unusual case, order and repetition of headers.
 const UNMATCHED: [&[u8]; 5] = [
     b"GET /a?b=c HTTP/1.1\r\nHost: orders\r\nX-Request-Id: 1\r\nAccept: */*\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: orders\r\nx-request-id: 2\r\ncontent-length: 5\r\nX-B: 1\r\nX-A: 2\r\nX-B: 3\r\n\r\nhello",
@@ -219,14 +219,14 @@ const UNMATCHED: [&[u8]; 5] = [
     b"GET / HTTP/1.1\r\nhost: orders\r\nx-request-id: 5\r\nCoder: Alice\r\nx-intercept-id: mine\r\nx-intercept-cluster: forged\r\n\r\n",
 ];
 
-/// What the app receives of [`UNMATCHED`].
+/// Sends [`UNMATCHED`] to a recording app.
 async fn received(protocol: Protocol, is_bare: bool) -> (Recorder, Mesh) {
     let app = Recorder::start().await;
     let plan =
         Plan::at(app.addr(), protocol)
             .relay_at(app.addr())
             .one_worker()
-            // A number made anew for each request would differ between any two runs.
+            // A new number for each request would differ between any two runs.
             .edit(|bootstrap| {
                 let manager = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"]
                     [0]["filters"][0]["typed_config"];
@@ -239,7 +239,7 @@ async fn received(protocol: Protocol, is_bare: bool) -> (Recorder, Mesh) {
         mesh.write_document(&document([bob])).await;
     }
     for request in UNMATCHED {
-        // One after the other, so that the order at the app is certain.
+        // One after the other, so that their order at the app is certain.
         let line_end = request
             .windows(2)
             .position(|pair| pair == b"\r\n")
@@ -288,7 +288,7 @@ async fn the_same_over_http_2() {
 async fn fallback_arrives_as_an_unmatched_request() {
     const MATCHED: &str = "GET /a?b=c HTTP/1.1\r\nconnection: close\r\nhost: orders\r\nx-request-id: 1\r\ncoder: Bob\r\n\r\n";
     let silent = Port::reserve();
-    // A relay that is not there is asked first; a cluster without a relay goes to the app at once.
+    // An unreachable relay is tried first; an upstream cluster without a relay goes to the app at once.
     for has_relay in [true, false] {
         let app = Recorder::start().await;
         let plan = Plan::at(app.addr(), Protocol::Http).relay_at(silent.addr());
@@ -330,7 +330,7 @@ async fn fallback_arrives_as_an_unmatched_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_matched_request_is_what_the_recorder_would_tell_apart() {
-    // The twin of the two above: what the filter does touch does show.
+    // The counterpart of the two tests above: matched requests do show changes.
     let (app, mesh) = received(Protocol::Http, false).await;
     let before = app.bytes().len();
     let answer = Client::h1(mesh.addr()).get("/", &[("coder", "Bob")]).await;
@@ -343,7 +343,7 @@ async fn a_matched_request_is_what_the_recorder_would_tell_apart() {
     );
 }
 
-/// An app made of a bare socket, which takes any target: where it listens, and the request lines as they arrive. It answers 200 and closes.
+/// An app on a plain socket that accepts any target. Returns its address and the request lines as they arrive. It responds 200 and closes.
 async fn bare_app() -> (SocketAddr, UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("a bound address");
@@ -368,7 +368,9 @@ async fn bare_app() -> (SocketAddr, UnboundedReceiver<String>) {
     (addr, line_rx)
 }
 
-/// GETs a target over HTTP/2 in frames made by hand (RFC 9113, RFC 7541 section 6.2.3): no library makes a request of any target. The first byte of the answer's header block: `0x88` for status 200.
+/// GETs a target over HTTP/2 in hand-made frames (RFC 9113, RFC 7541 section 6.2.3), because libraries reject some targets.
+///
+/// Returns the first byte of the response's header block: `0x88` for status 200.
 async fn get_h2(addr: SocketAddr, target: &str, header: (&str, &str)) -> u8 {
     let mut block = Vec::new();
     for (name, value) in [
@@ -402,7 +404,7 @@ async fn get_h2(addr: SocketAddr, target: &str, header: (&str, &str)) -> u8 {
     }
 }
 
-/// Curl -g, Go, Node and Python send the first as it stands here; Envoy takes it, and the tunnel's HTTP library does not.
+/// Curl -g, Go, Node and Python send the first one as it is here; Envoy accepts it, and the tunnel's HTTP library does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_that_no_tunnel_carries_are_answered_by_the_cluster() {
     let (app, mut lines) = bare_app().await;
@@ -421,7 +423,7 @@ async fn targets_that_no_tunnel_carries_are_answered_by_the_cluster() {
             let answer = String::from_utf8_lossy(&answer);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
             assert!(answer.contains("answered-by: app"), "{target}: {answer}");
-            // No mark of ours: as for a request that nobody intercepts.
+            // No mark of ours: as for an unmatched request.
             assert!(!answer.contains("x-intercept"), "{target}: {answer}");
             let line = format!("GET {target} HTTP/1.1");
             assert_eq!(lines.recv().await, Some(line.clone()));
@@ -456,7 +458,7 @@ async fn a_request_that_comes_back_is_answered_by_the_cluster() {
     }
     assert_eq!(mesh.envoy.stat("intercept_bypassed_loop_total").await, 3);
     assert_eq!(mesh.envoy.stat("intercept_bypassed_target_total").await, 0);
-    // The header means nothing to a request that no intercept matches.
+    // The header has no effect on an unmatched request.
     assert_eq!(who(&mesh, b"x-intercept-via: exact\r\n").await, "app");
     assert_eq!(developer.total(), 1);
 }

@@ -1,4 +1,4 @@
-//! Who answers which request: the release `injector`, relay and filter in a real Envoy, and the flags as a user types them.
+//! Which app answers which request: the release `injector`, relay and filter in a real Envoy, with flags as a user types them.
 
 use harness::app::{App, Do};
 use harness::client::{Ask, assert_no_marks, assert_served, assert_untouched};
@@ -17,17 +17,17 @@ async fn stage() -> (App, App, Mesh) {
     (app, server, mesh)
 }
 
-/// Types one of the examples into a shell, its port 3000 replaced by that of the server.
+/// Runs one of the examples in a shell, with the server's port in place of 3000.
 async fn type_in(developer: &Developer, line: &str, server: &App) -> Intercept {
     let line = line.replace("--port 3000", &format!("--port {}", server.port()));
     assert!(line.contains(&server.port().to_string()), "{line}");
     developer.start(developer.shell(&line)).await
 }
 
-/// A request as `PATH`, `NAME: VALUE`…
+/// A request: path, headers.
 type Request<'r> = (&'r str, &'r [(&'r str, &'r str)]);
 
-/// Every request of `matching` goes to the server, every one of `others` to the app, and each answer says so.
+/// Checks that every request of `matching` goes to the server and every one of `others` to the app, and that each response says so.
 async fn assert_routes(line: &str, matching: &[Request<'_>], others: &[Request<'_>]) {
     let (_app, server, mesh) = stage().await;
     let _intercept = type_in(&mesh.developer("bob"), line, &server).await;
@@ -84,7 +84,7 @@ async fn example_a_header_and_a_path_prefix() {
     .await;
 }
 
-/// The one header condition of the one intercept, as it was written.
+/// The only header condition of the only intercept, as written.
 fn automatic_header(mesh: &Mesh) -> (String, String) {
     let document = mesh.files().document().expect("readable");
     let intercept = document.intercepts.values().next().expect("an intercept");
@@ -243,7 +243,7 @@ async fn two_developers_on_one_port_each_get_only_their_own() {
         assert_eq!(who("Bob").await, "bob");
         assert_eq!(who("Carol").await, "app");
     }
-    // When one leaves, the other stays.
+    // When one developer leaves, the other stays.
     assert_eq!(alice.leave().await.code(), Some(0));
     wait::until("Alice's requests are the cluster's again", async || {
         who("Alice").await == "app"
@@ -315,7 +315,7 @@ async fn routing_headers_from_a_client_never_leave_the_cluster() {
     let _bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
     let document = mesh.files().document().expect("readable");
     let entry = &document.intercepts["orders-bob"];
-    // Its twin: this intercept is live.
+    // The counterpart: this intercept is live.
     assert_eq!(mesh.h1().get("/", &[("coder", "Bob")]).await.by(), "server");
     let executed = server.total();
     let forged = [
@@ -343,11 +343,11 @@ async fn routing_headers_from_a_client_never_leave_the_cluster() {
         executed,
         "none of them reached the developer machine"
     );
-    // One answer each: none of them made Envoy repeat a request.
+    // One response each: none of them made Envoy repeat a request.
     assert_eq!(app.total(), 2 * (forged.len() + 1));
 }
 
-/// A caller whom Envoy takes for an internal one, and whose retry headers it heeds elsewhere.
+/// A header that makes Envoy treat the caller as an internal one, whose retry headers it heeds elsewhere.
 const INTERNAL: (&str, &str) = ("x-forwarded-for", "10.1.2.3");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,7 +367,7 @@ async fn an_internal_client_changes_neither_retries_nor_fallback() {
         let ask = Ask::get("/").header("coder", "Bob");
         ask.header(INTERNAL.0, INTERNAL.1)
     };
-    // Its twin: this client is internal.
+    // The counterpart: this client is internal.
     assert_eq!(mesh.h1().must(ask()).await.by(), "server");
     let seen = server.seen().pop().expect("a request").headers;
     assert_eq!(seen["x-envoy-internal"], "true");
@@ -455,7 +455,7 @@ async fn a_thousand_intercepts_at_once_each_take_their_own() {
     let _bob = mesh.intercept(&server, &["--http-header=Coder=Bob"]).await;
     let intercepts = mesh.files().document().expect("readable").intercepts;
     let address = intercepts["orders-bob"].address.clone();
-    // All through one tunnel: what is many here are the rules and their clusters.
+    // All through one tunnel, so that only rules and upstream clusters are many.
     let thousand = (0..1_000).map(|number| {
         entry(
             &format!("dev-{number}"),
@@ -465,7 +465,7 @@ async fn a_thousand_intercepts_at_once_each_take_their_own() {
             &format!("coder-{number}"),
         )
     });
-    // Bob's own entry stays, or his CLI would see that somebody removed it, and end.
+    // Bob's own entry stays, or his CLI would see that it was removed, and exit.
     mesh.write_document(&document(thousand.chain(intercepts)))
         .await;
     wait::until("both workers have the last cluster", async || {

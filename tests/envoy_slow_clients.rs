@@ -1,8 +1,8 @@
-//! Clients that stall, leave, or are answered early, through a real Envoy: each slows itself only, and is gone everywhere soon after it left.
-//! The developer's servers are sockets, so that no library of ours reads or closes anything for them.
+//! Clients that stall, leave, or are answered early, through a real Envoy: each slows down only itself, and all its resources are released soon after it left.
 //!
-//! `SLOW_CLIENTS` is how many clients do it at once (20), `EARLY_ANSWERS` how many uploads are answered early (20), `TUNNELS` how many tunnels the relay has (2),
-//! `GONE_SECONDS` when a client must be gone everywhere whose end has reached Envoy's machine (2).
+//! The developer's servers are sockets, so that no library reads or closes anything for them.
+//! `SLOW_CLIENTS` is the number of concurrent clients (20), `EARLY_ANSWERS` of uploads that are answered early (20), `TUNNELS` of tunnels at the relay (2).
+//! `GONE_SECONDS` is the time in which a client must be gone everywhere after its end has reached Envoy's machine (2).
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -30,9 +30,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const MIB: u64 = 1 << 20;
-/// What a client sends at once: no more than the smallest buffer of Envoy's kernel takes.
+/// What a client sends at once: no more than the smallest buffer of Envoy's kernel.
 static STEP: [u8; 64 * 1024] = [b'u'; _];
-/// Below this, a difference is the machine's noise.
+/// Smaller differences count as noise of the machine.
 const FLOOR: Duration = Duration::from_millis(30);
 /// How much slower others may become.
 const SLOWER: u32 = 10;
@@ -41,7 +41,7 @@ fn parameter(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-/// A developer's server made of sockets:
+/// A developer's server on plain sockets:
 ///
 /// | path | answer |
 /// |---|---|
@@ -120,7 +120,7 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// A mesh whose relay has tunnels to one server: of Ann, of Bob, and of others that nobody asks. Carol's address has no tunnel.
+/// A mesh whose relay has tunnels to one server: of Ann, of Bob, and of others without requests. Carol's address has no tunnel.
 struct Bed {
     mesh: Mesh,
     machines: Vec<Machine>,
@@ -157,7 +157,7 @@ impl Bed {
         }
     }
 
-    /// The slowest but one of some small requests of Ann, of Bob, and of nobody in particular.
+    /// The second-slowest of some small requests: Ann's, Bob's, and unmatched ones.
     async fn times(&self) -> [Duration; 3] {
         let mut clients = [
             ("ann", self.client().await),
@@ -185,15 +185,15 @@ impl Bed {
         })
     }
 
-    /// Sends as much as Envoy, the relay and everything behind it take while nothing is read there, and hardly more: what is still on its way fits into the buffer
-    /// of Envoy's kernel. Behind more, a client's end would stay in its own kernel, where nobody can know of it; how much more depends on how quickly Envoy read.
+    /// Sends as much as Envoy, the relay and everything behind it take while nothing is read there, and hardly more: the rest fits into the buffer
+    /// of Envoy's kernel. Behind more data, a client's FIN would stay in its own kernel, where Envoy cannot see it; how much more depends on how quickly Envoy read.
     async fn send_until_envoy_stalls(&self, clients: &mut [TcpStream]) {
         const SOON: Duration = Duration::from_millis(300);
         let (mut moved, mut steps) = (Instant::now(), 0);
         loop {
             let is_late = moved.elapsed() > SOON;
             if is_late {
-                // However slow the machine is, all of them have had their turn after this.
+                // By then all of them have had their turn, however slow the machine is.
                 self.times().await;
             }
             match self.send_a_step(clients).await {
@@ -211,7 +211,7 @@ impl Bed {
         );
     }
 
-    /// Sends a little from each client of which Envoy has read everything. Returns from how many.
+    /// Sends a step from each client of which Envoy has read everything. Returns the number of clients.
     async fn send_a_step(&self, clients: &mut [TcpStream]) -> usize {
         let unread = unread(self.mesh.addr());
         let mut sent = 0;
@@ -236,7 +236,7 @@ impl Bed {
         }
     }
 
-    /// Requests of Ann that the relay has under way.
+    /// The number of Ann's requests that run at the relay.
     async fn under_way(&self) -> u64 {
         let control = self.mesh.files().workload().relay.control;
         let path = format!("/tunnels/{}", self.machines[0].address());
@@ -245,13 +245,13 @@ impl Bed {
         described["under_way"].as_u64().expect("a tunnel")
     }
 
-    /// Descriptors that the relay has open.
+    /// The number of the relay's open descriptors.
     fn descriptors(&mut self) -> usize {
         let id = self.mesh.relay().id();
         std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
     }
 
-    /// Waits until nothing is left of the clients that left just now.
+    /// Waits until all resources of clients that just left are released.
     async fn assert_gone(&mut self, before: usize, what: &str) {
         let left = Instant::now();
         let limit = Duration::from_secs(parameter("GONE_SECONDS", 2) as u64);
@@ -275,7 +275,7 @@ impl Bed {
         }
     }
 
-    /// Waits until the relay has received all that it takes.
+    /// Waits until the relay has received all that it accepts.
     async fn settled(&self, direction: &str) {
         let control = self.mesh.files().workload().relay.control;
         let mut before = String::new();
@@ -283,7 +283,7 @@ impl Bed {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let text = get_text(control, "/metrics").await;
             let bytes = text.lines().find(|line| line.contains(direction));
-            // What is said every two seconds changes the last digits only.
+            // Beats every half second change only the last digits.
             let now = bytes.expect("a counter").trim_end_matches(char::is_numeric);
             let digits = bytes.unwrap()[now.len()..].to_owned();
             let now = digits[..digits.len().saturating_sub(4)].to_owned();
@@ -343,7 +343,7 @@ async fn stalled_readers_slow_only_themselves() {
     }
 }
 
-/// Uploads to a path whose body is not read, each given up after a while.
+/// Uploads to a path that does not read bodies, each aborted after a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_uploads_are_gone() {
     for protocol in PROTOCOLS {
@@ -361,7 +361,7 @@ async fn abandoned_uploads_are_gone() {
         bed.assert_no_slower(now, usual, &what);
         println!("asked {:?} after they left", left.elapsed());
         bed.assert_gone(before, &what).await;
-        // The server finds that every one of them has ended.
+        // The server notices that each of them has ended.
         server.read_on();
         wait::until("every connection to the server has ended", async || {
             server.open.load(Ordering::SeqCst) == 0
@@ -370,7 +370,7 @@ async fn abandoned_uploads_are_gone() {
     }
 }
 
-/// An upload of which the developer's server reads the head only.
+/// An upload of which the developer's server reads only the head.
 enum Upload {
     H1(TcpStream),
     H2(JoinHandle<hyper::Result<Response<Incoming>>>),
@@ -385,7 +385,7 @@ impl Upload {
                 let request = post("/stall", "ann", repeat(b'u', SIZE));
                 uploads.push(tokio::spawn(async move { client.send(request).await }));
             }
-            // The cluster takes those that come while the tunnel has missed a beat, or while the others pin as much memory as they may.
+            // The cluster answers requests that come while the tunnel has missed a beat, or while the others pin the maximum of memory.
             wait::until("each is under way or answered", async || {
                 let answered = uploads.iter().filter(|upload| upload.is_finished());
                 answered.count() + bed.under_way().await as usize == count
@@ -408,7 +408,7 @@ impl Upload {
         streams.into_iter().map(Self::H1).collect()
     }
 
-    /// Ends the client's connection; the upload must not have been answered.
+    /// Closes the client's connection; the upload must not have been answered.
     fn leave(self) {
         match self {
             Self::H1(stream) => {
@@ -423,7 +423,7 @@ impl Upload {
     }
 }
 
-/// Bytes that this machine's kernel has received for a server and that the server has not read, by the client's port.
+/// Unread bytes of a server in this machine's kernel, by the client's port.
 fn unread(server: SocketAddr) -> HashMap<u16, u64> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
@@ -435,7 +435,7 @@ fn unread(server: SocketAddr) -> HashMap<u16, u64> {
     table.lines().skip(1).filter_map(connection).collect()
 }
 
-/// Uploads that stall but whose clients stay.
+/// Stalled uploads whose clients stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_uploads_slow_only_themselves() {
     for protocol in PROTOCOLS {
@@ -478,11 +478,11 @@ async fn a_half_closed_connection_is_gone() {
     for stream in &mut held {
         stream.shutdown().await.unwrap();
     }
-    // Envoy takes the end of one direction for the end of both.
+    // Envoy treats the end of one direction as the end of both.
     bed.assert_gone(before, "half-closed").await;
 }
 
-/// WebSockets to a server that neither reads nor closes, left idle or while much is on its way.
+/// WebSockets to a server that neither reads nor closes, left idle or with much data in flight.
 #[tokio::test(flavor = "multi_thread")]
 async fn websockets_left_behind_are_gone() {
     for protocol in [Protocol::Http, Protocol::Http2, Protocol::Auto] {
@@ -522,7 +522,7 @@ async fn open_socket(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A `413` to an upload whose body nobody reads.
+/// A `413` to an upload whose body the server does not read.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_early_answer_arrives_whatever_the_upload() {
     let server = Sockets::start().await;
@@ -573,7 +573,7 @@ async fn a_post_of_900_kb_falls_back() {
     for protocol in [Protocol::Http, Protocol::Http2] {
         let silent = Port::reserve();
         let bed = Bed::new(protocol, silent.number()).await;
-        // Nothing listens behind Ann's tunnel, and Carol has none.
+        // No server listens behind Ann's tunnel, and Carol has no tunnel.
         for coder in ["ann", "carol"] {
             let ask = Ask::post("/", 900_000).header("coder", coder);
             let count = 5 * parameter("EARLY_ANSWERS", 20);

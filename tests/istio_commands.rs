@@ -1,5 +1,4 @@
-//! The commands on a real mesh, beside what becomes of requests: what is left afterwards and who is told, who may intercept, what goes on in the background, and what
-//! the doctor finds.
+//! The commands on a real mesh, apart from the routing of requests: leftovers and notifications, permissions, the background, and the doctor's findings.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use harness::intercept::Developer;
 use harness::{load, wait};
 use serde_json::{Value, json};
 
-/// The objects of a namespace that are ours or that ours change, without what every write changes, and without the text of intercepts, which stays without an entry.
+/// The objects in a namespace that the injector creates or changes, without fields that every write changes, and without the text of intercepts, which stays when empty.
 fn lasting(stage: &Stage) -> Value {
     let kinds = "intercepts,wasmplugins,envoyfilters,destinationrules,authorizationpolicies,peerauthentications,sidecars,virtualservices,deployments,services,serviceaccounts,configmaps,secrets,roles,rolebindings";
     let mut objects = stage.get(&[kinds]);
@@ -51,7 +50,7 @@ async fn after_leave_every_object_is_as_before_and_events_tell_who_did_what() {
     assert!(bob.leave().await.success());
     assert!(alice.leave().await.success());
     assert_eq!(stage.entries(), [""; 0]);
-    // Requests that were cut off still need the clusters for half a minute.
+    // Requests that were cut off need the upstream clusters for another half minute.
     let left = wait::within(Duration::from_secs(60), "all is as before", async || {
         (lasting(&stage) == before).then_some(())
     });
@@ -105,7 +104,7 @@ async fn who_may_not_intercept_is_told_what_is_missing() {
     );
     assert!(stage.h1().get("/", &[BOB]).await.by() == "app");
 
-    // The operator's limits hold for whoever has the role.
+    // The operator's limits hold for every user with the role.
     let output =
         stage
             .developer("bob")
@@ -115,7 +114,7 @@ async fn who_may_not_intercept_is_told_what_is_missing() {
     assert!(text.contains("limits.allow_all"), "{text}");
 }
 
-/// Ends what goes on in the background where a test does not come to it: it would outlive the cluster.
+/// Ends background intercepts if the test does not: they would outlive the cluster.
 struct Left<'d>(&'d Developer);
 
 impl Drop for Left<'_> {
@@ -158,7 +157,7 @@ async fn a_command_runs_in_the_workloads_environment() {
     let (bob, port) = (stage.developer("bob"), server.port().to_string());
     let file = stage.dir().join("orders.env");
     let path = file.to_str().expect("a path in UTF-8");
-    // The app's pods say where to count; nobody here does.
+    // The pods of the app set COUNTS; the environment of this machine does not.
     let ran = bob.run(&[
         "intercept",
         "orders",
@@ -216,14 +215,14 @@ async fn the_doctor_finds_nothing_wrong_until_something_is() {
     })
     .await;
     stage.run(&["delete", "envoyfilter", "injector-deployment-orders"]);
-    // A developer may not read EnvoyFilters; the proxies tell.
+    // A developer may not read EnvoyFilters; the proxies show it.
     wait::until("the doctor sees that the gate is gone", async || {
         failed("without the gate").contains(&"proxies".to_owned())
     })
     .await;
 }
 
-/// Prepares for another module than the one that is served: no agent takes it, the doctor sees so, and nobody's requests suffer.
+/// Prepares for a module other than the served one: no agent takes it, the doctor reports it, and no request suffers.
 async fn assert_another_module_costs_nothing(stage: &Stage, is_seen: impl Fn() -> bool) {
     stage.wait_answered_by(BOB, "server").await;
     let others = load::Load::start(&stage.h1(), 2, usize::MAX, |_| {
@@ -240,7 +239,7 @@ async fn assert_another_module_costs_nothing(stage: &Stage, is_seen: impl Fn() -
     assert_eq!(others.answered_by("app"), others.answers.len());
 }
 
-/// bob's requests, whose developer cannot be reached: an app that ran them twice would tell.
+/// Sends bob's requests while his machine is unreachable. The app would report any that run twice.
 async fn assert_each_runs_once(stage: &Stage) {
     let ids = || (0..20).map(|number| format!("hidden-{number}"));
     let client = stage.h1();

@@ -1,5 +1,6 @@
-//! A controller that is killed, away, deaf or wrong about the time, on a real mesh: what runs goes on, nothing is left, and developers are told. There is one controller, so there is one fault at a
-//! time.
+//! A controller that is killed, absent, disconnected or wrong about the time, on a real mesh.
+//!
+//! Running intercepts continue, nothing is left behind, and developers get an error. There is one controller, so there is one fault at a time.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,10 +22,10 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How many requests of a load are under way at once.
+/// The number of concurrent requests of a load.
 const WORKERS: usize = 4;
 
-/// Those who come and go.
+/// Developers who come and go.
 const OTHERS: [&str; 10] = [
     "alice", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
 ];
@@ -32,19 +33,19 @@ const OTHERS: [&str; 10] = [
 /// Longer than the controller needs to notice a dead connection.
 const NOTICED: Duration = Duration::from_secs(60);
 
-/// The holder has the controller for itself.
+/// Waits for exclusive use of the controller.
 async fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::const_new(());
     ONE.lock().await
 }
 
-/// How often the controller is killed: `CONTROLLER_KILLS=50` takes minutes.
+/// How often to kill the controller: `CONTROLLER_KILLS=50` takes minutes.
 fn kills() -> usize {
     let kills = std::env::var("CONTROLLER_KILLS");
     kills.map_or(10, |text| text.parse().expect("CONTROLLER_KILLS: a number"))
 }
 
-/// bob's requests, of every kind that may be answered by either side.
+/// Loads of bob's requests, of every kind that either side may answer.
 fn bobs(stage: &Stage) -> [Load; 2] {
     [("get", Ask::get("/")), ("post", Ask::post("/", 10_000))].map(|(name, ask)| {
         let ask = ask.header(BOB.0, BOB.1).to(Do::Sleep(20));
@@ -55,7 +56,7 @@ fn bobs(stage: &Stage) -> [Load; 2] {
     })
 }
 
-/// Ends the load: each request was answered by bob's server, and by it alone.
+/// Ends the loads. Checks that only bob's server answered the requests.
 async fn assert_bobs_only(loads: [Load; 2]) {
     for load in loads {
         let outcome = load.stop().await;
@@ -66,7 +67,7 @@ async fn assert_bobs_only(loads: [Load; 2]) {
     }
 }
 
-/// What the ones who come and go met.
+/// The results of developers who come and go.
 #[derive(Default)]
 struct Visits {
     executed: Executed,
@@ -74,7 +75,7 @@ struct Visits {
     turned_away: usize,
 }
 
-/// Intercepts and leaves until the end, each time after a request arrived.
+/// Intercepts and leaves in a loop, each time after a request arrived.
 async fn come_and_go(stage: &Stage, name: &str, is_over: &AtomicBool) -> Visits {
     let (developer, server) = (stage.developer(name), App::start("server").await);
     let mut visits = Visits::default();
@@ -96,7 +97,7 @@ async fn come_and_go(stage: &Stage, name: &str, is_over: &AtomicBool) -> Visits 
     visits
 }
 
-/// `None`: no controller answered within the command's own patience, and it said so.
+/// Intercepts; `None` if no controller responded within the command's timeout, and its error says so.
 async fn intercept(developer: &Developer, name: &str, server: &App) -> Option<Intercept> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let (port, header) = (
@@ -122,7 +123,7 @@ async fn intercept(developer: &Developer, name: &str, server: &App) -> Option<In
     None
 }
 
-/// No Intercept, no entry and, after half a minute, no cluster of one.
+/// Waits until no Intercept, no entry and, after half a minute, no upstream cluster is left.
 async fn assert_nothing_left(stage: &Stage) {
     let left = || {
         let filters = stage.get(&["envoyfilters", "-l", "injector.dev/intercept"]);
@@ -152,7 +153,7 @@ async fn killed_controller_costs_nothing() {
     let killing = async {
         for round in 0..kills() {
             let before = faults::processes("controller");
-            // The kubelet waits longer from one end of a process to the next, and not with a new pod.
+            // By turns: after each exit of a process the kubelet waits longer, but not with a new pod.
             match round % 2 {
                 0 => faults::kill(&before),
                 _ => stage.cluster().delete_controller(),
@@ -186,7 +187,7 @@ async fn killed_controller_costs_nothing() {
     assert_nothing_left(&stage).await;
 }
 
-/// Leases shorter than the schema allows, until dropped.
+/// Allows leases shorter than the schema does, until dropped.
 struct ShortLeases<'s>(&'s Stage);
 
 impl<'s> ShortLeases<'s> {
@@ -217,7 +218,7 @@ impl Drop for ShortLeases<'_> {
     }
 }
 
-/// An Intercept of bob's as kubectl creates it, of `Coder: NAME`. No tunnel is behind it: what it matches is marked, and the app answers.
+/// An Intercept of bob's on `Coder: NAME`, as for kubectl. It has no tunnel: matching requests are marked, and the app answers.
 fn bare(name: &str, lease: Duration) -> Value {
     let address = harness::app::sha256(name.as_bytes())[..32].to_owned();
     json!({
@@ -236,7 +237,7 @@ fn bare(name: &str, lease: Duration) -> Value {
     })
 }
 
-/// Is a request of `Coder: NAME` matched? No request may fail.
+/// Is a request with `Coder: NAME` matched? Panics if the request fails.
 async fn is_matched(client: &Client, name: &str) -> bool {
     let answer = client.get("/", &[("coder", name)]).await;
     assert_eq!(
@@ -249,7 +250,7 @@ async fn is_matched(client: &Client, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn absent_controller_ends_leases_when_back() {
-    /// As an hour is to a day.
+    /// A lease of a day scaled down.
     const LEASE: Duration = Duration::from_secs(25);
     let (stage, server) = (Stage::new("absent").await, App::start("server").await);
     let _alone = alone().await;
@@ -259,7 +260,7 @@ async fn absent_controller_ends_leases_when_back() {
     let created = Instant::now();
     for name in ["ends", "renewed"] {
         let object = bare(name, LEASE).to_string();
-        // The API server takes a moment to know the new schema.
+        // The API server takes a moment to apply the new schema.
         let kubeconfig = stage.kubeconfig("bob");
         wait::until("the API server takes it", async || {
             let create = ["create", "-f", "-"];
@@ -337,14 +338,14 @@ async fn dead_connections_are_noticed() {
     assert_nothing_left(&stage).await;
 }
 
-/// A controller on this machine, whose clock is wrong by so much.
+/// A controller on this machine with a clock that is wrong by `shift`.
 fn misled(stage: &Stage, shift: &str) -> Process {
     let token = ["create", "token", "injector-controller", "--duration=1h"];
     let kubectl = &stage.cluster().kubectl;
     let token = kubectl.must(&[&["-n", SYSTEM][..], &token].concat());
     let shown = kubectl.must(&["config", "view", "--minify", "-o", "json"]);
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    // By its clock no certificate may be valid.
+    // By its clock, no certificate may be valid.
     let cluster = json!({"server": shown["clusters"][0]["cluster"]["server"], "insecure-skip-tls-verify": true});
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -441,7 +442,7 @@ async fn printed_objects_intercept_without_controller() {
     let printed = developer.run(&[&line[..], &["--replace", "--dry-run", "-o", "json"]].concat());
     let mut printed: Value = serde_json::from_slice(&printed.stdout)
         .unwrap_or_else(|error| panic!("{error}: {printed:?}"));
-    // The tunnel is the one that is open: that of what is printed has no secret.
+    // The address of the open tunnel: the printed one has no secret.
     let address = |intercept: &Value| {
         let address = intercept["spec"]["tunnel"]["address"].as_str();
         address.expect("an address").to_owned()
@@ -481,7 +482,7 @@ async fn printed_objects_intercept_without_controller() {
     assert_nothing_left(&stage).await;
 }
 
-/// What is printed is what the controller has written.
+/// Checks that the printed objects equal those that the controller has written.
 fn assert_as_written(stage: &Stage, filter: &Value, plugin: &Value) {
     let name = filter["metadata"]["name"].as_str().expect("a name");
     let written = stage.get(&["envoyfilter", name]);

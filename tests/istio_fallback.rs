@@ -1,4 +1,4 @@
-//! What a real mesh adds to the ways in which a request can fail to reach the developer's machine: its limits, its users' own rules, and its kubelet.
+//! Ways to fail to reach the developer's machine that only a real mesh has: its limits, its users' own rules, and its kubelet.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use harness::ports::Port;
 use harness::{raw, wait};
 use serde_json::json;
 
-/// GETs and POSTs that wait for a slow app, all at once: the retries must not be rationed.
+/// Many concurrent GETs and POSTs to a slow app: the mesh must not limit the retries.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_fall_back_to_a_slow_app() {
     let (stage, silent) = (Stage::new("slow").await, Port::reserve());
@@ -38,10 +38,10 @@ async fn many_at_once_fall_back_to_a_slow_app() {
     }
 }
 
-/// What the users of a mesh write about their own Services, all in one place.
+/// Rules of users for their own Services, all in one namespace.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_rules_for_their_own_services_take_the_relay_from_nobody() {
-    // In the place of one for all Services: by that one the callers' sidecars would eject the app as well, and for good reason.
+    // Not for all Services: with that, the callers' sidecars would rightly eject the app as well.
     let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "all"},
         "spec": {"host": "*.injector-system.svc.cluster.local", "trafficPolicy": {
             "connectionPool": {"tcp": {"connectTimeout": "7s"}},
@@ -73,7 +73,7 @@ async fn users_rules_for_their_own_services_take_the_relay_from_nobody() {
     assert_a_users_route_stays_behind_ours(&stage).await;
     assert_a_mirror_goes_to_the_app(&stage, &server).await;
 
-    // The control: without our rules the user's takes the relay away.
+    // The control: without our rules, the user's rule disables the relay.
     stage.run(&[
         "delete",
         "destinationrule",
@@ -87,7 +87,7 @@ async fn users_rules_for_their_own_services_take_the_relay_from_nobody() {
     .await;
 }
 
-/// A user's route for everything, put first after ours was.
+/// A user's route for all requests, inserted first and after ours.
 async fn assert_a_users_route_stays_behind_ours(stage: &Stage) {
     let route = json!({"name": "users", "match": {"prefix": "/"}, "route": {"cluster": "inbound|8080||"},
         "response_headers_to_add": [{"header": {"key": "x-users-route", "value": "taken"}}]});
@@ -106,7 +106,7 @@ async fn assert_a_users_route_stays_behind_ours(stage: &Stage) {
     }
 }
 
-/// Callers send a copy of each request to the same Service.
+/// Callers mirror each request to the same Service.
 async fn assert_a_mirror_goes_to_the_app(stage: &Stage, server: &App) {
     stage.apply(json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "orders"},
         "spec": {"hosts": ["orders"], "http": [{"route": [{"destination": {"host": "orders"}}], "mirror": {"host": "orders"}, "retries": {"attempts": 0}}]}}));
@@ -128,7 +128,7 @@ async fn assert_a_mirror_goes_to_the_app(stage: &Stage, server: &App) {
     }
 }
 
-/// Whatever the app gets unmatched, the developer gets matched.
+/// A request that reaches the app unmatched must reach the developer matched.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_near_the_header_limits_reach_the_developer_too() {
     let (stage, server) = (Stage::new("limits").await, App::start("server").await);
@@ -150,7 +150,7 @@ async fn requests_near_the_header_limits_reach_the_developer_too() {
                 .map(|count| (count, large(count))),
         )
     {
-        // One more than the matched request will have.
+        // With one more header than the matched request will have.
         let plain = client.must(ask.clone().header("other", "Bob")).await;
         let matched = client.must(ask.header(BOB.0, BOB.1)).await;
         match plain.status.as_u16() {
@@ -211,7 +211,7 @@ async fn the_kubelets_probe_never_leaves_the_cluster() {
     wait::until("a probe comes here", async || here() > 0).await;
     assert!(control.leave().await.success());
 
-    // Past the CLI: an intercept without conditions all the same.
+    // Without the CLI's checks: an intercept without conditions.
     let _bob = bob.intercept(&server, &["--http-header=Coder=Bob"]).await;
     let mut there = stage.get(&["intercept", "orders-bob"]);
     there["spec"]["match"] = json!({});
@@ -230,7 +230,7 @@ async fn the_kubelets_probe_never_leaves_the_cluster() {
     stage.wait_answered_by(("any", "body"), "server").await;
     let (came, before) = (here(), probes(&stage));
     wait::until("five more probes", async || {
-        // Each look is a program that starts, and the kubelet probes once a second.
+        // Each look starts a program, and the kubelet probes once a second.
         tokio::time::sleep(Duration::from_millis(500)).await;
         probes(&stage) >= before + 5
     })
@@ -239,7 +239,7 @@ async fn the_kubelets_probe_never_leaves_the_cluster() {
     assert_eq!(stage.replicas().len(), 1, "ready");
 }
 
-/// How often the kubelet has probed the app, by its own count.
+/// The kubelet's own count of its probes of the app.
 fn probes(stage: &Stage) -> usize {
     let text = stage.run(&["get", "--raw", "/api/v1/nodes/node0/proxy/metrics/probes"]);
     let namespace = format!("namespace=\"{}\"", stage.namespace);
@@ -262,7 +262,7 @@ fn probes(stage: &Stage) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_behind_a_sidecars_own_listener_and_a_headless_service_fall_back_there() {
-    // Istio hands what comes for 8080 to another port of the app.
+    // Istio forwards port 8080 to another port of the app.
     let sidecar = json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "orders"},
         "spec": {"workloadSelector": {"labels": {"app": "orders"}},
             "ingress": [{"port": {"number": 8080, "protocol": "HTTP", "name": "http"}, "defaultEndpoint": "127.0.0.1:8081"}]}});
@@ -276,7 +276,7 @@ async fn an_app_behind_a_sidecars_own_listener_and_a_headless_service_fall_back_
     let mut bob = stage.bob_intercepts(&server).await;
     let replica = stage.replicas().remove(0).1;
     let headless = stage.door_to(
-        // As a client connects who asked the DNS for a headless Service.
+        // The way a client connects that looked up a headless Service.
         (replica, 8080).into(),
         &format!("headless.{}", stage.namespace),
     );

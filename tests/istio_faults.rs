@@ -1,6 +1,7 @@
-//! What callers notice when something ends on a real mesh: nothing, but for requests that are not safe and were under way on the developer's side. GET, POST and gRPC
-//! go on all the while, and every request is counted at the developer's server and at the app. Relays are shared, so there is one fault at a time, and all have one
-//! stage. After each fault its intercepts are left, which takes a control plane that works, and leaves nothing.
+//! Effects of faults in a real mesh on callers: none, except on unsafe requests that were running on the developer's side.
+//!
+//! GETs, POSTs and gRPC calls continue all the while, and every request is counted at the developer's server and at the app. Relays are shared, so there is one fault at a
+//! time, and all tests share one stage. After each fault its intercepts end, which needs a working control plane, and nothing is left.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,24 +18,24 @@ use harness::load::{self, Executed, Load, Outcome};
 use harness::wait;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How many requests of each kind are under way at once.
+/// The number of concurrent requests of each kind.
 const WORKERS: usize = 4;
 
-/// Whoever comes and goes beside bob. They may not look into the replicas, so each command is done before the mesh is.
+/// Developers who come and go beside bob. They may not read the replicas' state, so each command returns before the mesh is done.
 const OTHERS: [&str; 10] = [
     "alice", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
 ];
 
-/// Whoever has it has the cluster for themselves.
+/// Waits for exclusive use of the cluster.
 async fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::const_new(());
     ONE.lock().await
 }
 
-/// `orders` with an HTTP and a gRPC port. Whoever waits for their turn holds it, so it is brought up once, and goes with the last of them.
+/// `orders` with an HTTP and a gRPC port. Waiting tests share it, so it is created once and removed with the last of them.
 async fn stage() -> Arc<Stage> {
     static STAGE: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
-    /// Where nobody waits each has one of their own, under another name than the one that is going.
+    /// Tests that do not overlap get one each, under another name than the one that is being removed.
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let mut kept = STAGE.lock().await;
     if let Some(stage) = kept.upgrade() {
@@ -51,19 +52,19 @@ async fn stage() -> Arc<Stage> {
 struct Siege {
     /// First, so that they end before what they use.
     bobs: Vec<Intercept>,
-    /// Of the intercepts, their header and all requests: no siege is taken for another.
+    /// The name of the intercepts, their header and all requests, which distinguishes this siege from others.
     name: &'static str,
     stage: Arc<Stage>,
     server: App,
-    /// The ways in, known beforehand: they can be asked for only while the API server is there.
+    /// The addresses, looked up beforehand, because that needs the API server.
     web: Client,
     calls: Grpc,
     loads: BTreeMap<&'static str, Load>,
-    /// Last: nothing of this siege goes on when the next begins.
+    /// Last, so that nothing of this siege continues when the next one begins.
     _alone: MutexGuard<'static, ()>,
 }
 
-/// What became of each kind of request.
+/// The outcome of each kind of request.
 struct Result {
     siege: &'static str,
     outcomes: BTreeMap<&'static str, Outcome>,
@@ -73,7 +74,7 @@ struct Result {
 
 impl Siege {
     async fn begin(name: &'static str) -> Self {
-        // Before the turn: that is what keeps it.
+        // The stage before the lock, because holding it keeps the stage alive.
         let stage = stage().await;
         let alone = alone().await;
         wait::within(Duration::from_secs(60), "two relays", async || {
@@ -100,7 +101,7 @@ impl Siege {
         siege
     }
 
-    /// bob intercepts a port, under this siege's header.
+    /// bob intercepts a port, with this siege's header.
     async fn intercept(&self, port: &str) -> Intercept {
         let bob = self.stage.developer("bob");
         let (header, name) = (
@@ -111,7 +112,7 @@ impl Siege {
         bob.intercept_port(&port, &[&header, &name]).await
     }
 
-    /// A request that is bob's.
+    /// Makes a request bob's.
     fn ask(&self, ask: Ask) -> Ask {
         ask.header("coder", self.name)
     }
@@ -130,7 +131,7 @@ impl Siege {
             let grpc = grpc.clone().with("test-id", &id);
             async move {
                 let called = grpc.unary().await;
-                // The health service knows no pause of its own.
+                // The health service has no pause of its own.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 load::judge_call(called)
             }
@@ -138,7 +139,7 @@ impl Siege {
         self.loads.insert("grpc", load);
     }
 
-    /// Waits until new requests of every kind are answered by that name.
+    /// Waits until that app answers new requests of every kind.
     async fn wait_for(&self, name: &str) {
         let (web, calls) = (&self.web, &self.calls);
         wait::within(
@@ -153,7 +154,7 @@ impl Siege {
         .await;
     }
 
-    /// Lets every kind of load go on for so many more requests.
+    /// Waits until every kind of load has sent this many more requests.
     async fn go_on(&self, more: usize) {
         for (kind, load) in &self.loads {
             let goal = load.sent() + more;
@@ -166,7 +167,7 @@ impl Siege {
         }
     }
 
-    /// Ends the load, then the intercepts as bob would.
+    /// Ends the load, then bob's intercepts.
     async fn end(&mut self) -> Result {
         let mut outcomes = BTreeMap::new();
         for (kind, load) in std::mem::take(&mut self.loads) {
@@ -187,7 +188,7 @@ impl Siege {
         result
     }
 
-    /// No Intercept, no entry and, after a while, no cluster of this siege's or of those beside it; of one that failed, something may be left.
+    /// Waits until no Intercept, no entry and, after a while, no upstream cluster of this siege is left. A failed one may leave some.
     async fn assert_nothing_left(&self) {
         let clusters = || {
             let filters = self.stage.get(&["envoyfilters"]);
@@ -238,8 +239,9 @@ impl Result {
         }
     }
 
-    /// At most as many fail as were under way, `interruptions` times: an answer that has begun breaks off, and what is not safe has an error, where each says so if
-    /// we could. All counts agree.
+    /// Checks that all counts match, and that the number of failures is at most that of running requests, times `interruptions`.
+    ///
+    /// A response that has begun may break off, and unsafe requests may get an error, which says so if a part of ours could send it.
     fn assert_exact(&self, interruptions: usize) {
         for (kind, outcome) in &self.outcomes {
             let only = |all: &Executed| -> Executed {
@@ -256,7 +258,7 @@ impl Result {
         }
     }
 
-    /// Where a part of ours is left to say so, each error does.
+    /// Checks that each error has our explanation, where a part of ours could send it.
     fn assert_explained(&self) {
         for (kind, outcome) in &self.outcomes {
             for error in outcome.errors.values() {
@@ -266,7 +268,7 @@ impl Result {
         }
     }
 
-    /// Both sides had their part of every kind.
+    /// Checks that both sides answered requests of every kind.
     fn assert_both_answered(&self) {
         for (kind, outcome) in &self.outcomes {
             assert!(
@@ -287,7 +289,7 @@ async fn a_killed_cli_costs_at_most_what_was_under_way() {
     }
     siege.wait_for("app").await;
     siege.go_on(100).await;
-    // A new one takes the place of one that is gone; the other one can be left all the same.
+    // A new intercept replaces the one that is gone; the other one can still be left.
     let again = siege.intercept("http").await;
     siege.bobs.push(again);
     let bobs = ("coder", siege.name);
@@ -308,7 +310,7 @@ async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under
     assert_eq!(relays.len(), 2, "the relays of the cluster");
     faults::kill(&relays);
     siege.go_on(100).await;
-    // The kubelet starts it again, and the CLI finds it.
+    // The kubelet restarts the relay, and the CLI finds it.
     siege.wait_for("server").await;
     siege.go_on(100).await;
     let result = siege.end().await;
@@ -317,7 +319,7 @@ async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under
     result.assert_explained();
 }
 
-/// Runs `fault` under load, waits for the developer's machine to be reached again, and judges.
+/// Runs `fault` under load, waits until the developer's machine is reachable again, and checks the outcome.
 async fn assert_survives(
     name: &'static str,
     interruptions: usize,
@@ -333,13 +335,13 @@ async fn assert_survives(
     result
 }
 
-/// A line for `kubectl`, without the word itself.
+/// Runs `kubectl` with these arguments.
 fn kubectl(siege: &Siege, line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     siege.stage.cluster().kubectl.must(&words)
 }
 
-/// Replaces all pods, as gently as the workload's strategy says.
+/// Replaces all pods by the workload's strategy.
 fn roll_out(siege: &Siege, workload: &str) {
     kubectl(siege, &format!("rollout restart {workload}"));
     kubectl(siege, &format!("rollout status {workload} --timeout=120s"));
@@ -387,7 +389,7 @@ async fn a_roll_out_of_the_relays_costs_at_most_what_was_under_way() {
     .await;
 }
 
-/// Both relays go, one after the other; the POST is held longer than either waits for it.
+/// Both relays restart, one after the other; the POST is held longer than either waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn relay_roll_out_answers_held_post() {
     let mut siege = Siege::begin("held").await;
@@ -417,7 +419,7 @@ async fn an_api_server_that_is_away_for_30_seconds_costs_at_most_what_was_under_
         let cluster = siege.stage.cluster();
         cluster.script("component", &["apiserver", "stop"]);
         let away = Instant::now();
-        // Tunnels pass the API server: without it the app answers.
+        // Tunnels go through the API server: without it the app answers.
         siege.wait_for("app").await;
         while away.elapsed() < Duration::from_secs(30) {
             siege.go_on(10).await;
@@ -431,7 +433,7 @@ async fn an_api_server_that_is_away_for_30_seconds_costs_at_most_what_was_under_
         .await;
     })
     .await;
-    // The relays live, and say what they lost.
+    // The relays are alive, and report what they lost.
     result.assert_explained();
 }
 
@@ -461,7 +463,7 @@ async fn a_rolling_restart_and_a_scale_up_of_the_workload_cost_nothing() {
     }
 }
 
-/// Intercepts and leaves so many times, each time only after a request was answered. What was executed there.
+/// Intercepts and leaves this many times, each time after a request was answered. Returns what was executed there.
 async fn come_and_go(stage: &Stage, name: &str, rounds: usize) -> Executed {
     let (developer, server) = (stage.developer(name), App::start("server").await);
     let port = format!("{}:http", server.port());
@@ -518,7 +520,7 @@ async fn an_uninstall_by_force_costs_no_request_that_is_safe() {
     let cluster = siege.stage.cluster();
     cluster.injector(&[&uninstall[..], &orders].concat());
     siege.go_on(100).await;
-    // The next siege finds the stage as it was.
+    // Restores the stage for the next siege.
     siege.stage.prepare(&[]);
     let result = siege.end().await;
     result.assert_exact(1);

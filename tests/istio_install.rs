@@ -1,6 +1,6 @@
-//! `install`, `uninstall`, `render istio` and `doctor` in conversation with a cluster in which nothing of ours is installed yet: `$KUBECONFIG` names an administrator.
+//! `install`, `uninstall`, `render istio` and `doctor` on a cluster without the injector: `$KUBECONFIG` names an administrator.
 //!
-//! One story, since the cluster part is there once: what is installed, prepared, refused, kept and removed. Only its first chapter waits for pods that run.
+//! One test in several parts, since the cluster part exists once: what is installed, prepared, refused, kept and removed. Only the first part waits for pods that run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,10 +15,10 @@ const IMAGE: &str = "registry.example.com/injector:test";
 const NAMESPACE: &str = "install-shop";
 const RELAYS: &str = "install-relays";
 const OPERATOR: &str = "olga@example.com";
-/// Of the file that [`Stage::new`] writes.
+/// The digest of the file that [`Stage::new`] writes.
 const SHA256: &str = "93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476";
 
-/// What of ours is anywhere.
+/// All kinds of our objects.
 const KINDS: &str = "namespaces,services,serviceaccounts,statefulsets.apps,deployments.apps,poddisruptionbudgets,networkpolicies.networking.k8s.io,roles,rolebindings,clusterroles,clusterrolebindings,\
 customresourcedefinitions,validatingadmissionpolicies,validatingadmissionpolicybindings,wasmplugins,envoyfilters,destinationrules,peerauthentications.security.istio.io,authorizationpolicies.security.istio.io";
 
@@ -57,7 +57,7 @@ impl Ran {
     }
 }
 
-/// The cluster, and a place with a filter.
+/// The cluster, and a directory with a filter.
 struct Stage {
     kubectl: Kubectl,
     dir: TempDir,
@@ -91,7 +91,7 @@ impl Stage {
         self.run(None, words)
     }
 
-    /// `install` in the workloads' namespace, of a filter that nobody serves. None of its pods really runs, so there are no proxies to wait for.
+    /// `install` in the workloads' namespace, of a filter that is not served. None of its pods really runs, so there are no proxies to wait for.
     fn prepare(&self, words: &str) -> String {
         let module = self.dir.path().join("filter.wasm");
         format!(
@@ -100,18 +100,18 @@ impl Stage {
         )
     }
 
-    /// `kubectl` with these words; what it printed.
+    /// Runs `kubectl` with these arguments. Returns its stdout.
     fn kubectl(&self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         self.kubectl.must(&words)
     }
 
-    /// Names of everything of ours, all over the cluster.
+    /// Names of all our objects in the cluster.
     fn ours(&self) -> Vec<String> {
         let ours = "app.kubernetes.io/managed-by=injector";
         let list = self.kubectl.get(&[KINDS, "-A", "-l", ours]);
         let objects = list["items"].as_array().unwrap().iter();
-        // A namespace takes a while to go.
+        // A namespace takes a while to be deleted.
         let staying = objects.filter(|object| object["metadata"]["deletionTimestamp"].is_null());
         let mut names: Vec<String> = staying
             .map(|object| {
@@ -134,7 +134,7 @@ impl Stage {
             .get(&[&["-n", NAMESPACE], &plugin[..]].concat())
     }
 
-    /// A namespace with a workload that can be prepared, one that cannot, and what stands around them.
+    /// Creates a namespace with a workload that can be prepared, one that cannot, and their environment.
     fn shop(&self) {
         let workload = |name: &str| {
             json!({
@@ -159,7 +159,7 @@ impl Stage {
         ]);
     }
 
-    /// What binds the operator's two roles.
+    /// Binds the operator's two roles.
     fn bind_operator(&self) {
         let binding = |kind: &str, role: &str, metadata: Value| {
             json!({
@@ -179,7 +179,7 @@ impl Stage {
         ]);
     }
 
-    /// The administrator intercepts a port. No controller runs here, so nothing becomes of it.
+    /// Creates an Intercept as the administrator. No controller runs here, so it has no effect.
     fn intercept(&self, port: u16) {
         let owner = self.kubectl("auth whoami -o jsonpath={.status.userInfo.username}");
         self.kubectl.apply(&[json!({
@@ -214,7 +214,7 @@ fn what_is_installed_is_found_kept_refused_and_removed() {
     nothing_is_left(&stage);
 }
 
-/// A mesh's revision that nobody runs injects nothing.
+/// A revision without a running mesh injects nothing.
 fn relays_without_a_sidecar_in_a_namespace_of_somebody_elses(stage: &Stage) {
     let image = load_relay(&stage.kubectl);
     stage.kubectl(&format!("create namespace {RELAYS}"));
@@ -231,7 +231,7 @@ fn relays_without_a_sidecar_in_a_namespace_of_somebody_elses(stage: &Stage) {
         "{}",
         ran.stdout
     );
-    // Whoever made the namespace has it back as it was.
+    // A namespace that the user created stays as it was.
     let text = stage
         .injector(&format!("uninstall --relay-namespace {RELAYS}"))
         .done();
@@ -249,7 +249,7 @@ fn relays_without_a_sidecar_in_a_namespace_of_somebody_elses(stage: &Stage) {
     stage.kubectl(&format!("delete namespace {RELAYS} --wait=false"));
 }
 
-/// The first installation must say which image, and what is printed is not applied.
+/// The first installation must name an image, and printing does not apply anything.
 fn what_is_printed_is_what_is_installed(stage: &Stage) {
     stage
         .injector("install")
@@ -279,7 +279,7 @@ fn what_is_printed_is_what_is_installed(stage: &Stage) {
         text.lines().all(|line| line.starts_with("unchanged")),
         "{text}"
     );
-    // Fewer relays: the Service of the one that goes is removed.
+    // With fewer relays, the Service of the removed one goes as well.
     let text = stage.injector("install --no-wait --replicas 1").done();
     assert!(
         text.contains("removed    Service injector-system/injector-relay-1"),
@@ -288,7 +288,7 @@ fn what_is_printed_is_what_is_installed(stage: &Stage) {
     stage.injector("install --no-wait --replicas 2").done();
 }
 
-/// And nothing is written.
+/// Checks that nothing is written.
 fn what_cannot_be_prepared_is_refused(stage: &Stage) {
     let before = stage.ours();
     let cases = [
@@ -328,7 +328,7 @@ fn an_operator_prepares_and_a_stranger_does_not(stage: &Stage) {
     let (operator, orders) = (stage.operator(), stage.prepare("--workload orders"));
     stage.run(Some(&operator), &orders).refused(1, "cannot get");
     stage.bind_operator();
-    // Without --module, the module server is looked for, which the role allows; no pod of it can be ready here.
+    // Without --module, the module server is looked up, which the role allows; none of its pods can be ready here.
     let unserved = format!("install -n {NAMESPACE} --workload orders");
     stage.run(Some(&operator), &unserved).refused(
         1,
@@ -342,7 +342,7 @@ fn an_operator_prepares_and_a_stranger_does_not(stage: &Stage) {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert_eq!(stage.plugin()["spec"]["sha256"], SHA256);
-    // Again, and chosen by its labels: the same five objects.
+    // Again, and selected by labels: the same five objects.
     for words in ["--workload orders", "--selector app=orders"] {
         let text = stage.injector(&stage.prepare(words)).done();
         let objects = text.lines().take_while(|line| !line.is_empty());
@@ -370,7 +370,7 @@ fn an_operator_prepares_and_a_stranger_does_not(stage: &Stage) {
 }
 
 fn what_is_prepared_follows_the_installation(stage: &Stage) {
-    // Another number of relays concerns every prepared workload. Only clusters change, which drains nothing, so they are prepared again at once.
+    // Another number of relays affects every prepared workload. Only upstream clusters change, which drains nothing, so they are prepared again at once.
     let text = stage.injector("install --no-wait --replicas 1").done();
     for expected in [
         "changed    EnvoyFilter install-shop/injector-deployment-orders",
@@ -382,7 +382,7 @@ fn what_is_prepared_follows_the_installation(stage: &Stage) {
     assert_eq!(stage.plugin()["spec"]["sha256"], SHA256);
     stage.injector("install --no-wait --replicas 2").done();
 
-    // A gate of another version is only listed, until somebody says that it may be.
+    // A gate of another version is only listed, until a flag allows the change.
     stage.kubectl(&format!(
         r#"-n {NAMESPACE} patch envoyfilter injector-deployment-orders --type=json -p [{{"op":"replace","path":"/spec/priority","value":7}}]"#
     ));
@@ -402,7 +402,7 @@ fn what_is_prepared_follows_the_installation(stage: &Stage) {
         "{text}"
     );
 
-    // Names of Services end as was said once.
+    // The cluster domain is the one given once.
     stage
         .injector("install --no-wait --cluster-domain corp.example")
         .done();
@@ -418,7 +418,7 @@ fn what_is_prepared_follows_the_installation(stage: &Stage) {
         .done();
 }
 
-/// Its port cannot be taken away; its limits can change.
+/// Its port cannot be removed; its limits can change.
 fn an_intercept_outlives_a_new_preparation(stage: &Stage) {
     let orders = stage.prepare("--workload orders");
     stage.intercept(9090);
@@ -431,7 +431,7 @@ fn an_intercept_outlives_a_new_preparation(stage: &Stage) {
         .refused(1, "bob intercepts port 9090");
 }
 
-/// What is not ours stays in any case. `before`: what was there before anything was prepared.
+/// Foreign objects always stay. `before` are the objects from before anything was prepared.
 fn what_is_intercepted_stays_unless_by_force(stage: &Stage, before: &[String]) {
     let uninstall = format!("uninstall -n {NAMESPACE} --workload orders");
     stage
@@ -457,7 +457,7 @@ fn what_is_intercepted_stays_unless_by_force(stage: &Stage, before: &[String]) {
     );
 }
 
-/// And says so with its exit code.
+/// Checks findings and exit code.
 fn the_doctor_finds_what_is_missing(stage: &Stage) {
     let ran = stage.injector(&format!("doctor -n {NAMESPACE} orders -o json"));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
@@ -497,7 +497,7 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
     }
 }
 
-/// Also what an uninstallation that broke off left. The namespace stays.
+/// Removes all objects, including those of an incomplete uninstallation. The namespace stays.
 fn nothing_is_left(stage: &Stage) {
     stage.injector(&stage.prepare("--all")).done();
     stage.kubectl(&format!(

@@ -1,4 +1,4 @@
-//! Intercepts on a real mesh: who answers which request. Strict mTLS, callers with a sidecar.
+//! Intercepts on a real mesh: which app answers which request. Strict mTLS, callers with a sidecar.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -34,7 +34,7 @@ async fn every_example_works_on_two_replicas() {
                 id.as_deref().expect("an automatic header"),
             )
         });
-        // Enough for both replicas to be asked.
+        // Enough to reach both replicas.
         for _ in 0..10 {
             assert_served(&client.get(path, &[header]).await, "orders-bob", line);
             if !line.contains("all") {
@@ -63,7 +63,7 @@ async fn two_developers_and_one_for_everybody_else_get_what_is_theirs() {
         .developer("alice")
         .intercept(&alices, &["--http-header=Coder=Alice"])
         .await;
-    // Whoever takes everybody's must say that they know whom it meets.
+    // An intercept of all requests needs a flag that confirms the overlap.
     let carol = stage.developer("carol");
     let port = carols.port().to_string();
     let refused = carol.run(&["intercept", "orders", "--port", &port, "--http-header=all"]);
@@ -122,7 +122,7 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
     let door = stage.door(9000);
     for _ in 0..10 {
         assert_served(&web.get("/", &[BOB]).await, "orders-bob", "http");
-        // Two ports of the Service, one of the pods.
+        // Two ports of the Service, one port of the pods.
         assert_served(&too.get("/", &[BOB]).await, "orders-bob", "http-too");
         assert_untouched(&too.get("/", &[]).await, "http-too");
         assert_eq!(admin.get("/", &[BOB]).await.by(), "admin");
@@ -178,7 +178,7 @@ async fn what_is_open_survives_the_intercepts_of_others() {
         let stream = tokio::spawn(async move { grpc.ping_pong_while(pause, &goes_on).await });
         (stream, by)
     });
-    // What a changed listener would cut is cut after a drain of 45 seconds; that it has changed is seen at once.
+    // A changed listener cuts connections only after a drain of 45 seconds; the change itself is visible at once.
     let listeners = stage.inbound_listeners();
     for round in 0..3 {
         let other = stage
@@ -201,7 +201,7 @@ async fn what_is_open_survives_the_intercepts_of_others() {
         let ended = stream.await.expect("no panic").expect("open to its end");
         assert_eq!(ended, by);
     }
-    // The control: a change of the listener is seen.
+    // The control: a change of the listener is visible.
     stage.apply(deny("/denied"));
     wait::until("listeners change", async || {
         let now = stage.inbound_listeners();
@@ -212,7 +212,7 @@ async fn what_is_open_survives_the_intercepts_of_others() {
     .await;
 }
 
-/// A policy of a user for `orders`.
+/// A user's policy for `orders`.
 fn policy(name: &str, action: &str, operation: &Value) -> Value {
     json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": name},
         "spec": {"selector": {"matchLabels": {"app": "orders"}}, "action": action, "rules": [{"to": [{"operation": operation}]}]}})
@@ -226,7 +226,7 @@ fn deny(path: &str) -> Value {
 async fn what_a_policy_denies_never_reaches_a_developer() {
     let (stage, server) = (Stage::new("denied").await, App::start("server").await);
     let _bob = stage.bob_intercepts(&server).await;
-    // Each of the three is another filter of Envoy's.
+    // Each of the three is another of Envoy's filters.
     let jwks = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
     stage.apply_all([
         deny("/denied"),
@@ -281,12 +281,12 @@ async fn callers_of_other_namespaces_are_intercepted_too() {
             &Client::h1(door.clone()).get("/", &[]).await,
             "from another namespace",
         );
-        // The other one's own service of the same name is not touched.
+        // The other namespace's service of the same name is not affected.
         assert_untouched(&other.h1().get("/", &[BOB]).await, "the other orders");
     }
 }
 
-/// Callers outside of the mesh, who know the pods' addresses.
+/// Callers outside of the mesh that know the pods' addresses.
 async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
     let plan = plan.port("grpc", 9000, 9000, "app");
     let plan = plan.permissive().listening(7070, "hidden");
@@ -304,7 +304,7 @@ async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
         let direct = Client::h1(SocketAddr::from((address, 8080)));
         assert_served(&direct.get("/", &[BOB]).await, "orders-bob", &pod);
         assert_untouched(&direct.get("/", &[]).await, &pod);
-        // No Service knows this port; Envoy lets it pass, by way of the filter.
+        // No Service has this port; Envoy lets it pass through the filter.
         let hidden = Client::h1(SocketAddr::from((address, 7070)));
         assert_eq!(hidden.get("/", &[BOB]).await.by(), "hidden", "{pod}");
     }
@@ -317,7 +317,7 @@ async fn assert_plain_text_callers_are_intercepted(plan: Plan) {
     assert!(grpc.leave().await.success());
 }
 
-/// Of a call that is held there; no sidecar of the caller's would end it.
+/// Checks the deadline of a call that is held there, without a caller's sidecar that would end it.
 async fn assert_deadline_is_heeded(
     addr: SocketAddr,
     headers: &[(&str, &str)],
@@ -366,7 +366,7 @@ impl Forward {
     }
 }
 
-/// bob's requests, in the figures that an operator collects: at Istio's ports of the replicas, and of the relays.
+/// Checks bob's requests in the metrics for operators: at Istio's ports of the replicas, and of the relays.
 async fn assert_counted(stage: &Stage, relays: &[(String, IpAddr)]) {
     let figures = stage.ask_proxies("stats?filter=intercept_");
     let matched: Vec<u64> = figures
@@ -385,7 +385,7 @@ async fn assert_counted(stage: &Stage, relays: &[(String, IpAddr)]) {
     assert!(tunnels >= 1 && requests >= 20, "{tunnels}, {requests}");
 }
 
-/// The sum of the counts of that name.
+/// The sum of the counters of that name.
 fn figure(text: &str, name: &str) -> u64 {
     let lines = text
         .lines()
@@ -407,7 +407,7 @@ async fn the_relay_takes_requests_from_the_workload_only() {
     assert_eq!(relays.len(), 2);
     assert_counted(&stage, &relays).await;
     for (name, relay) in relays {
-        // As another pod of the mesh: its identity is not the workload's.
+        // As another pod of the mesh, whose identity is not the workload's.
         let host = format!("{name}.injector-system");
         let service = stage
             .cluster()
@@ -419,12 +419,12 @@ async fn the_relay_takes_requests_from_the_workload_only() {
             answer.status == 403 || answer.header("x-intercept-unavailable").is_some(),
             "{answer:?}"
         );
-        // From outside of the mesh: not even a connection that speaks HTTP.
+        // From outside of the mesh: not even an HTTP connection.
         let plain = Client::h1(SocketAddr::from((relay, 8080)));
         let ask = Ask::get("/").header("x-intercept-address", &address);
         assert!(plain.ask(ask).await.is_err());
     }
-    // Past the sidecar, as whoever may open tunnels can, with an identity of one's own making.
+    // Past the sidecar, as any user with the right to open tunnels can, with a forged identity.
     for (name, _) in stage.cluster().relays() {
         let forged = format!("spiffe://cluster.local/ns/{}/sa/orders", stage.namespace);
         let forward = Forward::to(&stage, &name).await;

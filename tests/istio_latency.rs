@@ -1,5 +1,6 @@
-//! How long a developer waits on a real mesh: from the moment the command is typed to the first request that reaches the developer machine, two replicas, workload
-//! prepared. One test in its own binary: it is about time.
+//! How long a developer waits on a real mesh, from the command to the first request that reaches the developer machine.
+//!
+//! With two replicas and a prepared workload. One test in its own binary, because it measures time.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use harness::app::App;
 use harness::cluster::Stage;
 use harness::latency;
 
-/// The promise, for the median.
+/// The promised limit of the median.
 const MOST: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]

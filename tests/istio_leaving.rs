@@ -1,4 +1,4 @@
-//! Every way in which an intercept ends while requests are under way, on a real mesh: what `sandbox_leaving` asks of the sandbox.
+//! Every way to end an intercept with running requests, on a real mesh: the same as `sandbox_leaving` in the sandbox.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use harness::binaries;
 use harness::cluster::{Plan, Stage};
 use harness::leaving::{COMMANDS, Kind, Place, SIGNALS, Way};
 
-/// What a port of protocol http carries.
+/// The kinds of requests on a port of protocol http.
 const WEB: [Kind; 5] = [
     Kind::Get,
     Kind::Head,
@@ -15,7 +15,7 @@ const WEB: [Kind; 5] = [
     Kind::WebSocket,
 ];
 
-/// A port of the Service, what stands after the port in `--port`, and what clients do there.
+/// A port of the Service, the text after the port in `--port`, and the kinds of requests.
 struct Port {
     number: u16,
     service: &'static str,
@@ -35,7 +35,7 @@ const PORTS: [Port; 2] = [
     },
 ];
 
-/// At one port after the other, after which nothing is left of them.
+/// Runs the cases on one port after the other, and checks that nothing is left.
 async fn leave(name: &str, ways: &[Way]) {
     let plan = Plan::new(name).port("grpc", 9000, 9000, "app");
     let stage = plan.start().await;

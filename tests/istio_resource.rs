@@ -1,4 +1,4 @@
-//! Intercepts as Kubernetes objects on a real mesh: what kubectl makes of them in a developer's hands, a namespace that goes with them, and what a proxy that does not tell leaves unknown.
+//! Intercepts as Kubernetes objects on a real mesh: with kubectl, in a namespace that is deleted, and with proxies that do not report.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 const ALICE: (&str, &str) = ("coder", "Alice");
 
-/// How long the end of a namespace may take.
+/// Timeout for the deletion of a namespace.
 const NAMESPACE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_waits_for_an_intercept_and_ends_it() {
     let (stage, server) = (Stage::new("kubectl").await, App::start("server").await);
-    // No right but the developers' role.
+    // With the developers' role only.
     let alice = stage.developer("alice");
     let may = ["auth", "can-i", "get", "pods", "--subresource=portforward"];
     let kubeconfig = stage.kubeconfig("alice");
@@ -87,7 +87,7 @@ async fn deleted_namespace_takes_its_intercepts() {
         kubectl.run(&["get", "namespace", namespace]).err()
     })
     .await;
-    // The controller goes on.
+    // The controller continues.
     let alice = staying.developer("alice");
     let alice = alice
         .intercept(&server, &["--http-header=Coder=Alice"])
@@ -102,7 +102,7 @@ async fn closed_metrics_port_is_told() {
     let (stage, server) = (Stage::new("closed").await, App::start("server").await);
     let replicas = stage.replicas();
     let (pod, address) = replicas.first().expect("two");
-    // As a NetworkPolicy closes it: no answer at all.
+    // Like a closed NetworkPolicy: no response at all.
     let rule = format!("--destination {address} --protocol tcp --dport 15090");
     let closed = Dropped::new(stage.cluster(), "FORWARD", &rule);
     let alice = stage.developer("alice");
@@ -148,7 +148,7 @@ async fn name_used_elsewhere_breaks_no_request() {
     let second = bob
         .intercept_port(&admin, &[&coder[..], &["--replace"]].concat())
         .await;
-    // It is told, and cuts them off after its grace.
+    // It receives SIGTERM, and cuts them off after its grace.
     assert_eq!(first.process.wait().await.code(), Some(1));
     let [get, post] = held;
     let (get, post) = (get.await.expect("no panic"), post.await.expect("no panic"));

@@ -1,4 +1,4 @@
-//! Connections into the cluster as a newcomer types them: the sandbox's second service, which only "the cluster" reaches.
+//! Connections into the cluster, as a new user types them: the sandbox's second service, which only "the cluster" reaches.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The port of this machine that a line says.
+/// The local port in a line of the output.
 fn port_of(output: &str, destination: &str) -> Option<SocketAddr> {
     let end = format!(" leads to {destination} in the cluster");
     let line = output.lines().find_map(|line| line.strip_suffix(&end))?;
@@ -26,7 +26,7 @@ async fn leads_to(process: &mut Process, destination: &str) -> SocketAddr {
         .await
 }
 
-/// The whole answer; what came before a reset, where there is one.
+/// The whole response, or what arrived before a reset.
 async fn ask(address: SocketAddr, head: &str) -> Result<String, String> {
     let mut stream = TcpStream::connect(address)
         .await
@@ -41,7 +41,7 @@ async fn ask(address: SocketAddr, head: &str) -> Result<String, String> {
     read.map(|_| answer).map_err(|error| error.to_string())
 }
 
-/// One that no other test is given.
+/// A port that no other test gets.
 fn free_port() -> u16 {
     Port::reserve().number()
 }

@@ -1,5 +1,6 @@
-//! Other people's test suites through the product: grpc-go's interop client and server, Autobahn's WebSocket cases, h2spec. Each is run unmatched and matched. For what is
-//! matched nobody stands behind the workload, and for what is not nobody stands behind the intercept: an answer proves the way that it took.
+//! Third-party test suites through the product: grpc-go's interop client and server, Autobahn's WebSocket cases, h2spec.
+//!
+//! Each runs unmatched and matched. Matched, there is no server behind the workload; unmatched, there is none behind the intercept: a response proves the way that it took.
 //!
 //! `make test-peers` builds the suites (`peers/build`) and runs this.
 
@@ -24,7 +25,7 @@ use intercept_manifest::facts::Protocol;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// Those that need no credentials of a cloud. `pick_first_unary` is left out: it wants servers that tell their names, which grpc-go's does not.
+/// The cases that need no credentials of a cloud. `pick_first_unary` is missing: it needs servers that report their names, which grpc-go's does not.
 const INTEROP: [&str; 19] = [
     "empty_unary",
     "large_unary",
@@ -44,11 +45,11 @@ const INTEROP: [&str; 19] = [
     "channel_soak",
     "orca_per_rpc",
     "orca_oob",
-    // Once more at the end: nothing before it broke the way.
+    // Again at the end, to check that no case before it broke the path.
     "empty_unary",
 ];
 
-/// The load balancer that looks at what a server reports of its load, for the cases about that.
+/// The load balancer that uses a server's load reports, for the cases about it.
 const ORCA: &str =
     r#"--service_config_json={"loadBalancingConfig":[{"test_backend_metrics_load_balancer":{}}]}"#;
 
@@ -60,8 +61,10 @@ struct Setup {
 }
 
 impl Setup {
-    /// A workload of that protocol. What is to be matched reaches the server through bob's intercept of all requests (not every request of a suite can be given a header);
-    /// else the server is the app, beside an intercept that takes none of them.
+    /// A workload of that protocol.
+    ///
+    /// Matched, requests reach the server through bob's intercept of all requests (some requests of the suites cannot have a header). Unmatched, the server is the app,
+    /// beside an intercept that matches none of them.
     async fn new(server: SocketAddr, protocol: Protocol, is_matched: bool) -> Self {
         let nobody = Port::reserve();
         let (app, developer, condition) = match is_matched {
@@ -79,7 +82,7 @@ impl Setup {
     }
 }
 
-/// Runs a program of a suite to its end, which must be good; what it wrote.
+/// Runs a program of a suite, which must succeed. Returns its output.
 async fn run(what: &str, dir: &Path, deadline: Duration, command: Command) -> String {
     let mut process = Process::start("suite", dir, command);
     let status = wait::within(deadline, what, async || process.exited()).await;
@@ -87,7 +90,7 @@ async fn run(what: &str, dir: &Path, deadline: Duration, command: Command) -> St
     process.output()
 }
 
-/// grpc-go's server, on a port that nobody else has.
+/// grpc-go's server, on a reserved port.
 async fn interop_server(dir: &TempDir) -> (Process, SocketAddr) {
     let addr = Port::reserve().addr();
     let mut command = Command::new(binaries::peer("interop-server"));
@@ -110,7 +113,7 @@ async fn interop(protocol: Protocol, is_matched: bool) {
             .args(["--server_host=127.0.0.1", "--use_tls=false"])
             .arg(format!("--server_port={}", setup.mesh.port()))
             .arg(format!("--test_case={case}"))
-            // Each of ten calls may take a second by default, which a busy machine needs.
+            // By default each of ten calls may take a second, which is too little on a busy machine.
             .arg("--soak_per_iteration_max_acceptable_latency_ms=10000")
             .arg("--soak_overall_timeout_seconds=60");
         if case.starts_with("orca") {
@@ -184,9 +187,9 @@ async fn autobahns_cases_pass_matched() {
     autobahn(true).await;
 }
 
-/// What h2spec finds at a relay, and why that is as it should be.
+/// The findings of h2spec at a relay, each with the reason why it is right.
 const H2SPEC: [(&str, &str); 5] = [
-    // It wants a DATA frame and gets none: the answer to a request without a tunnel has no body.
+    // It expects a DATA frame: the response to a request without a tunnel has no body.
     (
         "generic/2",
         "Sends a WINDOW_UPDATE frame on half-closed (remote) stream",
@@ -195,25 +198,26 @@ const H2SPEC: [(&str, &str); 5] = [
         "generic/2",
         "Sends a PRIORITY frame on half-closed (remote) stream",
     ),
-    // The port speaks HTTP/1.1 as well, and answers as such.
+    // The port supports HTTP/1.1 as well, and answers in that.
     ("http2/3.5", "Sends invalid connection preface"),
-    // It sends 16 KiB and a little more; the relay takes frames of 64.
+    // It sends a little more than 16 KiB; the relay accepts frames of 64.
     (
         "http2/4.2",
         "Sends a large size HEADERS frame that exceeds the SETTINGS_MAX_FRAME_SIZE",
     ),
-    // Each request is answered, and gone, before the limit is reached.
+    // Each request is answered and gone before the limit is reached.
     (
         "http2/5.1.2",
         "Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded",
     ),
 ];
 
-/// A request without a tunnel is answered at once. Where that is faster than the wrong frame which follows it, h2spec sees the answer and not what the frame is answered with;
-/// so what counts is what it finds each time.
+/// The number of runs; only findings of every run count.
+///
+/// A request without a tunnel is answered at once. If that is faster than the invalid frame after it, h2spec sees this response instead of the reaction to the frame.
 const H2SPEC_RUNS: usize = 6;
 
-/// All that it asks.
+/// The number of its cases.
 const H2SPEC_CASES: usize = 146;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +249,7 @@ async fn h2spec_finds_what_is_known_and_harms_no_tunnel() {
     assert!(!output.contains("the tunnel is"), "{output}");
 }
 
-/// Runs it once; what it finds.
+/// Runs it once. Returns the findings.
 async fn h2spec(relay: SocketAddr, dir: &Path) -> BTreeSet<(String, String)> {
     let report = dir.join("h2spec.xml");
     let mut command = Command::new(binaries::peer("h2spec"));
@@ -254,7 +258,7 @@ async fn h2spec(relay: SocketAddr, dir: &Path) -> BTreeSet<(String, String)> {
         .args(["--host", &relay.ip().to_string()])
         .args(["--port", &relay.port().to_string(), "--junit-report"])
         .arg(&report);
-    // It ends with 1 where it found something.
+    // It exits with 1 if it has findings.
     let mut process = Process::start("h2spec", dir, command);
     wait::within(10 * wait::DEADLINE, "h2spec ends", async || {
         process.exited()
@@ -266,7 +270,7 @@ async fn h2spec(relay: SocketAddr, dir: &Path) -> BTreeSet<(String, String)> {
     failures(&report)
 }
 
-/// Requests of bob's go on meanwhile; how many.
+/// Sends bob's requests meanwhile. Returns their number.
 async fn stand_by(client: Client, done: Arc<AtomicBool>) -> usize {
     let mut asked = 0;
     while !done.load(Ordering::SeqCst) {
@@ -280,7 +284,7 @@ async fn stand_by(client: Client, done: Arc<AtomicBool>) -> usize {
     asked
 }
 
-/// The section and the name of each case with an `<error>` in a report in JUnit's format.
+/// Section and name of each case with an `<error>` in a JUnit report.
 fn failures(report: &str) -> BTreeSet<(String, String)> {
     let cases = report.split("<testcase ").skip(1);
     let failed = cases.filter(|case| case.contains("<error>") || case.contains("<failure"));

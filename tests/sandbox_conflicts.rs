@@ -1,7 +1,7 @@
-//! How long the conflict check takes a developer, against as many intercepts as there may be on one workload. Needs the release binary, and no Envoy.
+//! The cost of the conflict check, against as many intercepts as a workload may have. Needs the release binary, and no Envoy.
 //!
-//! Measured are the instructions of `injector intercept … --dry-run`, less those of the same command where nobody else intercepts: neither how fast the machine is nor what
-//! it does besides counts.
+//! Counts the instructions of `injector intercept … --dry-run`, minus those of the same command without other intercepts: independent of the machine's speed
+//! and of its other load.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,18 +16,18 @@ use intercept_manifest::facts::{
     Module, Port as WorkloadPort, Protocol, Relay, WORKLOAD_VERSION, Workload,
 };
 
-/// Together with the one that comes, a thousand: more are refused.
+/// With the new one, a thousand: more are rejected.
 const OTHERS: usize = 999;
-/// The most instructions where the others' conditions are regexes: some 50 ms.
+/// The instruction limit with regexes in the other intercepts: some 50 ms.
 const MOST_REGEXES: u64 = 350 * MILLION;
-/// The most where they are exact values: some 11 ms.
+/// The instruction limit with exact values: some 11 ms.
 const MOST_VALUES: u64 = 85 * MILLION;
 const MILLION: u64 = 1_000_000;
 
-/// What comes of the newcomer.
+/// The expected verdict on the new intercept.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// It meets all of them in requests that carry its own header, too.
+    /// It overlaps with all of them in requests with its own header, too.
     Notes,
     Refused,
     Nothing,
@@ -69,7 +69,7 @@ fn a_thousand_values_are_compared_within_the_limit() {
     );
 }
 
-/// Every newcomer against that many others with these values of the header `Coder`, below /api.
+/// Checks each new intercept against that many others with these values of the header `Coder`, below /api.
 fn measure(limit: u64, value: impl Fn(usize) -> String, newcomers: &[(&str, Expected)]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let others = (0..OTHERS).map(|number| {
@@ -94,7 +94,7 @@ fn command_line(flag: &str) -> [&str; 5] {
     ["intercept", "orders", "--port=3000", "--dry-run", flag]
 }
 
-/// What is measured is the whole check, not a refusal for some other reason.
+/// Checks that the whole check ran, not a rejection for some other reason.
 fn assert_outcome(developer: &Developer, flag: &str, expected: Expected) {
     let output = developer.run(&command_line(flag));
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -115,7 +115,7 @@ fn assert_outcome(developer: &Developer, flag: &str, expected: Expected) {
     );
 }
 
-/// In the program, of all its threads.
+/// Instructions of the program, over all its threads.
 fn instructions(developer: &Developer, flag: &str) -> u64 {
     let counted = tempfile::NamedTempFile::new().expect("a temporary file");
     let words = callgrind::command_line(counted.path(), &[]);
@@ -133,10 +133,10 @@ fn instructions(developer: &Developer, flag: &str) -> u64 {
     callgrind::total(counted.path())
 }
 
-/// The workload's only port. Nothing listens there.
+/// The workload's only port, without a listener.
 const PORT: u16 = 8080;
 
-/// Somebody at a prepared workload with these intercepts.
+/// A developer at a prepared workload with these intercepts.
 fn developer(dir: &Path, intercepts: &Document) -> Developer {
     let nowhere = ([127, 0, 0, 1], 9).into();
     let workload = Workload {

@@ -1,4 +1,6 @@
-//! How long a developer waits: from the moment the command is typed to the first request that reaches the developer machine. One test in its own binary: it is about time.
+//! How long a developer waits, from the command to the first request that reaches the developer machine.
+//!
+//! One test in its own binary, because it measures time.
 
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use harness::client::Client;
 use harness::latency;
 use harness::sandbox::Sandbox;
 
-/// The promise, for the median.
+/// The promised limit of the median.
 const MOST: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,6 @@
-//! Every way in which an intercept ends while requests are under way, in the sandbox: clients see the cluster's answer, the developer's, or an error of ours, and nothing else.
+//! Every way to end an intercept with running requests, in the sandbox.
+//!
+//! Clients get the cluster's response, the developer's, or an error of ours, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use injector::model::Live;
 use intercept_manifest::facts::Protocol;
 use rustix::process::Signal;
 
-/// In one sandbox, after which nothing is left of them.
+/// Runs the cases in one sandbox, and checks that nothing is left.
 async fn leave(ways: &[Way]) {
     let sandbox = Sandbox::start().await;
     let scratch = tempfile::tempdir().expect("a temporary directory");
@@ -41,7 +43,7 @@ async fn leave(ways: &[Way]) {
     let clusters = std::fs::read_to_string(sandbox.envoy().join("clusters.json"));
     let clusters = clusters.unwrap_or_default();
     for way in ways {
-        // Of one that was killed the lease ends it.
+        // After a kill, only the lease ends the intercept.
         let is_left = clusters.contains(&format!("{}\"", way.intercept()));
         assert_eq!(is_left, *way == Way::Kill, "{way:?}: {clusters}");
     }
@@ -62,7 +64,7 @@ async fn uninstall_keeps_requests_whole() {
     leave(&[Way::Uninstalled]).await;
 }
 
-/// Envoy crashes when a cluster goes before its workers have taken it.
+/// Envoy crashes if an upstream cluster is removed before its workers have received it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_outlives_an_intercept_that_ends_at_once() {
     const STAYS: Duration = Duration::from_secs(1);
@@ -86,7 +88,7 @@ async fn a_cluster_outlives_an_intercept_that_ends_at_once() {
     }
 }
 
-/// The same name on another port: what was under way on the first one goes to the program behind that.
+/// The same name on another port: requests running on the first port go to the program behind that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn replacing_on_another_port_keeps_requests_whole() {
     let (app, other) = (App::start("app").await, App::start("other").await);
@@ -109,7 +111,7 @@ async fn replacing_on_another_port_keeps_requests_whole() {
     assert_eq!(second.leave().await.code(), Some(0));
 }
 
-/// How long Envoy needs the cluster once its requests are cut off: the command leaves it 1 s.
+/// How long Envoy needs the upstream cluster after its requests are cut off: the command leaves it for 1 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_requests_need_their_cluster_briefly() {
     const AT_ONCE: usize = 64;

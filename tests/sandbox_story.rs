@@ -1,4 +1,4 @@
-//! `injector sandbox` as a newcomer meets it: what it prints works when pasted, and Ctrl-C leaves nothing behind.
+//! `injector sandbox` for a new user: its printed lines work when pasted, and Ctrl-C leaves nothing behind.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! What runs in the pods of a test: the app behind `orders`, or the way in for its callers. Linked statically: its image holds nothing else.
+//! The program in the pods of a test: the app behind `orders`, or the TCP proxy for its callers. Statically linked, because its image contains nothing else.
 //!
 //!     standin serve NAME=PORT…    answers as that name on each port
 //!     standin passage             see `harness::passage`
@@ -14,7 +14,7 @@ use harness::passage;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A pod is asked to end before everybody knows that it does: until then it serves.
+/// A pod gets SIGTERM before all proxies know that it ends: until then it serves.
 const LINGER: Duration = Duration::from_secs(5);
 
 #[tokio::main]
@@ -42,7 +42,7 @@ async fn main() -> std::io::Result<()> {
     }
 }
 
-/// Counts go to `$COUNTS`, a file for each pod and port.
+/// Serves an app that records executions in `$COUNTS`, a file for each pod and port.
 async fn serve(word: &str) -> std::io::Result<App> {
     let (name, port) = word.split_once('=').unwrap_or((word, ""));
     let port: u16 = port.parse().map_err(std::io::Error::other)?;

@@ -1,5 +1,5 @@
-//! Bodies far larger than any buffer: everything of the tunnel runs in this one process, so its peak of resident memory (`VmHWM`) bounds all of it.
-//! One test per process, or the peak would be somebody else's.
+//! Bodies far larger than any buffer. The whole tunnel runs in this process, so the peak of its resident memory (`VmHWM`) limits all of it.
+//! One test per process, or the peak could be another test's.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 
 const GIB: u64 = 1 << 30;
 
-/// The peak of resident memory of this process, in bytes (proc(5)).
+/// The peak of this process's resident memory, in bytes (proc(5)).
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -69,7 +69,7 @@ async fn a_gibibyte_passes_each_way_and_stalled_readers_pin_only_their_windows()
         streamed >> 20
     );
 
-    // Twelve readers that stop reading, then one that does not.
+    // Twelve readers that stall, then one that does not.
     let mut stalled = Vec::new();
     for _ in 0..12 {
         let mut client = h1(relay.data).await;

@@ -1,4 +1,4 @@
-//! A relay with as many tunnels as a workload may have intercepts, all in this one process.
+//! A relay with as many tunnels as a workload may have intercepts, all in this process.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-/// Intercepts that one workload may have; one relay must be able to take all of them.
+/// The limit of intercepts per workload; one relay must be able to serve all of them.
 const TUNNELS: usize = 1_000;
-/// More than the least window, each way.
+/// More than the smallest window, in each direction.
 const BODY: u64 = 256 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn a_thousand_tunnels_are_open_on_one_relay_and_every_one_of_them_carries_
             let sent = request("GET", "/hello", &machine.address(), full(""));
             assert_eq!(ask(&mut client, sent).await.text(), "hello");
         }
-        // The widest and the narrowest ones carry bodies as well.
+        // Every 111th machine carries bodies as well.
         for machine in machines.iter().step_by(111) {
             let sent = request("POST", "/echo", &machine.address(), repeat(b'e', BODY));
             let answer = client.send(sent).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a client gets when the developer's side cannot answer: which mark, and that no mark is ever given that is not true.
+//! What a client gets if the developer's side cannot answer: the mark, and that no mark is ever false.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-/// A port on which nothing listens.
+/// A port without a listener.
 async fn dead_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
@@ -262,7 +262,7 @@ async fn a_frozen_machine_is_noticed_after_six_seconds() {
     .await;
 }
 
-/// With a ping to write and a peer that takes nothing, h2 stops reading; a time-out on reads would never fire.
+/// While it has a ping to write and the peer takes nothing, h2 stops reading; a read timeout would never fire.
 #[tokio::test]
 async fn a_machine_that_freezes_under_a_bulk_upload_is_noticed_too() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -354,7 +354,7 @@ async fn a_client_that_goes_away_ends_its_request_at_the_server() {
                 tokio::spawn(async move {
                     let response = client.send(sent).await;
                     let _ = answered_tx.send(());
-                    // Holds an answer that has begun.
+                    // Holds a response that has begun.
                     std::future::pending::<()>().await;
                     drop((response, client));
                 })
@@ -393,7 +393,7 @@ async fn a_client_that_goes_away_ends_its_request_at_the_server() {
     );
 }
 
-/// A client that is reset while every buffer on its way is full, as Envoy resets it.
+/// A client resets its connection, as Envoy does, while every buffer on the way is full.
 #[tokio::test]
 async fn end_of_a_stalled_upload_is_noticed() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -437,7 +437,7 @@ async fn a_burst_of_cancelled_requests_does_not_drop_the_tunnel() {
     let tunnel::Client::H2(mut sender) = h2(relay.data).await else {
         unreachable!()
     };
-    // While the machine takes nothing, so that the resets arrive together with what they reset.
+    // While the machine reads nothing, so that the resets arrive together with their requests.
     wire.freeze(true);
     let mut burst = Vec::new();
     for _ in 0..256 {
@@ -467,7 +467,7 @@ async fn a_burst_of_cancelled_requests_does_not_drop_the_tunnel() {
     assert_eq!(server.count("/hello"), 1);
 }
 
-/// Sends a head over a raw socket and says what comes back within a while, or at once when `until` is in it.
+/// Sends a head over a raw socket. Returns what comes back within a while, or as soon as it contains `until`.
 async fn raw(relay: &Relay, head: &str, until: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(relay.data).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -537,14 +537,14 @@ async fn one_100_is_sent_once_the_server_has_the_connection_and_it_sees_no_expec
 async fn an_early_answer_outruns_no_large_body() {
     let relay = Relay::start().await;
     let machine = Machine::up(relay.control, developer(dead_port().await)).await;
-    // The one is answered before anything was read, the other while the body is on its way.
+    // One is answered before anything was read, the other one while the body is on its way.
     let none = "66687aadf862bd776c8fc18b8e9f8e20".to_owned();
     let mut intact = 0;
     for (address, reason) in [(none, "no-tunnel"), (machine.address(), "nothing-listens")] {
         for _ in 0..60 {
             let mut stream = TcpStream::connect(relay.data).await.unwrap();
-            // In small pieces with a read in between, as a client on a real network: the answer
-            // is there before most of the body, and the connection must still take the rest.
+            // In small pieces with reads in between, as from a client on a real network: the response
+            // arrives before most of the body, and the connection must still take the rest.
             let head = format!(
                 "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4194304\r\nx-intercept-address: {address}\r\n\r\n"
             );
@@ -585,7 +585,7 @@ async fn an_early_answer_of_the_server_passes_with_its_status() {
     }
 }
 
-/// What hyper answers by itself bears no mark; Envoy would pass it on as the developer's answer.
+/// A response that hyper generates has no mark; Envoy would forward it as the developer's response.
 #[tokio::test]
 async fn a_request_that_nobody_can_read_is_unavailable() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -597,7 +597,7 @@ async fn a_request_that_nobody_can_read_is_unavailable() {
         ("POST / HTTP/1.1", "a b: c\r\n", 200_000, "malformed"),
         ("GET / HTTP/1.1", wide.as_str(), 0, "headers-too-large"),
     ] {
-        // A request before it on the same connection, and none.
+        // With and without a request before it on the same connection.
         for before in [0, 1] {
             let mut stream = TcpStream::connect(relay.data).await.unwrap();
             for _ in 0..before {

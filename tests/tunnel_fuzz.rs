@@ -1,7 +1,7 @@
-//! Random and randomly changed bytes, from everybody who can send any: to the relay's control port and data port, and to a developer machine from a relay that is
-//! none. Nothing panics, everybody else is answered all the while, and what was taken is given back.
+//! Random and mutated bytes from every possible sender: to the relay's control port and data port, and to a developer machine from a fake relay.
+//! Nothing panics, other requests are answered all the while, and all resources are released.
 //!
-//! `make fuzz` runs it at length: `FUZZ_STREAMS` is the number of inputs for each of the three. Deterministic but for secrets and moments: `FUZZ_SEED` begins elsewhere.
+//! `make fuzz` runs it at length: `FUZZ_STREAMS` is the number of inputs for each of the three. Deterministic except for secrets and timing: `FUZZ_SEED` sets another seed.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ mod fuzz {
 use fuzz::mutate;
 use fuzz::seeds::{self, Stages};
 
-/// Inputs under way at once.
+/// How many inputs run at once.
 const AT_ONCE: usize = 16;
-/// Longer than anything may take.
+/// Longer than any input may take.
 const HANG: Duration = Duration::from_secs(60);
-/// What memory may grow by, in KiB, once a quarter of the inputs is through: what allocators keep.
+/// How much memory may grow after a quarter of the inputs, in KiB: what allocators keep.
 const GROWTH: u64 = 32 * 1024;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// No false death on a machine that has other things to do.
+/// Timeouts that cause no false alarms on a busy machine.
 fn patient() -> Tempo {
     Tempo {
         suspect: HANG,
@@ -52,7 +52,7 @@ fn patient() -> Tempo {
     }
 }
 
-/// What this process has in use.
+/// Resources in use by this process.
 #[derive(Debug)]
 struct Use {
     descriptors: usize,
@@ -75,7 +75,7 @@ impl Use {
     }
 }
 
-/// Bob, whom none of it concerns: a request of his is held all the while, others are asked one after the other.
+/// Bob, who is not involved: one request of his is held all the while, others are sent one after the other.
 struct Bystander {
     relay: Relay,
     server: LocalServer,
@@ -132,7 +132,7 @@ impl Bystander {
         }
     }
 
-    /// Everything of his was answered, and his tunnel is the first one still.
+    /// Checks that all of Bob's requests were answered, through his first tunnel.
     async fn end(self) {
         self.stop.send_replace(true);
         self.asking.await.expect("every request was answered");
@@ -169,7 +169,7 @@ async fn ask_on(
     }
 }
 
-/// Where one input goes to, and what of it is looked at.
+/// The target of an input.
 #[derive(Clone, Copy, Debug)]
 enum Target {
     ControlPort,
@@ -177,18 +177,18 @@ enum Target {
     Developer,
 }
 
-/// What every input needs.
+/// The setup for all inputs.
 struct Bed {
     data: std::net::SocketAddr,
     control: std::net::SocketAddr,
     server: u16,
-    /// What inputs are made of, by the secret of the tunnels that they open.
+    /// The seeds of inputs, by the secret of the tunnels that they open.
     seeds: Vec<(Secret, Vec<Stages>)>,
-    /// Tunnels that were up: input that never gets far proves little.
+    /// Tunnels that were up, because input must get far enough to prove something.
     reached: AtomicU64,
 }
 
-/// What inputs for a target are made of; `address` has a tunnel.
+/// The seeds for a target; `address` has a tunnel.
 fn seeds(target: Target, address: &str) -> Vec<(Secret, Vec<Stages>)> {
     let secrets = (0..4 * AT_ONCE).map(|_| Secret::random());
     let with_seeds = secrets.map(|secret| {
@@ -203,7 +203,7 @@ fn seeds(target: Target, address: &str) -> Vec<(Secret, Vec<Stages>)> {
     with_seeds.collect()
 }
 
-/// Reads until nothing comes any more.
+/// Reads until nothing more arrives for a while.
 async fn listen(stream: &mut TcpStream) {
     let mut heard = Vec::new();
     for patience in [50, 3, 3, 3, 3, 3, 3, 3] {
@@ -214,7 +214,7 @@ async fn listen(stream: &mut TcpStream) {
     }
 }
 
-/// Sends an input and leaves, in one of the ways in which a connection ends.
+/// Sends an input, and ends the connection in one of several ways.
 async fn say(stream: &mut TcpStream, input: &[Vec<u8>], way: u8, before_last: impl Future) {
     let mut before_last = Some(before_last);
     for (number, stage) in input.iter().enumerate() {
@@ -228,7 +228,7 @@ async fn say(stream: &mut TcpStream, input: &[Vec<u8>], way: u8, before_last: im
             then.await;
             listen(stream).await;
         }
-        // The other side may have closed already: that is its right.
+        // The other side may have closed already.
         let pieces = stage
             .chunks(if way.is_multiple_of(4) { 7 } else { usize::MAX })
             .take(200);
@@ -244,7 +244,7 @@ async fn say(stream: &mut TcpStream, input: &[Vec<u8>], way: u8, before_last: im
         // At once.
         3..5 => {}
         5..8 => listen(stream).await,
-        // It says that it sends nothing more, and waits for the end.
+        // Closes its sending side, and waits for the end.
         _ => {
             listen(stream).await;
             let _ = stream.shutdown().await;
@@ -273,7 +273,7 @@ impl Bed {
     async fn to_data(&self, input: &[Vec<u8>], way: u8) {
         let socket = TcpSocket::new_v4().unwrap();
         if way.is_multiple_of(2) {
-            // As a sidecar does, which is believed more.
+            // Like a sidecar, which is trusted more.
             socket
                 .bind((Ipv4Addr::new(127, 0, 0, 6), 0).into())
                 .unwrap();
@@ -308,7 +308,7 @@ impl Bed {
         }
     }
 
-    /// The machine says that its tunnel is away, or ends, or comes again.
+    /// The machine reports that its tunnel is down, or ends, or reconnects.
     async fn to_developer(&self, input: &[Vec<u8>], way: u8, secret: Secret) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let relay = listener.local_addr().unwrap();
@@ -346,7 +346,7 @@ impl Bed {
     }
 }
 
-/// Plays the inputs of these numbers, some at once.
+/// Runs the inputs with these numbers, some at once.
 async fn play(bed: &Arc<Bed>, target: Target, rounds: std::ops::Range<u64>, panics: &AtomicUsize) {
     let mut playing = JoinSet::new();
     for round in rounds {
@@ -382,7 +382,7 @@ async fn fuzz(target: Target, panics: &AtomicUsize) {
     play(&bed, target, seed + rounds / 4..seed + rounds, panics).await;
     eventually("descriptors and tasks are given back", async || {
         let now = Use::now();
-        // Bob may be asking at the moment.
+        // Bob may have a request running.
         now.descriptors <= fresh.descriptors + 4 && now.tasks <= fresh.tasks + 6
     })
     .await;
@@ -390,7 +390,7 @@ async fn fuzz(target: Target, panics: &AtomicUsize) {
     let asked = bystander.asked.load(Ordering::SeqCst);
     let mut reached = bed.reached.load(Ordering::SeqCst);
     if let Target::DataPort = target {
-        // Bob asks for another path.
+        // Bob uses another path.
         let mut seen = bystander.server.seen.lock().unwrap().clone();
         seen.remove("/echo");
         reached = seen.values().sum::<usize>() as u64;
@@ -408,7 +408,7 @@ async fn fuzz(target: Target, panics: &AtomicUsize) {
     assert_eq!(panics.load(Ordering::SeqCst), 0, "{target:?}");
 }
 
-/// One after the other: each looks at what the whole process has in use.
+/// One test after the other, because each checks the resources of the whole process.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_bytes_harm_nobody() {
     let panics = Arc::<AtomicUsize>::default();

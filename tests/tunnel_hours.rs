@@ -1,5 +1,5 @@
-//! What only hours show, in seconds: tunnels of many beats, streams of many small messages, many requests that their clients gave up.
-//! `BEATS`, `MESSAGES` and `CANCELS` make the short form longer; 100 000 of each is what a tunnel must live through.
+//! Effects that only hours show, in seconds: tunnels of many beats, streams of many small messages, many cancelled requests.
+//! `BEATS`, `MESSAGES` and `CANCELS` make the short form longer; a tunnel must survive 100 000 of each.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
@@ -20,12 +20,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// How many of something the test runs, unless the environment says otherwise.
+/// The number of repetitions, from the environment if set.
 fn count(variable: &str, short: u32) -> u32 {
     std::env::var(variable).map_or(short, |count| count.parse().expect(variable))
 }
 
-/// Beats as fast as timers go, and the rest as in production.
+/// Beats as fast as possible, and all else as in production.
 fn fast() -> Tempo {
     Tempo {
         beat: Duration::from_millis(1),
@@ -83,7 +83,7 @@ async fn tunnel_outlives_its_beats() {
     assert_eq!(wire.connections.load(Ordering::SeqCst), 1);
 }
 
-/// A developer's server that takes connections and hands each to `serve`.
+/// A developer's server that accepts connections and passes each to `serve`.
 async fn raw_server<F>(serve: fn(TcpStream) -> F) -> u16
 where
     F: Future<Output = ()> + Send + 'static,
@@ -98,7 +98,7 @@ where
     port
 }
 
-/// Asks for `path` and reads the answer's body, giving it up at the first error.
+/// Requests `path` and reads the response body up to the first error. Returns its size.
 async fn read_size(relay: &Relay, address: &str, path: &str) -> usize {
     let mut client = h2(relay.data).await;
     let mut asked = request("GET", path, address, full(""));
@@ -114,7 +114,7 @@ async fn read_size(relay: &Relay, address: &str, path: &str) -> usize {
     size
 }
 
-/// A gRPC stream of small messages, as fast as its server can write them.
+/// Serves a gRPC stream of small messages, as fast as it can write.
 async fn tiny_frames(stream: TcpStream) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
@@ -148,7 +148,7 @@ async fn small_messages_wait_for_slow_client() {
     assert_eq!(wire.connections.load(Ordering::SeqCst), 1);
 }
 
-/// An HTTP/2 server that flushes when it has nothing to say.
+/// An HTTP/2 server that flushes without data.
 async fn empty_frames(stream: TcpStream) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
@@ -197,7 +197,7 @@ async fn empty_frames_of_a_client_keep_the_tunnel() {
     assert_eq!(wire.connections.load(Ordering::SeqCst), 1);
 }
 
-/// Each is given up with most of its answer on the way.
+/// Each is cancelled with most of its response on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_downloads_keep_the_tunnel() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -231,7 +231,7 @@ async fn cancelled_downloads_keep_the_tunnel() {
     assert_eq!(wire.connections.load(Ordering::SeqCst), 1);
 }
 
-/// Each is answered while its body is on the way, and nobody reads that.
+/// Each is answered while its body is on the way, and its body is not read.
 #[tokio::test(flavor = "multi_thread")]
 async fn early_answers_to_uploads_keep_the_tunnel() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -247,7 +247,7 @@ async fn early_answers_to_uploads_keep_the_tunnel() {
                 &machine.address(),
                 tunnel::repeat(b'u', 300_000),
             );
-            // Over HTTP/2 to the server, too.
+            // Over HTTP/2 to the server as well.
             let grpc = "application/grpc".parse().unwrap();
             sent.headers_mut().insert("content-type", grpc);
             asking.spawn(client.start(sent));
@@ -260,7 +260,7 @@ async fn early_answers_to_uploads_keep_the_tunnel() {
     assert_eq!(wire.connections.load(Ordering::SeqCst), 1);
 }
 
-/// Switches to WebSocket and sends back every byte.
+/// Switches to WebSocket and echoes every byte.
 async fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
     let _ = stream.read(&mut buffer).await;
@@ -316,7 +316,7 @@ async fn silent_tunnel_takes_nothing_unsafe() {
         assert_eq!((answer.status.as_u16(), mark), (503, "suspect"), "{method}");
         assert!(asked.elapsed() < Duration::from_millis(300), "at once");
     }
-    // What may be repeated still waits for a machine that is only slow.
+    // A request that may be repeated still waits for a machine that is only slow.
     let mut waiting = h2(relay.data).await;
     let safe = request("GET", "/hello", &address, full(""));
     let safe = tokio::spawn(async move { ask(&mut waiting, safe).await });
@@ -352,7 +352,7 @@ async fn tunnel_is_followed_by_another_before_its_numbers_end() {
     assert!((8..=11).contains(&opened), "{opened} tunnels");
 }
 
-/// Uploads that nobody reads on a link of 500 kB/s, downloads that nobody reads: neither makes a tunnel look dead, nor suspect.
+/// Unread uploads on a link of 500 kB/s, and unread downloads: neither makes a tunnel look dead or suspect.
 #[tokio::test(flavor = "multi_thread")]
 async fn beats_pass_bulk_and_stalled_readers() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -393,7 +393,7 @@ async fn beats_pass_bulk_and_stalled_readers() {
     drop(stalled);
 }
 
-/// `SECONDS` makes it longer.
+/// `SECONDS` sets a longer duration.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_link_kills_no_tunnel() {
     let weather = Weather {
@@ -416,7 +416,7 @@ async fn bad_link_kills_no_tunnel() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(count("SECONDS", 15).into()) {
         for machine in &machines {
-            // A suspect tunnel answers at once, any other not before 600 ms are over.
+            // A suspect tunnel responds at once, any other one not within 600 ms.
             let sent = request("POST", "/status/204", &machine.address(), full(""));
             let answer = timeout(Duration::from_millis(20), client.send(sent)).await;
             asked += 1;

@@ -1,4 +1,4 @@
-//! How tunnels come and go: reconnecting, taking over, leaving, being refused; who may use one; and what the control port says of it all.
+//! The life of tunnels: reconnects, takeovers, shutdowns and refusals; who may use one; and what the control port reports.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ async fn says_hello(relay: &Relay, address: &str) -> bool {
         == 200
 }
 
-/// A request whose body has begun and not ended, and what ends it.
+/// Starts a request with an incomplete body. Returns what completes it.
 async fn half_a_request(
     relay: &Relay,
     server: &LocalServer,
@@ -207,7 +207,7 @@ async fn leaving_relay_answers_what_it_cuts_off() {
     timeout(SOON, stopping).await.unwrap().unwrap();
 }
 
-/// A strict client takes `connection: upgrade` and `close`, which hyper would write, for no switch.
+/// Strict clients do not accept `connection: upgrade` together with `close`, which hyper would write, as a switch.
 #[tokio::test]
 async fn a_leaving_relay_switches_no_protocols() {
     let relay = Relay::start().await;
@@ -243,7 +243,7 @@ async fn a_leaving_relay_switches_no_protocols() {
         .unwrap();
 }
 
-/// As when the relay's pod is replaced: the next relay is there before the last request on the old one has ended.
+/// As when the relay's pod is replaced: the next relay is up before the last request on the old one has ended.
 #[tokio::test]
 async fn a_machine_of_a_leaving_relay_opens_the_next_tunnel_before_it_leaves_the_last() {
     let (old, new, server) = (
@@ -300,7 +300,7 @@ async fn a_second_program_is_refused_for_good_while_the_first_lives() {
     assert!(says_hello(&relay, &third.address()).await);
 }
 
-/// Requests run on all the while: each is answered by the developer's server, once.
+/// Requests run all the while: the developer's server must answer each exactly once.
 #[tokio::test]
 async fn a_take_over_under_load_loses_nothing() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -382,7 +382,7 @@ async fn only_the_named_identity_may_use_a_tunnel_and_only_by_way_of_the_sidecar
         (sidecar, Some(&orders), true),
         (sidecar, Some(&other), false),
         (sidecar, None, false),
-        // Past the sidecar anybody can write this.
+        // Past the sidecar any client can send this.
         (port_forward, Some(&orders), false),
         (Ipv4Addr::new(127, 0, 0, 5), Some(&orders), false),
         (port_forward, None, false),
@@ -519,7 +519,7 @@ async fn a_full_relay_takes_a_tunnel_when_another_ends() {
     );
     let first = Machine::up(relay.control, developer(server.port)).await;
     let mut second = Machine::start(relay.control, developer(server.port));
-    // Whoever knows another relay may go there.
+    // A client that knows another relay may go there.
     second
         .wait_for("full", |event| matches!(event, Event::Full))
         .await;
@@ -558,7 +558,7 @@ async fn a_name_that_no_header_can_carry_is_refused() {
     }
 }
 
-/// Who forwards a port to the relay and says nothing, or too much, holds little and keeps nobody out.
+/// A client that forwards a port to the relay and sends nothing, or too much, holds little and keeps no other client out.
 #[tokio::test]
 async fn unfinished_handshakes_are_bounded() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -571,7 +571,7 @@ async fn unfinished_handshakes_are_bounded() {
     }
     for stream in &mut unfinished {
         let mut answer = Vec::new();
-        // Closed, with an answer or by a reset: nothing of the head is kept.
+        // Closed, with a response or by a reset: none of the head is kept.
         let _ = timeout(SOON, stream.read_to_end(&mut answer))
             .await
             .expect("the relay reads no further");
@@ -580,7 +580,7 @@ async fn unfinished_handshakes_are_bounded() {
     assert!(says_hello(&relay, &machine.address()).await);
 }
 
-/// One secret, a hundred tunnels: each takes the address from the one before, and those may not pile up.
+/// One secret, a hundred tunnels: each takes the address over from the previous one, and those must not pile up.
 #[tokio::test]
 async fn tunnels_of_one_address_are_bounded() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);

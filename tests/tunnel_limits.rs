@@ -1,4 +1,4 @@
-//! How long the relay keeps what a client began and does not go on with, and how much of it. Minutes pass by moving the runtime's clock.
+//! How long and how much the relay keeps of what a client began and does not continue. Minutes pass by moving the runtime's clock.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// So much time is over, once what was sent before has arrived.
+/// Lets this much time pass, after earlier input has arrived.
 async fn pass(time: Duration) {
     sleep(Duration::from_millis(50)).await;
     tokio::time::pause();
@@ -20,14 +20,14 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
-/// Connects and sends that.
+/// Connects and sends these bytes.
 async fn sending(to: std::net::SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream
 }
 
-/// Whether the other side has closed the connection, or does so soon.
+/// Has the other side closed the connection, or does it so within `soon`?
 async fn is_closed(stream: &mut TcpStream, soon: Duration) -> bool {
     let mut rest = Vec::new();
     timeout(soon, stream.read_to_end(&mut rest)).await.is_ok()
@@ -40,7 +40,7 @@ async fn read_until(stream: &mut TcpStream, end: &str) {
     }
 }
 
-/// A tunnel that does not mind how long it hears nothing.
+/// A tempo without limits on silence.
 fn patient() -> Tempo {
     let day = Duration::from_secs(86_400);
     Tempo {
@@ -92,7 +92,7 @@ async fn begun_heads_end_after_a_minute() {
         let peeked = timeout(Duration::from_millis(50), stream.peek(&mut [0])).await;
         assert!(peeked.is_err(), "{number}: {peeked:?}");
     }
-    // The relay looks four times a minute.
+    // The relay checks four times a minute.
     pass(MINUTE / 4).await;
     for (number, stream) in begun.iter_mut().enumerate() {
         assert!(is_closed(stream, SOON).await, "{number}");

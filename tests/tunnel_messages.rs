@@ -1,4 +1,4 @@
-//! A message arrives as it was framed, both ways. Clients and developer's servers are sockets here: a library repairs what it reads.
+//! Messages arrive as they were framed, in both directions. Clients and developer's servers are sockets here, because a library repairs what it reads.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const METHODS: [&str; 9] = [
 ];
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// Sends bytes to the relay's data port for this machine, and reads what comes until the other side closes.
+/// Sends bytes to the relay's data port for this machine, and reads until the other side closes.
 async fn exchange(relay: &Relay, address: &str, line: &str, rest: &str) -> String {
     let mut stream = TcpStream::connect(relay.data).await.unwrap();
     let head = format!(
@@ -89,7 +89,7 @@ async fn http1_requests_keep_their_framing() {
     }
 }
 
-/// Sends one request by HTTP/2: its head, then data and trailers if there are any. The answer's status.
+/// Sends one request over HTTP/2: its head, then any data and trailers. Returns the status of the response.
 async fn send_h2(
     relay: &Relay,
     machine: &Machine,
@@ -152,7 +152,7 @@ async fn http2_requests_keep_their_framing() {
     }
 }
 
-/// A server that speaks HTTP/2 frames: whether each request's head ended its stream, its length, its body and its trailers.
+/// A server on HTTP/2 frames. Reports whether each request's head ended its stream, its headers, body and trailers.
 async fn h2_origin() -> (
     u16,
     tokio::sync::mpsc::Receiver<(bool, HeaderMap, Bytes, HeaderMap)>,
@@ -275,7 +275,7 @@ async fn an_upload_given_up_is_no_whole_request() {
         Origin::start(|mut stream| async move { origin::receive(&mut stream).await }).await;
     let (relay, machine) = rig(&origin).await;
     let mut rounds = 0;
-    // Over HTTP/1.1: the connection ends in the middle.
+    // Over HTTP/1.1: the connection ends midway.
     for _ in 0..20 {
         for framing in ["content-length: 100", "transfer-encoding: chunked"] {
             let mut stream = TcpStream::connect(relay.data).await.unwrap();
@@ -288,7 +288,7 @@ async fn an_upload_given_up_is_no_whole_request() {
             drop(stream);
             rounds += 1;
         }
-        // Over HTTP/2: the stream is reset, for whatever reason.
+        // Over HTTP/2: the stream is reset, for any reason.
         for reason in [
             h2::Reason::CANCEL,
             h2::Reason::NO_ERROR,
@@ -383,7 +383,7 @@ async fn lengths_without_a_body_pass() {
     }
 }
 
-/// What is said of a request to this port, and what the client got.
+/// The reported outcome of a request to this port, and the client's result.
 async fn reason(port: u16, method: &str, protocol: LocalProtocol) -> (RequestOutcome, String) {
     let relay = Relay::start().await;
     let mut offered = developer(port);
@@ -406,7 +406,7 @@ async fn tls_on_the_port_is_named() {
         let alert = b"\x15\x03\x03\x00\x02\x02\x46";
         stream.write_all(alert).await.unwrap();
         stream.shutdown().await.unwrap();
-        // With bytes unread a close would be a reset, which overtakes the alert.
+        // Closing with unread bytes would be a reset, which overtakes the alert.
         let _ = stream.read_to_end(&mut Vec::new()).await;
         request
     })
@@ -428,7 +428,7 @@ async fn tls_on_the_port_is_named() {
 
 #[tokio::test]
 async fn a_port_that_closes_is_named() {
-    // As `openssl s_server` does, too.
+    // As `openssl s_server` does.
     let origin =
         Origin::start(|mut stream| async move { origin::receive(&mut stream).await }).await;
     let hint = format!(

@@ -1,4 +1,4 @@
-//! The relay against a hand-made peer that speaks HTTP/2 frames: which ways of ending a request prove that it was never processed, and which do not.
+//! The relay against a hand-made peer on HTTP/2 frames: which ends of a request prove that it was never processed, and which do not.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ const CANCEL: u32 = 8;
 
 /// The pulse is the first stream that a relay opens.
 const PULSE: u32 = 1;
-/// The first request is the next.
+/// The first request is the next stream.
 const REQUEST: u32 = 3;
 
 struct Peer(TcpStream);
 
 impl Peer {
-    /// Opens a tunnel by hand and answers the pulse. With the tunnel's address, which is up.
+    /// Opens a tunnel by hand, answers the pulse, and waits until the tunnel is up. Also returns its address.
     async fn open(relay: &Relay, settings: &[u8]) -> (Self, String) {
         let secret = Secret::random();
         let mut stream = TcpStream::connect(relay.control).await.unwrap();
@@ -67,7 +67,7 @@ impl Peer {
         self.0.write_all(&frame).await.unwrap();
     }
 
-    /// Reads frames, acknowledging what wants it, until one of this kind on this stream is through.
+    /// Reads frames up to the HEADERS of this stream, and acknowledges SETTINGS and PING.
     async fn until_headers_of(&mut self, wanted: u32) {
         loop {
             let mut head = [0; 9];
@@ -112,7 +112,7 @@ enum End {
     Close,
 }
 
-/// What a client gets when its request's stream ends like this; once without and once with a body that does not fit the first window.
+/// What a client gets if its request's stream ends like this, with a body of this size.
 async fn ended(end: End, size: usize) -> Answer {
     let relay = Relay::start().await;
     let (mut peer, address) = Peer::open(&relay, &[]).await;
@@ -186,7 +186,7 @@ async fn beyond_the_peers_streams_a_request_is_unavailable_at_once() {
         answer.header("x-intercept-unavailable").to_owned()
     };
     let busy = tokio::time::timeout(Duration::from_secs(5), async {
-        // The two above may not have arrived yet, in which case this one waits for its answer, gives up and asks again.
+        // The two above may not have arrived yet; then this request waits for a response, is cancelled and sent again.
         loop {
             if let Ok(reason) = tokio::time::timeout(Duration::from_millis(500), asked()).await {
                 return reason;
@@ -247,7 +247,7 @@ async fn a_rogue_machine_speaks_for_itself_only() {
             .collect();
         ours.sort_unstable();
         let mut wanted: Vec<_> = expected.map(|value| (mark, value)).into_iter().collect();
-        // Nobody's machine answered a request that was not handed on.
+        // No developer machine answered a request that was not forwarded.
         if status != "503" {
             wanted.push(("x-intercept-served-by", "by-hand"));
         }
@@ -256,7 +256,7 @@ async fn a_rogue_machine_speaks_for_itself_only() {
     }
 }
 
-/// What a machine sends beyond the length in its answer's head would be the answer to the next request on the connection, whosever that is.
+/// Data beyond the length in the head of a response would become the response to the next request on the connection.
 #[tokio::test]
 async fn answers_end_where_their_head_says() {
     for (length, note) in [("9", "length=5"), ("5", "length=9"), ("9", "length=9")] {

@@ -1,4 +1,4 @@
-//! What travels through the tunnel besides plain requests: gRPC, WebSocket, server-sent events, wide headers; and that nothing on the way can be forged.
+//! Traffic in the tunnel other than plain requests: gRPC, WebSocket, server-sent events, wide headers; and that nothing on the way can be forged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -246,7 +246,7 @@ async fn grpc_passes_unary_streaming_and_both_ways_with_its_trailers() {
     }
 }
 
-/// A WebSocket server that echoes messages, closes when asked to, and offers a subprotocol.
+/// A WebSocket server that echoes messages, closes on request, and offers a subprotocol.
 #[expect(clippy::result_large_err, reason = "tungstenite's own callback type")]
 async fn websocket_server() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -338,7 +338,7 @@ async fn a_websocket_passes_from_an_http2_extended_connect() {
     let relay = Relay::start().await;
     let machine = Machine::up(relay.control, developer(websocket_server().await)).await;
     let mut client = h2(relay.data).await;
-    // The first answer brings the relay's settings, extended CONNECT among them.
+    // The first response brings the relay's settings, including extended CONNECT.
     ask(&mut client, request("GET", "/", "x", full(""))).await;
     let response = client
         .send(extended_connect("/chat?room=1", &machine.address()))
@@ -401,7 +401,7 @@ async fn a_server_that_does_not_switch_answers_with_its_own_status() {
     }
 }
 
-/// A server that switches and then speaks bytes: the end of one direction must not cut the other.
+/// A server that switches and then sends bytes: the end of one direction must not cut the other.
 #[tokio::test]
 async fn either_side_of_a_switched_connection_may_end_first() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -446,7 +446,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Says "first" and ends its direction, then hears the other out; or the other way round, answering "second" after the other's end.
+/// Sends "first", ends its direction and reads the other one; or reads first, and sends "second" after the other's end.
 async fn end_in_turn(mut stream: TcpStream, first: bool) -> String {
     let mut heard = String::new();
     if first {

@@ -7,7 +7,7 @@ use intercept_core::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Few names, so that conditions and headers meet.
+/// Few names, so that conditions and headers often share one.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Name {
     Coder,

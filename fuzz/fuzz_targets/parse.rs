@@ -1,10 +1,10 @@
-//! Any bytes as a configuration: parse and compile end, and a request can be decided.
+//! Arbitrary bytes as a configuration: parse and compile terminate, and the result can decide a request.
 #![no_main]
 
 use intercept_core::{Matcher, Request, parse};
 use libfuzzer_sys::fuzz_target;
 
-/// Answers every question for a header with the same value.
+/// Returns the same value for every header.
 struct Echo;
 
 impl Request for Echo {

@@ -1,4 +1,4 @@
-//! Random changes to input in pieces. Knows nothing of what the input means.
+//! Random changes to input in pieces. Knows nothing of the input's meaning.
 
 use harness::fidelity::frames::headers;
 use rand::rngs::StdRng;
@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use super::seeds::{Piece, Stages};
 
-/// Bytes that say something to a parser.
+/// Bytes with a meaning to a parser.
 const TELLING: &[u8] = b"\0\r\n\t :;,=\"\\0G@\x7f\x80\xff";
 
 /// More than any end reads at once, in bytes.
@@ -20,7 +20,7 @@ fn bytes(random: &mut StdRng, most: usize) -> Vec<u8> {
     bytes
 }
 
-/// One of the seeds with none to five changes; once in a while, bytes that are nothing at all.
+/// One of the seeds with up to five changes; rarely, arbitrary bytes.
 pub fn input(seeds: &[Stages], random: &mut StdRng) -> Vec<Vec<u8>> {
     if random.random_ratio(1, 20) {
         return vec![bytes(random, 2_000)];
@@ -66,7 +66,7 @@ fn change(stage: &mut Vec<Piece>, other: Option<Piece>, random: &mut StdRng) {
     }
 }
 
-/// Changes bytes, wherever they stand.
+/// Changes bytes at any position.
 fn text(text: &mut Vec<u8>, random: &mut StdRng) {
     let at = random.random_range(0..=text.len());
     let to = random.random_range(at..=text.len());
@@ -79,7 +79,7 @@ fn text(text: &mut Vec<u8>, random: &mut StdRng) {
     }
 }
 
-/// Changes what a frame says of itself.
+/// Changes the head of a frame.
 fn frame_head(frame: &mut [u8], random: &mut StdRng) {
     let Some(head) = frame.first_chunk_mut::<9>() else {
         return;
@@ -102,7 +102,7 @@ fn frame_head(frame: &mut [u8], random: &mut StdRng) {
     }
 }
 
-/// The piece, much longer than anybody expects.
+/// The piece with a long run of one byte in it, far beyond any expected length.
 fn long(piece: &Piece, random: &mut StdRng) -> Vec<u8> {
     let size = *[300, 5_000, 70_000, 600_000]
         .choose(random)
@@ -113,7 +113,7 @@ fn long(piece: &Piece, random: &mut StdRng) -> Vec<u8> {
     [before, &filling, after].concat()
 }
 
-/// A valid frame with header fields of any name and value.
+/// A valid frame with random header fields.
 fn fields(random: &mut StdRng) -> Piece {
     const NAMES: &[&str] = &[
         ":method",

@@ -1,26 +1,26 @@
-//! What random changes start from: valid and nearly valid input for each place that strangers can write to, in the pieces that a change may move.
-//! A finding becomes one more of them.
+//! Seeds for random changes: valid and nearly valid input for each port that strangers can reach, in pieces for a change to move.
+//! Each finding becomes another seed.
 
 use harness::fidelity::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, data, frame, headers, opening,
 };
 
-/// A line of HTTP/1.1, a frame of HTTP/2, or what else stands by itself.
+/// A line of HTTP/1.1, a frame of HTTP/2, or other bytes that belong together.
 #[derive(Clone, Debug)]
 pub struct Piece {
     pub bytes: Vec<u8>,
     pub is_frame: bool,
 }
 
-/// Sent one after the other; before each but the first, the sender listens.
+/// Stages sent one after the other; the sender waits for input before each one but the first.
 pub type Stages = Vec<Vec<Piece>>;
 
 const PRIORITY: u8 = 2;
 const PUSH_PROMISE: u8 = 5;
 const PADDED: u8 = 8;
 
-/// Lines of a text; its line feeds become those of HTTP/1.1.
+/// Splits a text into lines, with the line breaks of HTTP/1.1.
 fn lines(text: &str) -> Vec<Piece> {
     let lines = text.split_inclusive('\n');
     let lines = lines.map(|line| Piece {
@@ -30,7 +30,7 @@ fn lines(text: &str) -> Vec<Piece> {
     lines.collect()
 }
 
-/// The frames in some bytes.
+/// Splits bytes into frames.
 fn frames(mut bytes: &[u8]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     while let [a, b, c, ..] = bytes {
@@ -52,7 +52,7 @@ fn head(stream: u32, fields: &[(&str, &str)], ends: bool) -> Vec<u8> {
     headers(stream, &fields.collect::<Vec<_>>(), ends)
 }
 
-/// The beginning of what an HTTP/2 client says.
+/// The start of an HTTP/2 client's connection.
 fn client(then: Vec<Vec<u8>>) -> Vec<Piece> {
     let preface = Piece {
         bytes: PREFACE.to_owned(),
@@ -62,7 +62,7 @@ fn client(then: Vec<Vec<u8>>) -> Vec<Piece> {
     std::iter::once(preface).chain(rest).collect()
 }
 
-/// Requests for a data port; `@` stands for the line with the address.
+/// Requests for a data port; `@` is replaced by the line with the address.
 const REQUESTS: &[&str] = &[
     "GET /hello HTTP/1.1\nhost: a\n@\n\n",
     "GET /hello HTTP/1.1\nhost: a\n\n",
@@ -88,7 +88,7 @@ const REQUESTS: &[&str] = &[
     "GET /forge HTTP/1.1\nhost: a\n@\n\n",
 ];
 
-/// For a data port of the relay, and a tunnel that is up.
+/// Seeds for a data port of the relay, with a tunnel that is up.
 pub fn data_port(address: &str) -> Vec<Stages> {
     let line = format!("x-intercept-address: {address}");
     let mut seeds: Vec<Stages> = REQUESTS
@@ -206,7 +206,7 @@ pub fn data_port(address: &str) -> Vec<Stages> {
     seeds
 }
 
-/// For the control port of the relay: questions, and tunnels of this secret whose machine is no friend. The last stage answers a request.
+/// Seeds for the control port of the relay: questions, and tunnels of this secret from a malicious machine. The last stage answers a request.
 pub fn control_port(secret: &str, address: &str, version: u32) -> Vec<Stages> {
     let open = format!(
         "GET /tunnel HTTP/1.1\nhost: relay\nconnection: upgrade\nupgrade: intercept-h2\nx-intercept-tunnel-version: {version}\nx-intercept-tunnel-secret: {secret}\nx-intercept-tunnel-name: by-hand\nx-intercept-tunnel-instance: 1\nx-intercept-tunnel-identity: spiffe://a\nx-intercept-tunnel-replace: yes\n\n"
@@ -318,7 +318,7 @@ pub fn control_port(secret: &str, address: &str, version: u32) -> Vec<Stages> {
     seeds
 }
 
-/// For a developer machine: what a relay that is none, or no friend, says to it.
+/// Seeds for a developer machine: responses of a fake or malicious relay.
 pub fn developer() -> Vec<Stages> {
     let welcome = "HTTP/1.1 101 Switching Protocols\nconnection: upgrade\nupgrade: intercept-h2\nx-intercept-relay-version: 9\n\n";
     let mut seeds: Vec<Stages> = [

@@ -1,15 +1,15 @@
-//! What a response may be (`docs/reference.md`, Fallback): each is judged by what its developer, and the relay, did while it was under way. Sends nothing.
+//! The contract for responses (`docs/reference.md`, Fallback): judges each by what its developer and the relay did meanwhile. Sends nothing.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// GET, answered whole.
+    /// A GET with a complete response.
     Get,
-    /// POST, answered whole.
+    /// A POST with a complete response.
     Post,
     /// A unary gRPC call.
     Call,
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How a table calls it.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -34,46 +34,46 @@ impl Kind {
         }
     }
 
-    /// May it be repeated (RFC 9110 section 9.2.1)?
+    /// Is it safe (RFC 9110 section 9.2.1)?
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Events | Self::Socket)
     }
 }
 
-/// What a client saw of a request.
+/// The result of a request as the client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A whole answer with the right content. `marks` are `x-intercept` and `x-intercept-served-by`; none where the client does not show headers.
+    /// A complete response with the right content. `marks` are `x-intercept` and `x-intercept-served-by`; `None` if the client does not expose headers.
     Answered {
         by: String,
         marks: Option<[Option<String>; 2]>,
     },
-    /// Another status than 200 (gRPC: the status as if it were HTTP's); has it `x-intercept-error`?
+    /// A status other than 200 (for gRPC, the HTTP equivalent). `is_explained`: with `x-intercept-error`.
     Refused {
         status: u16,
         is_explained: bool,
         text: String,
     },
-    /// The answer began and broke off.
+    /// The response broke off after its head.
     Broken(String),
-    /// No answer, a wrong one, or none in time.
+    /// No response, a wrong one, or a timeout.
     Failed(String),
 }
 
-/// Where a developer is.
+/// The state of a developer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// No intercept, or one without a tunnel.
     Away,
-    /// The command runs and has not said that it is live.
+    /// The command is running but not live.
     Coming,
-    /// It said so.
+    /// The command is live.
     Live,
-    /// It was told to end, or killed.
+    /// The command got a signal to end, or was killed.
     Leaving,
 }
 
-/// The phases that a request met.
+/// The phases during a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Met {
     pub away: bool,
@@ -101,14 +101,14 @@ impl Met {
     }
 }
 
-/// When a developer came and went. The last changes only: no request but the held ones is older.
+/// The phases of a developer over time. Keeps only the newest: no request except the held ones is older.
 #[derive(Debug, Default)]
 pub struct Timeline(Mutex<VecDeque<(Instant, Phase)>>);
 
 impl Timeline {
     const KEPT: usize = 256;
 
-    /// From now on.
+    /// Starts a phase now.
     pub fn mark(&self, phase: Phase) {
         let mut marks = self.0.lock().expect("no panic");
         marks.push_back((Instant::now(), phase));
@@ -117,7 +117,7 @@ impl Timeline {
         }
     }
 
-    /// What a request met that was under way from then to then.
+    /// The phases between two moments.
     pub fn during(&self, from: Instant, to: Instant) -> Met {
         let marks = self.0.lock().expect("no panic");
         let mut met = Met::default();
@@ -130,7 +130,7 @@ impl Timeline {
     }
 }
 
-/// A relay that was restarted: from when to when tunnels may be away, and whether it had no chance to say so.
+/// A restart of a relay: the time in which tunnels may be down, and whether it was killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Break {
     pub began: Instant,
@@ -143,7 +143,7 @@ pub struct Break {
 pub struct Breaks(Mutex<Vec<Break>>);
 
 impl Breaks {
-    /// The relay goes now.
+    /// The relay goes down now.
     pub fn begin(&self, is_killed: bool) {
         self.0.lock().expect("no panic").push(Break {
             began: Instant::now(),
@@ -152,51 +152,51 @@ impl Breaks {
         });
     }
 
-    /// Its tunnels are back now.
+    /// Its tunnels are up again.
     pub fn end(&self) {
         if let Some(last) = self.0.lock().expect("no panic").last_mut() {
             last.until = Some(Instant::now());
         }
     }
 
-    /// Those between two moments.
+    /// The restarts between two moments.
     pub fn during(&self, from: Instant, to: Instant) -> Vec<Break> {
         let all = self.0.lock().expect("no panic");
         let met = |one: &&Break| one.began <= to && one.until.is_none_or(|until| until >= from);
         all.iter().filter(met).copied().collect()
     }
 
-    /// How many there were.
+    /// The number of restarts.
     pub fn count(&self) -> usize {
         self.0.lock().expect("no panic").len()
     }
 }
 
-/// What the contract says to an outcome.
+/// The contract's verdict on an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be: the version in the cluster answered.
+    /// Correct: the version in the cluster answered.
     Cluster,
-    /// As it should be: the developer's server answered.
+    /// Correct: the developer's server answered.
     Developer,
-    /// The cluster answered a request that is not safe, as it does while a tunnel has missed a beat. Whether it had, its relay counts.
+    /// The cluster answered an unsafe request, as it does while a tunnel has missed a beat. The relay counts those.
     Suspect,
-    /// An error that the contract names.
+    /// An error that the contract allows.
     Named(&'static str),
-    /// Something else.
+    /// Anything else.
     Deviation(&'static str),
 }
 
-/// What the contract does not know, but for a tunnel that has missed a beat.
+/// A deviation from the contract, except after a missed beat of a tunnel.
 pub const IN_PLACE: &str = "the cluster answered in the place of a live developer";
 
-/// What the contract names.
+/// Errors that the contract allows.
 pub const EXPLAINED: &str =
     "502 with x-intercept-error (gRPC: 13): not safe, under way when its side broke";
 pub const BROKE_OFF: &str = "answer broke off: under way when its side broke";
 pub const KILLED: &str = "503 of Envoy: not safe, under way when the relay went, and no sidecar with it that could say so";
 
-/// Judges a request that nobody intercepts.
+/// Judges an unmatched request.
 pub fn judge_unmatched(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Answered { by, .. } if by != "app" => {
@@ -213,7 +213,7 @@ pub fn judge_unmatched(outcome: &Outcome) -> Verdict {
     }
 }
 
-/// Judges a request that `name` intercepts; the developer's server has that name too.
+/// Judges a request that `name` intercepts; the developer's server has that name, too.
 pub fn judge(kind: Kind, name: &str, met: Met, breaks: &[Break], outcome: &Outcome) -> Verdict {
     let may_break = met.leaving || !breaks.is_empty();
     match outcome {

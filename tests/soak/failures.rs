@@ -1,17 +1,17 @@
-//! Panics: the harness panics where something does not come, and a soak goes on. Each is kept until somebody says what it was about.
+//! Panics: the harness panics where something does not come, and a soak goes on. Each is kept until a caller adds its context.
 
 use std::sync::Mutex;
 
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps what every panic says from now on.
+/// Records the message of every panic from now on.
 pub fn keep() {
     std::panic::set_hook(Box::new(|panic| {
         SAID.lock().expect("no panic").push(panic.to_string());
     }));
 }
 
-/// Those since it was last asked.
+/// The messages since the last call.
 pub fn take() -> Vec<String> {
     std::mem::take(&mut SAID.lock().expect("no panic"))
 }

@@ -1,9 +1,9 @@
-//! How often each request ran in the cluster and at a developer's server, against what its client was told. A byte or two for each, so that an hour's fit.
+//! Compares how often each request ran in the cluster and at a developer's server with what its client saw. A byte or two per request, so that it covers an hour.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where a request ran.
+/// The place where a request ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// In the cluster.
@@ -12,14 +12,14 @@ pub enum Side {
     Server,
 }
 
-/// What its client was told.
+/// The result that its client saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// An answer of the cluster's version.
+    /// A response of the in-cluster version.
     App,
-    /// An answer of the developer's server.
+    /// A response of the developer's server.
     Server,
-    /// An error, or an answer that broke off.
+    /// An error, or a response that broke off.
     Error,
 }
 
@@ -38,12 +38,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A number that no other request has.
+    /// A new request number.
     pub fn next(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// It ran there. The name is the number; other names are not ours.
+    /// Records where a request ran. The name is the number; other names are ignored.
     pub fn ran(&self, name: &str, side: Side) {
         let Ok(number) = name.parse() else { return };
         self.change(number, |entry| {
@@ -55,7 +55,7 @@ impl Ledger {
         });
     }
 
-    /// Its client was told that.
+    /// Records what the client saw.
     pub fn told(&self, number: u32, told: Told, is_safe: bool) {
         self.change(number, |entry| entry.told = Some((told, is_safe)));
     }
@@ -69,7 +69,7 @@ impl Ledger {
         change(&mut entries[place]);
     }
 
-    /// How many requests were answered, and which ran otherwise than their client was told, in words.
+    /// The number of answered requests, and a description of each one that did not run as its client saw.
     pub fn audit(&self) -> (usize, Vec<String>) {
         let entries = self.entries.lock().expect("no panic");
         let known = entries.iter().enumerate();
@@ -94,7 +94,7 @@ fn is_right(entry: &Entry, (told, is_safe): (Told, bool)) -> bool {
         Told::Server => (app, server) == (0, 1),
         Told::App if is_safe => app == 1 && server <= 1,
         Told::App => (app, server) == (1, 0),
-        // What the cluster answered after the developer's server may have broken off, too.
+        // The cluster's response after a failure of the developer's server may break off, too.
         Told::Error if is_safe => app <= 1 && server <= 1,
         Told::Error => app == 0 && server <= 1,
     }

@@ -1,4 +1,4 @@
-//! The load: requests of every kind at a fixed rate, by the clock and not by the answers, half of them a developer's.
+//! The load: requests of every kind at a fixed rate, independent of the responses, half of them matched.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use crate::contract::Kind;
 use crate::requests::{Shot, Until, fire};
 use crate::world::{Lane, Person, World};
 
-/// More than this under way at once, and the machine cannot keep up.
+/// With more running requests than this, the machine cannot keep up.
 const MOST: usize = 4_000;
 
-/// The name of requests that go past Envoy: what the machine itself does to latencies.
+/// The name of requests that bypass Envoy, to measure the machine's own latency.
 pub const CONTROL: &str = "past Envoy, to the app";
 
-/// What comes in turn. A fifth of all requests is under way for a while.
+/// The next request by number. A fifth of all requests run for a while.
 fn shot(number: usize) -> Shot {
-    // Every kind meets every developer: the cycle has a prime length.
+    // The cycle has a prime length, so that every kind is used for every developer.
     let kind = match number % 23 {
         0..=10 => Kind::Get,
         11..=15 => Kind::Post,
@@ -44,7 +44,7 @@ fn shot(number: usize) -> Shot {
     }
 }
 
-/// Sends `rate` requests a second until it is stopping, then waits for the last answer.
+/// Sends `rate` requests a second until the soak stops, then waits for the last response.
 pub async fn run(world: Arc<World>, lanes: Vec<Arc<Lane>>, rate: f64, control: Option<Client>) {
     let mut clock = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
     clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -55,7 +55,7 @@ pub async fn run(world: Arc<World>, lanes: Vec<Arc<Lane>>, rate: f64, control: O
             people.map(|person| (Arc::clone(lane), Arc::clone(person)))
         })
         .collect();
-    // Each request holds it.
+    // Each request holds a clone.
     let under_way = Arc::new(());
     for number in 0_usize.. {
         let due = clock.tick().await;
@@ -108,7 +108,7 @@ async fn send(world: &World, lane: &Lane, person: Option<&Person>, shot: Shot, d
     }
 }
 
-/// From when it was due, so that what waits behind a stall counts.
+/// Records a latency since the due time, which includes waiting behind a stall.
 fn note(world: &World, which: &'static str, due: Instant) {
     let took = due.elapsed().as_secs_f32() * 1_000.0;
     let at = world.began.elapsed();

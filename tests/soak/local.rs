@@ -1,4 +1,4 @@
-//! On this machine: two workloads, each with its Envoy and its relay, as `injector sandbox` has one. The second one's relay is restarted now and then.
+//! A soak on this machine: two workloads, each with its Envoy and relay, as in `injector sandbox`. The second relay is restarted now and then.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::samples::Watched;
 use crate::stage::{NAMES, Parts, Stage, counting, person, suspects_of};
 use crate::world::{Lane, Person, World};
 
-/// What a port of protocol `auto` takes.
+/// The kinds of requests on a port of protocol `auto`.
 const ALL: &[Kind] = &[
     Kind::Get,
     Kind::Post,
@@ -32,13 +32,13 @@ const ALL: &[Kind] = &[
     Kind::Socket,
 ];
 
-/// After a relay is back, each command has found it: their longest pause between attempts is 5 s.
+/// By this time after a relay's restart, each command has found it: their longest pause between attempts is 5 s.
 const RECONNECT: Duration = Duration::from_secs(8);
 
-/// How long a relay that is asked to end may take.
+/// Timeout for the shutdown of a relay.
 const RELAY_ENDS: Duration = Duration::from_secs(60);
 
-/// What runs.
+/// The running processes.
 #[derive(Debug)]
 pub struct Local {
     module_server: Process,
@@ -47,12 +47,12 @@ pub struct Local {
     steady: Mesh,
     restless: Mesh,
     restarted: Arc<Breaks>,
-    /// Of the relays that are gone: see [`Stage::suspects`].
+    /// The count of relays that were restarted: see [`Stage::suspects`].
     suspects: u64,
     _app: App,
 }
 
-/// Brings it up.
+/// Starts everything.
 pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
     let app = counting(world, "app", Side::App).await;
     let plan = || Plan::at(app.addr(), Protocol::Auto);
@@ -110,7 +110,7 @@ impl Local {
         ]
     }
 
-    /// How often the first Envoy has taken a configuration of the filter.
+    /// How often the first Envoy has received a configuration of the filter.
     pub async fn changes(&self) -> u64 {
         let stats = self.steady.envoy.stats("extension_config_discovery").await;
         let taken = stats
@@ -119,7 +119,7 @@ impl Local {
         taken.map(|(_, count)| count).sum()
     }
 
-    /// Waits, and asks the module server meanwhile.
+    /// Waits, and fetches from the module server meanwhile.
     async fn rest(&self, world: &World, time: Duration) {
         let began = Instant::now();
         while began.elapsed() < time && !world.is_stopping() {
@@ -128,7 +128,7 @@ impl Local {
         }
     }
 
-    /// As a sidecar does.
+    /// Fetches the filter as a sidecar does.
     pub async fn fetch_module(&self, world: &World) {
         let length = std::fs::metadata(binaries::filter()).map_or(0, |file| file.len());
         let came = self.module_client.ask(Ask::get(&self.module_path)).await;
@@ -149,7 +149,7 @@ impl Local {
         sum
     }
 
-    /// Restarts the second relay, politely and by `kill -9` in turn.
+    /// Restarts the second relay, by SIGTERM and SIGKILL in turn.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         let mut counts = [0, 0];
         loop {
@@ -190,7 +190,7 @@ fn lane(name: &'static str, mesh: &Mesh, people: Vec<Arc<Person>>) -> Arc<Lane> 
     })
 }
 
-/// As in the mesh, where it hands the filter to sidecars.
+/// Starts a module server as in the mesh, where it serves the filter to sidecars.
 async fn serve_module(dir: &Path) -> (Process, Client, String) {
     let mut command = Command::new(binaries::injector());
     command

@@ -1,4 +1,4 @@
-//! What is under way the whole time: a POST at a breakpoint, event streams, WebSockets and gRPC streams, the developer's and the cluster's.
+//! Requests that run the whole time: a POST at a breakpoint, event streams, WebSockets and gRPC streams, both matched and unmatched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::contract::{Kind, Verdict};
 use crate::requests::{Fired, Shot, Until, fire};
 use crate::world::{Lane, Person, World};
 
-/// Between two messages of a stream.
+/// Pause between two messages of a stream.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// All of them.
+/// All long-running requests.
 #[derive(Debug)]
 pub struct Long {
     requests: JoinSet<(String, Verdict, Fired)>,
@@ -29,7 +29,7 @@ impl Long {
         }
     }
 
-    /// Streams of that lane, `person`'s or nobody's, and the breakpoint.
+    /// Opens `person`'s streams of that lane, or unmatched ones, and the breakpoint.
     pub fn open(&mut self, world: &Arc<World>, lane: &Arc<Lane>, person: Option<&Arc<Person>>) {
         let streams = [
             (Kind::Events, Do::Ticks(PAUSE.as_millis() as u64)),
@@ -65,7 +65,7 @@ impl Long {
         }
     }
 
-    /// Ends them: the streams by their clients, the POST by its server. Each must have lasted, and be answered by whom it belongs to.
+    /// Ends them: the streams by their clients, the POST by its server. Each must have lasted, and must be answered by the right app.
     pub async fn end(self, world: &World, holders: &[Arc<Person>]) {
         self.end.send_replace(true);
         for holder in holders {

@@ -1,9 +1,10 @@
-//! `make soak`: every promise in ordinary use, for hours. Developers come and go in every way there is while requests of every kind go on; each response is held against
-//! the contract, and memory and descriptors against a line.
+//! `make soak`: checks every promise in ordinary use, for hours.
+//!
+//! Developers come and go in every way while requests of every kind continue. Each response is checked against the contract, and memory and descriptors for growth.
 //!
 //!     soak [--duration 1h] [--mesh] [--rate 200] [--developers 20] [--cycle 60s] [--restart 5m] [--json FILE]
 //!
-//! Exit code 0 when everything was as the contract says, 1 when not, 2 for wrong usage. It ends what it started, also on Ctrl-C, which ends it early.
+//! Exit code 0 if everything met the contract, 1 if not, 2 for wrong usage. It ends what it started, also on Ctrl-C, which ends it early.
 
 mod contract;
 mod failures;
@@ -36,7 +37,7 @@ use crate::samples::{Samples, Watched};
 use crate::stage::{NAMES, Stage, end_leftovers};
 use crate::world::{Person, World};
 
-/// What was asked for.
+/// The command line's options.
 #[derive(Debug, Clone)]
 struct Options {
     duration: Duration,
@@ -77,14 +78,14 @@ impl Options {
         Ok(options)
     }
 
-    /// Several times within the duration, and no more often than every five minutes.
+    /// The interval of restarts: several within the duration, and no more often than every five minutes.
     fn restart(&self) -> Duration {
         let most = Duration::from_secs(300);
         self.restart.unwrap_or_else(|| most.min(self.duration / 5))
     }
 }
 
-/// `90s`, `2m` or `1h`.
+/// Parses `90s`, `2m` or `1h`.
 fn time(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text}: expected a time of at least 1s, such as 90s, 2m or 1h");
     let (number, unit) = text
@@ -135,7 +136,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// How often processes are looked at.
+/// The interval of samples.
 const SAMPLE: Duration = Duration::from_secs(5);
 
 async fn soak(options: &Options) -> Report {
@@ -172,7 +173,7 @@ async fn soak(options: &Options) -> Report {
     let clock = tokio::spawn(stop_after(Arc::clone(&world), options.duration));
     let restarts = stage.restart(&world, options.restart()).await;
 
-    // It is stopping.
+    // The soak is stopping.
     let samples = samples.await.expect("no panic");
     let changes = stage.changes().await - changes;
     let lasted = world.began.elapsed();
@@ -221,13 +222,13 @@ fn come_and_go_all(world: &Arc<World>, stage: &Stage, cycle: Duration) -> JoinSe
     let all = lanes.flat_map(|lane| lane.people.iter().map(move |one| (lane, one)));
     for (place, (lane, person)) in all.enumerate() {
         let (world, lane, person) = (Arc::clone(world), Arc::clone(lane), Arc::clone(person));
-        // A command is waited for in ways that are not `Send`.
+        // Waiting for a command is not `Send`.
         people.spawn_local(come_and_go(world, lane, person, place, rhythm));
     }
     people
 }
 
-/// The holder's intercept, which lives the whole time.
+/// Starts the holder's intercept, which lives the whole time.
 async fn hold(holder: &Person) -> Intercept {
     let port = format!("{}{}", holder.server.port(), holder.port);
     let header = format!("--http-header=Coder={}", holder.name);
@@ -248,7 +249,7 @@ async fn hold(holder: &Person) -> Intercept {
     live
 }
 
-/// Ends it as at the end of a day.
+/// Ends the holder's intercept with Ctrl-C.
 async fn release(world: &World, holder: &Person, mut live: Intercept) {
     holder.timeline.mark(Phase::Leaving);
     live.process.signal(rustix::process::Signal::INT);
@@ -268,7 +269,7 @@ async fn sample(world: Arc<World>, processes: Vec<Watched>) -> Samples {
     samples
 }
 
-/// Also on Ctrl-C or SIGTERM. Tells once a minute how it goes.
+/// Stops after the duration, or on Ctrl-C or SIGTERM. Prints the progress once a minute.
 async fn stop_after(world: Arc<World>, duration: Duration) {
     let [mut interrupt, mut terminate] = [SignalKind::interrupt(), SignalKind::terminate()]
         .map(|kind| signal(kind).expect("a signal"));
@@ -286,7 +287,7 @@ async fn stop_after(world: Arc<World>, duration: Duration) {
     world.stop();
 }
 
-/// A terminal signals all processes at once, so nothing that follows is the contract's.
+/// Records a signal. A terminal sends it to all processes at once, so nothing after it counts for the contract.
 fn cut_short(world: &World) {
     world.deviates("cut short by a signal", "what follows is not judged");
     world.stop();
@@ -305,7 +306,7 @@ fn tell(world: &World) {
     );
 }
 
-/// Nothing is left, and what was watched could be seen.
+/// Checks that nothing is left, and that everything was observed.
 fn judge_end(world: &World, stage: &Stage, restarts: &[(String, usize)]) {
     for said in failures::take() {
         world.deviates("this program failed", &said);

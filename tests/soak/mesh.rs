@@ -1,5 +1,6 @@
-//! On the mesh of the test cluster: `orders` with an HTTP and a gRPC port, three replicas, and two relays. The holders have one relay; the other one is restarted
-//! now and then, and so is istiod.
+//! A soak on the mesh of the test cluster: `orders` with an HTTP and a gRPC port, three replicas, and two relays.
+//!
+//! One relay serves the holders; the other one is restarted now and then, and so is istiod.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -26,29 +27,29 @@ use crate::world::{Lane, World};
 const HTTP: &[Kind] = &[Kind::Get, Kind::Post, Kind::Events, Kind::Socket];
 const GRPC: &[Kind] = &[Kind::Call, Kind::Talk];
 
-/// After a relay's pod is ready, each replica knows it, and each command has found it.
+/// By this time after a relay's pod is ready, each replica knows it, and each command has found it.
 const RECONNECT: Duration = Duration::from_secs(20);
 
-/// How long a pod may take to come back.
+/// Timeout for a pod to come back.
 const POD: Duration = Duration::from_secs(180);
 
-/// Who may hold: which relay one gets is decided by the name, and two with the same one are wanted.
+/// Candidates for holders. The name determines the relay, and two holders need the same one.
 const HOLDERS: [&str; 6] = ["holder", "keeper", "stayer", "waiter", "sitter", "sleeper"];
 
-/// What runs.
+/// The running parts.
 #[derive(Debug)]
 pub struct Mesh {
     namespace: Namespace,
     restarted: Arc<Breaks>,
-    /// How much of each file of executed requests was read.
+    /// How much of each file of executed requests has been read.
     read: BTreeMap<PathBuf, u64>,
     /// The relay of the holders.
     steady: usize,
-    /// Of the relays that are gone: see [`Stage::suspects`].
+    /// The count of relays that were restarted: see [`Stage::suspects`].
     suspects: u64,
 }
 
-/// Brings it up.
+/// Starts everything.
 pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
     let look = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "look-all"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "look"},
@@ -98,13 +99,13 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
     Stage::mesh(parts, mesh)
 }
 
-/// The place of the relay that an intercept of this name gets while both are up, as the command chooses it.
+/// The index of the relay for an intercept of this name while both are up, computed as the command does.
 fn relay_of(name: &str) -> usize {
     let hash = sha256(name.as_bytes());
     usize::from_str_radix(&hash[..8], 16).expect("hexadecimal") % 2
 }
 
-/// What the restarts are of.
+/// The kinds of restarts.
 const RESTARTS: [&str; 4] = [
     "relay, its process by kill -9",
     "istiod, rolled out",
@@ -129,7 +130,7 @@ impl Mesh {
             .sum()
     }
 
-    /// Takes what the app executed since the last time into the ledger.
+    /// Adds the app's executions since the last call to the ledger.
     pub fn count(&mut self, world: &World) {
         for entry in std::fs::read_dir(self.namespace.counts()).expect("a directory of ours") {
             let path = entry.expect("an entry").path();
@@ -138,7 +139,7 @@ impl Mesh {
             file.seek(SeekFrom::Start(*read)).expect("a file");
             let mut text = String::new();
             file.read_to_string(&mut text).expect("ASCII");
-            // The last line may be half written.
+            // The last line may be incomplete.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             for id in text[..whole].lines() {
                 world.ledger.ran(id, Side::App);
@@ -151,7 +152,7 @@ impl Mesh {
         self.suspects + self.suspects_of(0).await + self.suspects_of(1).await
     }
 
-    /// Asked by port-forward: nothing else reaches the control port.
+    /// Queries a relay by port-forward: nothing else reaches the control port.
     async fn suspects_of(&self, relay: usize) -> u64 {
         let pod = format!("pod/injector-relay-{relay}");
         let mut command = Command::new(binaries::tool("kubectl", "kubernetes-client"));
@@ -165,7 +166,7 @@ impl Mesh {
         suspects_of(control).await
     }
 
-    /// Restarts the relay that the holders do not have, in three ways, and istiod.
+    /// Restarts the relay without holders, in three ways, and istiod.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         let mut counts = [0; RESTARTS.len()];
         let relay = format!("injector-relay-{}", 1 - self.steady);
@@ -183,7 +184,7 @@ impl Mesh {
                 continue;
             }
             self.suspects += self.suspects_of(1 - self.steady).await;
-            // It explains what it cuts off, unless it goes by force: then its sidecar does, which goes with it in the last case.
+            // The relay explains what it cuts off, unless it is killed: then its sidecar does, except in the last case, where the sidecar is killed as well.
             self.restarted.begin(which == 3);
             let delete = ["-n", SYSTEM, "delete", "pod", &relay, "--wait=false"];
             match which {
@@ -204,7 +205,7 @@ impl Mesh {
             .collect()
     }
 
-    /// Waits, and counts meanwhile.
+    /// Waits, and reads executions meanwhile.
     async fn rest(&mut self, world: &World, time: Duration) {
         let began = Instant::now();
         while began.elapsed() < time && !world.is_stopping() {
@@ -215,7 +216,7 @@ impl Mesh {
 
     async fn wait(&self, world: &World, what: &str, is_so: impl Fn() -> bool) {
         let began = Instant::now();
-        // The old pod may still look ready at first.
+        // At first the old pod may still look ready.
         tokio::time::sleep(Duration::from_secs(3)).await;
         while !is_so() {
             if began.elapsed() > POD {
@@ -239,7 +240,7 @@ fn watched(id: u32, words: &[String], pods: &[(String, IpAddr)]) -> Option<Watch
             let host = host(id)?;
             let (_, address) = pods.iter().find(|(pod, _)| *pod == host)?;
             Some(Watched {
-                // Where Istio lets Prometheus in.
+                // Istio's port for Prometheus.
                 allocated: Some(((*address, 15_090).into(), METRICS)),
                 ..named("Envoy")?
             })
@@ -260,7 +261,7 @@ fn kill_relay(pod: &str) {
     }
 }
 
-/// The processes in the cluster's cgroup, with their arguments: this machine sees them all.
+/// The processes in the cluster's cgroup, with their arguments, which this machine can see.
 fn in_cluster() -> Vec<(u32, Vec<String>)> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     all.filter_map(|entry| {
@@ -274,7 +275,7 @@ fn in_cluster() -> Vec<(u32, Vec<String>)> {
     .collect()
 }
 
-/// The name of the pod that a process is in.
+/// The pod of a process.
 fn host(id: u32) -> Option<String> {
     let variables = std::fs::read(format!("/proc/{id}/environ")).ok()?;
     let variables = String::from_utf8_lossy(&variables).into_owned();

@@ -1,4 +1,4 @@
-//! Developers who come and go: each way of leaving in turn, with requests of every kind under way.
+//! Developers who come and go: each way of leaving in turn, with running requests of every kind.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::failures;
 use crate::requests::{Fired, Shot, Until, fire};
 use crate::world::{Lane, Person, World};
 
-/// What a command says once its tunnel is gone.
+/// What a command prints once its tunnel is down.
 pub const AWAY: &str = "the tunnel is away";
 
-/// How a developer leaves.
+/// A way to end an intercept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Interrupt,
@@ -50,7 +50,7 @@ impl Way {
         Self::Replace,
     ];
 
-    /// How a table calls it.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Interrupt => "Ctrl-C",
@@ -66,7 +66,7 @@ impl Way {
         }
     }
 
-    /// Does what is under way have its five seconds?
+    /// Do running requests get their five seconds?
     fn is_patient(self) -> bool {
         matches!(
             self,
@@ -74,28 +74,28 @@ impl Way {
         )
     }
 
-    /// The exit codes of a command that is left so.
+    /// The possible exit codes of a command that ends in this way.
     fn codes(self) -> &'static [i32] {
         match self {
             Self::Interrupt | Self::Terminate | Self::HangUp | Self::Child | Self::Detach => &[0],
             Self::InterruptTwice => &[0, 130],
-            // Somebody else removed it.
+            // Another user removed it.
             Self::Leave | Self::LeaveAll | Self::Replace => &[0, 1],
             Self::Kill => &[],
         }
     }
 }
 
-/// How long developers stay, and how long they are away.
+/// The timing of developers.
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
-    /// From one coming to the next, about.
+    /// Approximate time from one arrival to the next.
     pub cycle: Duration,
-    /// From the last byte of a killed command until nothing of its tunnel is left.
+    /// Time from the last byte of a killed command until its tunnel is completely gone.
     pub silence: Duration,
 }
 
-/// A developer comes and goes until it is stopping. `place` tells developers apart.
+/// A developer comes and goes until the soak stops. `place` is the developer's index.
 pub async fn come_and_go(
     world: Arc<World>,
     lane: Arc<Lane>,
@@ -130,7 +130,7 @@ pub async fn come_and_go(
     }
 }
 
-/// Comes, stays, leaves.
+/// Comes, stays and leaves once.
 async fn one_turn(
     world: &Arc<World>,
     lane: &Arc<Lane>,
@@ -160,10 +160,10 @@ async fn one_turn(
     judge_parting(world, person, way, parting).await;
 }
 
-/// What a command says that refuses to start while a relay is being restarted.
+/// Errors of a command that refuses to start while a relay is being restarted.
 const REFUSALS: [&str; 2] = ["not every relay answers", "the relay cannot be reached"];
 
-/// Starts a command as a person does who is told to try again.
+/// Starts a command, and retries as the error message asks a person to.
 async fn try_again<T>(world: &World, mut start: impl AsyncFnMut() -> T) -> T {
     for _ in 0..10 {
         let starting = std::panic::AssertUnwindSafe(start());
@@ -179,7 +179,7 @@ async fn try_again<T>(world: &World, mut start: impl AsyncFnMut() -> T) -> T {
     start().await
 }
 
-/// Starts the command; it says that it is live when this returns.
+/// Starts the command. Returns once it is live.
 async fn come(person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
     let port = format!("{}{}", person.server.port(), person.port);
     let header = format!("--http-header=Coder={}", person.name);
@@ -199,7 +199,7 @@ async fn come(person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
     }
     if way == Way::Child {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        // It may be there from the last time.
+        // It may exist from the last time.
         let _ = rustix::fs::mknodat(
             rustix::fs::CWD,
             fifo,
@@ -213,7 +213,9 @@ async fn come(person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
     Some(person.developer.start(command).await)
 }
 
-/// What is under way while the developer leaves: short ones, and ones that do not end at the developer's server. Streams that the cluster answers end once it has `left`.
+/// Starts requests that run while the developer leaves: short ones, and ones that do not end at the developer's server.
+///
+/// Streams that the cluster answers end once it has `left`.
 fn part(
     world: &Arc<World>,
     lane: &Arc<Lane>,
@@ -245,10 +247,10 @@ fn part(
     parting
 }
 
-/// A request that ends within the five seconds that a leaving command gives it.
+/// A request that ends within the five seconds of a graceful end.
 const SHORT: &str = "short";
 
-/// Where the command gives it time, a short request is the developer's to its end.
+/// Judges a request during an end. With a graceful one, a short request must be the developer's to its end.
 async fn judge_parting(
     world: &World,
     person: &Person,
@@ -258,7 +260,7 @@ async fn judge_parting(
     for (what, fired) in parting.join_all().await {
         let is_late = matches!(
             &fired.outcome,
-            // On a machine that stalls it reached Envoy when the intercept was gone.
+            // On a machine that stalls, it reached Envoy after the end of the intercept.
             Outcome::Answered {
                 marks: Some([None, _]),
                 ..
@@ -341,7 +343,7 @@ async fn ends(world: &World, person: &Person, way: Way, mut live: Intercept) {
     count_losses(world, person, &live);
 }
 
-/// A tunnel that goes although nobody left and no relay was restarted was lost by itself.
+/// Counts tunnels that were lost although the developer did not leave and no relay was restarted.
 pub fn count_losses(world: &World, person: &Person, live: &Intercept) {
     let output = live.process.output();
     let losses: Vec<&str> = output.lines().filter(|line| line.contains(AWAY)).collect();
@@ -356,12 +358,12 @@ pub fn count_losses(world: &World, person: &Person, live: &Intercept) {
     }
 }
 
-/// Ends whoever reads it.
+/// Opens the FIFO for writing and closes it, which ends its reader.
 async fn open_and_close(fifo: PathBuf) {
     wait::blocking(move || drop(std::fs::File::options().write(true).open(fifo))).await;
 }
 
-/// Runs `injector` to its end, which must be good; what it printed.
+/// Runs `injector`, which must succeed. Returns its output.
 pub async fn run(person: &Person, words: &[&str]) -> String {
     let mut command = person.developer.command(words);
     let output = wait::blocking(move || command.output().expect("it starts")).await;

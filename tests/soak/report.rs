@@ -1,4 +1,4 @@
-//! What a soak says at its end: tables in Markdown for people, the same as JSON for programs.
+//! The report of a soak: tables in Markdown for people, and JSON for programs.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::load::CONTROL;
 use crate::samples::{ENOUGH, Fit, Summary};
 use crate::world::{Latencies, Tally};
 
-/// All that is known at the end.
+/// The results of a soak.
 pub struct Report {
     pub place: &'static str,
     pub asked: Duration,
@@ -19,19 +19,19 @@ pub struct Report {
     pub developers: usize,
     pub restarts: Vec<(String, usize)>,
     pub changes: u64,
-    /// How many requests the relays themselves left to the cluster because a tunnel had missed a beat.
+    /// How many requests the relays left to the cluster by their own count because a tunnel had missed a beat.
     pub suspects: u64,
     pub tally: Tally,
     pub summaries: Vec<Summary>,
 }
 
 impl Report {
-    /// Is everything as the contract says?
+    /// Did everything meet the contract?
     pub fn is_good(&self) -> bool {
         self.tally.deviations.is_empty() && self.growing().is_empty()
     }
 
-    /// What grows, where there was time enough to say so.
+    /// The processes that grow, if the soak was long enough to tell.
     fn growing(&self) -> Vec<String> {
         if self.lasted < ENOUGH {
             return Vec::new();
@@ -59,7 +59,7 @@ impl Report {
         one.memory_grows(self.changes_an_hour()) || one.descriptors_grow()
     }
 
-    /// For people.
+    /// The report in Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         self.write(&mut text).expect("a text takes all");
@@ -241,7 +241,7 @@ impl Report {
         )
     }
 
-    /// For programs.
+    /// The report in JSON.
     pub fn json(&self) -> Value {
         let rows = self.tally.rows.iter().map(|((lane, matched, kind), row)| {
             json!({"lane": lane, "requests": matched, "kind": kind.name(), "cluster": row.cluster,

@@ -1,4 +1,4 @@
-//! One request of any kind: sent, read to its end, judged, counted.
+//! A request of any kind: sends it, reads the response to its end, judges and counts it.
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,17 @@ use crate::contract::{Kind, Outcome, Verdict, judge, judge_unmatched};
 use crate::ledger::Told;
 use crate::world::{Lane, Person, World};
 
-/// How long a stream goes on.
+/// The end of a stream.
 #[derive(Debug, Clone)]
 pub enum Until {
-    /// So many messages.
+    /// After this many messages.
     Count(u64),
-    /// Until this is true.
+    /// Once this is true.
     Told(watch::Receiver<bool>),
 }
 
 impl Until {
-    /// Is that the end, after so many messages?
+    /// Does the stream end after this many messages?
     fn is_over(&self, messages: u64) -> bool {
         match self {
             Self::Count(count) => messages >= *count,
@@ -33,7 +33,7 @@ impl Until {
     }
 }
 
-/// What to send.
+/// A request to send.
 #[derive(Debug, Clone)]
 pub struct Shot {
     pub kind: Kind,
@@ -42,11 +42,11 @@ pub struct Shot {
     pub length: usize,
     /// Messages of a stream.
     pub until: Until,
-    /// What lies between the messages of a stream.
+    /// The pause between two messages of a stream.
     pub pause: Duration,
-    /// Longer than this is no answer.
+    /// The timeout.
     pub limit: Duration,
-    /// In HTTP/2, where there is a choice.
+    /// Over HTTP/2 if both versions are possible.
     pub is_h2: bool,
 }
 
@@ -64,18 +64,18 @@ impl Shot {
     }
 }
 
-/// What became of a shot.
+/// The result of a shot.
 #[derive(Debug)]
 pub struct Fired {
     pub verdict: Verdict,
     pub outcome: Outcome,
     pub took: Duration,
-    /// Messages of a stream, and the longest time between two.
+    /// The messages of a stream, and the longest time between two.
     pub messages: u64,
     pub longest_gap: Duration,
 }
 
-/// Sends it, as `person`'s or as nobody's, and counts what comes of it.
+/// Sends it, as `person`'s or unmatched, and counts the outcome.
 pub async fn fire(world: &World, lane: &Lane, person: Option<&Person>, shot: Shot) -> Fired {
     let number = world.ledger.next();
     let mut stream = Stream::new(&shot);
@@ -165,7 +165,7 @@ impl Stream {
         self.until.is_over(self.messages)
     }
 
-    /// Between two messages; cut short when it is told to end.
+    /// Pauses between two messages, at most until the stream has to end.
     async fn rest(&mut self) {
         match &mut self.until {
             Until::Told(told) => {
@@ -234,7 +234,7 @@ async fn post(client: &Client, ask: Ask, shot: &Shot) -> Outcome {
     }
 }
 
-/// A whole answer with status 200.
+/// A complete response with status 200.
 struct Answer {
     by: String,
     marks: Option<[Option<String>; 2]>,
@@ -266,7 +266,7 @@ async fn whole(client: &Client, ask: Ask) -> Result<Answer, Outcome> {
     }
 }
 
-/// Who answered, and our marks.
+/// The name of the app, and our marks.
 fn heads(headers: &HeaderMap) -> (String, Option<[Option<String>; 2]>) {
     let text = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
@@ -291,7 +291,7 @@ async fn events(client: &Client, ask: Ask, stream: &mut Stream) -> Outcome {
             text: format!("by {by} {:?}", parts.headers),
         };
     }
-    // Several events may come in one piece, or one in several.
+    // One piece may contain several events, and one event may span several pieces.
     let (mut text, mut expected) = (String::new(), 0_u64);
     while !stream.is_over() {
         match body.frame().await {
@@ -368,10 +368,10 @@ async fn call(
     }
 }
 
-/// gRPC's statuses as if they were HTTP's: 13 with our reason is our 502, 14 is what Envoy says instead of 503.
+/// The HTTP equivalent of a gRPC status: 13 with our reason is our 502, and 14 is Envoy's equivalent of 503.
 fn refused(status: &tonic::Status, has_begun: bool) -> Outcome {
     let text = format!("{status:?}");
-    // The head was there, and no message yet.
+    // The head arrived, but no message.
     let is_headed = status.message().contains("reading a body");
     if has_begun || is_headed {
         return Outcome::Broken(text);

@@ -1,4 +1,4 @@
-//! Memory and descriptors of processes over time, and whether they grow: a line is fitted to all samples, with its standard error.
+//! Samples memory and descriptors of processes, and detects growth: fits a line to all samples, with its standard error.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use harness::client::{Ask, Client};
 /// A process whose memory and descriptors are sampled.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// How a report calls it.
+    /// The name in the report.
     pub what: String,
     /// Its process id.
     pub process: u32,
-    /// Where Envoy tells how many bytes its allocator has given out: an address and a path. The value ends the last line.
+    /// Where Envoy reports how many bytes its allocator has given out: an address and a path. The value ends the last line.
     pub allocated: Option<(SocketAddr, &'static str)>,
 }
 
 impl Watched {
-    /// A process that is no Envoy.
+    /// A process other than Envoy.
     pub fn plain(what: impl Into<String>, process: u32) -> Self {
         Self {
             what: what.into(),
@@ -35,16 +35,16 @@ impl Watched {
     }
 }
 
-/// One process over time.
+/// The samples of one process.
 #[derive(Debug)]
 pub struct Series {
-    /// What it is.
+    /// The name in the report.
     pub what: String,
     process: u32,
     points: Vec<Point>,
 }
 
-/// What it had at one moment.
+/// One sample.
 #[derive(Debug, Clone, Copy)]
 struct Point {
     at: Duration,
@@ -54,24 +54,24 @@ struct Point {
     cpu: Duration,
 }
 
-/// A line through samples.
+/// A line fitted to samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fit {
-    /// By how much it grows in an hour.
+    /// The growth per hour.
     pub slope: f64,
-    /// The standard error of that.
+    /// The standard error of the growth.
     pub error: f64,
     /// The mean of all samples.
     pub mean: f64,
-    /// The least and the largest sample.
+    /// The smallest and the largest sample.
     pub range: (f64, f64),
 }
 
-/// Shorter than this, nothing can be said about growth.
+/// With less time than this, growth cannot be judged.
 pub const ENOUGH: Duration = Duration::from_secs(8 * 60);
 
 impl Fit {
-    /// Least squares. Samples that follow each other are alike, so fewer than there are count: as many as their lag-1 correlation leaves.
+    /// Fits by least squares. Consecutive samples are correlated, so their effective number is reduced by their lag-1 correlation.
     pub fn of(points: &[(f64, f64)]) -> Option<Self> {
         let count = points.len() as f64;
         if points.len() < 12 {
@@ -111,33 +111,37 @@ impl Fit {
         })
     }
 
-    /// More than three standard errors, and more than `floor` an hour.
+    /// Is the growth more than three standard errors, and more than `floor` an hour?
     pub fn grows(&self, floor: f64) -> bool {
         self.slope > 3.0 * self.error && self.slope > floor
     }
 }
 
-/// What is said of one process.
+/// The results for one process.
 #[derive(Debug)]
 pub struct Summary {
     pub what: String,
-    /// Seconds since the begin, memory in KiB, descriptors: of the whole time, for who wants to look at them otherwise.
+    /// All samples for other evaluations: seconds since the start, memory in KiB, descriptors.
     pub points: Vec<(u64, f64, f64)>,
     pub samples: usize,
-    /// Resident.
+    /// Resident memory.
     pub memory_kib: Fit,
-    /// Given out by Envoy's allocator, which keeps what was freed for later: the resident part follows the highest load, not what is in use.
+    /// Memory given out by Envoy's allocator, which keeps freed memory: resident memory follows the peak load, not current use.
     pub allocated_kib: Option<Fit>,
     pub descriptors: Fit,
-    /// Of one core.
+    /// Percent of one core.
     pub cpu_percent: f64,
 }
 
-/// What Envoy itself may keep of each change, in KiB: of the filter's configuration in two workers, which `envoy_budgets` bounds to 1 200 bytes, and of the cluster that comes or goes with it.
+/// What Envoy itself may keep per change, in KiB.
+///
+/// Of the filter's configuration in two workers, which `envoy_budgets` limits to 1 200 bytes, and of the upstream cluster that comes or goes with it.
 const ENVOY_KEEPS_KIB: f64 = 1_600.0 / 1_024.0;
 
 impl Summary {
-    /// Does memory in use grow by more than a hundredth an hour, and more than Envoy keeps of so many changes an hour? Or what Envoy's allocator holds by more than a tenth?
+    /// Does memory use grow by more than a hundredth an hour, and more than what Envoy keeps of this many changes an hour?
+    ///
+    /// Or does Envoy's resident memory grow by more than a tenth?
     pub fn memory_grows(&self, changes: f64) -> bool {
         match &self.allocated_kib {
             None => self.memory_kib.grows(self.memory_kib.mean / 100.0),
@@ -149,18 +153,18 @@ impl Summary {
         }
     }
 
-    /// Does it open more descriptors than it closes, by one an hour or more?
+    /// Does the number of descriptors grow by one an hour or more?
     pub fn descriptors_grow(&self) -> bool {
         self.descriptors.grows(1.0)
     }
 }
 
-/// All processes.
+/// The samples of all processes.
 #[derive(Debug, Default)]
 pub struct Samples(Vec<Series>);
 
 impl Samples {
-    /// Looks at these now. One that has ended is left out; another process under an old name begins anew.
+    /// Samples these processes. Leaves out one that has ended; another process under an old name starts over.
     pub async fn take(&mut self, at: Duration, watched: &[Watched]) {
         for one in watched {
             let allocated_kib = one.allocated_kib().await;
@@ -184,7 +188,7 @@ impl Samples {
         }
     }
 
-    /// What can be said of those that were there from `warm` to the end.
+    /// Summarizes processes that were running from `warm` to the end.
     pub fn summaries(&self, warm: Duration) -> Vec<Summary> {
         let last = self.0.iter().filter_map(|one| one.points.last());
         let Some(end) = last.map(|point| point.at).max() else {
@@ -247,7 +251,7 @@ fn look(process: u32, at: Duration) -> Option<Point> {
 mod tests {
     use super::*;
 
-    /// An hour of samples, five seconds apart, with noise from a fixed sequence that has no trend.
+    /// An hour of samples at intervals of five seconds, with noise from a fixed sequence without a trend.
     fn hour(value: impl Fn(f64, f64) -> f64) -> Fit {
         let mut seed = 1_u64;
         let points: Vec<(f64, f64)> = (0..720)

@@ -1,4 +1,6 @@
-//! Where a soak plays: on this machine, or on the mesh of the test cluster. Both have a relay that is left alone, for what must last, and one that is restarted now and then.
+//! The place of a soak: this machine, or the mesh of the test cluster.
+//!
+//! Both have a stable relay for long-running requests, and one that is restarted now and then.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,25 +19,25 @@ use crate::mesh::Mesh;
 use crate::samples::Watched;
 use crate::world::{Lane, Person, World};
 
-/// Those who come and go.
+/// Developers who come and go.
 pub const NAMES: [&str; 24] = [
     "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
     "laura", "mallory", "nick", "olivia", "peggy", "quentin", "rupert", "sybil", "trent", "ursula",
     "victor", "walter", "yves",
 ];
 
-/// What all places have.
+/// The common parts of all places.
 #[derive(Debug)]
 pub struct Stage {
-    /// The first has the relay that is left alone.
+    /// The lanes; the first one has the stable relay.
     pub lanes: Vec<Arc<Lane>>,
-    /// Those who stay the whole time, in the first lane.
+    /// Developers who stay the whole time, in the first lane.
     pub holders: Vec<Arc<Person>>,
-    /// Past Envoy, where there is such a way.
+    /// A client that bypasses Envoy, if possible.
     pub control: Option<Client>,
-    /// Below these directories developers have their homes.
+    /// Parent directories of developers' home directories.
     pub dirs: Vec<PathBuf>,
-    /// From the end of a killed command until nothing of its tunnel is left.
+    /// Time from the end of a killed command until its tunnel is completely gone.
     pub silence: Duration,
     place: Place,
 }
@@ -73,7 +75,7 @@ impl Stage {
         }
     }
 
-    /// How a report calls it.
+    /// The name in the report.
     pub fn name(&self) -> &'static str {
         match self.place {
             Place::Local(_) => "sandbox",
@@ -81,7 +83,7 @@ impl Stage {
         }
     }
 
-    /// Those whose memory is looked at, by name; `command` is the first holder's.
+    /// The processes to sample. `command` is the first holder's.
     pub fn processes(&mut self, command: u32) -> Vec<Watched> {
         let mut processes = match &mut self.place {
             Place::Local(local) => local.processes(),
@@ -92,7 +94,7 @@ impl Stage {
         processes
     }
 
-    /// A number that grows by one with each change of the first lane's configuration.
+    /// A counter of changes of the first lane's configuration.
     pub async fn changes(&self) -> u64 {
         match &self.place {
             Place::Local(local) => local.changes().await,
@@ -100,7 +102,7 @@ impl Stage {
         }
     }
 
-    /// Restarts what may be restarted, something else each time, until it is stopping. What was restarted, and how often.
+    /// Restarts different parts in turn until the soak stops. Returns what was restarted, and how often.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         match &mut self.place {
             Place::Local(local) => local.restart(world, every).await,
@@ -108,7 +110,7 @@ impl Stage {
         }
     }
 
-    /// How many requests the relays have left to the cluster because a tunnel had missed a beat, those included that were restarted.
+    /// How many requests the relays have left to the cluster because a tunnel had missed a beat, including restarted relays.
     pub async fn suspects(&mut self) -> u64 {
         match &mut self.place {
             Place::Local(local) => local.suspects().await,
@@ -116,7 +118,7 @@ impl Stage {
         }
     }
 
-    /// What goes on beside, a few seconds' worth of it.
+    /// Runs additional checks for a few seconds.
     pub async fn look(&mut self, world: &World) {
         match &mut self.place {
             Place::Local(local) => local.fetch_module(world).await,
@@ -125,7 +127,7 @@ impl Stage {
     }
 }
 
-/// What all places have, before they are a stage.
+/// The common parts of a stage.
 pub struct Parts {
     pub lanes: Vec<Arc<Lane>>,
     pub holders: Vec<Arc<Person>>,
@@ -134,7 +136,7 @@ pub struct Parts {
     pub silence: Duration,
 }
 
-/// A developer with a server of their own.
+/// A developer with an own server.
 pub async fn person(
     world: &Arc<World>,
     developer: Developer,
@@ -154,7 +156,7 @@ pub async fn person(
     })
 }
 
-/// What the relay with that control port says of [`Stage::suspects`].
+/// The count for [`Stage::suspects`] of the relay with that control port.
 pub async fn suspects_of(control: SocketAddr) -> u64 {
     let metrics = Client::h1(control).ask(Ask::get("/metrics")).await;
     let metrics = metrics.map(|answer| answer.body).unwrap_or_default();
@@ -173,7 +175,7 @@ pub async fn counting(world: &Arc<World>, name: &str, side: Side) -> App {
     App::listen_and_note(name, any, move |id| world.ledger.ran(id, side)).await
 }
 
-/// Ends what developers at home in these directories left running; how many that were. They are known by their `HOME`.
+/// Ends processes of developers with homes in these directories, found by their `HOME`. Returns their number.
 pub fn end_leftovers(dirs: &[PathBuf]) -> usize {
     let homes: Vec<String> = dirs
         .iter()

@@ -1,4 +1,4 @@
-//! What all parts of a soak share: lanes with their developers, the count of what happened, and the word to stop.
+//! Shared state of a soak: lanes with their developers, the tally, and the stop signal.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,25 +18,25 @@ use crate::ledger::Ledger;
 #[derive(Debug)]
 pub struct Lane {
     pub name: &'static str,
-    /// HTTP/1.1, and HTTP/2 where the port takes both.
+    /// HTTP/1.1, and HTTP/2 if the port supports both.
     pub web: Vec<Client>,
-    /// Where WebSockets are opened.
+    /// The destination of WebSockets.
     pub door: Door,
     pub calls: Grpc,
     pub people: Vec<Arc<Person>>,
 }
 
-/// A developer with a server of their own, which has their name.
+/// A developer with an own server of the same name.
 #[derive(Debug)]
 pub struct Person {
-    /// Their name; the value of their header; the name of their intercept.
+    /// The name of the developer and the intercept, and the header's value.
     pub name: &'static str,
     pub developer: Developer,
     pub server: App,
     pub timeline: Timeline,
     /// The restarts of the relay that may have their tunnel.
     pub breaks: Arc<Breaks>,
-    /// `:PORT` where the service has several.
+    /// `:PORT` if the service has several.
     pub port: &'static str,
     pub kinds: &'static [Kind],
 }
@@ -57,7 +57,7 @@ pub struct Row {
     pub deviations: u64,
 }
 
-/// Something that is not as it should be.
+/// A deviation from the contract.
 #[derive(Debug, Default)]
 pub struct Deviation {
     pub count: u64,
@@ -65,21 +65,21 @@ pub struct Deviation {
     pub examples: Vec<String>,
 }
 
-/// Latencies of requests that do nothing, in milliseconds, with their time.
+/// Latencies of trivial requests in milliseconds, with their time.
 pub type Latencies = Vec<(Duration, f32)>;
 
-/// What happened.
+/// The counts of a soak.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub rows: BTreeMap<(&'static str, &'static str, Kind), Row>,
     pub named: BTreeMap<(Kind, &'static str), u64>,
     pub deviations: BTreeMap<String, Deviation>,
     pub latencies: BTreeMap<&'static str, Latencies>,
-    /// How often each way of leaving was taken.
+    /// How often each way of leaving was used.
     pub turns: BTreeMap<&'static str, u64>,
-    /// Commands that refused to start while a part of the cluster was away, and were typed again.
+    /// Commands that refused to start while a part of the cluster was down, and were repeated.
     pub typed_again: u64,
-    /// What the long ones say at their end.
+    /// Results of the long-running requests.
     pub long: Vec<String>,
     pub lost_tunnels: u64,
     /// Requests that the cluster answered because a tunnel had missed a beat.
@@ -87,7 +87,7 @@ pub struct Tally {
     pub expected_losses: u64,
 }
 
-/// Everything.
+/// All shared state.
 #[derive(Debug)]
 pub struct World {
     pub began: Instant,
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Becomes true when nothing new is to begin.
+    /// Becomes true when nothing new is to start.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
     }
@@ -119,13 +119,13 @@ impl World {
         self.stop.send_replace(true);
     }
 
-    /// Waits that long, or until it is stopping.
+    /// Waits that long, or until the soak stops.
     pub async fn pause(&self, time: Duration) {
         let mut stopping = self.stopping();
         let _ = tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await;
     }
 
-    /// Something is not as it should be.
+    /// Records a deviation.
     pub fn deviates(&self, what: &str, example: &str) {
         let at = self.began.elapsed().as_secs();
         let mut example = format!("+{}:{:02} {example}", at / 60, at % 60);
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// Counts a developer's coming and going.
+    /// Counts a turn of a developer.
     pub fn count_turn(&self, way: &'static str) {
         let mut tally = self.tally.lock().expect("no panic");
         *tally.turns.entry(way).or_default() += 1;

@@ -1,4 +1,4 @@
-//! What an app answers with: what a request asks for in the header [`TEST_DO`]. Knows nothing of who counts.
+//! The responses of an app, as requested by the header [`TEST_DO`]. Knows nothing of counting.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::app::{Body, BoxError, TEST_DO};
 use crate::{grpc, websocket};
 
-/// What a request asks for, besides being counted. Written into [`TEST_DO`] by `to_string`.
+/// What an app does with a request besides counting it. `to_string` is the value of [`TEST_DO`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
-    /// Tells what it saw, as [`Seen`] in JSON, after reading the body.
+    /// Reads the body, and responds with [`Seen`] in JSON.
     Tell,
-    /// The same, after that many milliseconds.
+    /// The same after that many milliseconds.
     Sleep(u64),
-    /// Answers with that status.
+    /// Responds with that status.
     Status(u16),
-    /// Never answers if the app has this name; another one does as for [`Do::Tell`].
+    /// Never responds if the app has this name; otherwise as [`Do::Tell`].
     HoldAt(&'static str),
-    /// If the app has this name, does as for [`Do::Tell`] once [`crate::app::App::say`] got the line [`GO`]; another one does so at once.
+    /// As [`Do::Tell`], but an app of this name waits until [`crate::app::App::say`] gets the line [`GO`].
     WaitAt(&'static str),
-    /// Sends the body back as it comes, and the request's trailers with it.
+    /// Echoes the body as it arrives, and the request's trailers.
     Echo,
     /// Sends that many bytes.
     Bytes(u64),
-    /// Server-sent events, one for each line that [`crate::app::App::say`] gets.
+    /// Sends server-sent events, one for each line of [`crate::app::App::say`].
     Events,
-    /// Server-sent events, numbered from 0, with that many milliseconds between them, until the client goes.
+    /// Sends numbered server-sent events at this interval in milliseconds, until the client disconnects.
     Ticks(u64),
-    /// Three chunks and the trailer `test-trailer: NAME`.
+    /// Sends three chunks and the trailer `test-trailer: NAME`.
     Trailers,
 }
 
@@ -85,10 +85,10 @@ impl Do {
     }
 }
 
-/// The line that ends the waiting of [`Do::WaitAt`].
+/// The line that releases [`Do::WaitAt`].
 pub const GO: &str = "go";
 
-/// What an app tells about a request ([`Do::Tell`]).
+/// An app's report about a request ([`Do::Tell`]).
 #[derive(Debug)]
 pub struct Seen {
     /// The method.
@@ -106,7 +106,7 @@ impl Seen {
         serde_json::json!({"method": self.method, "path": self.path, "length": self.length, "sha256": self.sha256}).to_string().into()
     }
 
-    /// Reads what [`Do::Tell`] answers.
+    /// Parses the response to [`Do::Tell`].
     pub fn parse(json: &[u8]) -> Self {
         let value: serde_json::Value =
             serde_json::from_slice(json).expect("the app's own answer is JSON");
@@ -120,7 +120,7 @@ impl Seen {
     }
 }
 
-/// Does what the request asks for.
+/// Responds as the request asks.
 pub(crate) async fn respond(
     request: Request<Incoming>,
     name: &str,
@@ -217,7 +217,7 @@ fn events(lines: &Sender<String>) -> Response<Body> {
     event_stream(StreamBody::new(ReceiverStream::new(frames_rx)).boxed_unsync())
 }
 
-/// Owns no task: it ends with its connection.
+/// A response without a task of its own: it ends with its connection.
 fn ticks(millis: u64) -> Response<Body> {
     let mut interval = tokio::time::interval(Duration::from_millis(millis));
     let mut number = 0_u64;

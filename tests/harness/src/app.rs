@@ -1,7 +1,7 @@
-//! The program behind a port: the app in the cluster, or a developer's server. One kind for both, so that only its name tells who answered.
+//! The program behind a port: the app in the cluster, or a developer's server. Both are alike, so that only the name shows which one responded.
 //!
-//! It counts what it executed, by the header [`TEST_ID`], before it does anything else: a request counts as executed as soon as its head was read, which is the
-//! strictest reading of "never twice". What it then does is told by the header [`TEST_DO`], so that paths and bodies stay free for what a test is about.
+//! It counts executed requests by the header [`TEST_ID`] before it does anything else: a request counts as soon as its head was read, which is the
+//! strictest reading of "never twice". The header [`TEST_DO`] then says what to do, so that tests can choose paths and bodies freely.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,11 +21,11 @@ use crate::answer::respond;
 pub use crate::answer::{Do, GO, Seen, hex, sha256};
 use crate::wait;
 
-/// Names a request, so that its executions can be counted.
+/// Header that names a request, to count its executions.
 pub const TEST_ID: &str = "test-id";
-/// Says what to do with a request: see [`Do`].
+/// Header that says what to do with a request: see [`Do`].
 pub const TEST_DO: &str = "test-do";
-/// On every answer: the name of the app that made it.
+/// Response header with the name of the app.
 pub const ANSWERED_BY: &str = "answered-by";
 
 /// Any error of a body.
@@ -40,13 +40,13 @@ pub struct App {
     accepting: JoinHandle<()>,
 }
 
-/// Told the name of each request that was executed.
+/// A callback for the name of each executed request.
 type Note = Box<dyn Fn(&str) + Send + Sync>;
 
 struct State {
     name: String,
     executed: Mutex<BTreeMap<String, usize>>,
-    /// Instead of [`State::executed`] and [`State::seen`], which grow with every request.
+    /// Replaces [`State::executed`] and [`State::seen`], which grow with every request.
     note: Option<Note>,
     finished: AtomicUsize,
     seen: Mutex<Vec<http::request::Parts>>,
@@ -55,17 +55,17 @@ struct State {
 }
 
 impl App {
-    /// Starts one on a free port of 127.0.0.1.
+    /// Starts an app on a free port of 127.0.0.1.
     pub async fn start(name: &str) -> Self {
         Self::listen(name, (Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// Starts one on that address.
+    /// Starts an app on that address.
     pub async fn listen(name: &str, addr: SocketAddr) -> Self {
         Self::serve(name, addr, None).await
     }
 
-    /// The same, which keeps nothing of a request: it calls `note` with the name of each that it executed. For millions of them.
+    /// The same without a record of requests: calls `note` with the name of each executed one. For millions of requests.
     pub async fn listen_and_note(
         name: &str,
         addr: SocketAddr,
@@ -94,32 +94,32 @@ impl App {
         }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The port where it listens.
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.addr.port()
     }
 
-    /// How often each named request was executed here.
+    /// Executions of each named request.
     pub fn executed(&self) -> BTreeMap<String, usize> {
         self.state.executed.lock().expect("no panic").clone()
     }
 
-    /// How often that request was executed here.
+    /// Executions of this request.
     pub fn executed_id(&self, id: &str) -> usize {
         self.executed().get(id).copied().unwrap_or_default()
     }
 
-    /// How many executions there were, named or not.
+    /// All executions, named or not.
     pub fn total(&self) -> usize {
         self.state.seen.lock().expect("no panic").len()
     }
 
-    /// How many requests were answered to their end, as far as this program can tell.
+    /// How many responses were sent to their end, as far as this program knows.
     pub fn finished(&self) -> usize {
         self.state.finished.load(Ordering::SeqCst)
     }
@@ -129,12 +129,12 @@ impl App {
         self.state.seen.lock().expect("no panic").clone()
     }
 
-    /// Sends a line to all who listen for events; how many that are.
+    /// Sends a line to all listeners for events. Returns their number.
     pub fn say(&self, line: &str) -> usize {
         self.state.events.send(line.to_owned()).unwrap_or_default()
     }
 
-    /// Stops listening and cuts every connection, as a killed process would. Once it returns, whoever connects is refused.
+    /// Stops listening and cuts every connection, as a killed process would. Once it returns, new connections are refused.
     pub async fn kill(&self) {
         wait::until("the app is dead", async || {
             self.cut();
@@ -190,7 +190,7 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(10_000);
-    // An error here is a peer that went away, which is what some tests are about.
+    // An error is a peer that disconnected, which some tests provoke.
     let _ = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await;

@@ -1,13 +1,15 @@
-//! Where the programs and the module under test lie. What is missing is a failure that names the command to run, never a test left out.
+//! Finds the programs and the module under test. A missing one is a failure that names the command to run, never a skipped test.
 
 use std::path::{Path, PathBuf};
 
-/// The Envoy that every test runs on.
+/// The Envoy version of most tests.
 pub const ENVOY: &str = "1.39.3";
-/// The Envoys that the fallback must hold on: the oldest and the newest supported one, and the one between.
+/// The Envoy versions of the fallback tests: the oldest and the newest supported one, and one between.
 pub const ENVOYS: [&str; 3] = ["1.37.0", ENVOY, "1.40.0"];
 
-/// Envoy in that version: for [`ENVOY`] `$ENVOY`, else one in `$PATH`, else where `make tools` puts it; the others only there.
+/// The path of Envoy in that version.
+///
+/// For [`ENVOY`]: `$ENVOY`, then `$PATH`, then where `make tools` puts it; for other versions only the last.
 pub fn envoy(version: &str) -> PathBuf {
     let cached = cache().join(format!("injector/envoy-{version}/bin/envoy"));
     let given = std::env::var_os("ENVOY").map(PathBuf::from);
@@ -53,7 +55,7 @@ pub fn standin() -> PathBuf {
     )
 }
 
-/// A program of other people's test suites.
+/// A program of a third-party test suite.
 pub fn peer(name: &str) -> PathBuf {
     let path = cache().join("injector/peers").join(name);
     assert!(
@@ -64,7 +66,7 @@ pub fn peer(name: &str) -> PathBuf {
     path
 }
 
-/// A tool of the system.
+/// A system tool.
 pub fn tool(name: &str, package: &str) -> PathBuf {
     in_path(name).unwrap_or_else(|| panic!("{name} is not here; run: apt-get install {package}"))
 }

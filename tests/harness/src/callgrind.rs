@@ -1,10 +1,10 @@
-//! User instructions as callgrind counts them: a figure that depends neither on the machine's speed nor on its load.
+//! User instructions as callgrind counts them, which depend neither on the machine's speed nor on its load.
 
 use std::path::{Path, PathBuf};
 
 use crate::binaries;
 
-/// The beginning of a command line under callgrind, which writes what it counts into that file, or into files named after it.
+/// The start of a command line under callgrind, which writes its counts to `file` or to files named after it.
 pub fn command_line(file: &Path, options: &[&str]) -> Vec<PathBuf> {
     let mut words = vec![
         binaries::tool("valgrind", "valgrind"),
@@ -15,7 +15,7 @@ pub fn command_line(file: &Path, options: &[&str]) -> Vec<PathBuf> {
     words
 }
 
-/// All instructions of a file of callgrind's.
+/// The instruction total in a file of callgrind.
 pub fn total(file: &Path) -> u64 {
     let text = std::fs::read_to_string(file).expect("a file of callgrind's");
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));

@@ -1,4 +1,4 @@
-//! HTTP clients that repeat nothing by themselves, and what they got.
+//! HTTP clients without retries, and their results.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ pub struct Client {
     client: legacy::Client<Door, Body>,
 }
 
-/// A request in the making.
+/// A request to send.
 #[derive(Debug, Clone)]
 pub struct Ask {
     method: Method,
@@ -56,13 +56,13 @@ impl Ask {
         }
     }
 
-    /// With that method.
+    /// Sets the method.
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
     }
 
-    /// With one more header line; the value may be any bytes that a header may have.
+    /// Adds a header line; the value may be any valid bytes.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.append(
             HeaderName::from_bytes(name.as_bytes()).expect("a header name"),
@@ -71,23 +71,23 @@ impl Ask {
         self
     }
 
-    /// With a name under which the apps count it.
+    /// Sets a name under which the apps count the request.
     pub fn id(self, id: impl std::fmt::Display) -> Self {
         self.header(TEST_ID, id.to_string())
     }
 
-    /// With something for the app to do.
+    /// Says what the app is to do.
     pub fn to(self, what: Do) -> Self {
         self.header(TEST_DO, what.to_string())
     }
 
-    /// The body that it sends.
+    /// The body to send.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
@@ -106,24 +106,24 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The name of the app that made it; "nobody" for an answer of the way there.
+    /// The name of the app that sent the response; "nobody" for a response from a proxy on the way.
     pub fn by(&self) -> &str {
         self.header(ANSWERED_BY).unwrap_or("nobody")
     }
 
-    /// What the app told about the request.
+    /// The app's report about the request.
     pub fn seen(&self) -> Seen {
         Seen::parse(&self.body)
     }
 }
 
 impl Client {
-    /// Speaks HTTP/1.1.
+    /// A client for HTTP/1.1.
     pub fn h1(door: impl Into<Door>) -> Self {
         Self::new(door.into(), false)
     }
 
-    /// Speaks HTTP/2 without TLS.
+    /// A client for HTTP/2 without TLS.
     pub fn h2c(door: impl Into<Door>) -> Self {
         Self::new(door.into(), true)
     }
@@ -139,12 +139,12 @@ impl Client {
         Self { authority, client }
     }
 
-    /// Sends a request and reads all of the answer.
+    /// Sends a request and reads the whole response.
     pub async fn ask(&self, ask: Ask) -> Result<Answer, BoxError> {
         collect(self.open(ask).await?).await
     }
 
-    /// The same, for requests that cannot but be answered.
+    /// The same, for requests that must succeed.
     pub async fn must(&self, ask: Ask) -> Answer {
         self.ask(ask).await.expect("an answer")
     }
@@ -157,7 +157,7 @@ impl Client {
         self.must(ask).await
     }
 
-    /// Sends a request and reads the head of the answer.
+    /// Sends a request and reads the head of the response.
     pub async fn open(&self, ask: Ask) -> Result<Response<Incoming>, BoxError> {
         let body = Full::new(ask.body.clone())
             .map_err(|never| match never {})
@@ -175,7 +175,7 @@ impl Client {
     }
 }
 
-/// Panics unless the developer's server made it, and it names that intercept.
+/// Panics unless the developer's server responded, on behalf of that intercept.
 pub fn assert_served(answer: &Answer, intercept: &str, what: &str) {
     assert_eq!(
         (answer.status.as_u16(), answer.by()),
@@ -187,7 +187,7 @@ pub fn assert_served(answer: &Answer, intercept: &str, what: &str) {
     }
 }
 
-/// Panics unless the app made it, and it bears no trace of ours.
+/// Panics unless the app responded, without any of our headers.
 pub fn assert_untouched(answer: &Answer, what: &str) {
     assert_eq!(
         (answer.status.as_u16(), answer.by()),
@@ -197,17 +197,17 @@ pub fn assert_untouched(answer: &Answer, what: &str) {
     assert_no_marks(answer, what);
 }
 
-/// Panics if it bears a trace of ours.
+/// Panics if the response has any of our headers.
 pub fn assert_no_marks(answer: &Answer, what: &str) {
     let marks = answer.headers.keys();
     let mut marks = marks.filter(|name| name.as_str().starts_with("x-intercept"));
     assert_eq!(marks.next(), None, "{what}");
 }
 
-/// An answer whose head came, and not all of its body.
+/// A response that broke off after its head.
 #[derive(Debug)]
 pub struct BrokenOff {
-    /// The head's.
+    /// The headers of the response.
     pub headers: HeaderMap,
     cause: hyper::Error,
 }
@@ -220,7 +220,7 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-/// Reads an answer to its end. Errors: [`BrokenOff`].
+/// Reads a response to its end. Errors: [`BrokenOff`].
 pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
     let (parts, body) = response.into_parts();
     let collected = match body.collect().await {
@@ -238,7 +238,7 @@ pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
     })
 }
 
-/// Waits until the answer is right on 20 new connections in a row: every replica gives it.
+/// Waits until 20 new connections in a row give the right response, so that every replica does.
 pub async fn wait_answered(
     door: &Door,
     what: &str,

@@ -1,4 +1,4 @@
-//! A child process: its output in files, ended with its guard, told of when a test fails.
+//! A child process with output in files. Its guard ends it, and prints its output if the test fails.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with stdout and stderr going to `DIR/NAME.log`.
+    /// Starts a process with stdout and stderr in `DIR/NAME.log`.
     pub fn start(name: &str, dir: &Path, mut command: Command) -> Self {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).expect("a new log");
@@ -39,7 +39,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote so far.
+    /// The output so far.
     pub fn output(&self) -> String {
         let bytes = std::fs::read(&self.log).expect("its log");
         String::from_utf8_lossy(&bytes).into_owned()
@@ -48,18 +48,18 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");
-        // It may have ended by itself, which the test will see.
+        // It may have ended by itself, which the test will notice.
         let _ = kill_process(Pid::from_raw(id).expect("not 0"), signal);
     }
 
-    /// Ends it as `kill -9` does, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits for its end.
     pub fn kill(&mut self) {
-        // An error means that it has ended already.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours")
     }
@@ -69,7 +69,7 @@ impl Process {
         wait::until_some(&format!("{} ends", self.name), async || self.exited()).await
     }
 
-    /// Waits until it wrote that text. Panics if it ends before.
+    /// Waits for that text in the output. Panics if the process ends first.
     pub async fn wait_output(&mut self, text: &str) {
         self.wait_output_with(&format!("writes {text:?}"), |output| {
             output.contains(text).then_some(())
@@ -77,11 +77,11 @@ impl Process {
         .await;
     }
 
-    /// Waits until what it wrote yields something. Panics if it ends before.
+    /// Waits until `find` finds something in the output. Panics if the process ends first.
     pub async fn wait_output_with<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let what = format!("{} {what}", self.name);
         wait::until_some(&what, async || {
-            // Asked first: what it wrote before it ended counts.
+            // Checked before reading, because output from before the end counts.
             let ended = self.exited();
             let output = self.output();
             let found = find(&output);
@@ -94,7 +94,7 @@ impl Process {
         .await
     }
 
-    /// Resident memory, in KiB; the highest that it ever was.
+    /// The peak of resident memory, in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("a running process");
@@ -108,7 +108,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            // Its directory may be gone already, and this is no place to panic again.
+            // The directory may be gone, and a second panic must be avoided.
             let output = std::fs::read(&self.log).unwrap_or_default();
             let output = String::from_utf8_lossy(&output);
             eprintln!("--- {} wrote:\n{}", self.name, tail(&output, 80));

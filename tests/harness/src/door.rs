@@ -1,4 +1,4 @@
-//! Where a client knocks: an address, the authority that it asks for, and, where the service is inside a cluster, the pod whose place it takes there.
+//! A client's destination: an address, an authority, and, for a service inside a cluster, the pod through which to connect.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// One destination of a client.
+/// A client's destination.
 #[derive(Debug, Clone)]
 pub struct Door {
     authority: String,
@@ -29,7 +29,7 @@ impl From<SocketAddr> for Door {
 }
 
 impl Door {
-    /// `destination` as the pod sees it in which a [`crate::passage`] listens at `passage`: connections leave from there, through that pod's sidecar.
+    /// Connects from the pod whose [`crate::passage`] listens at `passage`, through that pod's sidecar, to `destination` as the pod sees it.
     pub fn through(passage: SocketAddr, destination: SocketAddr, authority: &str) -> Self {
         Self {
             authority: authority.to_owned(),
@@ -38,18 +38,18 @@ impl Door {
         }
     }
 
-    /// What requests name as their host.
+    /// The host of requests.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The same place under another name.
+    /// The same destination with another authority.
     pub fn named(mut self, authority: &str) -> Self {
         self.authority = authority.to_owned();
         self
     }
 
-    /// A connection.
+    /// Opens a connection.
     pub async fn open(&self) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.addr).await?;
         stream.set_nodelay(true)?;
@@ -60,7 +60,7 @@ impl Door {
     }
 }
 
-/// What hyper's client asks for connections, whatever the URI says.
+/// Gives hyper's client a connection to this destination for any URI.
 impl Service<Uri> for Door {
     type Response = TokioIo<TcpStream>;
     type Error = std::io::Error;

@@ -1,4 +1,4 @@
-//! A real Envoy as a child process, and what its admin interface tells.
+//! A real Envoy as a child process, and queries of its admin interface.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,25 +20,25 @@ pub struct Envoy {
     admin: SocketAddr,
 }
 
-/// How to start one.
+/// How to start an Envoy.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// The program and what stands before it (a profiler).
+    /// The program, after any wrapper such as a profiler.
     pub program: Vec<PathBuf>,
-    /// Worker threads.
+    /// The number of worker threads.
     pub concurrency: u32,
-    /// How long it may take until it is live.
+    /// Timeout of the start.
     pub deadline: Duration,
 }
 
 impl Envoy {
-    /// Starts it with this configuration, whose admin port should be 0, and waits until it is live. Its files lie in `dir`.
+    /// Starts Envoy with this configuration, whose admin port should be 0, and waits until it is live. Its files are in `dir`.
     pub async fn start(start: &Start, bootstrap: &Value, dir: &Path) -> Self {
         let config = dir.join("envoy.json");
         let admin_path = dir.join("admin-address");
         let text = serde_json::to_string_pretty(bootstrap).expect("JSON");
         std::fs::write(&config, text).expect("a writable directory");
-        // One of an Envoy that ran here before would be taken for this one's.
+        // A file of an earlier Envoy would be mistaken for this one's.
         let _ = std::fs::remove_file(&admin_path);
         let mut command = Command::new(&start.program[0]);
         command
@@ -83,12 +83,12 @@ impl Envoy {
         .await;
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Its admin interface.
+    /// The address of its admin interface.
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
@@ -109,7 +109,7 @@ impl Envoy {
             .collect()
     }
 
-    /// Bytes that its allocator has given out, at this moment (the gauges of that name are some seconds old).
+    /// Bytes that its allocator has given out, at this moment. (The gauges of that name are some seconds old.)
     pub async fn allocated(&self) -> u64 {
         let answer = Client::h1(self.admin).get("/memory", &[]).await;
         let memory: Value = serde_json::from_slice(&answer.body).expect("JSON");
@@ -117,7 +117,7 @@ impl Envoy {
         bytes.parse().expect("bytes")
     }
 
-    /// The sum of all counters whose name ends with that text. Panics where there is none: a sum over nothing proves nothing.
+    /// The sum of all counters whose name ends with that text. Panics if there is none: a sum over nothing proves nothing.
     pub async fn stat(&self, ends_with: &str) -> u64 {
         let stats = self.stats(ends_with).await;
         let mut found = stats
@@ -129,7 +129,7 @@ impl Envoy {
         found.sum()
     }
 
-    /// What it wrote to its log.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.process.output()
     }

@@ -1,13 +1,13 @@
 //! The seven examples of the reference, as a reader types them.
 
-/// A line to type, a path, and a header unless it is the automatic one.
+/// A command line, a path, and a header unless it is the automatic one.
 pub type Example = (
     &'static str,
     &'static str,
     Option<(&'static str, &'static str)>,
 );
 
-/// The examples of the reference, and a request that each of them takes once its automatic header is known.
+/// The examples of the reference, and a request that each of them intercepts once its automatic header is known.
 pub const EXAMPLES: [Example; 7] = [
     (
         "injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b",

@@ -1,4 +1,4 @@
-//! gRPC without a compiler for it: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
+//! gRPC without a protobuf compiler: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ fn health() -> HealthServer<impl Health> {
     ))
 }
 
-/// A client of both services that says who answered.
+/// A client of both services that reports which app responded.
 #[derive(Debug, Clone)]
 pub struct Grpc {
     origin: Uri,
@@ -59,11 +59,11 @@ pub struct Grpc {
     client: Client<Door, tonic::body::Body>,
 }
 
-/// How a call ended: who answered it, or the status that came instead.
+/// The result of a call: the name of the app that responded, or the status.
 pub type Called = Result<String, tonic::Status>;
 
 impl Grpc {
-    /// A client with those headers on every call.
+    /// A client that sends these headers with every call.
     pub fn new(door: impl Into<Door>, headers: &[(&str, &str)]) -> Self {
         let mut metadata = MetadataMap::new();
         for (name, value) in headers {
@@ -86,7 +86,7 @@ impl Grpc {
         }
     }
 
-    /// The same client with one more header on every call.
+    /// The same client with another header on every call.
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
         let value = MetadataValue::try_from(value).expect("a header value");
         self.headers.append(name, value);
@@ -99,7 +99,7 @@ impl Grpc {
         request
     }
 
-    /// One message each way: asks for the health of the whole server.
+    /// One message each way: requests the health of the whole server.
     pub async fn unary(&self) -> Called {
         let mut health = HealthClient::with_origin(self.client.clone(), self.origin.clone());
         let request = self.request(HealthCheckRequest {
@@ -109,7 +109,7 @@ impl Grpc {
         Ok(answered_by(response.metadata()))
     }
 
-    /// The first message of a stream that never ends by itself.
+    /// Reads the first message of an endless stream.
     pub async fn server_stream(&self) -> Called {
         let mut health = HealthClient::with_origin(self.client.clone(), self.origin.clone());
         let request = self.request(HealthCheckRequest {
@@ -125,18 +125,18 @@ impl Grpc {
         Ok(by)
     }
 
-    /// Asks `count` questions on one stream, each only after the answer to the one before: bytes flow both ways while it is open.
+    /// Sends `count` questions on one stream, each after the answer to the previous one, so that data flows both ways while it is open.
     pub async fn ping_pong(&self, count: usize) -> Called {
         self.converse(Duration::ZERO, |asked| asked < count).await
     }
 
-    /// The same with a pause after each answer, for as long as it is told to go on.
+    /// The same with a pause after each answer, while `goes_on` is true.
     pub async fn ping_pong_while(&self, pause: Duration, goes_on: &AtomicBool) -> Called {
         self.converse(pause, |_| goes_on.load(Ordering::SeqCst))
             .await
     }
 
-    /// The same; `has_more` is asked after each answer, with the number of questions so far.
+    /// The same; `has_more` is called after each answer with the number of questions so far.
     pub async fn converse(
         &self,
         pause: Duration,
@@ -165,7 +165,7 @@ impl Grpc {
                 break;
             }
             tokio::time::sleep(pause).await;
-            // It fails where the call has ended meanwhile, which the next answer tells.
+            // Fails if the call has ended, which the next answer will show.
             let _ = questions_tx.try_send(question.clone());
         }
         drop(questions_tx);

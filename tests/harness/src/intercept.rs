@@ -1,4 +1,4 @@
-//! A developer at a terminal: the release `injector`, with a home of its own.
+//! A developer at a terminal: the release `injector` with its own home directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::binaries;
 use crate::command::Process;
 
-/// Somebody with a terminal.
+/// A developer with a terminal.
 #[derive(Debug)]
 pub struct Developer {
     name: String,
@@ -15,7 +15,7 @@ pub struct Developer {
     home: PathBuf,
 }
 
-/// Where a developer intercepts.
+/// Where the developer intercepts.
 #[derive(Debug)]
 enum Place {
     /// An Envoy with this directory of files.
@@ -25,12 +25,12 @@ enum Place {
 }
 
 impl Developer {
-    /// `envoy` is the directory of files; the home is made in `dir`.
+    /// A developer at a plain Envoy. `envoy` is the directory of files; the home directory is created in `dir`.
     pub fn new(name: &str, envoy: &Path, dir: &Path) -> Self {
         Self::at(name, Place::Envoy(envoy.to_owned()), dir)
     }
 
-    /// The same at a cluster. The kubeconfig names the user and the namespace.
+    /// A developer at a cluster. The kubeconfig names the user and the namespace.
     pub fn of_cluster(name: &str, kubeconfig: &Path, dir: &Path) -> Self {
         Self::at(name, Place::Cluster(kubeconfig.to_owned()), dir)
     }
@@ -45,7 +45,7 @@ impl Developer {
         }
     }
 
-    /// Where their files lie.
+    /// The home directory.
     pub fn home(&self) -> &Path {
         &self.home
     }
@@ -58,10 +58,10 @@ impl Developer {
         command
     }
 
-    /// A line typed into a shell in which `injector` is in the path and the place was exported.
+    /// A command line in a shell with `injector` in the path and the place in its environment.
     pub fn shell(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
-        // `exec`: the shell's process becomes the program, so that ending one ends the other.
+        // `exec`: the program replaces the shell, so that ending one ends the other.
         command.args(["-c", &format!("exec {line}")]);
         self.at_home(&mut command);
         let binary = binaries::injector();
@@ -93,37 +93,37 @@ impl Developer {
         self.command(arguments).output().expect("it starts")
     }
 
-    /// Intercepts `orders` with these arguments, served by `server`; live when this returns.
+    /// Intercepts `orders` with these arguments, served by `server`. Returns once the intercept is live.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         let port = server.port().to_string();
         self.intercept_port(&port, arguments).await
     }
 
-    /// The same with whatever stands after `--port`.
+    /// The same with any value for `--port`.
     pub async fn intercept_port(&self, port: &str, arguments: &[&str]) -> Intercept {
         let mut all = vec!["intercept", "orders", "--port", port];
         all.extend(arguments);
         self.start(self.command(&all)).await
     }
 
-    /// Starts a command that intercepts; live when this returns.
+    /// Starts a command that intercepts. Returns once the intercept is live.
     pub async fn start(&self, command: Command) -> Intercept {
         let log = format!("intercept-{}-{}", self.name, number());
         let mut process = Process::start(&log, &self.home, command);
-        // The last line of what is printed when it is live.
+        // The last line printed when it is live.
         process.wait_output("curl ").await;
         Intercept { process }
     }
 }
 
-/// Tells the logs of one process from those of the next.
+/// A number that makes the log of each process unique.
 fn number() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An `injector intercept` that runs. Killed when dropped: what it should do when it ends well is for a test to ask.
+/// A running `injector intercept`. Dropping it kills the process: tests of a graceful end have to end it themselves.
 #[derive(Debug)]
 pub struct Intercept {
     /// The process.
@@ -131,7 +131,7 @@ pub struct Intercept {
 }
 
 impl Intercept {
-    /// The `curl` line that it printed.
+    /// The printed `curl` line.
     pub fn curl(&self) -> String {
         let output = self.process.output();
         let line = output
@@ -140,14 +140,14 @@ impl Intercept {
         line.expect("a line to try").trim().to_owned()
     }
 
-    /// The value of the automatic header, which the line to try tells; none where there is no such header.
+    /// The value of the automatic header from the printed `curl` line, if there is one.
     pub fn automatic_id(&self) -> Option<String> {
         let curl = self.curl();
         let (_, rest) = curl.split_once("x-intercept-id: ")?;
         Some(rest.get(..36).expect("a UUID").to_owned())
     }
 
-    /// Ctrl-C, and waits for the end.
+    /// Presses Ctrl-C, and waits for the end.
     pub async fn leave(mut self) -> std::process::ExitStatus {
         self.process.signal(rustix::process::Signal::INT);
         self.process.wait().await

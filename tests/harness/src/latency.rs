@@ -1,4 +1,4 @@
-//! How long it takes from the command to the first request that reaches the developer machine.
+//! The time from the command to the first request that reaches the developer machine.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::client::Client;
 use crate::intercept::Developer;
 use crate::wait::DEADLINE;
 
-/// How often it is measured.
+/// The number of measurements.
 const ROUNDS: usize = 10;
 
-/// The median of ten intercepts of `orders`, each made and left; `client` calls it all the while, and `server` is named "server". Prints all ten.
+/// The median over ten intercepts of `orders`. `client` sends requests all the while, and `server` is named "server". Prints all ten times.
 pub async fn median(developer: &Developer, server: &App, client: &Client) -> Duration {
     let mut times = Vec::new();
     for round in 0..ROUNDS {
-        // A value of its own, so that no round can be helped by the one before.
+        // A different value each time, so that no round profits from the previous one.
         let coder = format!("Bob-{round}");
         let header = format!("--http-header=Coder={coder}");
         assert_ne!(client.get("/", &[("coder", &coder)]).await.by(), "server");

@@ -1,4 +1,4 @@
-//! What is under way at a developer's server when its intercept ends, and what each client must get. The same cases for the sandbox and for a mesh.
+//! Running requests when an intercept ends, and what each client must get. The same cases for the sandbox and for a mesh.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -24,13 +24,13 @@ use crate::websocket::Socket;
 /// The name of the developer's server.
 pub const SERVER: &str = "server";
 
-/// How long a client waits for the outcome: longer than any way of ending takes.
+/// How long a client waits for the outcome: longer than any way to end an intercept takes.
 const OUTCOME: Duration = Duration::from_secs(90);
 
-/// What a client does.
+/// The kind of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A GET whose answer has not begun.
+    /// A GET without a response so far.
     Get,
     /// A HEAD.
     Head,
@@ -38,13 +38,13 @@ pub enum Kind {
     Post,
     /// A unary gRPC call, over HTTP/2.
     Grpc,
-    /// A GET whose answer has begun: server-sent events.
+    /// A GET with a response in progress: server-sent events.
     Events,
     /// An open WebSocket.
     WebSocket,
 }
 
-/// All of them.
+/// All kinds.
 pub const KINDS: [Kind; 6] = [
     Kind::Get,
     Kind::Head,
@@ -61,32 +61,32 @@ enum Server {
     Answers,
 }
 
-/// How an intercept ends.
+/// A way to end an intercept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// A signal.
     Signal(Signal),
-    /// Two signals: the second one while the command waits.
+    /// Two signals, the second one while the command waits.
     Twice(Signal),
     /// `kill -9`.
     Kill,
-    /// `leave` by the same home.
+    /// `leave` from the same home directory.
     Leave,
-    /// `leave` by another machine of the same developer.
+    /// `leave` from another machine of the same developer.
     LeaveElsewhere,
     /// `leave --all`.
     LeaveAll,
-    /// `leave` of one in the background.
+    /// `leave` of an intercept in the background.
     Detached,
-    /// Another command takes its place.
+    /// Another command replaces it.
     Replaced,
-    /// The command behind `--` ends.
+    /// The command behind `--` exits.
     ChildEnds,
     /// `uninstall --force`.
     Uninstalled,
 }
 
-/// What the developer does by signals.
+/// Ways by signal.
 pub const SIGNALS: [Way; 6] = [
     Way::Signal(Signal::INT),
     Way::Signal(Signal::TERM),
@@ -96,7 +96,7 @@ pub const SIGNALS: [Way; 6] = [
     Way::Kill,
 ];
 
-/// And by commands.
+/// Ways by command.
 pub const COMMANDS: [Way; 6] = [
     Way::Leave,
     Way::LeaveElsewhere,
@@ -107,12 +107,12 @@ pub const COMMANDS: [Way; 6] = [
 ];
 
 impl Way {
-    /// May what is under way end, for some seconds?
+    /// Do running requests get some seconds to end?
     fn has_grace(self) -> bool {
         !matches!(self, Self::Kill | Self::Twice(_))
     }
 
-    /// The name of the developer who leaves so.
+    /// The name of the developer who leaves in this way.
     pub fn developer(self) -> String {
         let debug = format!("{self:?}");
         let letters = debug.chars().filter(char::is_ascii_alphabetic);
@@ -126,26 +126,26 @@ impl Way {
     }
 }
 
-/// Where the intercepts are.
+/// The place of the intercepts.
 pub struct Place<'p> {
-    /// A developer of this name.
+    /// Creates a developer of this name.
     pub developer: &'p (dyn Fn(&str) -> Developer + Sync),
-    /// What stands after the port in `--port`.
+    /// The text after the port in `--port`.
     pub service: &'static str,
-    /// Where the clients knock.
+    /// The destination of the clients.
     pub door: Door,
-    /// What they do.
+    /// The kinds of requests.
     pub kinds: &'static [Kind],
-    /// Has the intercept of this name an entry?
+    /// Does the intercept of this name have an entry?
     pub has_entry: &'p (dyn Fn(&str) -> bool + Sync),
-    /// `uninstall --force`.
+    /// The command `uninstall --force`.
     pub uninstall: &'p (dyn Fn() -> Command + Sync),
-    /// For files.
+    /// A directory for files.
     pub scratch: &'p Path,
 }
 
 impl Place<'_> {
-    /// All at the same time, each by a developer of their own. Panics unless every client gets what it must.
+    /// Ends intercepts in all these ways at once, each by its own developer. Panics unless every client gets the right result.
     pub async fn leave(&self, ways: &[Way]) {
         let cells = join_all(ways.iter().map(|way| Cell::start(self, *way))).await;
         let left = join_all(cells.into_iter().map(|cell| cell.leave(self))).await;
@@ -164,18 +164,18 @@ impl Place<'_> {
     }
 }
 
-/// One developer, whose requests are under way.
+/// One developer with running requests.
 struct Cell {
     way: Way,
     developer: Developer,
     intercept: Option<Intercept>,
     under_way: UnderWay,
-    /// The command behind `--` ends when it is there.
+    /// The command behind `--` exits once this file exists.
     file: PathBuf,
     _background: Option<Background>,
 }
 
-/// Ends what goes on in the background where a test does not come to it.
+/// Ends a background intercept if the test does not.
 struct Background(Command);
 
 impl Drop for Background {
@@ -210,7 +210,7 @@ impl Cell {
             intercept = Some(developer.start(developer.command(&line)).await);
         }
         let header = ("coder", name.as_str());
-        // Not every developer can see when the proxies have it.
+        // Not every developer can see when the proxies have the intercept.
         wait_answered(&place.door, "it is live", "/", &[header], |answer| {
             answer.by() == SERVER
         })
@@ -227,7 +227,7 @@ impl Cell {
         }
     }
 
-    /// Ends it, and returns what went otherwise than it must.
+    /// Ends the intercept. Returns all deviations.
     async fn leave(mut self, place: &Place<'_>) -> Vec<String> {
         let name = self.way.intercept();
         let mut command = None;
@@ -236,7 +236,7 @@ impl Cell {
             Way::Twice(signal) => {
                 let process = self.process();
                 process.signal(signal);
-                // The first must have been heard: two in a moment are one.
+                // The first signal must have been handled: two at once count as one.
                 process.wait_output("Ctrl-C again to stop now").await;
                 process.signal(signal);
             }
@@ -295,7 +295,7 @@ async fn run(mut command: Command) -> Output {
     wait::blocking(move || command.output().expect("it starts")).await
 }
 
-/// The requests of one intercept that are under way.
+/// The running requests of one intercept.
 struct UnderWay {
     intercept: String,
     cells: Vec<(Kind, Server, JoinHandle<String>)>,
@@ -303,7 +303,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// Sends them, and returns when the developer's server has all of them. `server` is called [`SERVER`], and nobody else asks it.
+    /// Sends the requests, and returns once the developer's server has all of them. `server` is called [`SERVER`], and gets no other requests.
     async fn start(
         intercept: &str,
         door: &Door,
@@ -337,12 +337,12 @@ impl UnderWay {
         }
     }
 
-    /// Lets the developer's server answer what it answers.
+    /// Lets the developer's server respond, where it does.
     fn answer(&self) {
         self.server.say(GO);
     }
 
-    /// What went otherwise than it must, a line each.
+    /// All deviations, one line each.
     async fn deviations(self, has_grace: bool) -> Vec<String> {
         let mut deviations = Vec::new();
         for (kind, server, client) in self.cells {
@@ -369,7 +369,7 @@ fn expected(kind: Kind, server: Server, has_grace: bool) -> &'static str {
     }
 }
 
-/// `begun` counts the answers that have.
+/// Runs a client. `begun` counts the responses that have begun.
 async fn client(
     kind: Kind,
     at: Server,
@@ -403,7 +403,7 @@ async fn client(
     }
 }
 
-/// An empty message behind its prefix.
+/// A call with an empty message.
 fn grpc() -> Ask {
     Ask::post("/grpc.health.v1.Health/Check", 5)
         .header("content-type", "application/grpc")

@@ -1,7 +1,7 @@
-//! What the end-to-end tests share: the two programs that answer (the one in the cluster and the developer's), clients that count, and guards around the
-//! real Envoy, the release filter and the release `injector`. Knows nothing of how an intercept is decided: tests state that.
+//! Shared parts of the end-to-end tests: the apps that respond, clients that count, and guards around the real Envoy, the release filter and `injector`.
 //!
-//! Everything binds port 0 or a [`ports::Port`] held for the test, so that tests run side by side. Guards end what they started, and on failure print what it logged.
+//! Knows nothing of how an intercept is decided: tests state that. Everything binds port 0 or a reserved [`ports::Port`], so that tests can run in parallel. Guards end what they
+//! started, and print its log on failure.
 
 mod answer;
 pub mod app;

@@ -1,4 +1,4 @@
-//! A long link between two places: what is sent takes its time, and now and then a piece is lost and sent again, as TCP does. This kernel has no netem.
+//! A simulated long-distance link with delay, and with loss and retransmission as in TCP. This kernel has no netem.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,19 +11,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// What one direction of a link does to what passes.
+/// The properties of one direction of a link.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// From one end to the other.
+    /// The one-way delay.
     pub delay: Duration,
-    /// The part of the pieces that is lost.
+    /// The fraction of lost pieces.
     pub loss: f64,
-    /// Bytes in a second, and no more than half a second's in the queue.
+    /// Bytes per second. The queue holds at most half a second's worth.
     pub rate: usize,
 }
 
 impl Weather {
-    /// When a lost piece arrives after all: the next one, half a second later, is acknowledged first, and with each further loss the time-out doubles.
+    /// The extra delay of a lost piece.
+    ///
+    /// The next piece, half a second later, is acknowledged first, and with each further loss the timeout doubles.
     fn retransmission(&self, random: &mut StdRng) -> Duration {
         let mut late = Duration::ZERO;
         let mut wait = Duration::from_millis(500) + 2 * self.delay;
@@ -35,7 +37,7 @@ impl Weather {
     }
 }
 
-/// Where to connect to get to `target` over such a link.
+/// The address that leads to `target` over such a link.
 pub async fn link(target: SocketAddr, weather: Weather) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +70,7 @@ async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, weather: Weather, see
     while let Ok(size @ 1..) = from.read(&mut piece).await {
         let on_the_wire = Duration::from_secs_f64(size as f64 / weather.rate as f64);
         sent = sent.max(Instant::now()) + on_the_wire;
-        // In order: nothing passes what is sent again.
+        // In order: no piece overtakes one that is retransmitted.
         arrival = arrival.max(sent + weather.delay + weather.retransmission(&mut random));
         if pieces
             .send((arrival, piece[..size].to_vec()))

@@ -1,4 +1,4 @@
-//! Many requests at a bounded concurrency, every outcome counted.
+//! Many requests at a bounded concurrency, with every outcome counted.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,24 +11,24 @@ use crate::app::BoxError;
 use crate::client::{Answer, Ask, BrokenOff, Client};
 use crate::grpc::Called;
 
-/// On what the developer's machine answered.
+/// Header of responses from the developer machine.
 const SERVED_BY: &str = "x-intercept-served-by";
 
-/// How often each named request was executed somewhere.
+/// Executions of each named request.
 pub type Executed = BTreeMap<String, usize>;
 
-/// What became of a load.
+/// The outcome of a load.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Answers in 200–299, by request id: who made them.
+    /// The app that sent each successful response (200–299), by request id.
     pub answers: BTreeMap<usize, String>,
-    /// Answers of the developer's machine that began and broke off. Where its side broke, the contract knows them, and no client error.
+    /// Responses of the developer machine that broke off, by request id. The contract allows them if its side broke, but no client errors.
     pub broken: BTreeMap<usize, String>,
-    /// Everything else, as the client saw it, by request id.
+    /// All other results as the client saw them, by request id.
     pub errors: BTreeMap<usize, String>,
 }
 
-/// A request that was not answered well, as the client saw it.
+/// A failed request, as the client saw it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     /// See [`Outcome::broken`].
@@ -38,7 +38,7 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// How many were answered well, by whom.
+    /// The number of good responses by the app that sent them.
     pub fn by(&self) -> BTreeMap<&str, usize> {
         let mut by = BTreeMap::new();
         for name in self.answers.values() {
@@ -47,13 +47,14 @@ impl Outcome {
         by
     }
 
-    /// How many that one answered well.
+    /// The number of successful responses from that app.
     pub fn answered_by(&self, name: &str) -> usize {
         self.by().get(name).copied().unwrap_or_default()
     }
 
-    /// Holds the executions on both sides, by request id, against what the client was told. Nothing that is not safe ran twice, what the app answered in the
-    /// developer's place only once there, and nothing that failed ran at the app.
+    /// Compares the executions on both sides, by request id, with the clients' results.
+    ///
+    /// No unsafe request ran twice, a response of the app after a fallback means exactly one execution there, and no failed request ran at the app.
     pub fn assert_exact(&self, app: &Executed, server: &Executed, is_safe: bool) {
         let count =
             |counts: &Executed, id: usize| counts.get(&id.to_string()).copied().unwrap_or(0);
@@ -79,12 +80,12 @@ impl Outcome {
         }
     }
 
-    /// Panics if any request was not answered well.
+    /// Panics if any request failed.
     pub fn assert_no_errors(&self) {
         self.assert_interrupted(0, 0);
     }
 
-    /// Panics if more requests had another error than an answer that broke off, or if more than `under_way` were not answered well in all.
+    /// Panics if more than `errors` requests failed without a broken-off response, or more than `under_way` failed in all.
     pub fn assert_interrupted(&self, under_way: usize, errors: usize) {
         let failed = || self.errors.iter().chain(&self.broken);
         let first: Vec<_> = failed().take(5).collect();
@@ -98,7 +99,7 @@ impl Outcome {
     }
 }
 
-/// Sends `count` requests over `workers` workers. `ask` makes the request of a number, which is its `test-id` as well.
+/// Sends `count` requests over `workers` workers. `ask` makes the request of a number, which is also its `test-id`.
 pub async fn run(
     client: &Client,
     workers: usize,
@@ -108,7 +109,7 @@ pub async fn run(
     Load::start(client, workers, count, ask).finish().await
 }
 
-/// A load that runs.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     workers: JoinSet<Outcome>,
@@ -117,7 +118,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts one; `usize::MAX` requests go on until [`Load::stop`].
+    /// Starts a load; with `usize::MAX` requests it runs until [`Load::stop`].
     pub fn start(
         client: &Client,
         workers: usize,
@@ -127,7 +128,7 @@ impl Load {
         Self::named("", client, workers, count, ask)
     }
 
-    /// The same beside others on one stage: `name` stands before the number in each `test-id`.
+    /// The same beside other loads: `name` precedes the number in each `test-id`.
     pub fn named(
         name: &str,
         client: &Client,
@@ -143,7 +144,7 @@ impl Load {
         })
     }
 
-    /// The same with calls of any kind: each tells who answered it, or what the caller saw instead.
+    /// The same with calls of any kind, each of which returns the app that responded, or the caller's error.
     pub fn of<F>(
         workers: usize,
         count: usize,
@@ -188,18 +189,18 @@ impl Load {
         }
     }
 
-    /// How many requests were begun.
+    /// The number of requests started.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// Lets an endless load begin no further request; then as [`Load::finish`].
+    /// Ends an endless load, then as [`Load::finish`].
     pub async fn stop(self) -> Outcome {
         self.stopped.store(true, Ordering::SeqCst);
         self.finish().await
     }
 
-    /// Waits for the last answer.
+    /// Waits for the last response.
     pub async fn finish(self) -> Outcome {
         let outcomes = self.workers.join_all().await;
         let mut sum = Outcome::default();
@@ -212,7 +213,7 @@ impl Load {
     }
 }
 
-/// Who answered in 200–299; everything else is an error.
+/// The app of a successful response (200–299); everything else is an error.
 pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, Failure> {
     match answer {
         Ok(answer) if answer.status.is_success() => Ok(answer.by().to_owned()),
@@ -231,7 +232,7 @@ pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, Failure> {
     }
 }
 
-/// The same of a gRPC call. One that broke off has the head's metadata, and a cause on this side instead of a status that came.
+/// The same for a gRPC call. A broken-off call has the head's metadata, and a local cause instead of a received status.
 pub fn judge_call(called: Called) -> Result<String, Failure> {
     called.map_err(|status| {
         let text = format!("{:?} {status:?}", status.code());
@@ -256,7 +257,7 @@ mod tests {
 
     const MARK: &str = "x-intercept-served-by: bob\r\n";
 
-    /// What becomes of a GET that is answered with these bytes before its connection ends.
+    /// The result of a GET with this response, after which the connection ends.
     async fn judged(head: &str, body: &str) -> Result<String, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::h1(listener.local_addr().unwrap());
@@ -286,7 +287,7 @@ mod tests {
         }
     }
 
-    /// What becomes of a call that is answered with that status and then reset.
+    /// The result of a call with that status, and a reset after it.
     async fn judged_call(grpc_status: Option<&'static str>) -> Result<String, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Grpc::new(listener.local_addr().unwrap(), &[]);
@@ -303,7 +304,7 @@ mod tests {
             let head = head.body(()).unwrap();
             let mut body = respond.send_response(head, grpc_status.is_some()).unwrap();
             if grpc_status.is_none() {
-                // A reset overtakes what is not written yet.
+                // A reset overtakes data that is not written yet.
                 let writing = Duration::from_millis(100);
                 assert!(timeout(writing, connection.accept()).await.is_err());
                 body.send_reset(h2::Reason::INTERNAL_ERROR);

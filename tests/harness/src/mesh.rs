@@ -1,4 +1,4 @@
-//! A workload prepared the way an operator prepares it, in a directory of its own: the relay, the files that Envoy watches, and Envoy in front of the app.
+//! A workload prepared as an operator would, in its own directory: the relay, the files that Envoy watches, and Envoy in front of the app.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -20,10 +20,10 @@ pub use crate::plan::Plan;
 use crate::ports::Port;
 use crate::wait;
 
-/// A workload that runs. Ends with all that it started when dropped.
+/// A running workload. Dropping it ends everything that it started.
 #[derive(Debug)]
 pub struct Mesh {
-    /// In front of the app. First, so that it ends, and tells its counters, before the others.
+    /// The Envoy in front of the app. First, so that it ends, and prints its counters, before the others.
     pub envoy: Envoy,
     pub(crate) start: Start,
     pub(crate) bootstrap: Value,
@@ -34,7 +34,7 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// What [`Plan::of`] and no more brings up.
+    /// The default setup of [`Plan::of`].
     pub async fn of(app: &App) -> Self {
         Plan::of(app).start().await
     }
@@ -44,17 +44,17 @@ impl Mesh {
         self.relay.as_mut().expect("a mesh with a relay")
     }
 
-    /// The relay, out of the mesh: to be ended while the mesh is in use.
+    /// Takes the relay out of the mesh, to end it while the mesh is in use.
     pub fn take_relay(&mut self) -> Process {
         self.relay.take().expect("a mesh with a relay")
     }
 
-    /// Where callers reach the first port of the workload.
+    /// The address of the first port of the workload.
     pub fn addr(&self) -> SocketAddr {
         self.addr_of(0)
     }
 
-    /// Where callers reach a port of the workload.
+    /// The address of a port of the workload.
     pub fn addr_of(&self, place: usize) -> SocketAddr {
         let number = self.files.workload().ports[place].number;
         (IpAddr::V4(Ipv4Addr::LOCALHOST), number).into()
@@ -65,17 +65,17 @@ impl Mesh {
         self.addr().port()
     }
 
-    /// A caller of the first port.
+    /// An HTTP/1.1 client for the first port.
     pub fn h1(&self) -> Client {
         Client::h1(self.addr())
     }
 
-    /// A caller of the first port in HTTP/2.
+    /// An HTTP/2 client for the first port.
     pub fn h2c(&self) -> Client {
         Client::h2c(self.addr())
     }
 
-    /// A directory for what a test writes beside.
+    /// A directory for the test's own files.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -85,29 +85,29 @@ impl Mesh {
         &self.files
     }
 
-    /// A developer at this mesh, with a home of their own.
+    /// A developer with an own home directory.
     pub fn developer(&self, name: &str) -> Developer {
         Developer::new(name, self.files.path(), self.dir.path())
     }
 
-    /// The developer "bob" intercepts the app's port with these arguments, served by `server`; live when this returns.
+    /// The developer "bob" intercepts the app's port with these arguments, served by `server`. Returns once the intercept is live.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         self.developer("bob").intercept(server, arguments).await
     }
 
-    /// Starts a relay again where the one before was, which must have ended.
+    /// Starts a relay on the ports of the previous one, which must have ended.
     pub async fn restart_relay(&mut self) {
         let Relay { data, control, .. } = self.files.workload().relay;
         self.relay = Some(start_relay(self.dir.path(), data, control).await.0);
     }
 
-    /// Ends Envoy and starts it again with the same configuration and files, on the same ports.
+    /// Restarts Envoy with the same configuration, files and ports.
     pub async fn restart_envoy(&mut self) {
         self.envoy.kill();
         self.envoy = Envoy::start(&self.start, &self.bootstrap, self.dir.path()).await;
     }
 
-    /// Writes the plugin's configuration by hand, past every check, and waits until Envoy has looked at it.
+    /// Writes the filter's configuration without any checks, and waits until Envoy has read it.
     pub async fn write_plugin(&self, text: &str) {
         let before = self.plugin_updates().await;
         let workload = self.files.workload();
@@ -129,7 +129,7 @@ impl Mesh {
         .await;
     }
 
-    /// Writes a document by hand, with the clusters that its entries name.
+    /// Writes a document without checks, with the upstream clusters of its entries.
     pub async fn write_document(&self, document: &Document) {
         let path = self.files.path().join("clusters.json");
         let clusters = intercept_manifest::envoy::clusters_file(
@@ -147,7 +147,7 @@ impl Mesh {
         self.write_plugin(&text).await;
     }
 
-    /// How often Envoy looked at the filter's configuration, whatever it thought of it.
+    /// How often Envoy has read the filter's configuration, accepted or not.
     async fn plugin_updates(&self) -> u64 {
         let stats = self.envoy.stats("extension_config_discovery").await;
         stats
@@ -166,14 +166,14 @@ fn version_after(path: &Path) -> u64 {
     intercept_manifest::envoy::version_in(&file).expect("a version") + 1
 }
 
-/// As the product does: Envoy sees the old file or the new one.
+/// Replaces a file as the product does: Envoy sees the old file or the new one.
 fn replace(path: &Path, value: &Value) {
     let new = path.with_extension("new");
     std::fs::write(&new, value.to_string()).expect("a writable directory");
     std::fs::rename(&new, path).expect("a writable directory");
 }
 
-/// Starts the release relay and reads where it listens; port 0 lets it choose.
+/// Starts the release relay, and reads its addresses from its output. Port 0 lets it choose.
 pub(crate) async fn start_relay(
     dir: &Path,
     data: SocketAddr,

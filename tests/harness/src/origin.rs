@@ -1,4 +1,4 @@
-//! A developer's server made of a socket: it keeps each request byte by byte and answers with bytes that no HTTP library would write.
+//! A developer's server on a plain socket: records each request byte by byte, and responds with bytes that no HTTP library would write.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 pub struct Received {
     /// The request line and the header lines, in lower case.
     pub head: String,
-    /// What came behind the head, chunk sizes and trailers included.
+    /// The bytes after the head, including chunk sizes and trailers.
     pub body: String,
-    /// Whether the body came to its end before the connection did.
+    /// Was the body complete before the connection ended?
     pub whole: bool,
 }
 
@@ -35,14 +35,14 @@ impl Received {
 /// A running server. Takes no more connections once dropped.
 #[derive(Debug)]
 pub struct Origin {
-    /// Where it listens on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
     received: Arc<Mutex<Vec<Received>>>,
     accepting: JoinHandle<()>,
 }
 
 impl Origin {
-    /// Reads a whole request, answers with these bytes and closes.
+    /// A server that reads a whole request, responds with these bytes and closes.
     pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
         Self::start(move |mut stream| {
@@ -57,7 +57,7 @@ impl Origin {
         .await
     }
 
-    /// Serves every connection like this; what comes back is kept.
+    /// A server that handles every connection with `serve`, and records the returned request.
     pub async fn start<F>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Received> + Send + 'static,
@@ -88,7 +88,7 @@ impl Origin {
         self.received.lock().unwrap().clone()
     }
 
-    /// The one request so far, once its connection has ended.
+    /// The only request so far, once its connection has ended.
     pub async fn only(&self) -> Received {
         crate::tunnel::eventually("a request", async || !self.received().is_empty()).await;
         let mut all = self.received();
@@ -103,7 +103,7 @@ impl Drop for Origin {
     }
 }
 
-/// Reads one request to its end, or to the connection's.
+/// Reads one request to its end or the end of the connection.
 pub async fn receive(stream: &mut TcpStream) -> Received {
     let mut bytes = Vec::new();
     let (mut head_end, mut whole) = (None, false);

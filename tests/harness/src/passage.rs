@@ -1,4 +1,4 @@
-//! A way into a cluster: a pod pipes what it is sent to where the first line says, so that a test on the machine calls as that pod, through its sidecar and with its identity.
+//! A TCP proxy in a pod. It connects to the destination in the first line, so that a test calls as that pod, through its sidecar and with its identity.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where it listens in its pod; the pod's sidecar leaves that port alone.
+/// Its port in the pod, which the sidecar does not intercept.
 pub const PORT: u16 = 7000;
 
-/// Serves for ever: each connection names its destination (`ADDRESS:PORT` and a line feed), then it is that destination's.
+/// Serves forever: each connection names its destination (`ADDRESS:PORT` and a line feed), then is forwarded to it.
 pub async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
-        // An error is one of the two ends that went away.
+        // An error is a peer that disconnected.
         tokio::spawn(async move {
             let _ = pipe(stream).await;
         });

@@ -1,4 +1,4 @@
-//! What kind of mesh a test wants, and how it is brought up: relay, files, Envoy, in this order.
+//! The setup of a mesh for a test: starts relay, files and Envoy, in this order.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::wait;
 /// A change to Envoy's own configuration.
 type Edit = Box<dyn FnOnce(&mut Value)>;
 
-/// What to bring up.
+/// The setup of a mesh.
 pub struct Plan {
     ports: Vec<(String, SocketAddr, Protocol)>,
     limits: Limits,
@@ -33,12 +33,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A workload with one HTTP port, served by that app, where everything is allowed.
+    /// A workload with one HTTP port, served by that app, without limits.
     pub fn of(app: &App) -> Self {
         Self::at(app.addr(), Protocol::Http)
     }
 
-    /// The same with the app somewhere, and a protocol.
+    /// The same with an app at that address, and a protocol.
     pub fn at(app: SocketAddr, protocol: Protocol) -> Self {
         Self {
             ports: vec![("http".to_owned(), app, protocol)],
@@ -60,68 +60,68 @@ impl Plan {
         }
     }
 
-    /// Without any port yet.
+    /// A workload without ports so far.
     pub fn nowhere() -> Self {
         let mut plan = Self::at((Ipv4Addr::LOCALHOST, 0).into(), Protocol::Http);
         plan.ports.clear();
         plan
     }
 
-    /// With one more port.
+    /// Adds a port.
     pub fn and(self, name: &str, app: &App, protocol: Protocol) -> Self {
         self.and_at(name, app.addr(), protocol)
     }
 
-    /// The same with the app somewhere.
+    /// Adds a port for an app at that address.
     pub fn and_at(mut self, name: &str, app: SocketAddr, protocol: Protocol) -> Self {
         self.ports.push((name.to_owned(), app, protocol));
         self
     }
 
-    /// On another version of Envoy.
+    /// Sets the version of Envoy.
     pub fn on(mut self, version: &str) -> Self {
         self.start.program = vec![binaries::envoy(version)];
         self
     }
 
-    /// Under a program that makes it slow, such as a profiler, with its arguments.
+    /// Runs Envoy under a slow wrapper such as a profiler, with its arguments.
     pub fn under(mut self, program: impl IntoIterator<Item = PathBuf>) -> Self {
         self.start.program.splice(0..0, program);
         self.start.deadline = 10 * wait::DEADLINE;
         self
     }
 
-    /// Without a relay: what is sent to it arrives at that address, for tests that are not about the tunnel.
+    /// Replaces the relay by that address, for tests that are not about the tunnel.
     pub fn relay_at(mut self, addr: SocketAddr) -> Self {
         self.relay = Some(addr);
         self
     }
 
-    /// With what the operator allows.
+    /// Sets the operator's limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// With one worker thread: what one request sees, the next one sees.
+    /// Uses one worker thread, so that consecutive requests see the same state.
     pub fn one_worker(mut self) -> Self {
         self.start.concurrency = 1;
         self
     }
 
-    /// Without anything of ours in Envoy: neither the filter nor the gate's routes.
+    /// Leaves out the filter and the gate's routes.
     pub fn bare(mut self) -> Self {
         self.options.without_filter = true;
         self
     }
 
-    /// With a change to Envoy's own configuration, as other operators might make it.
+    /// Changes Envoy's own configuration, as other operators might.
     pub fn edit(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
         self.edits.push(Box::new(edit));
         self
     }
 
-    /// Brings it up.
+    /// Starts everything.
     pub async fn start(self) -> Mesh {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (relay, addresses) = match self.relay {
@@ -152,7 +152,7 @@ impl Plan {
         let files = dir.path().join("envoy");
         Dir::install(&files, &workload).expect("an empty directory");
         let mut bootstrap = bootstrap(&workload, &files, &self.options);
-        // The test holds the ports (see `ports`) and lets Envoy in beside it.
+        // The test holds the ports (see `ports`), and lets Envoy bind them as well.
         for listener in bootstrap["static_resources"]["listeners"]
             .as_array_mut()
             .expect("listeners")

@@ -1,4 +1,4 @@
-//! The plugin's configuration written by hand, for what the CLI would refuse or would take too long to make.
+//! The filter's configuration written by hand, for documents that the CLI would reject or take too long to make.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +10,10 @@ pub fn now() -> u64 {
     now.expect("a clock after 1970").as_secs()
 }
 
-/// An address that no tunnel has.
+/// An address without a tunnel.
 pub const NOBODY: &str = "00000000000000000000000000000000";
 
-/// A document where everything is allowed.
+/// A document without limits.
 pub fn document(intercepts: impl IntoIterator<Item = (String, Intercept)>) -> Document {
     Document {
         version: SCHEMA_VERSION,
@@ -25,7 +25,7 @@ pub fn document(intercepts: impl IntoIterator<Item = (String, Intercept)>) -> Do
     }
 }
 
-/// An entry under its name, with a lease of an hour, that matches one header. It leads to a tunnel with that address.
+/// A named entry with a lease of an hour that matches one header, for the tunnel with that address.
 pub fn entry(
     name: &str,
     port: u16,
@@ -50,7 +50,7 @@ pub fn entry(
     (name.to_owned(), intercept)
 }
 
-/// The same on paths with a prefix only.
+/// The same for paths with a prefix only.
 pub fn with_prefix((name, intercept): (String, Intercept), prefix: &str) -> (String, Intercept) {
     let path = Some(MatchPath::Prefix(prefix.to_owned()));
     (name, Intercept { path, ..intercept })

@@ -1,16 +1,17 @@
-//! Ports that a child process binds: known before it starts, and taken by nobody else until the test ends.
+//! Ports for child processes: known before the process starts, and reserved until the test ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A port of 127.0.0.1, bound but not listened on. Envoy can bind it beside us, since its listeners set `SO_REUSEPORT` as well; the kernel gives it to no one else.
-/// While nobody listens, connecting to it is refused.
+/// A port of 127.0.0.1, bound without a listener: connecting to it is refused.
+///
+/// Envoy can bind it as well, since its listeners set `SO_REUSEPORT`; the kernel gives it to no other process.
 #[derive(Debug)]
 pub struct Port(TcpSocket);
 
 impl Port {
-    /// Takes a free one.
+    /// Reserves a free port.
     pub fn reserve() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseport(true).expect("SO_REUSEPORT");

@@ -1,4 +1,4 @@
-//! A client that sends bytes as they are, for requests that no HTTP library would make.
+//! A client that sends raw bytes, for requests that no HTTP library would send.
 
 use std::net::SocketAddr;
 
@@ -8,17 +8,17 @@ use tokio::net::TcpStream;
 use crate::door::Door;
 use crate::wait;
 
-/// Sends the bytes and reads until the other side closes: they should say `connection: close`.
+/// Sends the bytes and reads until the other side closes: they should contain `connection: close`.
 pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(addr).await.expect("a listener");
-    // The other side may answer and close before it has read all: that is its right.
+    // The other side may respond and close before it has read everything.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     answer
 }
 
-/// POSTs `hello` with that header line: the head first, the body only once told to go on. What came then.
+/// POSTs `hello` with that header line: first the head, then the body after a `100 Continue`. Returns what was received.
 pub async fn expect_100(door: impl Into<Door>, header: &str) -> String {
     let door = door.into();
     let host = door.authority();
@@ -38,7 +38,7 @@ pub async fn expect_100(door: impl Into<Door>, header: &str) -> String {
     answer
 }
 
-/// The status of an HTTP/1.1 answer; `None` where there was none.
+/// The status of an HTTP/1.1 response; `None` without a response.
 pub fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|byte| *byte == b'\r').next()?;
     std::str::from_utf8(line)
@@ -49,14 +49,14 @@ pub fn status(answer: &[u8]) -> Option<u16> {
         .ok()
 }
 
-/// Does the answer contain that text?
+/// Does the response contain that text?
 pub fn contains(answer: &[u8], text: &str) -> bool {
     answer
         .windows(text.len())
         .any(|window| window == text.as_bytes())
 }
 
-/// The same where nothing can wait: in a guard's end. What goes wrong yields fewer bytes.
+/// The same without `await`, for the drop of a guard. An error yields fewer bytes.
 pub fn exchange_blocking(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     use std::io::{Read, Write};
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! An app that keeps every byte it received, so that two runs can be compared as they were on the wire.
+//! An app that records every byte received, so that two runs can be compared as they were on the wire.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A running recorder: answers 200 with no body, in HTTP/1.1 or h2c.
+/// A running recorder: responds 200 without a body, over HTTP/1.1 or h2c.
 #[derive(Debug)]
 pub struct Recorder {
     addr: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts one on a free port.
+    /// Starts a recorder on a free port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound address");
@@ -45,7 +45,7 @@ impl Recorder {
         }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -55,8 +55,9 @@ impl Recorder {
         self.bytes.lock().expect("no panic").clone()
     }
 
-    /// Of an h2 connection: the frames that carry requests (DATA, HEADERS, CONTINUATION), flags and payload, in order.
-    /// Settings and window updates depend on timing and are left out. See RFC 9113 section 4.1.
+    /// The frames of an h2 connection that carry requests (DATA, HEADERS, CONTINUATION): flags and payload, in order.
+    ///
+    /// Leaves out settings and window updates, which depend on timing (RFC 9113 section 4.1).
     pub fn request_frames(&self) -> Vec<(u8, Bytes)> {
         const PREFACE: usize = 24;
         let recorded = Bytes::from(self.bytes());
@@ -88,13 +89,13 @@ async fn serve(stream: Tee) {
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().max_headers(1_000).max_buf_size(1 << 20);
     builder.http2().max_header_list_size(1 << 20);
-    // An error is a peer that went away.
+    // An error is a peer that disconnected.
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-/// A stream that keeps a copy of what is read from it.
+/// A stream that copies what is read from it.
 struct Tee {
     stream: TcpStream,
     bytes: Arc<Mutex<Vec<u8>>>,

@@ -1,4 +1,4 @@
-//! `injector sandbox` as a newcomer runs it: in a home and a directory for temporary files of its own, so that whatever it leaves behind is seen.
+//! `injector sandbox` as a new user runs it, with its own home and temporary directory, so that leftovers are visible.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::command::Process;
 use crate::intercept::Developer;
 use crate::ports::Port;
 
-/// A sandbox that runs. Killed when dropped.
+/// A running sandbox. Killed when dropped.
 #[derive(Debug)]
 pub struct Sandbox {
     /// The process.
@@ -21,7 +21,9 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts one on a free port and reads what it prints. Without a port, all would take the usual one or the next free one, and a test could not say whose it is.
+    /// Starts a sandbox on a free port, and reads its output.
+    ///
+    /// Without a port, sandboxes of several tests would take the default port or the next free one, and a test could not tell which is its own.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in ["tmp", "home"] {
@@ -48,7 +50,7 @@ impl Sandbox {
                 };
                 let envoy = line("export INJECTOR_ENVOY=")?;
                 let url = line("curl http://").map(|rest| format!("http://{rest}"))?;
-                // The last line of all.
+                // The last line of the output.
                 output.contains("curl -H").then_some((envoy, url))
             })
             .await;
@@ -61,7 +63,7 @@ impl Sandbox {
         }
     }
 
-    /// Where the service answers, without a path.
+    /// The URL of the service, without a path.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -71,30 +73,30 @@ impl Sandbox {
         &self.envoy
     }
 
-    /// Its address.
+    /// The address of the service.
     pub fn addr(&self) -> std::net::SocketAddr {
         let host = self.url.trim_start_matches("http://");
         host.parse().expect("an address")
     }
 
-    /// A developer in another terminal, where the printed line was pasted.
+    /// A developer in another terminal with the printed line pasted.
     pub fn developer(&self, name: &str) -> Developer {
         Developer::new(name, &self.envoy, self.dir.path())
     }
 
-    /// The files that it has made for itself, and nobody else.
+    /// The sandbox's own temporary files.
     pub fn files(&self) -> Vec<PathBuf> {
         let tmp = std::fs::read_dir(self.dir.path().join("tmp")).expect("a directory");
         tmp.map(|entry| entry.expect("an entry").path()).collect()
     }
 
-    /// All processes that it has started, and theirs.
+    /// All processes that it has started, directly or indirectly.
     pub fn descendants(&self) -> Vec<u32> {
         descendants(self.process.id())
     }
 }
 
-/// From `/proc/PID/stat`: the parent stands two fields after the name in parentheses.
+/// Finds descendants in `/proc/PID/stat`: the parent is two fields after the name in parentheses.
 fn descendants(of: u32) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").expect("/proc");
     let parents: Vec<(u32, u32)> = all

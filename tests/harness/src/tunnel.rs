@@ -1,5 +1,5 @@
-//! A relay, a developer machine and a developer's server in this process, on loopback sockets, and clients that stand for Envoy.
-//! Owns no assertion about the tunnel itself.
+//! A relay, a developer machine and a developer's server in this process, on loopback sockets, and clients that act as Envoy.
+//! Contains no assertions about the tunnel.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,7 +30,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long anything that should happen at once may take on a busy machine.
+/// Timeout for anything that should happen at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// The body of this module's requests and answers.
@@ -54,7 +54,7 @@ pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, Body) {
     )
 }
 
-/// A body of `total` bytes of `byte`, made as it is read.
+/// A body of `total` bytes of `byte`, generated as it is read.
 pub fn repeat(byte: u8, total: u64) -> Body {
     let chunk = Bytes::from(vec![byte; 64 * 1024]);
     let mut left = total;
@@ -91,28 +91,28 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 /// A relay in this process.
 pub struct Relay {
-    /// Where Envoy sends matched requests.
+    /// The address for matched requests.
     pub data: SocketAddr,
-    /// Where developer machines connect.
+    /// The address for developer machines.
     pub control: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Starts one with default options.
+    /// Starts a relay with default options.
     pub async fn start() -> Self {
         Self::with(relay::Options::default()).await
     }
 
-    /// Starts one.
+    /// Starts a relay with these options.
     pub async fn with(options: relay::Options) -> Self {
         let data = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         Self::on(data, control, options)
     }
 
-    /// Starts one on these listeners.
+    /// Starts a relay on these listeners.
     pub fn on(data: TcpListener, control: TcpListener, options: relay::Options) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (data_address, control_address) =
@@ -130,7 +130,7 @@ impl Relay {
         }
     }
 
-    /// Begins the shutdown; the handle ends with it.
+    /// Begins the shutdown. The handle ends with the relay.
     pub fn stop(mut self) -> JoinHandle<()> {
         drop(self.stop.take());
         self.serving
@@ -141,7 +141,7 @@ impl Relay {
         get_text(self.control, "/metrics").await
     }
 
-    /// The value of one line of its metrics; 0 when it is not there.
+    /// The value of one metric; 0 if it is missing.
     pub async fn metric(&self, line: &str) -> f64 {
         let text = self.metrics().await;
         text.lines()
@@ -171,16 +171,16 @@ pub async fn get_text(address: SocketAddr, path: &str) -> String {
 
 /// A running developer machine.
 pub struct Machine {
-    /// Names its tunnel.
+    /// The secret of its tunnel.
     pub secret: Secret,
-    /// What it says.
+    /// Its events.
     pub events: mpsc::Receiver<Event>,
     stop: Option<oneshot::Sender<()>>,
-    /// Its end.
+    /// Its result.
     pub running: JoinHandle<Result<(), TunnelError>>,
 }
 
-/// A developer machine for a server on `port`, called `orders-bob`.
+/// A developer machine for a server on `port`, with the name `orders-bob`.
 pub fn developer(port: u16) -> Developer {
     Developer::new(
         "orders-bob",
@@ -193,12 +193,12 @@ pub fn developer(port: u16) -> Developer {
 }
 
 impl Machine {
-    /// Starts one without waiting for its tunnel.
+    /// Starts a machine without waiting for its tunnel.
     pub fn start(control: SocketAddr, developer: Developer) -> Self {
         Self::over(Tcp(control), developer)
     }
 
-    /// Starts one that reaches its relay like this.
+    /// Starts a machine that connects to its relay in this way.
     pub fn over(connect: impl developer::Connect + 'static, developer: Developer) -> Self {
         let (events_tx, events) = mpsc::channel(4096);
         let (stop, stopped) = oneshot::channel();
@@ -214,7 +214,7 @@ impl Machine {
         }
     }
 
-    /// Starts one for a server on `port` and waits until requests come through.
+    /// Starts a machine, and waits until its tunnel is up.
     pub async fn up(control: SocketAddr, developer: Developer) -> Self {
         let mut machine = Self::start(control, developer);
         machine
@@ -223,7 +223,7 @@ impl Machine {
         machine
     }
 
-    /// The next event that `wanted` takes; others are passed over.
+    /// The next event that `wanted` accepts; skips others.
     pub async fn wait_for(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
         let found = async {
             while let Some(event) = self.events.recv().await {
@@ -238,7 +238,7 @@ impl Machine {
             .unwrap_or_else(|_| panic!("no such event within {SOON:?}: {what}"))
     }
 
-    /// The next request that it tells of.
+    /// The next request that it reports.
     pub async fn line(&mut self) -> RequestLine {
         match self
             .wait_for("a request", |event| matches!(event, Event::Request(_)))
@@ -254,7 +254,7 @@ impl Machine {
         self.secret.address().to_string()
     }
 
-    /// Begins its graceful end.
+    /// Begins a graceful shutdown.
     pub fn stop(mut self) -> JoinHandle<Result<(), TunnelError>> {
         drop(self.stop.take());
         self.running
@@ -274,7 +274,7 @@ pub async fn h1(address: SocketAddr) -> Client {
     speak_h1(TcpStream::connect(address).await.unwrap()).await
 }
 
-/// Connects over HTTP/1.1 from this address of the loopback, as a sidecar or a port-forward does.
+/// Connects over HTTP/1.1 from this loopback address, as a sidecar or a port-forward does.
 pub async fn h1_from(source: Ipv4Addr, address: SocketAddr) -> Client {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((source, 0).into()).unwrap();
@@ -332,7 +332,7 @@ impl Client {
         }
     }
 
-    /// Begins to send a request over HTTP/2, beside others.
+    /// Starts to send a request over HTTP/2, beside others.
     pub fn start(
         &mut self,
         mut request: Request<Body>,
@@ -346,7 +346,7 @@ impl Client {
         sender.send_request(request)
     }
 
-    /// Whether another request could be sent on this connection.
+    /// Can this connection carry another request?
     pub async fn is_usable(&mut self) -> bool {
         match self {
             Self::H1(sender) => timeout(SOON, sender.ready())
@@ -369,7 +369,7 @@ pub fn request(method: &str, path: &str, address: &str, body: Body) -> Request<B
         .unwrap()
 }
 
-/// An answer, read to its end.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     /// Its status.
@@ -383,7 +383,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the rest of an answer.
+    /// Reads the rest of a response.
     pub async fn read(response: Response<Incoming>) -> hyper::Result<Self> {
         let (parts, body) = response.into_parts();
         let collected = body.collect().await?;
@@ -396,7 +396,7 @@ impl Answer {
         })
     }
 
-    /// One header as text; empty when it is not there.
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -409,7 +409,7 @@ impl Answer {
     }
 }
 
-/// Sends one request and reads its whole answer, within [`SOON`].
+/// Sends a request and reads the whole response, within [`SOON`].
 pub async fn ask(client: &mut Client, request: Request<Body>) -> Answer {
     let asked = async {
         Answer::read(client.send(request).await.unwrap())
@@ -419,9 +419,9 @@ pub async fn ask(client: &mut Client, request: Request<Body>) -> Answer {
     timeout(SOON, asked).await.expect("an answer in time")
 }
 
-/// A developer's server that answers a bit of everything:
+/// A developer's server with various responses:
 ///
-/// | path | answer |
+/// | path | response |
 /// |---|---|
 /// | `/hello` | `hello` |
 /// | `/echo` | the request's body and trailers, as they come |
@@ -435,25 +435,25 @@ pub async fn ask(client: &mut Client, request: Request<Body>) -> Answer {
 /// | `/wide/N` | N headers |
 /// | `/status/N` | that status |
 pub struct LocalServer {
-    /// Where it listens on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
     /// Requests by path.
     pub seen: Arc<Mutex<HashMap<String, usize>>>,
-    /// Requests that are being answered now.
+    /// Requests that are being answered.
     pub open: Arc<AtomicUsize>,
-    /// Bytes of bodies read.
+    /// Bytes of bodies that were read.
     pub read: Arc<AtomicU64>,
     kill: Arc<Notify>,
     accepting: JoinHandle<()>,
 }
 
 impl LocalServer {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     pub async fn start() -> Self {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
     }
 
-    /// Starts one on this listener.
+    /// Starts a server on this listener.
     pub fn on(listener: TcpListener) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (seen, open, read) = (
@@ -493,7 +493,7 @@ impl LocalServer {
         }
     }
 
-    /// How often this path was asked for.
+    /// The number of requests for this path.
     pub fn count(&self, path: &str) -> usize {
         self.seen
             .lock()
@@ -503,7 +503,7 @@ impl LocalServer {
             .unwrap_or_default()
     }
 
-    /// Ends every connection at once and listens no more. Once it returns, whoever connects is refused.
+    /// Ends every connection at once and stops listening. Once it returns, new connections are refused.
     pub async fn kill(&self) {
         self.accepting.abort();
         self.kill.notify_waiters();
@@ -702,18 +702,18 @@ impl HttpBody for Held {
     }
 }
 
-/// A TCP proxy in front of a relay's control port that can stop forwarding, as a laptop that sleeps does, or cut every connection.
+/// A TCP proxy in front of a relay's control port that can stop forwarding, as a sleeping laptop does, or cut every connection.
 pub struct Wire {
-    /// Where to connect.
+    /// The address to connect to.
     pub address: SocketAddr,
     frozen: Arc<tokio::sync::watch::Sender<bool>>,
     cut: Arc<Notify>,
-    /// Connections taken so far.
+    /// The number of connections so far.
     pub connections: Arc<AtomicUsize>,
 }
 
 impl Wire {
-    /// A wire to this address.
+    /// A proxy to this address.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -753,7 +753,7 @@ impl Wire {
         }
     }
 
-    /// Forwards nothing, and closes nothing, until thawed.
+    /// Stops forwarding, without closing anything, until thawed.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
@@ -780,7 +780,7 @@ async fn pass(
     }
 }
 
-/// Runs `body` with a deadline far above what it needs, so that a hang names its test.
+/// Runs `body` with a timeout far above what it needs, so that a hang names its test.
 pub async fn within<T>(limit: Duration, body: impl Future<Output = T>) -> T {
     timeout(limit, body).await.expect("the test ended in time")
 }

@@ -1,4 +1,4 @@
-//! WebSocket: an echo for the app, and a client that can send headers of its own.
+//! WebSockets: an echo for the app, and a client that can send its own headers.
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -25,7 +25,7 @@ pub fn is_asked_for<B>(request: &Request<B>) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Accepts, and sends back every message until the peer closes.
+/// Accepts a WebSocket, and echoes every message until the peer closes.
 pub fn echo(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, BoxError> {
     let key = request
         .headers()
@@ -38,7 +38,7 @@ pub fn echo(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Bo
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         let (to, from) = socket.split();
-        // An error is a peer that went away.
+        // An error is a peer that disconnected.
         let _ = from
             .filter(|message| {
                 let is_data = message
@@ -58,16 +58,16 @@ pub fn echo(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Bo
     Ok(response)
 }
 
-/// An open WebSocket, seen from the client.
+/// An open WebSocket on the client's side.
 #[derive(Debug)]
 pub struct Socket {
-    /// What the handshake was answered with.
+    /// The response to the handshake.
     pub response: Response<()>,
     stream: WebSocketStream<TcpStream>,
 }
 
 impl Socket {
-    /// Opens one.
+    /// Opens a WebSocket.
     pub async fn open(door: impl Into<Door>, headers: &[(&str, &str)]) -> Result<Self, BoxError> {
         let door = door.into();
         let mut request = format!("ws://{}/socket", door.authority()).into_client_request()?;
@@ -85,21 +85,21 @@ impl Socket {
         })
     }
 
-    /// Who accepted it.
+    /// The name of the app that accepted it.
     pub fn answered_by(&self) -> &str {
         self.response.headers()[ANSWERED_BY]
             .to_str()
             .expect("a name is ASCII")
     }
 
-    /// Sends a text and waits for what comes back.
+    /// Sends a text and waits for the reply.
     pub async fn ask(&mut self, text: &str) -> Result<String, BoxError> {
         self.stream.send(Message::text(text)).await?;
         let message = self.stream.next().await.ok_or("closed")??;
         Ok(message.into_text()?.as_str().to_owned())
     }
 
-    /// Reads until it ends; an error where it breaks off without a closing handshake.
+    /// Reads until it ends. Breaking off without a closing handshake is an error.
     pub async fn ended(mut self) -> Result<(), BoxError> {
         while let Some(message) = self.stream.next().await {
             message?;
@@ -107,7 +107,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Closes it, and waits for the other side to agree.
+    /// Closes it, and waits for the other side's close.
     pub async fn close(mut self) -> Result<(), BoxError> {
         self.stream.close(None).await?;
         while let Some(message) = self.stream.next().await {

@@ -1,4 +1,4 @@
-//! Cycles among a module and its children.
+//! Finds cycles among a module and its children.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use crate::imports::{Import, imports};
 use crate::source::{Crate, ModuleId};
 
-/// Modules that import each other.
+/// A cycle of modules.
 #[derive(Debug)]
 pub struct Cycle {
-    /// All modules that reach each other, as paths from the crate's root; a directory stands for what is below it.
+    /// All modules of the cycle, as paths from the crate's root; a directory includes everything below it.
     pub modules: Vec<String>,
-    /// A shortest way round: the last one closes it.
+    /// A shortest way round; the last step closes it.
     pub steps: Vec<Step>,
 }
 
@@ -21,11 +21,11 @@ pub struct Cycle {
 pub struct Step {
     /// The file that imports.
     pub file: PathBuf,
-    /// Where in it.
+    /// The line in that file.
     pub line: usize,
-    /// What is named there.
+    /// The imported path.
     pub path: String,
-    /// The module in which that sits.
+    /// The module that contains it.
     pub to: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Cycle {
     }
 }
 
-/// The cycles of a crate: none, if it is in order.
+/// The cycles of a crate; none if it is in order.
 pub fn cycles(of: &Crate) -> Vec<Cycle> {
     let imports = imports(of);
     (0..of.modules.len())
@@ -91,7 +91,7 @@ fn cycles_below(of: &Crate, parent: ModuleId, imports: &[Import]) -> Vec<Cycle> 
 }
 
 impl Crate {
-    /// The node of a module in the graph of `parent`: `parent` itself, or the child that it is or is below.
+    /// The node of a module in the graph of `parent`: `parent` itself, or its child that contains the module.
     fn node(&self, parent: ModuleId, mut module: ModuleId) -> Option<ModuleId> {
         while module != parent && self.modules[module].parent != Some(parent) {
             module = self.modules[module].parent?;
@@ -109,7 +109,7 @@ impl Crate {
     }
 }
 
-/// All nodes that can be reached from this one; itself only round a cycle.
+/// All nodes that are reachable from this one. Contains the node itself only if it is in a cycle.
 fn reached(edges: &Edges<'_>, from: ModuleId) -> BTreeSet<ModuleId> {
     let mut reached = BTreeSet::new();
     let mut open = vec![from];

@@ -1,4 +1,4 @@
-//! Which module each path of a module leads to.
+//! Resolves the paths in a module to modules.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use crate::source::{Crate, ModuleId};
 /// One module's import of another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
-    /// The module that names something.
+    /// The module that contains the path.
     pub from: ModuleId,
-    /// The module in which that sits.
+    /// The module that contains its target.
     pub to: ModuleId,
-    /// Where, in `from`'s file.
+    /// The line in `from`'s file.
     pub line: usize,
-    /// What is written there, with `::` between the segments; of a nested `use` the whole path of one name.
+    /// The path as written, with `::` between segments; for a nested `use`, the whole path of one name.
     pub path: String,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy)]
 enum Place {
     Module(ModuleId),
-    /// Something that sits in this module.
+    /// An item in this module.
     Inside(ModuleId),
 }
 
@@ -47,7 +47,7 @@ pub fn imports(of: &Crate) -> Vec<Import> {
 }
 
 impl Crate {
-    /// `None`: another crate's, or something local. `seen`: the names under way, for imports that lead in a circle.
+    /// The target of a path; `None` for another crate's or a local item. `seen` holds the names in progress, for circular imports.
     fn resolve(
         &self,
         from: ModuleId,
@@ -63,13 +63,13 @@ impl Crate {
         };
         Some(rest.iter().fold(start, |place, name| {
             match place {
-                // An associated item, or a variant.
+                // An associated item or a variant.
                 Place::Inside(_) => place,
                 Place::Module(module) if name == "super" => match self.modules[module].parent {
                     Some(parent) => Place::Module(parent),
                     None => place,
                 },
-                // What is not found was written by a macro.
+                // A missing item was written by a macro.
                 Place::Module(module) => self
                     .lookup(module, name, seen)
                     .unwrap_or(Place::Inside(module)),

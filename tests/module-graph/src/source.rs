@@ -1,4 +1,4 @@
-//! Reads the modules of a crate: what each defines, imports and names. Does not resolve a path.
+//! Parses the modules of a crate: what each defines, imports and names. Resolves no paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Ident, Item, ItemMod, ItemUse, UseTree};
 
-/// Where a module stands in [`Crate::modules`].
+/// The index of a module in [`Crate::modules`].
 pub type ModuleId = usize;
 
 /// A crate's modules; the first one is the root.
@@ -20,25 +20,25 @@ pub struct Crate {
     pub modules: Vec<Module>,
 }
 
-/// One module, in a file of its own or inline.
+/// A module, in its own file or inline.
 #[derive(Debug)]
 pub struct Module {
-    /// From the crate's root: `crate::session::plan`.
+    /// The path from the crate's root: `crate::session::plan`.
     pub path: String,
-    /// Where it is written.
+    /// The file that contains it.
     pub file: PathBuf,
     /// `None` for the root.
     pub parent: Option<ModuleId>,
     /// Its child modules, by name.
     pub children: BTreeMap<String, ModuleId>,
     pub(crate) defined: BTreeSet<String>,
-    /// What `use` brings into scope: the local name, and the path it stands for.
+    /// Imports by local name, with their paths.
     pub(crate) aliases: BTreeMap<String, Vec<String>>,
     pub(crate) globs: Vec<Vec<String>>,
     pub(crate) mentions: Vec<Mention>,
 }
 
-/// A path of at least two segments, as it is written.
+/// A path of at least two segments, as written.
 #[derive(Debug)]
 pub(crate) struct Mention {
     pub(crate) line: usize,
@@ -48,23 +48,23 @@ pub(crate) struct Mention {
 /// Why a crate's source cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// A file.
+    /// A file cannot be read.
     #[error("{}: {error}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
     },
-    /// Not Rust.
+    /// A file is not valid Rust.
     #[error("{}:{}: {error}", path.display(), error.span().start().line)]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's error.
         error: syn::Error,
     },
-    /// `mod x;` has no file.
+    /// The file of `mod x;` does not exist.
     #[error("{}: module {name}: no such file", path.display())]
     NoFile {
         /// The file that declares it.
@@ -75,7 +75,7 @@ pub enum SourceError {
 }
 
 impl Crate {
-    /// Reads the crate whose root is this file.
+    /// Reads the crate with this root file.
     pub fn read(root: &Path) -> Result<Self, SourceError> {
         let mut read = Self {
             modules: Vec::new(),
@@ -85,7 +85,7 @@ impl Crate {
         Ok(read)
     }
 
-    /// `dir`: where the files of its children are.
+    /// Adds a module from a file. `dir` is the directory of its children's files.
     fn add_file(
         &mut self,
         path: String,
@@ -142,7 +142,7 @@ impl Crate {
     }
 }
 
-/// The file of `mod name;` (<https://doc.rust-lang.org/reference/items/modules.html>).
+/// Finds the file of `mod name;` (<https://doc.rust-lang.org/reference/items/modules.html>).
 fn file_of(name: &str, dir: &Path, declared_in: &Path) -> Result<PathBuf, SourceError> {
     [
         dir.join(format!("{name}.rs")),
@@ -174,7 +174,7 @@ fn defined(item: &Item) -> Option<String> {
     Some(name.unraw().to_string())
 }
 
-/// `#[cfg(test)]`, also inside `all(…)`.
+/// Is it `#[cfg(test)]`, alone or inside `all(…)`?
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let mut found = false;
@@ -228,7 +228,7 @@ impl Scan {
         }
     }
 
-    /// `{self}` stands for the path before it.
+    /// Records an imported name. `{self}` stands for the path before it.
     fn name(&mut self, line: usize, mut path: Vec<String>, ident: &Ident, alias: &Ident) {
         if ident != "self" || path.is_empty() {
             path.push(ident.unraw().to_string());
@@ -241,7 +241,7 @@ impl Scan {
         self.mentions.push(Mention { line, path });
     }
 
-    /// Paths inside a macro's arguments, which are not parsed.
+    /// Records paths in the arguments of a macro, which are not parsed.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -288,7 +288,7 @@ impl<'ast> Visit<'ast> for Scan {
         }
     }
 
-    /// A module of its own, read by [`Crate::add`].
+    /// Skips nested modules, which [`Crate::add`] reads.
     fn visit_item_mod(&mut self, _: &'ast ItemMod) {}
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {

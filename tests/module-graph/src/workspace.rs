@@ -1,4 +1,4 @@
-//! Which crates there are, as cargo says it.
+//! The crates of the workspace, from cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +8,9 @@ use serde_json::Value;
 /// A library or a program of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Its package's name.
+    /// The package's name.
     pub package: String,
-    /// Its root file.
+    /// The root file.
     pub root: PathBuf,
 }
 
@@ -19,7 +19,7 @@ pub struct Target {
 #[error("cargo metadata: {0}")]
 pub struct MetadataError(String);
 
-/// The libraries and programs of the workspace that this directory is in.
+/// The libraries and programs of the workspace that contains this directory.
 pub fn targets(dir: &Path) -> Result<Vec<Target>, MetadataError> {
     let wrong = |error: &dyn ToString| MetadataError(error.to_string());
     let said = Command::new(env!("CARGO"))

@@ -1,10 +1,10 @@
-//! Made-up crates: which imports are a cycle, and how it is named.
+//! Synthetic crates: which imports form a cycle, and how the report names it.
 
 use std::fs;
 
 use module_graph::{Crate, cycles};
 
-/// The cycles of a crate of these files, in the words of the report.
+/// The cycles of a crate of these files, as reported.
 fn found(files: &[(&str, &str)]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {

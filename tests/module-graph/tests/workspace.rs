@@ -4,7 +4,7 @@ use std::path::Path;
 
 use module_graph::{Crate, cycles, targets};
 
-/// The harness of the tests and the soak: they ship nowhere, and have four.
+/// The harness of the tests and the soak, which is not shipped and has four cycles.
 const LEFT_OUT: &str = "e2e";
 
 #[test]

@@ -1,4 +1,4 @@
-//! What goes wrong in a cluster: programs that are killed, a controller that is away, packets that are dropped. Each is put right again by its guard or by the test.
+//! Faults in a cluster: killed programs, an absent controller, dropped packets. The guard or the test repairs each.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::wait;
 /// The controller's Deployment.
 const CONTROLLER: &str = "deployment/injector-controller";
 
-/// How long a program may take to be back.
+/// Timeout for a program to come back.
 const BACK: Duration = Duration::from_secs(60);
 
-/// The processes of `/injector COMMAND` in the cluster's pods: this machine sees what runs in the cluster's cgroup.
+/// Processes of `/injector COMMAND` in the cluster's pods, which this machine sees in the cluster's cgroup.
 pub fn processes(command: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let ours = ids.filter(|id| {
-        // It may end meanwhile.
+        // It may end in the meantime.
         let read = |file: &str| std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
         let cgroup = String::from_utf8_lossy(&read("cgroup")).into_owned();
         let words = read("cmdline");
@@ -30,7 +30,7 @@ pub fn processes(command: &str) -> Vec<Pid> {
     ours.map(|id| Pid::from_raw(id).expect("not 0")).collect()
 }
 
-/// Ends processes as `kill -9` does.
+/// Kills processes with SIGKILL.
 pub fn kill(processes: &[Pid]) {
     for process in processes {
         // It may have ended by itself.
@@ -39,7 +39,7 @@ pub fn kill(processes: &[Pid]) {
 }
 
 impl Cluster {
-    /// Waits until a process of the controller runs that is none of these.
+    /// Waits until the controller runs as another process than these.
     pub async fn wait_controller(&self, before: &[Pid]) {
         wait::within(BACK, "a controller runs", async || {
             let now = processes("controller");
@@ -48,7 +48,7 @@ impl Cluster {
         .await;
     }
 
-    /// Kills the controller's pod, and asks for no grace.
+    /// Deletes the controller's pod without a grace period.
     pub fn delete_controller(&self) {
         let pods = ["-l", "app.kubernetes.io/name=injector-controller"];
         let at_once = ["--force", "--grace-period=0", "--wait=false"];
@@ -56,7 +56,7 @@ impl Cluster {
         self.kubectl.must(&[&delete[..], &pods, &at_once].concat());
     }
 
-    /// Takes the controller away, until the guard gives it back.
+    /// Removes the controller until the guard restores it.
     pub async fn without_controller(&'static self) -> Absent {
         let absent = Absent(self);
         self.scale_controller(0);
@@ -74,12 +74,12 @@ impl Cluster {
     }
 }
 
-/// The controller is away.
+/// A guard while the controller is absent.
 #[derive(Debug)]
 pub struct Absent(&'static Cluster);
 
 impl Absent {
-    /// Gives it back, and waits until it runs.
+    /// Restores the controller, and waits until it runs.
     pub async fn end(self) {
         let cluster = self.0;
         drop(self);
@@ -93,7 +93,7 @@ impl Drop for Absent {
     }
 }
 
-/// A rule by which packets are dropped, until the guard takes it away.
+/// A rule that drops packets until the guard removes it.
 #[derive(Debug)]
 pub struct Dropped {
     cluster: &'static Cluster,
@@ -101,7 +101,9 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// In this chain of iptables on the node: what pods send to each other passes FORWARD, what they send to the API server INPUT, and its answers OUTPUT.
+    /// Adds the rule to this iptables chain of the node.
+    ///
+    /// Packets between pods pass FORWARD, packets to the API server INPUT, and its responses OUTPUT.
     pub fn new(cluster: &'static Cluster, chain: &str, rule: &str) -> Self {
         let words = std::iter::once(chain).chain(rule.split_whitespace());
         let dropped = Self {
@@ -112,7 +114,7 @@ impl Dropped {
         dropped
     }
 
-    /// The connections of this pod to the API server that are open now: they die without a word.
+    /// Drops all packets of this pod's current connections to the API server.
     pub fn connections(cluster: &'static Cluster, pod: std::net::IpAddr) -> Vec<Self> {
         let ports = cluster.script("firewall", &["ports", &pod.to_string()]);
         let rules = ports.split_whitespace().flat_map(|port| {

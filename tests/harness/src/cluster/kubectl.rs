@@ -1,4 +1,4 @@
-//! The API server, through `kubectl`, as an administrator.
+//! Access to the API server through `kubectl`, as an administrator.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::binaries;
 
-/// Runs a program to its end; what it printed, or both outputs if it failed.
+/// Runs a program to its end. Returns its stdout, or both outputs if it failed.
 pub fn run(command: &mut Command, input: &[u8]) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -18,7 +18,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<String, String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // It may end without reading all of it, which its own words explain.
+    // It may exit without reading all input, which its output will explain.
     let _ = child.stdin.take().expect("piped").write_all(input);
     let output = child.wait_with_output().expect("a child of ours");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -40,7 +40,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// Panics, naming the command to run, where no cluster is named.
+    /// Panics without `$KUBECONFIG`, and names the command to run.
     pub fn new() -> Self {
         let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).expect(
             "$KUBECONFIG names no cluster; run: make test-istio, or eval \"$(sudo -E tests/cluster/up)\"",
@@ -59,7 +59,7 @@ impl Kubectl {
         &self.dir
     }
 
-    /// Runs one of the programs in `tests/cluster` for this cluster; what it printed.
+    /// Runs a program of `tests/cluster` for this cluster. Returns its stdout.
     pub fn script(&self, name: &str, arguments: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
         let mut command = Command::new(script.join(name));
@@ -67,7 +67,7 @@ impl Kubectl {
         run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The kubeconfig of a user in these groups, known by a client certificate. Made once: it must not change while others read it.
+    /// The kubeconfig of a user in these groups, with a client certificate. Made once, because it must not change while others read it.
     pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
         static USERS: Mutex<BTreeMap<Vec<String>, PathBuf>> = Mutex::new(BTreeMap::new());
         let words = [&[name], groups].concat();
@@ -79,7 +79,7 @@ impl Kubectl {
         made.clone()
     }
 
-    /// Runs it as the user of that kubeconfig, with input; what it printed.
+    /// Runs `kubectl` with that kubeconfig and with input. Returns its stdout.
     pub fn run_as(
         &self,
         kubeconfig: &Path,
@@ -91,24 +91,24 @@ impl Kubectl {
         run(&mut command, input.as_bytes())
     }
 
-    /// Runs it; what it printed.
+    /// Runs `kubectl`. Returns its stdout.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         run(Command::new(&self.program).args(arguments), b"")
     }
 
-    /// The same, for what cannot but work.
+    /// The same, for calls that must succeed.
     pub fn must(&self, arguments: &[&str]) -> String {
         self.run(arguments)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Objects as JSON.
+    /// Gets objects as JSON.
     pub fn get(&self, arguments: &[&str]) -> Value {
         let all = [&["get", "-o", "json"], arguments].concat();
         serde_json::from_str(&self.must(&all)).expect("JSON")
     }
 
-    /// Applies objects, all at once.
+    /// Applies objects in one call.
     pub fn apply(&self, objects: &[Value]) {
         let text: Vec<String> = objects.iter().map(Value::to_string).collect();
         let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];

@@ -1,4 +1,4 @@
-//! A real cluster with Istio and the product installed in it: `tests/cluster/up` made the cluster, [`Cluster::get`] installs once for a test program.
+//! A real cluster with Istio and the injector: `tests/cluster/up` creates the cluster, [`Cluster::get`] installs once per test program.
 
 pub mod faults;
 pub mod kubectl;
@@ -20,22 +20,22 @@ use crate::wait;
 use kubectl::{Kubectl, run};
 pub use stage::{Plan, Stage};
 
-/// Where `injector install` puts the relays.
+/// The namespace of the relays.
 pub const SYSTEM: &str = "injector-system";
-/// Who may intercept, as a group of users.
+/// The group of users who may intercept.
 pub const DEVELOPERS: &str = "injector-developers";
 
 /// A cluster that is ready.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its API server.
+    /// Access to its API server.
     pub kubectl: Kubectl,
-    /// The image of the stand-in: see `standin.rs`.
+    /// The image of the test app: see `standin.rs`.
     standin: String,
 }
 
 impl Cluster {
-    /// The cluster of `$KUBECONFIG`, with the relays and the developers' role in place.
+    /// The cluster of `$KUBECONFIG`, with relays and the developers' role.
     pub async fn get() -> &'static Self {
         static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
         CLUSTER.get_or_init(|| wait::blocking(Self::install)).await
@@ -59,19 +59,19 @@ impl Cluster {
         cluster
     }
 
-    /// Runs one of the programs in `tests/cluster`; what it printed.
+    /// Runs a program of `tests/cluster`. Returns its stdout.
     pub fn script(&self, name: &str, arguments: &[&str]) -> String {
         self.kubectl.script(name, arguments)
     }
 
-    /// Runs the release `injector` as an administrator; what it printed.
+    /// Runs the release `injector` as an administrator. Returns its stdout.
     pub fn injector(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(binaries::injector());
         command.args(arguments).env_remove("INJECTOR_ENVOY");
         run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The pods with that label that are ready and not about to end, by name, with their addresses.
+    /// Ready pods with that label that are not terminating: names and addresses.
     pub fn pods(&self, namespace: &str, label: &str) -> Vec<(String, IpAddr)> {
         let pods = self.kubectl.get(&["-n", namespace, "pods", "-l", label]);
         let pods = pods["items"].as_array().expect("a list").iter();
@@ -83,7 +83,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The relays that are ready.
+    /// The ready relays.
     pub fn relays(&self) -> Vec<(String, IpAddr)> {
         self.pods(SYSTEM, "app.kubernetes.io/name=injector-relay")
     }
@@ -100,7 +100,7 @@ impl Cluster {
     }
 }
 
-/// Loads the relay's image, for who installs by themselves; its name.
+/// Loads the relay's image, for tests that install themselves. Returns its name.
 pub fn load_relay(kubectl: &Kubectl) -> String {
     let relay = binaries::relay_image();
     let index = std::fs::read(relay.join("index.json")).expect("an OCI layout");
@@ -109,7 +109,7 @@ pub fn load_relay(kubectl: &Kubectl) -> String {
     name
 }
 
-/// Loads an image, unless this cluster has it.
+/// Loads an image, unless the cluster has it.
 fn load(kubectl: &Kubectl, script: &str, arguments: &[&str]) {
     let name = arguments.iter().find(|word| word.starts_with("localhost/"));
     let name = name.expect("an image's name").replace(['/', ':'], "-");
@@ -132,7 +132,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Another tag for another content: what runs is what was loaded.
+/// A tag derived from the content, so that the loaded image is the one that runs.
 fn tag(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))[..12].to_owned()
 }

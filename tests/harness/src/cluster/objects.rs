@@ -1,4 +1,4 @@
-//! The Kubernetes objects of a test: the app, its caller, and what every namespace has. Knows nothing of intercepts.
+//! The Kubernetes objects of a test: the app, its caller, and the objects of every namespace. Knows nothing of intercepts.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use super::stage::{Kind, Plan, Port};
 use super::{DEVELOPERS, SYSTEM};
 use crate::passage::PORT as PASSAGE;
 
-/// Where the apps write what they executed, inside their pods.
+/// Directory in the pods where apps record executed requests.
 const COUNTS: &str = "/counts";
 
-/// Gives a role to somebody.
+/// Binds a role to a user.
 pub fn binding(namespace: &str, kind: &str, subject: &Value) -> Value {
     let who = subject["name"].as_str().expect("a name");
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -20,18 +20,18 @@ pub fn binding(namespace: &str, kind: &str, subject: &Value) -> Value {
         "subjects": [subject]})
 }
 
-/// Plain text is refused in the whole mesh, wherever a namespace says nothing else: between our own parts, too.
+/// Refuses plain text in the whole mesh by default, including between the injector's own parts.
 pub fn strict_mesh() -> Value {
     json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "default", "namespace": "istio-system"},
         "spec": {"mtls": {"mode": "STRICT"}}})
 }
 
-/// The namespace, before anything in it.
+/// The namespace, created first.
 pub fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"istio-injection": "enabled"}}})
 }
 
-/// All that a plan has in its namespace.
+/// All objects of a plan in its namespace.
 pub fn of_plan(plan: &Plan, namespace: &str, image: &str, counts: &str) -> Vec<Value> {
     let group =
         json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": DEVELOPERS});
@@ -56,13 +56,13 @@ pub fn of_plan(plan: &Plan, namespace: &str, image: &str, counts: &str) -> Vec<V
     objects
 }
 
-/// The right to ask a replica's Envoy what it has; without it the CLI cannot tell whether all replicas have taken an intercept.
+/// The right to query a replica's Envoy. Without it the CLI cannot tell whether all replicas have an intercept.
 fn look(namespace: &str) -> Value {
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "look", "namespace": namespace},
         "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]})
 }
 
-/// bob has it, and nobody else.
+/// Binds the role to bob only.
 fn look_binding(namespace: &str) -> Value {
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "look", "namespace": namespace},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "look"},
@@ -133,7 +133,7 @@ fn caller(namespace: &str, image: &str) -> Value {
              "readinessProbe": {"tcpSocket": {"port": PASSAGE}, "periodSeconds": 1}}]}})
 }
 
-/// A caller's sidecar repeats what failed, by Istio's default. Here every failure is to be seen.
+/// Disables Istio's default retries in the caller's sidecar, so that every failure is visible.
 fn no_retries(namespace: &str) -> Value {
     json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "orders", "namespace": namespace},
         "spec": {"hosts": ["orders"], "http": [{"route": [{"destination": {"host": "orders"}}], "retries": {"attempts": 0}}]}})

@@ -1,4 +1,4 @@
-//! What the sidecars say: of themselves to who asks, and in their logs to who reads why a test failed.
+//! Queries of sidecars, and their logs for failed tests.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::{SYSTEM, Stage};
 
-/// How much of a log is printed.
+/// How many lines of each log to print.
 const LINES: &str = "--tail=20";
 
 impl Stage {
-    /// Asks the Envoy beside each replica, by the replica's name.
+    /// Queries the Envoy of each replica, by the replica's name.
     pub fn ask_proxies(&self, path: &str) -> BTreeMap<String, String> {
         let ask = |pod: &str| {
             let sidecar = ["exec", pod, "-c", "istio-proxy", "--"];
@@ -20,7 +20,7 @@ impl Stage {
         replicas.map(|(pod, _)| (pod.clone(), ask(&pod))).collect()
     }
 
-    /// Since when each replica's Envoy has had the listener for what comes in. Whoever changes it cuts, after a while, what is open.
+    /// When each replica's Envoy received its inbound listener. A changed listener cuts open connections after a while.
     pub fn inbound_listeners(&self) -> BTreeMap<String, String> {
         let dumps = self.ask_proxies("config_dump?resource=dynamic_listeners");
         let since = |dump: &str| {
@@ -34,7 +34,7 @@ impl Stage {
         since.collect()
     }
 
-    /// Prints its pods and the ends of the logs of the Envoys beside the replicas and the relays, for whoever reads why a test failed.
+    /// Prints the pods, and the ends of the logs of the Envoys beside the replicas and the relays, to explain a failed test.
     pub fn tell(&self) {
         let orders = ["-n", &self.namespace, "-l", "app=orders"];
         let relays = ["-n", SYSTEM, "-l", "app.kubernetes.io/name=injector-relay"];

@@ -16,16 +16,16 @@ use crate::intercept::{Developer, Intercept};
 use crate::load::Executed;
 use crate::{passage, wait};
 
-/// How long pods may take until they serve: a small machine starts many sidecars at once.
+/// Timeout for pods to become ready: a small machine starts many sidecars at once.
 pub const PODS: Duration = Duration::from_secs(180);
 
 /// The header of bob's requests.
 pub const BOB: (&str, &str) = ("coder", "Bob");
 
-/// What `orders` is.
+/// The kind of the workload `orders`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The usual.
+    /// The usual kind.
     Deployment,
     /// Pods that keep their names.
     StatefulSet,
@@ -46,15 +46,15 @@ impl Kind {
 /// A port of the app and of its Service.
 #[derive(Debug)]
 pub(super) struct Port {
-    /// Istio reads the protocol from it.
+    /// The port's name, from which Istio reads the protocol.
     pub name: String,
     pub service: u16,
     pub container: u16,
-    /// The name with which the app answers there.
+    /// The app's name on this port.
     pub app: String,
 }
 
-/// What to bring up.
+/// The setup of a test.
 #[derive(Debug)]
 pub struct Plan {
     name: String,
@@ -69,7 +69,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A Deployment of two replicas with one HTTP port, 80 on 8080, in a namespace with strict mTLS, where everything is allowed.
+    /// A Deployment of two replicas with one HTTP port, 80 on 8080, in a namespace with strict mTLS and without limits.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -85,7 +85,7 @@ impl Plan {
         .port("http", 80, 8080, "app")
     }
 
-    /// With one more port of the Service, at which the app answers under that name. Several may lead to one port of the container.
+    /// Adds a port to the Service, on which the app responds with that name. Several may share a port of the container.
     pub fn port(mut self, name: &str, service: u16, container: u16, app: &str) -> Self {
         let (name, app) = (name.to_owned(), app.to_owned());
         self.ports.push(Port {
@@ -97,55 +97,55 @@ impl Plan {
         self
     }
 
-    /// Where the app listens on one more port, under that name, which no Service and no pod's specification tells.
+    /// Makes the app listen on another port with that name, which is in no Service and no pod specification.
     pub fn listening(mut self, container: u16, app: &str) -> Self {
         self.hidden.push((container, app.to_owned()));
         self
     }
 
-    /// Another kind of workload.
+    /// Sets the kind of workload.
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// With that many replicas.
+    /// Sets the number of replicas.
     pub fn replicas(mut self, count: usize) -> Self {
         self.replicas = count;
         self
     }
 
-    /// With an annotation on the pods.
+    /// Adds an annotation to the pods.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations[key] = value.into();
         self
     }
 
-    /// Where callers outside the mesh are let in, too.
+    /// Also admits callers outside the mesh.
     pub fn permissive(mut self) -> Self {
         self.is_strict = false;
         self
     }
 
-    /// With an object of the user's own in the namespace.
+    /// Adds a user's object to the namespace.
     pub fn object(mut self, object: Value) -> Self {
         self.objects.push(object);
         self
     }
 
-    /// Prepared with these flags instead of `--allow-all`.
+    /// Prepares the workload with these flags instead of `--allow-all`.
     pub fn prepared(mut self, flags: &[&str]) -> Self {
         self.prepare = Some(flags.iter().map(|flag| (*flag).to_owned()).collect());
         self
     }
 
-    /// Not prepared.
+    /// Leaves the workload unprepared.
     pub fn bare(mut self) -> Self {
         self.prepare = None;
         self
     }
 
-    /// Brings it up.
+    /// Creates everything.
     pub async fn start(self) -> Stage {
         let cluster = Cluster::get().await;
         wait::blocking(|| self.start_at(cluster)).await
@@ -187,23 +187,23 @@ fn open_to_all(dir: &Path) {
     std::fs::set_permissions(dir, mode).expect("a directory of ours");
 }
 
-/// A namespace that serves. It is deleted, with all in it, when dropped.
+/// A ready namespace. Dropping it deletes the namespace.
 #[derive(Debug)]
 pub struct Stage {
     cluster: &'static Cluster,
-    /// Its name, another one in each run.
+    /// Its name, which differs in each run.
     pub namespace: String,
     dir: TempDir,
     counts: PathBuf,
 }
 
 impl Stage {
-    /// What [`Plan::new`] and no more brings up.
+    /// The default setup of [`Plan::new`].
     pub async fn new(name: &str) -> Self {
         Plan::new(name).start().await
     }
 
-    /// The cluster that it is in.
+    /// Its cluster.
     pub fn cluster(&self) -> &'static Cluster {
         self.cluster
     }
@@ -212,13 +212,13 @@ impl Stage {
         &self.cluster.kubectl
     }
 
-    /// `kubectl` in this namespace, as an administrator.
+    /// Runs `kubectl` in this namespace, as an administrator.
     pub fn run(&self, arguments: &[&str]) -> String {
         self.kubectl()
             .must(&[&["-n", &self.namespace], arguments].concat())
     }
 
-    /// Objects of this namespace.
+    /// Gets objects of this namespace.
     pub fn get(&self, arguments: &[&str]) -> Value {
         self.kubectl()
             .get(&[&["-n", &self.namespace], arguments].concat())
@@ -229,7 +229,7 @@ impl Stage {
         self.apply_all([object]);
     }
 
-    /// Applies objects in this namespace, all at once.
+    /// Applies objects in this namespace in one call.
     pub fn apply_all<const N: usize>(&self, mut objects: [Value; N]) {
         for object in &mut objects {
             object["metadata"]["namespace"] = self.namespace.clone().into();
@@ -244,18 +244,18 @@ impl Stage {
         self.run(&["wait", "pod/caller", "--for=condition=Ready", &timeout]);
     }
 
-    /// Prepares the workload, as an operator.
+    /// Prepares the workload as an operator.
     pub fn prepare(&self, flags: &[&str]) -> String {
         let arguments = ["install", "-n", &self.namespace, "--workload", "orders"];
         self.cluster.injector(&[&arguments, flags].concat())
     }
 
-    /// A developer with the role, whose kubeconfig names this namespace.
+    /// A developer with the role and a kubeconfig for this namespace.
     pub fn developer(&self, name: &str) -> Developer {
         self.user(name, &[DEVELOPERS])
     }
 
-    /// bob intercepts the requests of [`BOB`] for an app called `server`; every replica has it when this returns.
+    /// bob intercepts the requests of [`BOB`] for an app called `server`. Returns once every replica has the intercept.
     pub async fn bob_intercepts(&self, server: &App) -> Intercept {
         let bob = self.developer("bob");
         let live = bob.intercept(server, &["--http-header=Coder=Bob"]).await;
@@ -263,7 +263,7 @@ impl Stage {
         live
     }
 
-    /// Somebody in these groups.
+    /// A user in these groups.
     pub fn user(&self, name: &str, groups: &[&str]) -> Developer {
         let kubeconfig = self.kubeconfig(name);
         std::fs::copy(self.cluster.user(name, groups), &kubeconfig).expect("a kubeconfig");
@@ -274,12 +274,12 @@ impl Stage {
         Developer::of_cluster(name, &kubeconfig, self.dir.path())
     }
 
-    /// The kubeconfig of somebody who is a developer here already.
+    /// The kubeconfig of an existing developer.
     pub fn kubeconfig(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.conf"))
     }
 
-    /// `kubectl` as a developer of this namespace types it, with input; what it printed.
+    /// Runs `kubectl` as a developer of this namespace, with input. Returns its stdout.
     pub fn kubectl_as(&self, name: &str, arguments: &[&str], input: &str) -> String {
         let ran = self
             .kubectl()
@@ -287,7 +287,7 @@ impl Stage {
         ran.unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// The condition `Programmed` of an intercept: its status, reason and message.
+    /// The condition `Programmed` of an intercept: status, reason and message.
     pub fn programmed(&self, name: &str) -> [String; 3] {
         let intercept = self.get(&["intercept", name]);
         let conditions = intercept["status"]["conditions"].as_array().cloned();
@@ -298,12 +298,12 @@ impl Stage {
             .map(|key| programmed[key].as_str().unwrap_or_default().to_owned())
     }
 
-    /// The directory of this test, for what is to go with it.
+    /// A directory that is removed with this test.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The way from the caller's pod to a port of `orders`, by its Service.
+    /// The way from the caller's pod to a port of the Service `orders`.
     pub fn door(&self, port: u16) -> Door {
         self.door_to(self.service_address(port), "orders")
     }
@@ -314,29 +314,29 @@ impl Stage {
             .service_address(&self.namespace, "orders", port)
     }
 
-    /// The way from the caller's pod to somewhere.
+    /// The way from the caller's pod to any address.
     pub fn door_to(&self, destination: SocketAddr, authority: &str) -> Door {
         let caller = self.get(&["pod", "caller"]);
         let passage = (ip(&caller["status"]["podIP"]), passage::PORT).into();
         Door::through(passage, destination, authority)
     }
 
-    /// A caller of the first port, in HTTP/1.1.
+    /// An HTTP/1.1 client for the first port.
     pub fn h1(&self) -> Client {
         Client::h1(self.door(80))
     }
 
-    /// The replicas of `orders` that serve, by name, with their addresses.
+    /// The ready replicas of `orders`: names and addresses.
     pub fn replicas(&self) -> Vec<(String, IpAddr)> {
         self.cluster.pods(&self.namespace, "app=orders")
     }
 
-    /// Where the app writes the names of what it executed, a file for each pod and port.
+    /// Directory of the recorded executions, with a file for each pod and port.
     pub fn counts(&self) -> &Path {
         &self.counts
     }
 
-    /// How often each named request was executed in the cluster, in pods that are gone as well.
+    /// Executions of each named request in the cluster, including those in deleted pods.
     pub fn executed(&self) -> Executed {
         let mut executed = Executed::new();
         for file in std::fs::read_dir(&self.counts).expect("a directory of ours") {
@@ -348,7 +348,7 @@ impl Stage {
         executed
     }
 
-    /// The names of the intercepts that the proxies are given.
+    /// The names of the intercepts in the proxies' configuration.
     pub fn entries(&self) -> Vec<String> {
         let plugin = self.get(&["wasmplugin", "injector-deployment-orders"]);
         let text = plugin["spec"]["pluginConfig"]["intercepts"].as_str();
@@ -369,14 +369,14 @@ impl Stage {
         names.map(str::to_owned).collect()
     }
 
-    /// Waits until a request with the header is answered by that name: every replica has it.
+    /// Waits until an app of that name answers a request with the header, from every replica.
     pub async fn wait_answered_by(&self, header: (&str, &str), name: &str) {
         let what = format!("{header:?} is answered by {name}");
         self.wait_answered(&what, "/", &[header], |answer| answer.by() == name)
             .await;
     }
 
-    /// Waits until every replica gives the right answer at the first port.
+    /// Waits until every replica gives the right response on the first port.
     pub async fn wait_answered(
         &self,
         what: &str,
@@ -394,7 +394,7 @@ impl Drop for Stage {
             self.tell();
         }
         let name = &self.namespace;
-        // The API server may be away: the cluster goes as a whole, later.
+        // The API server may be down: the cluster is deleted as a whole later.
         let _ = self
             .kubectl()
             .run(&["delete", "namespace", name, "--wait=false"]);

@@ -1,9 +1,9 @@
-//! Answers of every shape that applications give, and of shapes that they should not give.
+//! Responses of every form that applications send, including invalid ones.
 
 use super::case::{Case, Kind, Part, Sent, Step, fields};
 use super::message::Fields;
 
-/// All answers, to clients of both versions.
+/// All responses, for clients of both versions.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for case in http1_answers() {
@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Answers that close the connection or not, each once with the body that they announce.
+/// Responses with a complete body, with and without a close of the connection.
 const PLAIN: &[(&str, &str)] = &[
     (
         "content-length",
@@ -332,7 +332,7 @@ const PLAIN: &[(&str, &str)] = &[
     ),
 ];
 
-/// Answers whose end is the connection's end.
+/// Responses that end with the connection.
 const UNTIL_CLOSE: &[(&str, &str)] = &[
     ("until close", "HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\nhello"),
     ("until close, nothing", "HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n"),
@@ -360,7 +360,7 @@ const UNTIL_CLOSE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Answers that break off, by a close or by a reset.
+/// Responses that break off, by a close or by a reset.
 const BROKEN: &[(&str, &str)] = &[
     ("nothing", ""),
     ("half a first line", "HTTP/1.1 20"),
@@ -489,7 +489,7 @@ fn http1_answers() -> Vec<Case> {
     cases
 }
 
-/// Answers before the body was read. How much of it had arrived then is left out of the comparison.
+/// Responses before the body was read. The comparison ignores how much of the body had arrived.
 fn early_answers() -> Vec<Case> {
     let mut cases = Vec::new();
     for (status, length) in [
@@ -514,7 +514,7 @@ fn early_answers() -> Vec<Case> {
     cases
 }
 
-/// Answers in several writes, so that heads and bodies come apart.
+/// Responses in several writes, so that heads and bodies are split.
 fn pieces() -> Vec<Case> {
     let answers = [
         (
@@ -553,7 +553,7 @@ fn pieces() -> Vec<Case> {
         .collect()
 }
 
-/// The same answer to a client that asks in HTTP/2.
+/// The same response to an HTTP/2 client.
 fn asked_in_http2(case: &Case) -> Option<Case> {
     let Sent::Http1(steps) = &case.sent else {
         return None;
@@ -568,7 +568,7 @@ fn asked_in_http2(case: &Case) -> Option<Case> {
         .rev()
         .take_while(|byte| **byte == b'x')
         .count();
-    // More would need windows to be watched.
+    // A longer one would need flow control.
     if length > 60_000 {
         return None;
     }
@@ -831,7 +831,7 @@ fn http2_answers() -> Vec<Case> {
                 Part::Data(b"hello".to_vec(), true),
             ];
             let post = Case::http2(format!("answer to a POST: {name}"), body);
-            // Envoy closes the whole connection over some of them.
+            // For some of them Envoy closes the whole connection.
             let is_alone = ["status", "specific", "upper-case", "a length that", "304"]
                 .iter()
                 .any(|text| name.contains(text));

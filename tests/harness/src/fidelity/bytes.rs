@@ -1,12 +1,12 @@
-//! Every value of a byte at every place of a request, in both HTTP versions. Most are refused by Envoy itself, which has to be the same both ways.
+//! Every byte value at every position of a request, in both HTTP versions. Envoy rejects most of them, which must be the same matched and unmatched.
 
 use super::case::{Case, Part, fields};
 use super::message::Fields;
 
-/// Where the byte stands.
+/// Positions of the byte.
 const PLACES: [&str; 5] = ["path", "query", "name", "value", "method"];
 
-/// 256 cases for each place and version.
+/// 256 cases for each position and version.
 pub fn cases() -> Vec<Case> {
     let bytes = || 0..=u8::MAX;
     let http1 = PLACES

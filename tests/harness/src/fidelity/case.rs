@@ -1,4 +1,4 @@
-//! What one case sends, and what the origin answers. Owns the words for it, no case.
+//! The notation for a case: what the client sends, and what the origin responds. Contains no cases.
 
 use intercept_manifest::facts::Protocol;
 
@@ -13,7 +13,7 @@ pub enum Kind {
     Http2,
     /// gRPC, which is HTTP/2.
     Grpc,
-    /// What the client speaks.
+    /// The client's protocol.
     Auto,
 }
 
@@ -21,7 +21,7 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Http, Self::Http2, Self::Grpc, Self::Auto];
 
-    /// The same in the workload's own words.
+    /// The workload's protocol.
     pub const fn protocol(self) -> Protocol {
         match self {
             Self::Http => Protocol::Http,
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// As the workload spells it.
+    /// The workload's spelling.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// What a client speaks.
+/// The client's protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Downstream {
     /// HTTP/1.1.
@@ -51,24 +51,24 @@ pub enum Downstream {
     Http2,
 }
 
-/// What an HTTP/1.1 client or origin does.
+/// A step of an HTTP/1.1 client or origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Writes these bytes.
     Send(Vec<u8>),
-    /// Waits until the other side has sent any head: an interim response, or the answer.
+    /// Waits until the other side has sent a head: an interim response or the response.
     AwaitHead,
     /// Reads the whole body (origin).
     ReadBody,
-    /// Closes its sending side, then reads until the other one closes (origin).
+    /// Closes its sending side, then reads until the other side closes (origin).
     Close,
     /// Resets the connection (origin).
     Reset,
-    /// Sends back what comes (origin).
+    /// Echoes input (origin).
     Echo,
 }
 
-/// What an HTTP/2 client or origin does on one stream.
+/// A step of an HTTP/2 client or origin on one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// A header block: head, interim response or trailers. `true` ends the stream.
@@ -77,43 +77,43 @@ pub enum Part {
     Data(Vec<u8>, bool),
     /// Resets the stream with this code.
     Reset(u32),
-    /// Waits until the other side has sent any head (client).
+    /// Waits until the other side has sent a head (client).
     AwaitHead,
     /// Reads the whole body (origin).
     ReadBody,
-    /// Sends back what comes (origin).
+    /// Echoes input (origin).
     Echo,
 }
 
 /// What a client sends.
 #[derive(Debug, Clone)]
 pub enum Sent {
-    /// In HTTP/1.1. `{case}` in the bytes stands for the line that names the case.
+    /// Over HTTP/1.1. `{case}` in the bytes stands for the line that names the case.
     Http1(Vec<Step>),
-    /// In HTTP/2. The field that names the case is added to the first block.
+    /// Over HTTP/2. The field that names the case is added to the first block.
     Http2(Vec<Part>),
 }
 
-/// One request, or several on one connection, and the answer.
+/// One request, or several on one connection, with responses.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Tells it from all others.
+    /// The unique name.
     pub name: String,
-    /// The workload's port.
+    /// The protocol of the workload's port.
     pub kind: Kind,
-    /// What the client does.
+    /// What the client sends.
     pub sent: Sent,
-    /// How many answers it waits for.
+    /// The number of responses to wait for.
     pub answers: usize,
-    /// What an origin spoken to in HTTP/1.1 does once it has read a head.
+    /// The steps of an HTTP/1.1 origin after a head.
     pub http1: Vec<Step>,
-    /// The same in HTTP/2.
+    /// The steps of an HTTP/2 origin after a head.
     pub http2: Vec<Part>,
-    /// The origin answers before it read the body, so how much of it arrives depends on timing.
+    /// The origin responds before it reads the body, so how much of it arrives depends on timing.
     pub is_early: bool,
-    /// Envoy refuses it half way, so whether any of it arrives depends on timing.
+    /// Envoy rejects the request midway, so whether any of it arrives depends on timing.
     pub is_cut: bool,
-    /// Envoy closes a connection that others share because of it, so it runs by itself.
+    /// The case makes Envoy close a connection that cases share, so it runs by itself.
     pub is_alone: bool,
 }
 
@@ -131,7 +131,7 @@ impl Case {
         Self::new(name, Sent::Http2(parts)).on(Kind::Http2)
     }
 
-    /// With the answer "ok".
+    /// A case with the response "ok".
     fn new(name: impl Into<String>, sent: Sent) -> Self {
         Self {
             name: name.into(),
@@ -156,46 +156,46 @@ impl Case {
         }
     }
 
-    /// On a port of that kind.
+    /// Sets the kind of port.
     pub fn on(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 
-    /// Answered by these bytes after the body was read.
+    /// Responds with these bytes after reading the body.
     pub fn answered(self, answer: impl AsRef<[u8]>) -> Self {
         let answer = Step::Send(answer.as_ref().to_vec());
         self.served(vec![Step::ReadBody, answer])
     }
 
-    /// Answered by these bytes, at whose end the connection closes.
+    /// Responds with these bytes, and then closes the connection.
     pub fn answered_until_close(self, answer: impl AsRef<[u8]>) -> Self {
         let answer = Step::Send(answer.as_ref().to_vec());
         self.served(vec![Step::ReadBody, answer, Step::Close])
     }
 
-    /// Served by these steps in HTTP/1.1.
+    /// Sets the steps of an HTTP/1.1 origin.
     pub fn served(self, http1: Vec<Step>) -> Self {
         Self { http1, ..self }
     }
 
-    /// Served by these parts in HTTP/2.
+    /// Sets the steps of an HTTP/2 origin.
     pub fn served_http2(self, http2: Vec<Part>) -> Self {
         Self { http2, ..self }
     }
 
-    /// Envoy refuses it half way.
+    /// Marks a case that Envoy rejects midway.
     pub fn cut(self) -> Self {
         let is_cut = true;
         Self { is_cut, ..self }
     }
 
-    /// By itself.
+    /// Marks a case that runs by itself.
     pub fn alone(self) -> Self {
         let is_alone = true;
         Self { is_alone, ..self }
     }
 
-    /// What the client speaks.
+    /// The client's protocol.
     pub fn downstream(&self) -> Downstream {
         match self.sent {
             Sent::Http1(_) => Downstream::Http1,
@@ -203,7 +203,7 @@ impl Case {
         }
     }
 
-    /// Name, port and client's version.
+    /// Name, port and the client's HTTP version.
     pub fn title(&self) -> String {
         let version = match self.downstream() {
             Downstream::Http1 => "HTTP/1.1",
@@ -213,7 +213,7 @@ impl Case {
     }
 }
 
-/// Fields from text.
+/// Converts text to fields.
 pub fn fields(pairs: &[(&str, &str)]) -> Fields {
     let pairs = pairs.iter();
     pairs

@@ -1,4 +1,4 @@
-//! A client that sends what a case says and keeps every byte of what it gets. Repeats nothing, repairs nothing.
+//! A client that sends exactly what a case says, and records every byte received. Neither retries nor repairs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use super::message::{End, Fields, Message, Version};
 use super::origin::CASE;
 use super::wire::{Framing, Wire};
 
-/// How long a case may take. Far above what any of them needs: an end that never comes is a result, too.
+/// Timeout of a case, far above what any needs: a missing end is a result, too.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a client got.
+/// The result of a client.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Got {
     pub(super) answers: Vec<Message>,
-    /// What stood behind the last answer.
+    /// Bytes after the last response.
     pub(super) extra: Vec<u8>,
 }
 
 /// Sends the case to that address under this name.
 pub(super) async fn send(addr: SocketAddr, id: &str, case: &Case) -> Got {
     let mut got = Got::default();
-    // Whatever it has got by then stays.
+    // After a timeout, the result so far stays.
     let _ = match &case.sent {
         Sent::Http1(steps) => {
             tokio::time::timeout(DEADLINE, http1(addr, id, case, steps, &mut got)).await
@@ -98,7 +98,7 @@ async fn write_http1(mut write: OwnedWriteHalf, steps: Vec<Step>, mut heads: wat
     let mut awaited = 0;
     for step in steps {
         match step {
-            // The other side may answer and close before it has read all: that is its right.
+            // The other side may respond and close before it has read everything.
             Step::Send(bytes) if write.write_all(&bytes).await.is_err() => break,
             Step::AwaitHead => {
                 awaited += 1;
@@ -109,11 +109,11 @@ async fn write_http1(mut write: OwnedWriteHalf, steps: Vec<Step>, mut heads: wat
             _ => {}
         }
     }
-    // Kept open: a client that closes its sending side has given up, for Envoy.
+    // Kept open, because Envoy treats a client that closes its sending side as gone.
     std::future::pending::<()>().await;
 }
 
-/// Whether another answer may follow.
+/// Reads a response. Returns whether another one may follow.
 async fn read_answer<S: tokio::io::AsyncRead + Unpin>(
     wire: &mut Wire<S>,
     is_head: bool,
@@ -141,7 +141,7 @@ async fn read_answer<S: tokio::io::AsyncRead + Unpin>(
         answer.interim.push((start, fields));
     }
     let framing = if answer.status() == Some(101) {
-        // What is echoed ends with a full stop.
+        // Echoed text ends with a full stop.
         while answer.body.last() != Some(&b'.') {
             answer.body.append(&mut wire.ahead);
             if answer.body.last() != Some(&b'.') && !matches!(wire.fill().await, Ok(true)) {
@@ -156,7 +156,7 @@ async fn read_answer<S: tokio::io::AsyncRead + Unpin>(
     wire.body(framing, answer).await;
     let goes_on = matches!(answer.end, End::Whole(_)) && framing != Framing::UntilClose;
     if goes_on && answer.lists("connection", "close") {
-        // It said so, so it must.
+        // It announced a close, so it must close.
         while matches!(wire.fill().await, Ok(true)) {}
         return false;
     }
@@ -239,7 +239,7 @@ async fn write_frames(mut write: OwnedWriteHalf, mut frames: mpsc::UnboundedRece
     std::future::pending::<()>().await;
 }
 
-/// Notes what an event says about the answer.
+/// Records an event in the response.
 fn take(event: Event, stream: u32, answer: &mut Message, heads: &watch::Sender<u32>) {
     match event {
         Event::Fields {

@@ -1,41 +1,41 @@
-//! How two messages differ. Owns what counts as a difference; whether one may be is not decided here.
+//! Compares two messages. Owns what counts as a difference; tests decide which ones are acceptable.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::message::{End, Fields, Message, Version};
 
-/// What Envoy writes by a clock.
+/// Fields that Envoy writes from a clock.
 const CLOCKS: [&[u8]; 2] = [b"date", b"x-envoy-upstream-service-time"];
 
-/// Stands before the names of trailers.
+/// Prefix for names of trailers.
 const TRAILER: &[u8] = b"trailer ";
 
-/// At which end two messages differ.
+/// The end at which two messages differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// What the origin received.
+    /// The request, as the origin received it.
     Request,
-    /// What the client got.
+    /// The response, as the client received it.
     Response,
 }
 
-/// In what two messages differ.
+/// The kind of difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The in-cluster version got the matched request.
     LeftToCluster,
     /// The number of messages.
     Count,
-    /// The HTTP version. Everything else was then compared in the terms of HTTP/2.
+    /// The HTTP version. Everything else was then compared in terms of HTTP/2.
     Version,
     /// Interim responses.
     Interim,
     /// The first line.
     Start,
-    /// A field that only the matched one has.
+    /// A field of the matched message only.
     Added(String),
-    /// A field that only the unmatched one has.
+    /// A field of the unmatched message only.
     Missing(String),
     /// The values of a field.
     Values(String),
@@ -45,20 +45,20 @@ pub enum What {
     Body,
     /// Chunk extensions.
     Extensions,
-    /// How it ended.
+    /// The end of the message.
     End,
-    /// What the client got behind the last answer.
+    /// Bytes after the last response.
     Extra,
-    /// Envoy had to answer in the application's place, because what it gave is no answer.
+    /// Envoy had to respond itself, because the application's response was invalid.
     NoAnswer,
 }
 
 /// One difference between the unmatched and the matched run of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
-    /// At which end.
+    /// The end at which they differ.
     pub side: Side,
-    /// In what.
+    /// The kind of difference.
     pub what: What,
     /// Both values.
     pub text: String,
@@ -71,7 +71,7 @@ impl fmt::Display for Deviation {
     }
 }
 
-/// What differs between the message of the unmatched run and that of the matched one.
+/// The differences between the messages of the unmatched and the matched run.
 pub fn compare(side: Side, direct: &Message, matched: &Message) -> Vec<Deviation> {
     let mut found = Vec::new();
     let mut note = |what, direct: String, matched: String| {
@@ -121,14 +121,14 @@ pub fn compare(side: Side, direct: &Message, matched: &Message) -> Vec<Deviation
     found
 }
 
-/// Trailers stand beside the fields, under names of their own.
+/// Fields and trailers, the latter with a prefix.
 fn with_trailers(message: &Message) -> BTreeMap<Vec<u8>, Vec<String>> {
     let trailers = message.trailers.iter();
     let trailers = trailers.map(|(name, value)| ([TRAILER, name].concat(), value.clone()));
     by_name(&message.fields.iter().cloned().chain(trailers).collect())
 }
 
-/// A close that overtakes what was still to be read is a reset, as timing has it.
+/// The end of a message. Counts a reset as a close, because timing decides which one is seen.
 fn end(message: &Message) -> String {
     let end = match message.end {
         End::ConnectionReset => End::Closed,
@@ -145,7 +145,7 @@ fn by_name(fields: &Fields) -> BTreeMap<Vec<u8>, Vec<String>> {
     by_name
 }
 
-/// Two clocks never show the same: what Envoy wrote is compared by its form only.
+/// Values to compare. Two clocks always differ, so their fields are compared by form only.
 fn comparable(name: &[u8], one: &[String], other: &[String]) -> (String, String) {
     let is_clock = |values: &[String]| match values {
         [value] => value.ends_with(" GMT") || value.trim().parse::<u64>().is_ok(),
@@ -157,11 +157,11 @@ fn comparable(name: &[u8], one: &[String], other: &[String]) -> (String, String)
     (format!("{one:?}"), format!("{other:?}"))
 }
 
-/// The names that both have, as they first appear.
+/// The names that both messages have, in order of first appearance.
 fn order(message: &Message, others: &BTreeMap<Vec<u8>, Vec<String>>) -> String {
     let mut names: Vec<&[u8]> = Vec::new();
     for (name, _) in &message.fields {
-        // In HTTP/2 pseudo-headers have no order that means anything (RFC 9113 section 8.3).
+        // In HTTP/2 the order of pseudo-headers has no meaning (RFC 9113 section 8.3).
         let is_pseudo = message.version == Version::Http2 && name.starts_with(b":");
         if !is_pseudo && others.contains_key(name) && !names.contains(&name.as_slice()) {
             names.push(name);
@@ -185,7 +185,7 @@ fn show(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// Equal exactly where the bodies are.
+/// A summary that is equal exactly if the bodies are.
 fn brief(body: &[u8]) -> String {
     let start = show(&body[..body.len().min(60)]);
     let sum = crate::app::sha256(body);

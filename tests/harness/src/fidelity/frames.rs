@@ -1,4 +1,4 @@
-//! HTTP/2 frames and header blocks (RFC 9113, RFC 7541), written exactly as told, invalid ones included.
+//! HTTP/2 frames and header blocks (RFC 9113, RFC 7541), written exactly as requested, including invalid ones.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::message::Fields;
 
-/// What a client sends first.
+/// The client's connection preface.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame of a body.
@@ -24,7 +24,7 @@ pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 /// A frame that lets the other end send more.
 pub const WINDOW_UPDATE: u8 = 8;
-/// A frame of a header list, behind the first.
+/// A frame that continues a header list.
 pub const CONTINUATION: u8 = 9;
 
 /// Flag: nothing follows on the stream.
@@ -63,7 +63,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Settings and windows of an end that never holds up its peer, without a dynamic table, with extended CONNECT.
+/// Settings and windows of an end that never blocks its peer, without a dynamic table, with extended CONNECT.
 pub fn opening() -> Vec<u8> {
     let mut settings = Vec::new();
     for (setting, value) in [(1u16, 0u32), (4, 1 << 30), (8, 1)] {
@@ -112,7 +112,7 @@ pub fn data(stream: u32, body: &[u8], ends_stream: bool) -> Vec<u8> {
     frames.flatten().collect()
 }
 
-/// Each field literally, without indexing and without Huffman coding (RFC 7541 section 6.2.2).
+/// Encodes each field as a literal, without indexing or Huffman coding (RFC 7541 section 6.2.2).
 fn encode(fields: &Fields) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -147,7 +147,7 @@ pub(super) struct Reader<S> {
     credit: usize,
 }
 
-/// What the other end says.
+/// An event of the other end.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A header block, decoded.
@@ -156,7 +156,7 @@ pub(super) enum Event {
         fields: Fields,
         ends_stream: bool,
     },
-    /// Anything else, without its padding.
+    /// Any other frame, without its padding.
     Frame(Frame),
 }
 
@@ -199,7 +199,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         }))
     }
 
-    /// What to answer to an event for the connection's sake.
+    /// The reply that the connection's protocol requires.
     pub(super) fn reply(&mut self, event: &Event) -> Vec<u8> {
         let Event::Frame(frame) = event else {
             return Vec::new();
@@ -239,7 +239,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 }
 
-/// Padding and priority say nothing that anybody here wants to know.
+/// Removes padding and priority, which no test is about.
 fn unpad(frame: &mut Frame) {
     if !matches!(frame.kind, DATA | HEADERS) {
         return;

@@ -1,6 +1,6 @@
-//! An HTTP message as it stood on the wire. Owns its representation only.
+//! An HTTP message as it was on the wire. Owns only the representation.
 
-/// Name and value of each header line, in order, as they were written.
+/// Name and value of each header line, in order, as written.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The HTTP version of a message.
@@ -13,7 +13,7 @@ pub enum Version {
     Http2,
 }
 
-/// How a message ended.
+/// The end of a message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum End {
     /// It did not end before the deadline.
@@ -27,14 +27,14 @@ pub enum End {
     ConnectionReset,
     /// HTTP/2 reset the stream with this code.
     StreamReset(u32),
-    /// Its framing cannot be read.
+    /// Its framing is invalid.
     Garbled,
 }
 
 /// A request or a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// The version that was spoken.
+    /// The HTTP version.
     pub version: Version,
     /// Interim responses (1xx) before it: first line and fields.
     pub interim: Vec<(Vec<u8>, Fields)>,
@@ -48,7 +48,7 @@ pub struct Message {
     pub extensions: Vec<u8>,
     /// The trailer lines.
     pub trailers: Fields,
-    /// How it ended.
+    /// The end of the message.
     pub end: End,
 }
 
@@ -60,7 +60,7 @@ impl Message {
         found.map(|(_, value)| value.trim_ascii())
     }
 
-    /// Do the members of a list field include that one?
+    /// Does a list field include that member?
     pub fn lists(&self, name: &str, member: &str) -> bool {
         let lines = self.fields.iter();
         let mut lines = lines.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
@@ -79,7 +79,7 @@ impl Message {
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
-    /// The same in the terms of HTTP/2, so that it can be compared with such a message. What HTTP/1.1 alone has is gone.
+    /// The same message in terms of HTTP/2, without what only HTTP/1.1 has, for comparison with an HTTP/2 message.
     pub fn neutral(&self) -> Self {
         if self.version == Version::Http2 {
             return self.clone();

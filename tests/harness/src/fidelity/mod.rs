@@ -1,5 +1,6 @@
-//! Sends one case twice through the same Envoy, unmatched and matched, and compares both ends byte for byte. Owns clients and origin servers that
-//! write and record raw bytes, because an HTTP library would repair what these tests look for. Knows nothing of which difference is acceptable: tests state that.
+//! Sends a case twice through the same Envoy, unmatched and matched, and compares both ends byte for byte.
+//!
+//! Owns clients and origins that write and record raw bytes, because an HTTP library would repair what these tests look for. Tests state which differences are acceptable.
 //!
 //! ```text
 //! client ─┬─► port without an intercept ─────────────────────► origin (direct)

@@ -1,4 +1,4 @@
-//! The program behind the port, in the cluster and on the developer's machine: records what it receives as it stood on the wire, and answers what the case says.
+//! The program behind the port, in the cluster and on the developer's machine: records requests as they were on the wire, and responds as the case says.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,26 +15,26 @@ use super::frames::{self, Event, Reader};
 use super::message::{End, Message, Version};
 use super::wire::{Framing, Wire};
 
-/// The header that names the case, so that concurrent cases are told apart.
+/// The header with the name of the case, which distinguishes concurrent cases.
 pub(super) const CASE: &str = "x-case";
 
-/// On whose behalf an origin received a request.
+/// The role in which an origin received a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The application, from a port without an intercept.
     Direct,
     /// The developer's server.
     Developer,
-    /// The application, in the developer's place.
+    /// The application, after a fallback.
     Fallback,
 }
 
 /// One request that an origin received.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// Where.
+    /// The role of the origin.
     pub role: Role,
-    /// What.
+    /// The request.
     pub message: Message,
     /// Was it served to the end of its script?
     pub is_served: bool,
@@ -48,14 +48,14 @@ pub(super) struct Origin {
     accepting: Vec<JoinHandle<()>>,
 }
 
-/// What a case does in HTTP/1.1 and in HTTP/2.
+/// The steps of a case in HTTP/1.1 and in HTTP/2.
 type Script = (Vec<Step>, Vec<Part>);
 
 #[derive(Debug)]
 struct Shared {
     scripts: Mutex<HashMap<String, Script>>,
     received: Mutex<HashMap<String, Vec<Received>>>,
-    /// origins → stage: something was received or served.
+    /// origins → stage: a request was received or served.
     changed: watch::Sender<u64>,
 }
 
@@ -85,20 +85,20 @@ impl Origin {
         self.addrs[&role]
     }
 
-    /// Gets ready for a case under this name.
+    /// Registers a case under this name.
     pub(super) fn expect(&self, id: &str, case: &Case) {
         let scripts = (case.http1.clone(), case.http2.clone());
         let mut all = self.shared.scripts.lock().expect("no panic");
         all.insert(id.to_owned(), scripts);
     }
 
-    /// What was received under this name so far.
+    /// The requests received under this name so far.
     pub(super) fn received(&self, id: &str) -> Vec<Received> {
         let received = self.shared.received.lock().expect("no panic");
         received.get(id).cloned().unwrap_or_default()
     }
 
-    /// Changes with everything received or served.
+    /// Changes with every request received or served.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
@@ -182,7 +182,7 @@ async fn serve_http1(stream: TcpStream, role: Role, shared: Arc<Shared>) {
     }
 }
 
-/// Whether another request may follow on the connection.
+/// Runs the script of a request. Returns whether another one may follow on the connection.
 async fn run_http1(wire: &mut Wire<TcpStream>, script: &[Step], message: &mut Message) -> bool {
     let mut was_read = false;
     for step in script {
@@ -217,7 +217,7 @@ async fn run_http1(wire: &mut Wire<TcpStream>, script: &[Step], message: &mut Me
                     }
                 }
                 if !matches!(wire.fill().await, Ok(true)) {
-                    // However the client left: it was not done by its framing.
+                    // However the client disconnected, its framing had no end.
                     message.end = End::Whole(false);
                     return false;
                 }
@@ -228,7 +228,7 @@ async fn run_http1(wire: &mut Wire<TcpStream>, script: &[Step], message: &mut Me
     was_read
 }
 
-/// One stream of a connection: what its script reads.
+/// The streams of a connection, by channels for their frames.
 type Streams = HashMap<u32, mpsc::UnboundedSender<Event>>;
 
 async fn serve_http2(mut stream: TcpStream, role: Role, shared: Arc<Shared>) {
@@ -322,7 +322,7 @@ async fn serve_stream(
     shared.update(&id, place, &message, true);
 }
 
-/// Reads a stream to its end, and sends each piece back if told where to.
+/// Reads a stream to its end, and echoes each piece if `echo` says where to.
 async fn read_body(
     events: &mut mpsc::UnboundedReceiver<Event>,
     message: &mut Message,

@@ -1,16 +1,16 @@
-//! Requests of every shape that clients send: targets, methods, framings, fields.
+//! Requests of every form that clients send: targets, methods, framings, fields.
 
 use super::case::{Case, Kind, Part, Sent, Step, fields};
 use super::message::Fields;
 
-/// All shapes, on every kind of port.
+/// All forms, on every kind of port.
 pub fn cases() -> Vec<Case> {
     let http1 = shapes_http1();
     let http2 = shapes_http2();
     let http1 = [Kind::Http, Kind::Http2, Kind::Auto]
         .into_iter()
         .flat_map(|kind| http1.iter().map(move |case| case.clone().on(kind)))
-        // In HTTP/2 a 200 is a switch, and there is no other way to say so.
+        // In HTTP/2 a 200 means a switch, and nothing else could express it.
         .filter(|case| case.kind != Kind::Http2 || !case.name.contains("answered 200"));
     let http2 = Kind::ALL
         .into_iter()
@@ -110,7 +110,7 @@ const METHODS: &[&str] = &[
     "X_!#$%&'*+.^`|~1",
 ];
 
-/// Header lines behind `host`, each with a name.
+/// Named header lines to send after `host`.
 const LINES: &[(&str, &[&str])] = &[
     (
         "duplicates in order",
@@ -420,7 +420,7 @@ const HOSTS: &[&str] = &[
     "orders-shadow",
 ];
 
-/// Framing of a body: lines, and what stands behind the head.
+/// Framings of a body: name, header lines, and the bytes after the head.
 const BODIES: &[(&str, &str, &str)] = &[
     ("content-length", "content-length: 5", "hello"),
     ("content-length 0", "content-length: 0", ""),
@@ -493,7 +493,7 @@ fn request(method: &str, target: &str, lines: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The answer "ok", without its body for HEAD.
+/// A case with the response "ok", without a body for HEAD.
 fn ask(name: String, method: &str, request: impl AsRef<[u8]>) -> Case {
     head_aware(Case::http1(name, request), method)
 }
@@ -581,7 +581,7 @@ fn shapes_http1() -> Vec<Case> {
     cases
 }
 
-/// Heads whose first line or order is unusual.
+/// Heads with an unusual first line or order.
 fn heads_http1() -> Vec<Case> {
     let large: String = (0..90)
         .map(|n| format!("x-{n}: {}\r\n", "v".repeat(500)))
@@ -659,7 +659,7 @@ fn heads_http1() -> Vec<Case> {
     .collect()
 }
 
-/// Bodies that are large, awaited, or not there.
+/// Large, delayed and missing bodies.
 fn bodies_http1() -> Vec<Case> {
     let mut cases = Vec::new();
     for length in [1usize, 65_535, 65_536, 300_000, 1_500_000] {
@@ -724,7 +724,7 @@ fn bodies_http1() -> Vec<Case> {
     cases
 }
 
-/// Several requests on a connection, and connections that become something else.
+/// Several requests on a connection, and connections that switch protocols.
 fn connections_http1() -> Vec<Case> {
     let mut cases = Vec::new();
     let get = request("GET", "/one", "", "");
@@ -1021,7 +1021,7 @@ fn bodies_http2() -> Vec<Case> {
             Part::Head(fields(&[(names, "1")]), true),
         ];
         let case = Case::http2(format!("a trailer named {names}"), parts);
-        // Envoy refuses these itself, once it has passed on the head.
+        // Envoy rejects these itself, once it has forwarded the head.
         let is_refused = ["content-length", ":path", "te", "connection"].contains(&names);
         cases.push(if is_refused { case.cut() } else { case });
     }

@@ -1,4 +1,4 @@
-//! One Envoy with a port of each kind twice, once intercepted; origins behind both; and how a case is sent through them.
+//! An Envoy with two ports of each kind, one of them intercepted; origins behind both; and a way to send cases through them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use super::origin::{Origin, Received, Role};
 use crate::intercept::Intercept;
 use crate::mesh::{Mesh, Plan};
 
-/// Cases under way at once.
+/// How many cases run at once.
 const AT_ONCE: usize = 64;
 
-/// How long an origin may take to notice what its client has seen already.
+/// How long an origin may take to notice what its client has already seen.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Everything that a case needs.
+/// The setup for all cases.
 #[derive(Debug)]
 pub struct Stage {
     origin: Origin,
@@ -27,14 +27,14 @@ pub struct Stage {
     _intercepts: Vec<Intercept>,
 }
 
-/// What one run of a case led to.
+/// The result of one run of a case.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// What the origins received.
     pub received: Vec<Received>,
-    /// What the client got.
+    /// What the client received.
     pub got: Vec<Message>,
-    /// What the client got behind the last answer.
+    /// Bytes after the client's last response.
     pub extra: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ pub struct Pair {
 }
 
 impl Stage {
-    /// Starts origins, relay, Envoy, and an intercept of everything on every second port.
+    /// Starts origins, relay and Envoy, and intercepts everything on every second port.
     pub async fn start() -> Self {
         let origin = Origin::start().await;
         let mut plan = Plan::nowhere().edit(|bootstrap| {
@@ -59,7 +59,7 @@ impl Stage {
                 .expect("listeners")
             {
                 let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
-                // A number made anew for each request would differ between any two runs.
+                // A new number for each request would differ between any two runs.
                 manager["generate_request_id"] = false.into();
             }
         });
@@ -85,7 +85,7 @@ impl Stage {
         }
     }
 
-    /// Runs all cases, many at once but for those that run alone; what came of each.
+    /// Runs all cases, in parallel except for those that run alone. Returns the results.
     pub async fn run(self: &Arc<Self>, cases: Vec<Case>) -> Vec<Pair> {
         let cases = cases.into_iter().enumerate();
         let (alone, together): (Vec<_>, Vec<_>) = cases.partition(|(_, case)| case.is_alone);
@@ -122,7 +122,7 @@ impl Stage {
         }
     }
 
-    /// Sends a case to the port of that kind which, for want of a developer, leads to `app`.
+    /// Sends a case to the port of its kind that leads to `app` without a developer.
     async fn send(&self, id: String, app: Role, case: &Case) -> Outcome {
         let place = Kind::ALL.iter().position(|kind| *kind == case.kind);
         let place = 2 * place.expect("a kind") + usize::from(app == Role::Fallback);
@@ -135,7 +135,7 @@ impl Stage {
             let mut received = self.origin.received(&id).into_iter().filter(is_mine);
             received.all(|received| received.is_served)
         });
-        // An origin that never ends its script shows in the comparison.
+        // An origin with an incomplete script shows up in the comparison.
         let _ = tokio::time::timeout(SETTLE, settled).await;
         Outcome {
             received: self
@@ -158,7 +158,7 @@ fn port_name(kind: Kind, app: Role) -> String {
 }
 
 impl Pair {
-    /// In what the two runs differ.
+    /// The differences between both runs.
     pub fn deviations(&self) -> Vec<Deviation> {
         let (direct, matched) = (&self.direct, &self.matched);
         if direct.got.iter().any(is_envoys_error) {
@@ -171,7 +171,7 @@ impl Pair {
             text: format!("{one} → {other}"),
         };
         if self.case.is_cut {
-            // Compared by what the client got.
+            // Compared by the client's result.
         } else if direct.received.len() != matched.received.len() {
             found.push(counts(
                 Side::Request,
@@ -218,7 +218,7 @@ impl Pair {
         found
     }
 
-    /// Envoy had to answer itself, so there is no answer to compare: only what was received first, and that there is some answer.
+    /// The differences if Envoy had to respond itself: only the first received request, and that there is some response, are compared.
     fn without_answer(&self) -> Vec<Deviation> {
         let (direct, matched) = (&self.direct, &self.matched);
         let received = direct.received.iter().zip(&matched.received).take(1);
@@ -243,7 +243,7 @@ impl Pair {
     }
 }
 
-/// Did Envoy answer, because the application gave it nothing that it could pass on?
+/// Did Envoy respond itself, because the application's response was invalid?
 fn is_envoys_error(message: &Message) -> bool {
     const TEXTS: [&[u8]; 2] = [b"upstream connect error", b"upstream request timeout"];
     let reason = message.field("grpc-message").unwrap_or(&message.body);

@@ -1,4 +1,4 @@
-//! Reads HTTP/1.1 from a socket without changing anything about it (RFC 9112). Repairs nothing, refuses nothing that can be framed.
+//! Reads HTTP/1.1 from a socket without changes (RFC 9112). Repairs nothing, and accepts everything that can be framed.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::message::{End, Fields, Message};
 
-/// A socket and what was read from it ahead.
+/// A socket and its read-ahead.
 pub(super) struct Wire<S> {
     pub(super) stream: S,
     pub(super) ahead: Vec<u8>,
@@ -22,12 +22,12 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Of a request.
+    /// The framing of a request.
     pub(super) fn of_request(head: &Message) -> Self {
         Self::declared(head).unwrap_or(Self::Nothing)
     }
 
-    /// Of the response to a request that was, or was not, HEAD.
+    /// The framing of a response, which depends on whether the request was HEAD.
     pub(super) fn of_response(head: &Message, is_head: bool) -> Self {
         match head.status() {
             Some(100..=199 | 204 | 304) => Self::Nothing,
@@ -53,12 +53,12 @@ impl<S: AsyncRead + Unpin> Wire<S> {
 
     /// Reads once. `false` at the end of the connection.
     pub(super) async fn fill(&mut self) -> io::Result<bool> {
-        // Into what room is left of a small buffer, it would read a large body in pieces of 64 bytes.
+        // In a small buffer with little room, it would read a large body in pieces of 64 bytes.
         self.ahead.reserve(64 * 1024);
         Ok(self.stream.read_buf(&mut self.ahead).await? > 0)
     }
 
-    /// One line without its CRLF; `None` when the connection ends before.
+    /// Reads a line without its CRLF; `None` if the connection ends first.
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut from = 0;
         loop {
@@ -76,7 +76,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         }
     }
 
-    /// Header lines up to the empty one.
+    /// Reads header lines up to the empty one.
     async fn fields(&mut self, fields: &mut Fields) -> io::Result<bool> {
         while let Some(line) = self.line().await? {
             if line.is_empty() {
@@ -90,7 +90,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         Ok(false)
     }
 
-    /// The next head into `message`. `false` when the connection ends before its end.
+    /// Reads the next head into `message`. `false` if the connection ends first.
     pub(super) async fn head(&mut self, message: &mut Message) -> io::Result<bool> {
         let Some(start) = self.line().await? else {
             return Ok(false);
@@ -99,7 +99,7 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         self.fields(&mut message.fields).await
     }
 
-    /// A body into `message`, with how it ended. What came before an error is there.
+    /// Reads a body into `message`, and sets its end. On an error, the data before it stays.
     pub(super) async fn body(&mut self, framing: Framing, message: &mut Message) {
         let ended = match framing {
             Framing::Nothing => Ok(End::Whole(false)),
