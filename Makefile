@@ -1,4 +1,4 @@
-# The recipes that people need; CI calls the same ones.
+# Recipes for developers; CI calls the same ones.
 .PHONY: help tools build demo sandbox test fuzz images programs test-istio test-peers soak lint fmt clean cluster cluster-down
 
 help:
@@ -32,7 +32,7 @@ test: build
 	@scripts/install-tools test
 	cargo test --locked --no-fail-fast
 
-# Random input: so many configurations with ten decisions each, so many headers, so many connections to each of three places. `make test` runs a short form of all.
+# Random input: the numbers of configurations (with ten decisions each), of headers, and of connections to each of three ports. `make test` runs a short form of all.
 FUZZ_ROUNDS = 1000000
 FUZZ_HOPS = 100000000
 FUZZ_STREAMS = 100000
@@ -42,20 +42,21 @@ fuzz:
 	@# Not the release: here an overflow panics.
 	FUZZ_STREAMS=$(FUZZ_STREAMS) cargo test --locked --test tunnel_fuzz -- --nocapture
 
-# What the cluster's pods run: the relay as it is shipped, and the tests' stand-in for apps and callers. Both are static programs, built in one go: their images hold nothing else.
+# Images of the cluster's pods: the relay as shipped, and the test app. Both are static programs, built in one go: their images contain nothing else.
 images: build
 	target/release/wasm-build image --relay --also-build e2e/standin
 
-# What the cluster itself runs. Shares nothing with the rest, so it is compiled beside it.
+# Programs of the cluster itself. They share nothing with the rest, so they are compiled in parallel.
 programs:
 	@tests/cluster/build debian pause kubernetes istio dns
 
-# Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
+# Without `-p`: for a subset of packages, cargo would compile the same dependencies again with other features.
 API_TESTS = --test kubeapi
 ISTIO_TESTS = --test istio_install --test istio_latency --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback --test istio_leaving --test istio_controller --test istio_faults
 
-# On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants nothing of ours in it, then what needs little more than its API
-# server; then what waits for pods. Both wait more than they compute, so more of it is under way at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
+# Uses its own cluster, which it also takes down after a failure or Ctrl-C. First the tests that need no injector in it, then those that need little more than its API
+# server, then those that wait for pods: these wait more than they compute, so more of them run at once than there are cores. Last the tests that take parts of the cluster
+# down. (One call of cargo would run them in alphabetical order.)
 test-istio: tools
 	@tests/cluster/build tools
 	@$(MAKE) --no-print-directory -j2 images programs
@@ -70,13 +71,13 @@ test-istio: tools
 	  RUST_TEST_THREADS=2 run --test istio_leaving; RUST_TEST_THREADS=4 run --test istio_controller; run --test istio_faults; \
 	  exit $$failed'
 
-# Test suites of others, built once. Their time limits do not expect to share two cores.
+# Third-party test suites, built once. Their timeouts are not made for two shared cores.
 test-peers: build
 	@scripts/install-tools peers
 	@tests/peers/build
 	cargo test --locked --no-fail-fast --test peers -- --test-threads=2
 
-# PROFILE=dev spares the compiling, and costs a third of a core while it runs.
+# PROFILE=dev saves the compile time, and uses a third of a core while it runs.
 DURATION = 1h
 PROFILE = release
 soak: $(if $(MESH),images,build)

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # settings.sh and use_dir set them
-# Owns the cell: the mount, PID, network, IPC and UTS namespaces and the cgroup that the whole cluster lives in, and the cable into them.
+# Owns the cell: the mount, PID, network, IPC and UTS namespaces and the cgroup of the whole cluster, and the veth pair into them.
 # Ending the cell's first process ends every process in it, and with them go all mounts, links, routes, netfilter rules and sysctls of the
-# cluster: there is nothing to undo on the machine but the cgroup's directories, the cable and one directory of files.
-# Knows nothing of Kubernetes but the kernel settings that a kubelet insists on.
+# cluster: only the cgroup's directories, the veth pair and one directory of files remain to be removed.
+# Knows nothing of Kubernetes except the kernel settings that a kubelet requires.
 
-# The directories that runtimes write to by hard-wired names; in the cell they are overlays, so that nothing of it reaches the machine.
+# Hard-wired directories of runtimes; in the cell they are overlays, so that no writes reach the machine.
 overlaid=(/run /var/lib /var/log)
 
-# A kubelet sets these, and they belong to the whole machine; in the cell a plain file with the value it wants lies over each.
+# A kubelet sets these, which belong to the whole machine; in the cell each is hidden by a plain file with the right value.
 kernel_settings=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
 # cgroup_roots : the mount points of all hierarchies, v1 and v2
@@ -18,7 +18,7 @@ cgroup_create() {
   local root file
   while read -r root; do
     mkdir -p "$root/$cgroup/system"
-    # v1 (in v2 the root has no such files): a cpuset takes no process before it has processors and memory
+    # v1 (in v2 the root has no such files): a cpuset accepts processes only once it has processors and memory
     for file in cpuset.cpus cpuset.mems; do
       if [ -e "$root/$file" ]; then
         cat "$root/$file" >"$root/$cgroup/$file"
@@ -29,7 +29,7 @@ cgroup_create() {
   done < <(cgroup_roots)
 }
 
-# cgroup_controllers ROOT : v2 only. A kubelet needs them all below its root; what the machine's root did not hand out before is remembered.
+# cgroup_controllers ROOT : v2 only. A kubelet needs all controllers below its root. Remembers those that were not enabled at the machine's root.
 cgroup_controllers() {
   local controller
   for controller in $(<"$1/cgroup.controllers"); do
@@ -41,13 +41,13 @@ cgroup_controllers() {
   done
 }
 
-# cgroup_join : puts this process, and so its children, under the cell's accounting
+# cgroup_join : moves this process, and so its children, into the cell's cgroup
 cgroup_join() {
   local root
   while read -r root; do echo "$BASHPID" >"$root/$cgroup/system/cgroup.procs"; done < <(cgroup_roots)
 }
 
-# cgroup_pids : everything that runs in the cell, by the cgroups
+# cgroup_pids : all processes of the cell, by the cgroups
 cgroup_pids() {
   local root
   while read -r root; do find "$root/$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done < <(cgroup_roots) | sort -un
@@ -65,16 +65,16 @@ cgroup_remove() {
   done < <(cgroup_roots)
 }
 
-# cell_dir : the directory of the cluster that runs on this machine, if one does
+# cell_dir : the directory of the running cluster on this machine, if any
 cell_dir() {
   local pid
   for pid in $(cgroup_pids); do
-    # it may end while we look
+    # it may end in the meantime
     { tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^INJECTOR_CLUSTER=//p'; } 2>/dev/null || true
   done | sort -u | head -n 1
 }
 
-# cell_free : fails with a clear word where something of the machine is in the cell's way
+# cell_free : fails with an error if something on the machine conflicts with the cell
 cell_free() {
   local net hidden
   for hidden in "${overlaid[@]}"; do
@@ -90,7 +90,7 @@ cell_free() {
   done
 }
 
-# cell_create : the first process stands, the mounts are in place, the cable is plugged in
+# cell_create : starts the first process, mounts, and connects the veth pair
 cell_create() {
   cgroup_create
   mkdir -p "$run" "$logs" "$dir/overlay" "$dir/tmp"
@@ -107,10 +107,10 @@ cell_create() {
   cell_plug
 }
 
-# cell_mount DIR : runs inside, before anything else does
+# cell_mount DIR : runs first inside
 cell_mount() {
   local path setting
-  mount --make-rshared / # as on a machine that booted: the mounts of pods spread within the cell
+  mount --make-rshared / # as on a booted machine: mounts of pods propagate within the cell
   for path in "${overlaid[@]}"; do
     mkdir -p "$1/overlay$path/upper" "$1/overlay$path/work"
     mount -t overlay overlay -o "lowerdir=$path,upperdir=$1/overlay$path/upper,workdir=$1/overlay$path/work" "$path"
@@ -122,7 +122,7 @@ cell_mount() {
   done
 }
 
-# cell_first : the PID, here, of the cell's first process: the only child of the remembered one
+# cell_first : the PID, here, of the cell's first process: the only child of the recorded one
 cell_first() {
   local unshare children
   read -r unshare <"$run/cell"
@@ -130,8 +130,8 @@ cell_first() {
   echo "${children% }"
 }
 
-# A veth pair; the routes to pods and services go through it. There is no default route inside: nothing in the cell reaches further than this machine.
-# The node's own route to services is never followed: it only lets a connection begin, and the service proxy gives it another destination.
+# A veth pair, with the routes to pods and services. There is no default route inside: the cell reaches only this machine.
+# The node's own route to services is never used: it only lets a connection start, which the service proxy then redirects.
 cell_plug() {
   local first
   read -r first <"$run/first"
@@ -143,7 +143,7 @@ cell_plug() {
   ip route add "$service_cidr" via "$node_ip"
 }
 
-# cell COMMAND… : runs a command inside, with the programs of the cluster on its path
+# cell COMMAND… : runs a command inside, with the cluster's programs on its path
 cell() {
   local first
   read -r first <"$run/first"
@@ -155,7 +155,7 @@ cell() {
   )
 }
 
-# start NAME COMMAND… : a lasting program of the cell; remembers its PID (inside) and its command, for `component`
+# start NAME COMMAND… : starts a long-running program of the cell; records its PID (inside) and command for `component`
 start() {
   local name=$1
   shift
@@ -163,12 +163,12 @@ start() {
   cell setsid --fork bash -c "echo \$\$ >'$run/$name.pid'; exec \"\$@\" </dev/null >>'$logs/$name.log' 2>&1" start "$@"
 }
 
-# cell_end : ends everything in the cell. Safe to repeat, and in every state that an interrupted start may leave.
+# cell_end : ends everything in the cell. Idempotent, and works in every state that an interrupted start may leave.
 cell_end() {
   local unshare
   if [ -e "$run/cell" ]; then
     read -r unshare <"$run/cell" || true
-    # a PID may have been given to another since: only one that lives in our cgroup is ours
+    # the PID may have been reused: only a process in our cgroup is ours
     if cgroup_pids | grep -qx "$unshare"; then kill -KILL "$unshare" 2>/dev/null || true; fi
   fi
   cgroup_kill
@@ -177,7 +177,7 @@ cell_end() {
   cgroup_remove
 }
 
-# What outlived its cell, or was on its way in: by the cgroup, so nobody else's process is meant.
+# Ends what escaped from its cell, or was on its way in. By the cgroup, so that it hits no other process.
 cgroup_kill() {
   local deadline=$((SECONDS + 20)) pids
   until cgroup_empty; do

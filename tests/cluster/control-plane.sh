@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # settings.sh and use_dir set them
-# Owns etcd, the API server, the controllers and the scheduler: where they listen and how they are told about each other.
+# Owns etcd, the API server, the controllers and the scheduler: their addresses and their configuration.
 
 etcd_url=http://127.0.0.1:2379 # the cell's own loopback
 
@@ -21,7 +21,7 @@ start_apiserver() {
 }
 
 start_controllers() {
-  # The grace period: tests take the API server away for 30 s, after which the only node, unheard of, would be lost for a moment (50 s), and every pod unready.
+  # The grace period: tests stop the API server for 30 s, after which the only node would count as lost for a moment (50 s without a heartbeat), and every pod as unready.
   start controller-manager kube-controller-manager --kubeconfig="$pki/kube-controller-manager.conf" \
     --root-ca-file="$pki/ca.crt" --service-account-private-key-file="$pki/service-accounts.key" --use-service-account-credentials \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \

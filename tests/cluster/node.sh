@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # settings.sh and use_dir set them
-# Owns the node: containerd with a root, state and socket of its own, the pod network, the kubelet and the service proxy.
+# Owns the node: containerd with its own root, state and socket, the pod network, the kubelet and the service proxy.
 
-# ptp routes each pod over its own veth: no bridge, so nothing depends on bridge-nf-call-iptables, and a pod may call its own Service.
+# ptp routes each pod over its own veth: without a bridge, nothing depends on bridge-nf-call-iptables, and a pod can call its own Service.
 write_pod_network() {
   mkdir -p "$dir/cni"
   cat >"$dir/cni/10-pods.conflist" <<C
@@ -38,14 +38,14 @@ C
   start containerd containerd --config "$dir/containerd/config.toml" --log-level warn
 }
 
-# images_import FILE… : archives, one after the other
+# images_import FILE… : imports archives, one after the other
 images_import() {
   local archive
   for archive in "$@"; do cell ctr --address "$containerd_socket" --namespace k8s.io images import "$archive" >/dev/null; done
 }
 
 start_kubelet() {
-  : >"$dir/resolv.conf" # no name server but the cluster's own
+  : >"$dir/resolv.conf" # only the cluster's own name server
   cat >"$dir/kubelet.yaml" <<C
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -64,7 +64,7 @@ resolvConf: $dir/resolv.conf
 containerRuntimeEndpoint: unix://$containerd_socket
 podLogsDir: $dir/pod-logs
 volumePluginDir: $dir/volume-plugins
-# this machine's disk is not the cluster's to judge
+# the state of this machine's disk must not affect the cluster
 evictionHard: {memory.available: "200Mi", nodefs.available: "1%", imagefs.available: "1%"}
 imageGCHighThresholdPercent: 100
 healthzPort: 0
@@ -74,7 +74,7 @@ C
     --root-dir="$dir/kubelet" --cert-dir="$pki" --hostname-override="$node" --node-ip="$node_ip"
 }
 
-# The conntrack sizes belong to the whole machine and are left alone. Its health ports must be real numbers; the cell has them for itself.
+# The conntrack sizes belong to the whole machine and stay. Its health ports must be real numbers; no other process uses the cell's.
 start_proxy() {
   start kube-proxy kube-proxy --kubeconfig="$pki/kube-proxy.conf" --hostname-override="$node" \
     --proxy-mode=iptables --cluster-cidr="$pod_cidr" --healthz-bind-address=127.0.0.1:10256 --metrics-bind-address=127.0.0.1:10249 \

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # settings.sh and use_dir set them
-# Owns the cluster's keys: one authority for everything, certificates and the kubeconfigs made of them. Ten days are enough for a test bed.
+# Owns the cluster's keys: one authority for everything, certificates, and the kubeconfigs with them. Ten days are enough for a test cluster.
 
 pki_key() { openssl ecparam -name prime256v1 -genkey -noout -out "$pki/$1.key"; }
 
-# pki_certificate NAME SUBJECT [ALTERNATIVE-NAMES] : NAME.key and NAME.crt, for either end of a connection
+# pki_certificate NAME SUBJECT [ALTERNATIVE-NAMES] : creates NAME.key and NAME.crt, for either end of a connection
 pki_certificate() {
   pki_key "$1"
   openssl req -new -key "$pki/$1.key" -subj "$2" |
@@ -12,7 +12,7 @@ pki_certificate() {
       -extfile <(echo 'extendedKeyUsage=serverAuth,clientAuth'; [ -z "${3:-}" ] || echo "subjectAltName=$3") 2>/dev/null
 }
 
-# pki_kubeconfig NAME [FILE] : for the holder of NAME.crt; complete in itself
+# pki_kubeconfig NAME [FILE] : creates a self-contained kubeconfig with NAME.crt
 pki_kubeconfig() {
   local file=${2:-$pki/$1.conf}
   (umask 077 && jq -n --arg api "$api" --arg user "$1" --arg ca "$(base64 -w0 "$pki/ca.crt")" --arg crt "$(base64 -w0 "$pki/$1.crt")" --arg key "$(base64 -w0 "$pki/$1.key")" '{

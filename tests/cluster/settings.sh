@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Owns what every part agrees on: versions, places, addresses and the tone of the output. Sourced; changes nothing by itself.
+# Owns the shared settings: versions, paths, addresses and the format of the output. Sourced; changes nothing by itself.
 # shellcheck disable=SC2034 # the parts that source this use them
 
-kubernetes_version=1.34.4 # newer kubelets refuse cgroup v1 unless talked into it
+kubernetes_version=1.34.4 # newer kubelets refuse cgroup v1 without extra configuration
 dns_version=1.14.7
 
-# Of each minor release of Istio: the patch whose sources istio/ pins, and the stock Envoy of the line that it is built on.
+# For each minor release of Istio: the patch pinned by the sources in istio/, and the stock Envoy of its line.
 istio=${ISTIO:-1.31}
 case $istio in
   1.31) istio_version=1.31.0 envoy_version=1.39.3 ;;
@@ -21,13 +21,13 @@ dns_bin=$programs/dns-$dns_version
 pause_bin=$programs/pause-1
 debian=$programs/debian-$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}")
 envoy=${ENVOY:-$cache/envoy-$envoy_version/bin/envoy}
-export PATH=$PATH:/usr/sbin:/sbin # iptables and ip, where the caller is not quite root
+export PATH=$PATH:/usr/sbin:/sbin # iptables and ip, if the caller's PATH lacks them
 
-# The cluster lives in namespaces of its own. One cable leads out of them: its end here is called link, and these routes go through it.
+# The cluster lives in its own namespaces. One veth pair leads out of them: its end here is called link, and these routes go through it.
 node=node0
 link=injector0
 link_ip=10.244.255.1
-node_ip=10.244.255.2 # the API server and the kubelet listen here and only here
+node_ip=10.244.255.2 # the API server and the kubelet listen only here
 pod_cidr=10.244.0.0/24
 pod_gateway=10.244.0.1
 service_cidr=10.96.0.0/16
@@ -38,19 +38,19 @@ cgroup=injector-cluster # its name in every hierarchy
 
 started_at=${EPOCHREALTIME/[.,]/}
 
-# say TEXT… : progress, with the seconds since the start
+# say TEXT… : prints progress, with the seconds since the start
 say() {
   local tenths=$(((${EPOCHREALTIME/[.,]/} - started_at) / 100000))
   printf '%3d.%ds  %s\n' $((tenths / 10)) $((tenths % 10)) "$*" >&2
 }
 
-# fail WHAT HINT : the end of the road, in the form that every program here uses
+# fail WHAT HINT : prints an error in the common form, and exits
 fail() {
   printf 'error: %s\n\nhint: %s\n' "$1" "$2" >&2
   exit 1
 }
 
-# wait_for SECONDS WHAT COMMAND… : until the command succeeds
+# wait_for SECONDS WHAT COMMAND… : waits until the command succeeds
 wait_for() {
   local deadline=$((SECONDS + $1)) what=$2
   shift 2

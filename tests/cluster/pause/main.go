@@ -1,4 +1,4 @@
-// Command pause does nothing until it is told to end, and buries the dead
+// Command pause does nothing until a signal ends it, and reaps orphans
 // meanwhile. It is the first process of every pod, and of the cell that the
 // whole cluster lives in.
 package main
