@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use intercept_core::Limits;
+use tokio::time::Instant;
 
 use super::Session;
 use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
 use crate::model::{NotRenewed, Plan, Seen};
 use crate::words;
+
+/// How long an intercept goes on that its user may not see.
+const DENIED: Duration = Duration::from_secs(30);
 
 impl Session<'_> {
     /// Is the entry still ours and allowed, and does it live long enough?
@@ -21,11 +25,13 @@ impl Session<'_> {
             now,
         } = match seen {
             Ok(seen) => seen,
+            Err(failure) if failure.is_denied() => return self.denied(failure).await,
             Err(failure) => {
                 self.tell_unseen(&failure).await;
                 return Ok(());
             }
         };
+        self.denied_since = None;
         let is_ours = match &entry {
             Some(entry) => entry.address == self.address,
             None => self.lease.is_over(now),
@@ -118,6 +124,21 @@ impl Session<'_> {
                 failure.error()
             ));
         }
+    }
+
+    /// A role binding that is replaced is missing for seconds; with a namespace that is deleted it is gone for good, and nothing of the intercept can be seen or renewed.
+    async fn denied(&mut self, failure: Failure) -> Result<()> {
+        let since = *self.denied_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < DENIED {
+            self.tell_unseen(&failure).await;
+            return Ok(());
+        }
+        let name = &self.plan.name;
+        let why = format!(
+            "{name}: you may no longer see this intercept; was its namespace deleted? {}",
+            failure.error()
+        );
+        Err(Failure::failed(why, failure.hint()).denied(true))
     }
 
     pub(super) async fn renew(&mut self, now: u64) -> Result<()> {

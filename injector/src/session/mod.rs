@@ -138,6 +138,8 @@ struct Session<'a> {
     lease: Lease,
     /// The operator's, as this intercept keeps to them; `None` until they were looked at.
     limits: Option<Limits>,
+    /// Since when the user may not see the entry.
+    denied_since: Option<Instant>,
     /// Why the entry is in no proxy although it is there, as was said last.
     refusal: Option<String>,
     /// What is remembered of it on this machine while it runs in the background.
@@ -163,6 +165,7 @@ impl<'a> Session<'a> {
             created: 0,
             lease: Lease::new(plan.lease),
             limits: None,
+            denied_since: None,
             refusal: None,
             kept: None,
             plan,
