@@ -76,7 +76,7 @@ async fn kubectl_waits_for_an_intercept_and_ends_it() {
 async fn deleted_namespace_takes_its_intercepts() {
     let (ending, staying) = tokio::join!(Stage::new("ending"), Stage::new("staying"));
     let server = App::start("server").await;
-    let _bob = ending.bob_intercepts(&server).await;
+    let mut bob = ending.bob_intercepts(&server).await;
     let _other = staying.bob_intercepts(&server).await;
     let client = staying.h1();
     let kubectl = &staying.cluster().kubectl;
@@ -87,6 +87,9 @@ async fn deleted_namespace_takes_its_intercepts() {
         kubectl.run(&["get", "namespace", namespace]).err()
     })
     .await;
+    // The namespace's deletion also removed the right to read anything in it.
+    let ended = wait::within(NAMESPACE, "its command ends", async || bob.process.exited()).await;
+    assert_eq!(ended.code(), Some(1), "{}", bob.process.output());
     // The controller continues.
     let alice = staying.developer("alice");
     let alice = alice

@@ -20,6 +20,8 @@ pub struct Failure {
     hint: String,
     /// May the same work in a moment?
     may_pass: bool,
+    /// Does the user lack a right?
+    is_denied: bool,
 }
 
 /// What a command returns.
@@ -34,6 +36,7 @@ impl Failure {
             details: Vec::new(),
             hint: hint.into(),
             may_pass: false,
+            is_denied: false,
         }
     }
 
@@ -45,6 +48,7 @@ impl Failure {
             details: Vec::new(),
             hint: hint.into(),
             may_pass: false,
+            is_denied: false,
         }
     }
 
@@ -67,6 +71,16 @@ impl Failure {
     /// May the same work in a moment? It was not refused, or there was no response: what was asked for may still be done.
     pub fn may_pass(&self) -> bool {
         self.may_pass
+    }
+
+    /// Says whether the user lacks a right.
+    pub fn denied(self, is_denied: bool) -> Self {
+        Self { is_denied, ..self }
+    }
+
+    /// Does the user lack a right? Asked again, it is refused again.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
     }
 
     /// What went wrong.
@@ -109,16 +123,21 @@ pub trait Hint: Display {
     fn may_pass(&self) -> bool {
         false
     }
+
+    /// Does the user lack a right?
+    fn is_denied(&self) -> bool {
+        false
+    }
 }
 
 impl<E: Hint> From<E> for Failure {
     fn from(error: E) -> Self {
-        let (hint, may_pass) = (error.hint(), error.may_pass());
+        let (hint, may_pass, is_denied) = (error.hint(), error.may_pass(), error.is_denied());
         let failure = match error.is_usage() {
             true => Self::usage(error, hint),
             false => Self::failed(error, hint),
         };
-        failure.passing(may_pass)
+        failure.passing(may_pass).denied(is_denied)
     }
 }
 

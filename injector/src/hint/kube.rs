@@ -42,6 +42,10 @@ impl Hint for ClusterError {
     fn may_pass(&self) -> bool {
         self.is_passing()
     }
+
+    fn is_denied(&self) -> bool {
+        self.is_forbidden()
+    }
 }
 
 impl Hint for LookupError {

@@ -50,7 +50,8 @@ pub fn refused(error: ClusterError) -> Failure {
         true => Failure::failed(
             error,
             "kubectl auth whoami; what an operator allows is said above",
-        ),
+        )
+        .denied(true),
         false => error.into(),
     }
 }

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use intercept_core::Limits;
+use tokio::time::Instant;
 
 use super::Session;
 use crate::flags::MIN_LEASE;
 use crate::hint::{Failure, Result};
 use crate::model::{NotRenewed, Plan, Seen};
 use crate::words;
+
+/// How long an intercept continues whose user is denied access to its entry.
+const DENIED: Duration = Duration::from_secs(30);
 
 impl Session<'_> {
     /// Checks that the entry is still ours and allowed, and renews its lease when due.
@@ -21,11 +25,13 @@ impl Session<'_> {
             now,
         } = match seen {
             Ok(seen) => seen,
+            Err(failure) if failure.is_denied() => return self.denied(failure).await,
             Err(failure) => {
                 self.tell_unseen(&failure).await;
                 return Ok(());
             }
         };
+        self.denied_since = None;
         let is_ours = match &entry {
             Some(entry) => entry.address == self.address,
             None => self.lease.is_over(now),
@@ -119,6 +125,23 @@ impl Session<'_> {
                 failure.error()
             ));
         }
+    }
+
+    /// Ends the intercept once its user has been denied access for [`DENIED`].
+    ///
+    /// A role binding that is being replaced is missing for seconds; in a deleted namespace it is gone for good, and the entry can be neither read nor renewed.
+    async fn denied(&mut self, failure: Failure) -> Result<()> {
+        let since = *self.denied_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < DENIED {
+            self.tell_unseen(&failure).await;
+            return Ok(());
+        }
+        let name = &self.plan.name;
+        let why = format!(
+            "{name}: you may no longer see this intercept; was its namespace deleted? {}",
+            failure.error()
+        );
+        Err(Failure::failed(why, failure.hint()).denied(true))
     }
 
     pub(super) async fn renew(&mut self, now: u64) -> Result<()> {

@@ -138,6 +138,8 @@ struct Session<'a> {
     lease: Lease,
     /// The operator's limits that this intercept was last checked against; `None` until the first look.
     limits: Option<Limits>,
+    /// Since when the user has been denied access to the entry.
+    denied_since: Option<Instant>,
     /// The reported reason why no proxy has the entry.
     refusal: Option<String>,
     /// The local state of a detached intercept.
@@ -163,6 +165,7 @@ impl<'a> Session<'a> {
             created: 0,
             lease: Lease::new(plan.lease),
             limits: None,
+            denied_since: None,
             refusal: None,
             kept: None,
             plan,

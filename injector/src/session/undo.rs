@@ -104,7 +104,7 @@ impl Session<'_> {
         let mut is_told = false;
         loop {
             match change().await {
-                Err(failure) if Instant::now() < deadline => {
+                Err(failure) if !failure.is_denied() && Instant::now() < deadline => {
                     if !std::mem::replace(&mut is_told, true) {
                         self.report.warn(&format!(
                             "{} cannot be removed at the moment ({}); trying again",

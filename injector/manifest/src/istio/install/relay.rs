@@ -9,8 +9,10 @@ use crate::istio::object::Object;
 /// Where the sidecar's agent shows the metrics of both, the sidecar and the relay.
 const MERGED_METRICS_PORT: u16 = 15020;
 
-/// The relay gives running requests 10 s, and cuts off the others within 3 s.
-const SIDECAR_DRAIN: &str = "15s";
+/// How long the sidecar of a pod that ends lives on: the relay gives running requests 10 s, and cuts off the others within 3 s.
+const SIDECAR_LIFE: &str = "15s";
+/// For how much of that it takes new connections. Callers whose connections it ends in good order go elsewhere; one that is used when the sidecar ends has an error.
+const SIDECAR_DRAIN: &str = "5s";
 
 pub fn objects(install: &ClusterInstall) -> Vec<Object> {
     let mut objects = vec![
@@ -105,7 +107,7 @@ fn stateful_set(install: &ClusterInstall) -> Object {
         .note("/spec/template/metadata/annotations/sidecar.istio.io~1rewriteAppHTTPProbers", "The agent probes for the kubelet. Otherwise the sidecar accepts the connection, whether or not the relay lives.")
         .note(
             "/spec/template/metadata/annotations/proxy.istio.io~1config",
-            "When the pod ends, the sidecar outlives the relay, which answers what it cuts off within 13 s. Istio's default is 5 s: callers would get a bare 503.",
+            "When the pod ends, the sidecar outlives the relay, which answers what it cuts off within 13 s, and takes no new connection long before. By Istio's defaults it would live 5 s and take connections to its end: callers would get a bare 503.",
         )
         .note("/spec/template/spec/containers/0/args", "The control port is on the loopback: only a port-forward reaches it.")
         .note("/spec/template/spec/containers/0/readinessProbe", "It listens, so it takes requests: a relay has nothing else to get ready.")
@@ -123,7 +125,7 @@ fn template_metadata() -> Value {
             "prometheus.io/path": "/metrics",
             "sidecar.istio.io/interceptionMode": "REDIRECT",
             "sidecar.istio.io/rewriteAppHTTPProbers": "true",
-            "proxy.istio.io/config": format!("{{\"terminationDrainDuration\": \"{SIDECAR_DRAIN}\"}}"),
+            "proxy.istio.io/config": json!({"drainDuration": SIDECAR_DRAIN, "terminationDrainDuration": SIDECAR_LIFE}).to_string(),
         },
     })
 }
