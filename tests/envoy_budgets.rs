@@ -1,4 +1,6 @@
-//! What hostile intercepts, each within its own limits, cost a real Envoy together: a push of its configuration, and a request.
+//! What hostile intercepts, each within its own limits, cost a real Envoy together.
+//!
+//! A push of its configuration, and a request.
 //!
 //! Times are CPU times of Envoy's threads, which other programs on the machine do not lengthen. The limits allow for a processor that is three times slower than the one in
 //! docs/cost.md.
@@ -48,7 +50,9 @@ fn resident(mesh: &Mesh) -> u64 {
     kibibytes.expect("kB").parse::<u64>().expect("a number") / 1024
 }
 
-/// This many entries in one upstream cluster, with as many per owner as are allowed, so that only the filter's configuration grows.
+/// This many entries in one upstream cluster, with as many per owner as are allowed.
+///
+/// Only the filter's configuration grows.
 fn entries(mesh: &Mesh, count: usize, change: impl Fn(usize, &mut Intercept)) -> Document {
     document((0..count).map(|number| {
         let (name, mut entry) = entry(&format!("dev-{number:04}"), mesh.port(), NOBODY, "x", "x");
@@ -151,7 +155,9 @@ async fn kept_of_a_change(mesh: &Mesh) -> u64 {
 /// An hour may have thousands of changes, and an Envoy lives for weeks.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_leave_next_to_nothing_in_envoy() {
-    /// Per worker. Envoy itself leaves 470 with one worker and 740 with two, whatever the configuration's size; metrics redefined with each change made it 870 a worker.
+    /// Per worker.
+    ///
+    /// Envoy itself leaves 470 with one worker and 740 with two, whatever the configuration's size; metrics redefined with each change made it 870 a worker.
     const MOST_BYTES: u64 = 600;
     let app = App::start("app").await;
     let plan = || Plan::of(&app).relay_at(app.addr());

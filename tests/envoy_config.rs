@@ -1,4 +1,6 @@
-//! What the filter makes of any configuration in a real Envoy. The entries are written by hand: the CLI would reject most of them.
+//! What the filter makes of any configuration in a real Envoy.
+//!
+//! The entries are written by hand: the CLI would reject most of them.
 
 use harness::app::{App, Do};
 use harness::client::{Ask, Client};

@@ -1,4 +1,6 @@
-//! The filter's cost for an unmatched request, in user instructions of Envoy as callgrind counts them, which do not depend on the machine's load.
+//! The filter's cost for an unmatched request, in user instructions of Envoy.
+//!
+//! Callgrind's counts do not depend on the machine's load.
 //! One test, since each Envoy under valgrind takes a processor for itself.
 
 use std::process::Command;
@@ -12,7 +14,7 @@ use intercept_core::Document;
 
 /// The limit for the filter's cost per request, in instructions.
 const MOST_ADDED: f64 = 22_000.0;
-/// The limit for the difference between 10 000 intercepts and one, as a fraction of the whole request.
+/// The limit for the cost of 10 000 intercepts over one, as a fraction of the whole request.
 const MOST_GROWTH: f64 = 0.02;
 
 /// Requests before counting, so that nothing counted happens for the first time.
@@ -64,7 +66,9 @@ async fn an_unmatched_request_costs_little_and_the_same_with_ten_thousand_interc
     assert!(growth.abs() <= MOST_GROWTH, "{growth}");
 }
 
-/// This many intercepts on values of one header, in one upstream cluster, so that only the filter's configuration grows.
+/// This many intercepts on values of one header, in one upstream cluster.
+///
+/// Only the filter's configuration grows.
 fn intercepts(mesh: &Mesh, count: usize) -> Document {
     let port = mesh.port();
     document((0..count).map(|number| {

@@ -78,14 +78,18 @@ fn post() -> Ask {
     Ask::post("/", 100_000).header(MATCHES.0, MATCHES.1)
 }
 
-/// Concurrency, number of requests, and what the app does: at 64 it is slow, so that all requests wait at the same time.
+/// Concurrency, number of requests, and what the app does.
+///
+/// At 64 it is slow, so that all requests wait at the same time.
 const LOADS: [(usize, usize, Do); 3] = [
     (1, 15, Do::Tell),
     (8, 80, Do::Tell),
     (64, 192, Do::Sleep(300)),
 ];
 
-/// Sends every load of GETs and POSTs. The app must run and answer each request once, and the server must see none.
+/// Sends every load of GETs and POSTs.
+///
+/// The app must run and answer each request once, and the server must see none.
 async fn assert_all_fall_back(app: &App, server: &App, mesh: &Mesh) {
     let client = mesh.h1();
     let mut sent = 0;
@@ -264,7 +268,9 @@ async fn the_developers_own_errors_pass(version: &str) {
     }
 }
 
-/// An app whose responses have our marks, as if it forwarded headers of another service. It counts the requests.
+/// An app whose responses have our marks, as if it forwarded headers of another service.
+///
+/// It counts the requests.
 async fn marking_app() -> (SocketAddr, Arc<AtomicUsize>) {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-intercept-unavailable: no-tunnel\r\n\
         x-intercept-unavailable: no-tunnel from 192.0.2.1:8080\r\nx-intercept-lost: x\r\n\
@@ -332,7 +338,7 @@ async fn marks_of_the_app_repeat_no_request(version: &str) {
 /// How much of its body a dying server has sent.
 const SENT: usize = 5_000;
 
-/// A developer's server that reads a head, sends one and the beginning of a body, and resets the connection.
+/// A developer's server that sends a head and part of a body, and resets the connection.
 async fn dying_server(framing: &'static str) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -389,7 +395,9 @@ async fn broken_answers_arrive_as_far_as_sent(version: &str) {
     }
 }
 
-/// Sends a GET and a POST, and calls `end` while the server has them. The app must answer the GET, and the POST must get an error that says so.
+/// Sends a GET and a POST, and calls `end` while the server has them.
+///
+/// The app must answer the GET, and the POST must get an error that says so.
 async fn assert_lost(app: &App, server: &App, mesh: &Mesh, what: Do, end: impl AsyncFnOnce()) {
     let client = mesh.h1();
     let (safe, lost) = (get().id("safe").to(what), post().id("lost").to(what));

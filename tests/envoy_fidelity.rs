@@ -1,4 +1,4 @@
-//! A developer's server receives what a pod would receive, and its response reaches the client as a pod's would.
+//! Compares requests and responses through an intercept with those of a pod.
 //!
 //! Each case is sent through one Envoy unmatched and matched, and compared byte for byte. The allowed differences are one list, equal to that of `docs/reference.md`.
 
@@ -190,7 +190,9 @@ fn is_carried(pair: &Pair) -> bool {
     carries_path(&path) && carries_authority(&authority)
 }
 
-/// Statuses and versions that are not valid HTTP and that Envoy passes on, and a protocol switch without a request for it.
+/// Responses that are not valid HTTP and that Envoy passes on.
+///
+/// Also a protocol switch without a request for it.
 fn is_invalid_answer(case: &Case) -> bool {
     let answers = [
         "099",

@@ -1,4 +1,4 @@
-//! Every protocol through Envoy, relay and tunnel to the developer's server, and through Envoy to the app.
+//! Every protocol, both through relay and tunnel to the developer's server, and to the app.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -184,7 +184,9 @@ async fn each_event_arrives_as_it_is_sent() {
     }
 }
 
-/// A developer's server that forwards every byte to that address, like a proxy that keeps all headers. Returns its port and a count of connections, one per request.
+/// A developer's server that forwards every byte to that address.
+///
+/// Like a proxy that keeps all headers. Returns its port and a count of connections, one per request.
 async fn proxy(to: SocketAddr) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a port");
@@ -255,7 +257,9 @@ async fn proxying_servers_make_no_loop() {
 
 /// Size of the large body, in bytes.
 const GIB: u64 = 1 << 30;
-/// The memory limit of both ends of the tunnel, and of Envoy's growth, in KiB. A window per direction and tunnel is 64 MiB at most.
+/// The memory limit of both ends of the tunnel, and of Envoy's growth, in KiB.
+///
+/// A window per direction and tunnel is 64 MiB at most.
 const MOST_MEMORY: u64 = 96 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]

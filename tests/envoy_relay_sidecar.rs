@@ -1,4 +1,6 @@
-//! The relay's sidecar in a real Envoy with its rendered settings: its responses in place of the relay's, and the caller's identity.
+//! The relay's sidecar in a real Envoy with its rendered settings.
+//!
+//! Its responses in place of the relay's, and the caller's identity.
 //! Needs no filter and no release binary.
 
 use std::net::SocketAddr;
@@ -29,7 +31,9 @@ const BODY: usize = 64 * 1024;
 /// Nearly all of it; over HTTP/2 Envoy may not send more before a window update.
 const NEARLY_ALL: usize = 60_000;
 
-/// The settings of one patch as rendered by the installer: of the connection manager, of the route configuration, and of the relay's cluster.
+/// The settings of one patch as rendered by the installer.
+///
+/// The patches are of the connection manager, of the route configuration, and of the relay's cluster.
 fn rendered(patch: usize) -> Value {
     let objects = cluster_objects(&example::install()).expect("the example's facts");
     let filters: Vec<Value> = objects
@@ -261,7 +265,7 @@ async fn end_of_a_client_overtakes_unread_bytes() {
     assert!(ended.expect("an end").expect("a socket").is_read_closed());
 }
 
-/// The path of a matched request on a port without a protocol: through the workload's sidecar, then the relay's.
+/// Calls through both sidecars, the workload's and the relay's, on a port without a protocol.
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_passes_on_auto_ports() {
     let (relay, server) = (Relay::start().await, App::start("server").await);

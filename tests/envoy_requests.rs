@@ -1,4 +1,6 @@
-//! Odd requests through a real Envoy with the filter: none may harm another, and an unmatched one must arrive as it would without the filter.
+//! Odd requests through a real Envoy with the filter.
+//!
+//! None may harm another, and an unmatched one must arrive as it would without the filter.
 
 use std::net::SocketAddr;
 
@@ -24,7 +26,9 @@ fn many_headers(bootstrap: &mut Value) {
     manager["max_request_headers_kb"] = 8_192.into();
 }
 
-/// A mesh with intercepts on an exact value, a regex, a pseudo-header and a baggage key, all served by the stand-in "developer".
+/// A mesh with intercepts of several kinds, all served by the stand-in "developer".
+///
+/// On an exact value, a regex, a pseudo-header and a baggage key.
 async fn stage() -> (App, App, Mesh) {
     let (app, developer) = (App::start("app").await, App::start("developer").await);
     let mesh = Plan::of(&app)
@@ -343,7 +347,9 @@ async fn a_matched_request_is_what_the_recorder_would_tell_apart() {
     );
 }
 
-/// An app on a plain socket that accepts any target. Returns its address and the request lines as they arrive. It responds 200 and closes.
+/// An app on a plain socket that accepts any target.
+///
+/// Returns its address and the request lines as they arrive. It responds 200 and closes.
 async fn bare_app() -> (SocketAddr, UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("a bound address");
@@ -368,7 +374,9 @@ async fn bare_app() -> (SocketAddr, UnboundedReceiver<String>) {
     (addr, line_rx)
 }
 
-/// GETs a target over HTTP/2 in hand-made frames (RFC 9113, RFC 7541 section 6.2.3), because libraries reject some targets.
+/// GETs a target over HTTP/2 in hand-made frames (RFC 9113, RFC 7541 section 6.2.3).
+///
+/// Libraries reject some targets.
 ///
 /// Returns the first byte of the response's header block: `0x88` for status 200.
 async fn get_h2(addr: SocketAddr, target: &str, header: (&str, &str)) -> u8 {
@@ -404,7 +412,9 @@ async fn get_h2(addr: SocketAddr, target: &str, header: (&str, &str)) -> u8 {
     }
 }
 
-/// Curl -g, Go, Node and Python send the first one as it is here; Envoy accepts it, and the tunnel's HTTP library does not.
+/// Curl -g, Go, Node and Python send the first one as it is here.
+///
+/// Envoy accepts it, and the tunnel's HTTP library does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_that_no_tunnel_carries_are_answered_by_the_cluster() {
     let (app, mut lines) = bare_app().await;

@@ -1,4 +1,6 @@
-//! Which app answers which request: the release `injector`, relay and filter in a real Envoy, with flags as a user types them.
+//! Which app answers which request.
+//!
+//! The release `injector`, relay and filter in a real Envoy, with flags as a user types them.
 
 use harness::app::{App, Do};
 use harness::client::{Ask, assert_no_marks, assert_served, assert_untouched};
@@ -27,7 +29,9 @@ async fn type_in(developer: &Developer, line: &str, server: &App) -> Intercept {
 /// A request: path, headers.
 type Request<'r> = (&'r str, &'r [(&'r str, &'r str)]);
 
-/// Checks that every request of `matching` goes to the server and every one of `others` to the app, and that each response says so.
+/// Checks that `matching` goes to the server and `others` to the app.
+///
+/// Each response must say so.
 async fn assert_routes(line: &str, matching: &[Request<'_>], others: &[Request<'_>]) {
     let (_app, server, mesh) = stage().await;
     let _intercept = type_in(&mesh.developer("bob"), line, &server).await;
@@ -347,7 +351,9 @@ async fn routing_headers_from_a_client_never_leave_the_cluster() {
     assert_eq!(app.total(), 2 * (forged.len() + 1));
 }
 
-/// A header that makes Envoy treat the caller as an internal one, whose retry headers it heeds elsewhere.
+/// A header that makes Envoy treat the caller as an internal one.
+///
+/// Elsewhere it heeds the retry headers of those.
 const INTERNAL: (&str, &str) = ("x-forwarded-for", "10.1.2.3");
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,6 @@
-//! Clients that stall, leave, or are answered early, through a real Envoy: each slows down only itself, and all its resources are released soon after it left.
+//! Clients that stall, leave, or are answered early, through a real Envoy.
+//!
+//! Each slows down only itself, and all its resources are released soon after it left.
 //!
 //! The developer's servers are sockets, so that no library reads or closes anything for them.
 //! `SLOW_CLIENTS` is the number of concurrent clients (20), `EARLY_ANSWERS` of uploads that are answered early (20), `TUNNELS` of tunnels at the relay (2).
@@ -120,7 +122,9 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// A mesh whose relay has tunnels to one server: of Ann, of Bob, and of others without requests. Carol's address has no tunnel.
+/// A mesh whose relay has tunnels to one server: of Ann, of Bob, and of others without requests.
+///
+/// Carol's address has no tunnel.
 struct Bed {
     mesh: Mesh,
     machines: Vec<Machine>,
@@ -185,7 +189,9 @@ impl Bed {
         })
     }
 
-    /// Sends as much as Envoy, the relay and everything behind it take while nothing is read there, and hardly more: the rest fits into the buffer
+    /// Sends as much as Envoy, the relay and everything behind it take while nothing is read.
+    ///
+    /// Hardly more: the rest fits into the buffer
     /// of Envoy's kernel. Behind more data, a client's FIN would stay in its own kernel, where Envoy cannot see it; how much more depends on how quickly Envoy read.
     async fn send_until_envoy_stalls(&self, clients: &mut [TcpStream]) {
         const SOON: Duration = Duration::from_millis(300);
@@ -211,7 +217,9 @@ impl Bed {
         );
     }
 
-    /// Sends a step from each client of which Envoy has read everything. Returns the number of clients.
+    /// Sends a step from each client of which Envoy has read everything.
+    ///
+    /// Returns the number of clients.
     async fn send_a_step(&self, clients: &mut [TcpStream]) -> usize {
         let unread = unread(self.mesh.addr());
         let mut sent = 0;

@@ -1,4 +1,6 @@
-//! The commands on a real mesh, apart from the routing of requests: leftovers and notifications, permissions, the background, and the doctor's findings.
+//! The commands on a real mesh, apart from the routing of requests.
+//!
+//! Leftovers and notifications, permissions, the background, and the doctor's findings.
 
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use harness::intercept::Developer;
 use harness::{load, wait};
 use serde_json::{Value, json};
 
-/// The objects in a namespace that the injector creates or changes, without fields that every write changes, and without the text of intercepts, which stays when empty.
+/// The objects in a namespace that the injector creates or changes.
+///
+/// Without fields that every write changes, and without the text of intercepts, which stays when empty.
 fn lasting(stage: &Stage) -> Value {
     let kinds = "intercepts,wasmplugins,envoyfilters,destinationrules,authorizationpolicies,peerauthentications,sidecars,virtualservices,deployments,services,serviceaccounts,configmaps,secrets,roles,rolebindings";
     let mut objects = stage.get(&[kinds]);
@@ -222,7 +226,9 @@ async fn the_doctor_finds_nothing_wrong_until_something_is() {
     .await;
 }
 
-/// Prepares for a module other than the served one: no agent takes it, the doctor reports it, and no request suffers.
+/// Prepares for a module other than the served one.
+///
+/// No agent takes it, the doctor reports it, and no request suffers.
 async fn assert_another_module_costs_nothing(stage: &Stage, is_seen: impl Fn() -> bool) {
     stage.wait_answered_by(BOB, "server").await;
     let others = load::Load::start(&stage.h1(), 2, usize::MAX, |_| {

@@ -97,7 +97,7 @@ async fn come_and_go(stage: &Stage, name: &str, is_over: &AtomicBool) -> Visits 
     visits
 }
 
-/// Intercepts; `None` if no controller responded within the command's timeout, and its error says so.
+/// Intercepts; `None` after a timeout of the controller, which the error must name.
 async fn intercept(developer: &Developer, name: &str, server: &App) -> Option<Intercept> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let (port, header) = (
@@ -218,7 +218,9 @@ impl Drop for ShortLeases<'_> {
     }
 }
 
-/// An Intercept of bob's on `Coder: NAME`, as for kubectl. It has no tunnel: matching requests are marked, and the app answers.
+/// An Intercept of bob's on `Coder: NAME`, as for kubectl.
+///
+/// It has no tunnel: matching requests are marked, and the app answers.
 fn bare(name: &str, lease: Duration) -> Value {
     let address = harness::app::sha256(name.as_bytes())[..32].to_owned();
     json!({

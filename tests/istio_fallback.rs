@@ -1,4 +1,6 @@
-//! Ways to fail to reach the developer's machine that only a real mesh has: its limits, its users' own rules, and its kubelet.
+//! Ways to fail to reach the developer's machine that only a real mesh has.
+//!
+//! Its limits, its users' own rules, and its kubelet.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! Effects of faults in a real mesh on callers: none, except on unsafe requests that were running on the developer's side.
+//! Faults in a real mesh, which callers must not notice.
+//!
+//! Except for unsafe requests that were running on the developer's side.
 //!
 //! GETs, POSTs and gRPC calls continue all the while, and every request is counted at the developer's server and at the app. Relays are shared, so there is one fault at a
 //! time, and all tests share one stage. After each fault its intercepts end, which needs a working control plane, and nothing is left.
@@ -21,7 +23,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// The number of concurrent requests of each kind.
 const WORKERS: usize = 4;
 
-/// Developers who come and go beside bob. They may not read the replicas' state, so each command returns before the mesh is done.
+/// Developers who come and go beside bob.
+///
+/// They may not read the replicas' state, so each command returns before the mesh is done.
 const OTHERS: [&str; 10] = [
     "alice", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "ken",
 ];
@@ -32,10 +36,12 @@ async fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().await
 }
 
-/// `orders` with an HTTP and a gRPC port. Waiting tests share it, so it is created once and removed with the last of them.
+/// `orders` with an HTTP and a gRPC port.
+///
+/// Waiting tests share it, so it is created once and removed with the last of them.
 async fn stage() -> Arc<Stage> {
     static STAGE: Mutex<Weak<Stage>> = Mutex::const_new(Weak::new());
-    /// Tests that do not overlap get one each, under another name than the one that is being removed.
+    /// Tests that do not overlap get one each, with a name that is not being removed.
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let mut kept = STAGE.lock().await;
     if let Some(stage) = kept.upgrade() {
@@ -52,7 +58,7 @@ async fn stage() -> Arc<Stage> {
 struct Siege {
     /// First, so that they end before what they use.
     bobs: Vec<Intercept>,
-    /// The name of the intercepts, their header and all requests, which distinguishes this siege from others.
+    /// The name of intercepts, header and requests, which distinguishes sieges.
     name: &'static str,
     stage: Arc<Stage>,
     server: App,
@@ -188,7 +194,9 @@ impl Siege {
         result
     }
 
-    /// Waits until no Intercept, no entry and, after a while, no upstream cluster of this siege is left. A failed one may leave some.
+    /// Waits until no Intercept, entry or upstream cluster of this siege is left.
+    ///
+    /// Upstream clusters take a while. A failed siege may leave some.
     async fn assert_nothing_left(&self) {
         let clusters = || {
             let filters = self.stage.get(&["envoyfilters"]);
@@ -239,7 +247,7 @@ impl Result {
         }
     }
 
-    /// Checks that all counts match, and that the number of failures is at most that of running requests, times `interruptions`.
+    /// Checks that all counts match, and that only running requests failed, `interruptions` times.
     ///
     /// A response that has begun may break off, and unsafe requests may get an error, which says so if a part of ours could send it.
     fn assert_exact(&self, interruptions: usize) {
@@ -319,7 +327,7 @@ async fn a_killed_relay_process_whose_sidecar_lives_costs_at_most_what_was_under
     result.assert_explained();
 }
 
-/// Runs `fault` under load, waits until the developer's machine is reachable again, and checks the outcome.
+/// Runs `fault` under load, waits until requests reach the developer again, and checks.
 async fn assert_survives(
     name: &'static str,
     interruptions: usize,
@@ -463,7 +471,9 @@ async fn a_rolling_restart_and_a_scale_up_of_the_workload_cost_nothing() {
     }
 }
 
-/// Intercepts and leaves this many times, each time after a request was answered. Returns what was executed there.
+/// Intercepts and leaves this many times, each time after a request was answered.
+///
+/// Returns what was executed there.
 async fn come_and_go(stage: &Stage, name: &str, rounds: usize) -> Executed {
     let (developer, server) = (stage.developer(name), App::start("server").await);
     let port = format!("{}:http", server.port());

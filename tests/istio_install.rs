@@ -1,4 +1,6 @@
-//! `install`, `uninstall`, `render istio` and `doctor` on a cluster without the injector: `$KUBECONFIG` names an administrator.
+//! `install`, `uninstall`, `render istio` and `doctor` on a cluster without the injector.
+//!
+//! `$KUBECONFIG` names an administrator.
 //!
 //! One test in several parts, since the cluster part exists once: what is installed, prepared, refused, kept and removed. Only the first part waits for pods that run.
 
@@ -91,7 +93,9 @@ impl Stage {
         self.run(None, words)
     }
 
-    /// `install` in the workloads' namespace, of a filter that is not served. None of its pods really runs, so there are no proxies to wait for.
+    /// `install` in the workloads' namespace, of a filter that is not served.
+    ///
+    /// None of its pods really runs, so there are no proxies to wait for.
     fn prepare(&self, words: &str) -> String {
         let module = self.dir.path().join("filter.wasm");
         format!(
@@ -134,7 +138,7 @@ impl Stage {
             .get(&[&["-n", NAMESPACE], &plugin[..]].concat())
     }
 
-    /// Creates a namespace with a workload that can be prepared, one that cannot, and their environment.
+    /// Creates a namespace with a workload that can be prepared, and one that cannot.
     fn shop(&self) {
         let workload = |name: &str| {
             json!({

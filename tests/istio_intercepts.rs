@@ -366,7 +366,7 @@ impl Forward {
     }
 }
 
-/// Checks bob's requests in the metrics for operators: at Istio's ports of the replicas, and of the relays.
+/// Checks bob's requests in Istio's metrics of the replicas and of the relays.
 async fn assert_counted(stage: &Stage, relays: &[(String, IpAddr)]) {
     let figures = stage.ask_proxies("stats?filter=intercept_");
     let matched: Vec<u64> = figures

@@ -1,4 +1,4 @@
-//! How long a developer waits on a real mesh, from the command to the first request that reaches the developer machine.
+//! How long a developer waits on a real mesh, from the command to the first request.
 //!
 //! With two replicas and a prepared workload. One test in its own binary, because it measures time.
 

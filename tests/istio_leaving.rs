@@ -1,4 +1,6 @@
-//! Every way to end an intercept with running requests, on a real mesh: the same as `sandbox_leaving` in the sandbox.
+//! Every way to end an intercept with running requests, on a real mesh.
+//!
+//! The same as `sandbox_leaving` in the sandbox.
 
 use std::process::Command;
 

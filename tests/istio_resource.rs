@@ -1,4 +1,6 @@
-//! Intercepts as Kubernetes objects on a real mesh: with kubectl, in a namespace that is deleted, and with proxies that do not report.
+//! Intercepts as Kubernetes objects on a real mesh.
+//!
+//! With kubectl, in a namespace that is deleted, and with proxies that do not report.
 
 use std::time::Duration;
 

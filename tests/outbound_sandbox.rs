@@ -1,4 +1,6 @@
-//! Connections into the cluster, as a new user types them: the sandbox's second service, which only "the cluster" reaches.
+//! Connections into the cluster, as a new user types them.
+//!
+//! The sandbox's second service, which only "the cluster" reaches.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,6 @@
-//! Third-party test suites through the product: grpc-go's interop client and server, Autobahn's WebSocket cases, h2spec.
+//! Third-party test suites through the product.
+//!
+//! grpc-go's interop client and server, Autobahn's WebSocket cases, h2spec.
 //!
 //! Each runs unmatched and matched. Matched, there is no server behind the workload; unmatched, there is none behind the intercept: a response proves the way that it took.
 //!
@@ -25,7 +27,9 @@ use intercept_manifest::facts::Protocol;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// The cases that need no credentials of a cloud. `pick_first_unary` is missing: it needs servers that report their names, which grpc-go's does not.
+/// The cases that need no credentials of a cloud.
+///
+/// `pick_first_unary` is missing: it needs servers that report their names, which grpc-go's does not.
 const INTEROP: [&str; 19] = [
     "empty_unary",
     "large_unary",
@@ -144,7 +148,9 @@ async fn grpc_interop_passes_matched_on_an_auto_port() {
     interop(Protocol::Auto, true).await;
 }
 
-/// How many cases Autobahn has of each kind: echoes, pings, reserved bits, opcodes, fragments, UTF-8, closing, large messages, and compression.
+/// How many cases Autobahn has of each kind.
+///
+/// Echoes, pings, reserved bits, opcodes, fragments, UTF-8, closing, large messages, and compression.
 const AUTOBAHN: [(&[&str], usize); 2] = [
     (
         &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"],

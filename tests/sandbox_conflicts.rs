@@ -1,4 +1,6 @@
-//! The cost of the conflict check, against as many intercepts as a workload may have. Needs the release binary, and no Envoy.
+//! The cost of the conflict check, against as many intercepts as a workload may have.
+//!
+//! Needs the release binary, and no Envoy.
 //!
 //! Counts the instructions of `injector intercept … --dry-run`, minus those of the same command without other intercepts: independent of the machine's speed
 //! and of its other load.
@@ -69,7 +71,7 @@ fn a_thousand_values_are_compared_within_the_limit() {
     );
 }
 
-/// Checks each new intercept against that many others with these values of the header `Coder`, below /api.
+/// Checks each new intercept against many others with these values of `Coder`, below /api.
 fn measure(limit: u64, value: impl Fn(usize) -> String, newcomers: &[(&str, Expected)]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let others = (0..OTHERS).map(|number| {

@@ -1,4 +1,4 @@
-//! How long a developer waits, from the command to the first request that reaches the developer machine.
+//! How long a developer waits, from the command to the first request that arrives.
 //!
 //! One test in its own binary, because it measures time.
 

@@ -88,7 +88,9 @@ async fn a_cluster_outlives_an_intercept_that_ends_at_once() {
     }
 }
 
-/// The same name on another port: requests running on the first port go to the program behind that one.
+/// The same name on another port.
+///
+/// Requests running on the first port go to the program behind that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn replacing_on_another_port_keeps_requests_whole() {
     let (app, other) = (App::start("app").await, App::start("other").await);
@@ -111,7 +113,9 @@ async fn replacing_on_another_port_keeps_requests_whole() {
     assert_eq!(second.leave().await.code(), Some(0));
 }
 
-/// How long Envoy needs the upstream cluster after its requests are cut off: the command leaves it for 1 s.
+/// How long Envoy needs the upstream cluster after its requests are cut off.
+///
+/// The command leaves it for 1 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_requests_need_their_cluster_briefly() {
     const AT_ONCE: usize = 64;

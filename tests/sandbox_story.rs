@@ -1,4 +1,6 @@
-//! `injector sandbox` for a new user: its printed lines work when pasted, and Ctrl-C leaves nothing behind.
+//! `injector sandbox` for a new user.
+//!
+//! Its printed lines work when pasted, and Ctrl-C leaves nothing behind.
 
 use std::process::Command;
 

@@ -1,4 +1,6 @@
-//! The program in the pods of a test: the app behind `orders`, or the TCP proxy for its callers. Statically linked, because its image contains nothing else.
+//! The program in the pods of a test: the app behind `orders`, or the TCP proxy for its callers.
+//!
+//! Statically linked, because its image contains nothing else.
 //!
 //!     standin serve NAME=PORT…    answers as that name on each port
 //!     standin passage             see `harness::passage`

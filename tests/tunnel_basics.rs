@@ -1,4 +1,6 @@
-//! Requests through a relay and a developer machine, over both protocols: what arrives, what returns, and what must not pass.
+//! Requests through a relay and a developer machine, over both protocols.
+//!
+//! What arrives, what returns, and what must not pass.
 
 use bytes::Bytes;
 use harness::tunnel::{self, Client, LocalServer, Machine, Relay, ask, developer, full, request};

@@ -1,4 +1,6 @@
-//! Bodies far larger than any buffer. The whole tunnel runs in this process, so the peak of its resident memory (`VmHWM`) limits all of it.
+//! Bodies far larger than any buffer.
+//!
+//! The whole tunnel runs in this process, so the peak of its resident memory (`VmHWM`) limits all of it.
 //! One test per process, or the peak could be another test's.
 
 use std::sync::atomic::Ordering;

@@ -1,4 +1,6 @@
-//! What a client gets if the developer's side cannot answer: the mark, and that no mark is ever false.
+//! What a client gets if the developer's side cannot answer.
+//!
+//! The mark, and that no mark is ever false.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
@@ -262,7 +264,9 @@ async fn a_frozen_machine_is_noticed_after_six_seconds() {
     .await;
 }
 
-/// While it has a ping to write and the peer takes nothing, h2 stops reading; a read timeout would never fire.
+/// While it has a ping to write and the peer takes nothing, h2 stops reading.
+///
+/// A read timeout would never fire.
 #[tokio::test]
 async fn a_machine_that_freezes_under_a_bulk_upload_is_noticed_too() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -467,7 +471,9 @@ async fn a_burst_of_cancelled_requests_does_not_drop_the_tunnel() {
     assert_eq!(server.count("/hello"), 1);
 }
 
-/// Sends a head over a raw socket. Returns what comes back within a while, or as soon as it contains `until`.
+/// Sends a head over a raw socket.
+///
+/// Returns what comes back within a while, or as soon as it contains `until`.
 async fn raw(relay: &Relay, head: &str, until: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(relay.data).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -1,4 +1,6 @@
-//! Random and mutated bytes from every possible sender: to the relay's control port and data port, and to a developer machine from a fake relay.
+//! Random and mutated bytes from every possible sender.
+//!
+//! Sent to the relay's control port and data port, and to a developer machine from a fake relay.
 //! Nothing panics, other requests are answered all the while, and all resources are released.
 //!
 //! `make fuzz` runs it at length: `FUZZ_STREAMS` is the number of inputs for each of the three. Deterministic except for secrets and timing: `FUZZ_SEED` sets another seed.
@@ -75,7 +77,9 @@ impl Use {
     }
 }
 
-/// Bob, who is not involved: one request of his is held all the while, others are sent one after the other.
+/// Bob, who is not involved.
+///
+/// One request of his is held all the while, others are sent one after the other.
 struct Bystander {
     relay: Relay,
     server: LocalServer,

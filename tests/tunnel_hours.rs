@@ -1,4 +1,6 @@
-//! Effects that only hours show, in seconds: tunnels of many beats, streams of many small messages, many cancelled requests.
+//! Effects that only hours show, in seconds.
+//!
+//! Tunnels of many beats, streams of many small messages, many cancelled requests.
 //! `BEATS`, `MESSAGES` and `CANCELS` make the short form longer; a tunnel must survive 100 000 of each.
 
 use std::net::Ipv4Addr;
@@ -352,7 +354,9 @@ async fn tunnel_is_followed_by_another_before_its_numbers_end() {
     assert!((8..=11).contains(&opened), "{opened} tunnels");
 }
 
-/// Unread uploads on a link of 500 kB/s, and unread downloads: neither makes a tunnel look dead or suspect.
+/// Unread uploads on a link of 500 kB/s, and unread downloads.
+///
+/// Neither makes a tunnel look dead or suspect.
 #[tokio::test(flavor = "multi_thread")]
 async fn beats_pass_bulk_and_stalled_readers() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);

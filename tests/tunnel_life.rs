@@ -1,4 +1,6 @@
-//! The life of tunnels: reconnects, takeovers, shutdowns and refusals; who may use one; and what the control port reports.
+//! The life of tunnels: reconnects, takeovers, shutdowns and refusals.
+//!
+//! Also who may use one, and what the control port reports.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -207,7 +209,9 @@ async fn leaving_relay_answers_what_it_cuts_off() {
     timeout(SOON, stopping).await.unwrap().unwrap();
 }
 
-/// Strict clients do not accept `connection: upgrade` together with `close`, which hyper would write, as a switch.
+/// Strict clients do not accept `connection: upgrade` with `close` as a switch.
+///
+/// hyper would write both.
 #[tokio::test]
 async fn a_leaving_relay_switches_no_protocols() {
     let relay = Relay::start().await;
@@ -243,7 +247,9 @@ async fn a_leaving_relay_switches_no_protocols() {
         .unwrap();
 }
 
-/// As when the relay's pod is replaced: the next relay is up before the last request on the old one has ended.
+/// As when the relay's pod is replaced.
+///
+/// The next relay is up before the last request on the old one has ended.
 #[tokio::test]
 async fn a_machine_of_a_leaving_relay_opens_the_next_tunnel_before_it_leaves_the_last() {
     let (old, new, server) = (
@@ -558,7 +564,9 @@ async fn a_name_that_no_header_can_carry_is_refused() {
     }
 }
 
-/// A client that forwards a port to the relay and sends nothing, or too much, holds little and keeps no other client out.
+/// Unfinished handshakes hold little, and keep no other client out.
+///
+/// Their clients forward a port to the relay and send nothing, or too much.
 #[tokio::test]
 async fn unfinished_handshakes_are_bounded() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);
@@ -580,7 +588,9 @@ async fn unfinished_handshakes_are_bounded() {
     assert!(says_hello(&relay, &machine.address()).await);
 }
 
-/// One secret, a hundred tunnels: each takes the address over from the previous one, and those must not pile up.
+/// One secret, a hundred tunnels.
+///
+/// Each takes the address over from the previous one, and those must not pile up.
 #[tokio::test]
 async fn tunnels_of_one_address_are_bounded() {
     let (relay, server) = (Relay::start().await, LocalServer::start().await);

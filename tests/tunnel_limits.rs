@@ -1,4 +1,6 @@
-//! How long and how much the relay keeps of what a client began and does not continue. Minutes pass by moving the runtime's clock.
+//! How long and how much the relay keeps of what a client began and does not continue.
+//!
+//! Minutes pass by moving the runtime's clock.
 
 use std::time::Duration;
 

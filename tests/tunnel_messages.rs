@@ -1,4 +1,6 @@
-//! Messages arrive as they were framed, in both directions. Clients and developer's servers are sockets here, because a library repairs what it reads.
+//! Messages arrive as they were framed, in both directions.
+//!
+//! Clients and developer's servers are sockets here, because a library repairs what it reads.
 
 use std::time::Duration;
 
@@ -89,7 +91,9 @@ async fn http1_requests_keep_their_framing() {
     }
 }
 
-/// Sends one request over HTTP/2: its head, then any data and trailers. Returns the status of the response.
+/// Sends one request over HTTP/2: its head, then any data and trailers.
+///
+/// Returns the status of the response.
 async fn send_h2(
     relay: &Relay,
     machine: &Machine,
@@ -152,7 +156,9 @@ async fn http2_requests_keep_their_framing() {
     }
 }
 
-/// A server on HTTP/2 frames. Reports whether each request's head ended its stream, its headers, body and trailers.
+/// A server on HTTP/2 frames.
+///
+/// Reports whether each request's head ended its stream, its headers, body and trailers.
 async fn h2_origin() -> (
     u16,
     tokio::sync::mpsc::Receiver<(bool, HeaderMap, Bytes, HeaderMap)>,

@@ -1,4 +1,6 @@
-//! The relay against a hand-made peer on HTTP/2 frames: which ends of a request prove that it was never processed, and which do not.
+//! The relay against a hand-made peer on HTTP/2 frames.
+//!
+//! Which ends of a request prove that it was never processed, and which do not.
 
 use std::time::Duration;
 
@@ -26,7 +28,9 @@ const REQUEST: u32 = 3;
 struct Peer(TcpStream);
 
 impl Peer {
-    /// Opens a tunnel by hand, answers the pulse, and waits until the tunnel is up. Also returns its address.
+    /// Opens a tunnel by hand, answers the pulse, and waits until the tunnel is up.
+    ///
+    /// Also returns its address.
     async fn open(relay: &Relay, settings: &[u8]) -> (Self, String) {
         let secret = Secret::random();
         let mut stream = TcpStream::connect(relay.control).await.unwrap();
@@ -256,7 +260,7 @@ async fn a_rogue_machine_speaks_for_itself_only() {
     }
 }
 
-/// Data beyond the length in the head of a response would become the response to the next request on the connection.
+/// Data beyond the length in the head must not reach the next request's client.
 #[tokio::test]
 async fn answers_end_where_their_head_says() {
     for (length, note) in [("9", "length=5"), ("5", "length=9"), ("9", "length=9")] {

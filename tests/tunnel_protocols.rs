@@ -1,4 +1,6 @@
-//! Traffic in the tunnel other than plain requests: gRPC, WebSocket, server-sent events, wide headers; and that nothing on the way can be forged.
+//! Traffic in the tunnel other than plain requests.
+//!
+//! gRPC, WebSocket, server-sent events, wide headers; and that nothing on the way can be forged.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -446,7 +448,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Sends "first", ends its direction and reads the other one; or reads first, and sends "second" after the other's end.
+/// Sends "first" and reads, or reads and sends "second", each ending its direction.
 async fn end_in_turn(mut stream: TcpStream, first: bool) -> String {
     let mut heard = String::new();
     if first {

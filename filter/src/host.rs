@@ -14,7 +14,9 @@ const CLUSTER_HEADER: &str = "x-intercept-cluster";
 const ADDRESS_HEADER: &str = "x-intercept-address";
 /// The gate's routes match on this filter state, as `wasm.intercept`.
 const FILTER_STATE: &str = "intercept";
-/// Set on a matched request with a safe method, as `wasm.intercept_safe`: the gate may repeat it more freely.
+/// Set on a matched request with a safe method, as `wasm.intercept_safe`.
+///
+/// The gate may repeat it more freely.
 ///
 /// The gate could check the method itself, but a route checks headers before filter state, so every unmatched request would pay for it (1.9k instructions,
 /// a tenth of the filter).
@@ -56,7 +58,9 @@ pub fn now() -> u64 {
         .map_or(u64::MAX, |now| now.as_secs())
 }
 
-/// Envoy's attribute `destination.port`, a 64-bit integer in wasm byte order: the port that the client dialled, before Istio's redirection to 15006.
+/// Envoy's attribute `destination.port`, a 64-bit integer in wasm byte order.
+///
+/// The port that the client dialled, before Istio's redirection to 15006.
 fn destination_port() -> Option<u16> {
     let bytes = hostcalls::get_property(vec!["destination", "port"])
         .ok()
@@ -116,7 +120,9 @@ pub struct Metrics {
     active: Option<u32>,
 }
 
-/// Defined once per VM: Envoy keeps a record of each definition, even of a known name, for the life of the VM.
+/// The metrics, defined once per VM.
+///
+/// Envoy keeps a record of each definition, even of a known name, for the life of the VM.
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 impl Metrics {

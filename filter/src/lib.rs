@@ -1,4 +1,6 @@
-//! The proxy-wasm filter: a thin shell over `intercept-core`, and the only code that names `proxy_wasm`.
+//! The proxy-wasm filter, a thin shell over `intercept-core`.
+//!
+//! No other code names `proxy_wasm`.
 //!
 //! On a match it writes the two routing headers and the filter state `wasm.intercept`, which no client can forge and which the gate's routes require.
 //! On a miss it changes nothing. It accepts every configuration, because a rejected one blocks all later updates of that proxy. It must not trap: a trap
@@ -22,7 +24,9 @@ proxy_wasm::main! {{
 /// How many rejected entries to log with their reasons per configuration.
 const MAX_REASONS: usize = 20;
 
-/// Limits the announcement to once per VM: Envoy creates a new root context, and calls `on_vm_start` for it, with every change of the configuration.
+/// Limits the announcement to once per VM.
+///
+/// Envoy creates a new root context, and calls `on_vm_start` for it, with every change of the configuration.
 static ANNOUNCED: AtomicBool = AtomicBool::new(false);
 
 /// The root context: one configuration in one VM.

@@ -1,4 +1,6 @@
-//! Structured intercepts against a structured request: `decide` and `explain` agree, and nothing panics.
+//! Structured intercepts against a structured request.
+//!
+//! `decide` and `explain` agree, and nothing panics.
 #![no_main]
 
 use arbitrary::Arbitrary;

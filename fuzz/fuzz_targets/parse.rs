@@ -1,4 +1,6 @@
-//! Arbitrary bytes as a configuration: parse and compile terminate, and the result can decide a request.
+//! Arbitrary bytes as a configuration.
+//!
+//! Parse and compile terminate, and the result can decide a request.
 #![no_main]
 
 use intercept_core::{Matcher, Request, parse};

@@ -1,4 +1,6 @@
-//! Seeds for random changes: valid and nearly valid input for each port that strangers can reach, in pieces for a change to move.
+//! Seeds for random changes: valid and nearly valid input for each reachable port.
+//!
+//! They consist of pieces that a change can move.
 //! Each finding becomes another seed.
 
 use harness::fidelity::frames::{
@@ -206,7 +208,9 @@ pub fn data_port(address: &str) -> Vec<Stages> {
     seeds
 }
 
-/// Seeds for the control port of the relay: questions, and tunnels of this secret from a malicious machine. The last stage answers a request.
+/// Seeds for the control port of the relay.
+///
+/// Questions, and tunnels of this secret from a malicious machine. The last stage answers a request.
 pub fn control_port(secret: &str, address: &str, version: u32) -> Vec<Stages> {
     let open = format!(
         "GET /tunnel HTTP/1.1\nhost: relay\nconnection: upgrade\nupgrade: intercept-h2\nx-intercept-tunnel-version: {version}\nx-intercept-tunnel-secret: {secret}\nx-intercept-tunnel-name: by-hand\nx-intercept-tunnel-instance: 1\nx-intercept-tunnel-identity: spiffe://a\nx-intercept-tunnel-replace: yes\n\n"

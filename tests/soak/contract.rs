@@ -1,4 +1,6 @@
-//! The contract for responses (`docs/reference.md`, Fallback): judges each by what its developer and the relay did meanwhile. Sends nothing.
+//! The contract for responses (`docs/reference.md`, Fallback).
+//!
+//! Judges each by what its developer and the relay did meanwhile. Sends nothing.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -43,12 +45,16 @@ impl Kind {
 /// The result of a request as the client saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A complete response with the right content. `marks` are `x-intercept` and `x-intercept-served-by`; `None` if the client does not expose headers.
+    /// A complete response with the right content.
+    ///
+    /// `marks` are `x-intercept` and `x-intercept-served-by`; `None` if the client does not expose headers.
     Answered {
         by: String,
         marks: Option<[Option<String>; 2]>,
     },
-    /// A status other than 200 (for gRPC, the HTTP equivalent). `is_explained`: with `x-intercept-error`.
+    /// A status other than 200 (for gRPC, the HTTP equivalent).
+    ///
+    /// `is_explained`: with `x-intercept-error`.
     Refused {
         status: u16,
         is_explained: bool,
@@ -101,7 +107,9 @@ impl Met {
     }
 }
 
-/// The phases of a developer over time. Keeps only the newest: no request except the held ones is older.
+/// The phases of a developer over time.
+///
+/// Keeps only the newest: no request except the held ones is older.
 #[derive(Debug, Default)]
 pub struct Timeline(Mutex<VecDeque<(Instant, Phase)>>);
 
@@ -179,7 +187,9 @@ pub enum Verdict {
     Cluster,
     /// Correct: the developer's server answered.
     Developer,
-    /// The cluster answered an unsafe request, as it does while a tunnel has missed a beat. The relay counts those.
+    /// The cluster answered an unsafe request, as it does while a tunnel has missed a beat.
+    ///
+    /// The relay counts those.
     Suspect,
     /// An error that the contract allows.
     Named(&'static str),

@@ -1,4 +1,6 @@
-//! Panics: the harness panics where something does not come, and a soak goes on. Each is kept until a caller adds its context.
+//! Panics: the harness panics where something does not come, and a soak goes on.
+//!
+//! Each is kept until a caller adds its context.
 
 use std::sync::Mutex;
 

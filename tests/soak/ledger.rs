@@ -1,4 +1,6 @@
-//! Compares how often each request ran in the cluster and at a developer's server with what its client saw. A byte or two per request, so that it covers an hour.
+//! Compares how often each request ran with what its client saw.
+//!
+//! In the cluster and at a developer's server. A byte or two per request, so that it covers an hour.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,7 +71,7 @@ impl Ledger {
         change(&mut entries[place]);
     }
 
-    /// The number of answered requests, and a description of each one that did not run as its client saw.
+    /// The number of answered requests, and those that did not run as their client saw.
     pub fn audit(&self) -> (usize, Vec<String>) {
         let entries = self.entries.lock().expect("no panic");
         let known = entries.iter().enumerate();

@@ -1,4 +1,6 @@
-//! The load: requests of every kind at a fixed rate, independent of the responses, half of them matched.
+//! The load: requests of every kind at a fixed rate, half of them matched.
+//!
+//! The rate does not depend on the responses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

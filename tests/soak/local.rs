@@ -1,4 +1,6 @@
-//! A soak on this machine: two workloads, each with its Envoy and relay, as in `injector sandbox`. The second relay is restarted now and then.
+//! A soak on this machine: two workloads, each with its Envoy and relay, as in `injector sandbox`.
+//!
+//! The second relay is restarted now and then.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,7 +34,9 @@ const ALL: &[Kind] = &[
     Kind::Socket,
 ];
 
-/// By this time after a relay's restart, each command has found it: their longest pause between attempts is 5 s.
+/// By this time after a relay's restart, each command has found it.
+///
+/// Their longest pause between attempts is 5 s.
 const RECONNECT: Duration = Duration::from_secs(8);
 
 /// Timeout for the shutdown of a relay.

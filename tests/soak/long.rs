@@ -1,4 +1,6 @@
-//! Requests that run the whole time: a POST at a breakpoint, event streams, WebSockets and gRPC streams, both matched and unmatched.
+//! Requests that run the whole time.
+//!
+//! A POST at a breakpoint, event streams, WebSockets and gRPC streams, both matched and unmatched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +67,9 @@ impl Long {
         }
     }
 
-    /// Ends them: the streams by their clients, the POST by its server. Each must have lasted, and must be answered by the right app.
+    /// Ends them: the streams by their clients, the POST by its server.
+    ///
+    /// Each must have lasted, and must be answered by the right app.
     pub async fn end(self, world: &World, holders: &[Arc<Person>]) {
         self.end.send_replace(true);
         for holder in holders {

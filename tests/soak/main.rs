@@ -78,7 +78,7 @@ impl Options {
         Ok(options)
     }
 
-    /// The interval of restarts: several within the duration, and no more often than every five minutes.
+    /// The interval of restarts, by default a fifth of the duration, at most five minutes.
     fn restart(&self) -> Duration {
         let most = Duration::from_secs(300);
         self.restart.unwrap_or_else(|| most.min(self.duration / 5))
@@ -287,7 +287,9 @@ async fn stop_after(world: Arc<World>, duration: Duration) {
     world.stop();
 }
 
-/// Records a signal. A terminal sends it to all processes at once, so nothing after it counts for the contract.
+/// Records a signal.
+///
+/// A terminal sends it to all processes at once, so nothing after it counts for the contract.
 fn cut_short(world: &World) {
     world.deviates("cut short by a signal", "what follows is not judged");
     world.stop();

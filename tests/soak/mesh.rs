@@ -1,4 +1,6 @@
-//! A soak on the mesh of the test cluster: `orders` with an HTTP and a gRPC port, three replicas, and two relays.
+//! A soak on the mesh of the test cluster.
+//!
+//! `orders` with an HTTP and a gRPC port, three replicas, and two relays.
 //!
 //! One relay serves the holders; the other one is restarted now and then, and so is istiod.
 
@@ -99,7 +101,9 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
     Stage::mesh(parts, mesh)
 }
 
-/// The index of the relay for an intercept of this name while both are up, computed as the command does.
+/// The index of the relay for an intercept of this name while both are up.
+///
+/// Computed as the command does.
 fn relay_of(name: &str) -> usize {
     let hash = sha256(name.as_bytes());
     usize::from_str_radix(&hash[..8], 16).expect("hexadecimal") % 2

@@ -213,7 +213,9 @@ async fn come(person: &Person, way: Way, fifo: &Path) -> Option<Intercept> {
     Some(person.developer.start(command).await)
 }
 
-/// Starts requests that run while the developer leaves: short ones, and ones that do not end at the developer's server.
+/// Starts requests that run while the developer leaves.
+///
+/// Short ones, and ones that do not end at the developer's server.
 ///
 /// Streams that the cluster answers end once it has `left`.
 fn part(
@@ -250,7 +252,9 @@ fn part(
 /// A request that ends within the five seconds of a graceful end.
 const SHORT: &str = "short";
 
-/// Judges a request during an end. With a graceful one, a short request must be the developer's to its end.
+/// Judges a request during an end.
+///
+/// With a graceful one, a short request must be the developer's to its end.
 async fn judge_parting(
     world: &World,
     person: &Person,

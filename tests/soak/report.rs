@@ -19,7 +19,9 @@ pub struct Report {
     pub developers: usize,
     pub restarts: Vec<(String, usize)>,
     pub changes: u64,
-    /// How many requests the relays left to the cluster by their own count because a tunnel had missed a beat.
+    /// Requests that the relays left to the cluster because a tunnel had missed a beat.
+    ///
+    /// By the relays' own count.
     pub suspects: u64,
     pub tally: Tally,
     pub summaries: Vec<Summary>,

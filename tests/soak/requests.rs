@@ -368,7 +368,9 @@ async fn call(
     }
 }
 
-/// The HTTP equivalent of a gRPC status: 13 with our reason is our 502, and 14 is Envoy's equivalent of 503.
+/// The HTTP equivalent of a gRPC status.
+///
+/// 13 with our reason is our 502, and 14 is Envoy's equivalent of 503.
 fn refused(status: &tonic::Status, has_begun: bool) -> Outcome {
     let text = format!("{status:?}");
     // The head arrived, but no message.

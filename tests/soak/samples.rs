@@ -1,4 +1,6 @@
-//! Samples memory and descriptors of processes, and detects growth: fits a line to all samples, with its standard error.
+//! Samples memory and descriptors of processes, and detects growth.
+//!
+//! Fits a line to all samples, with its standard error.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +14,9 @@ pub struct Watched {
     pub what: String,
     /// Its process id.
     pub process: u32,
-    /// Where Envoy reports how many bytes its allocator has given out: an address and a path. The value ends the last line.
+    /// Where Envoy reports how many bytes its allocator has given out: an address and a path.
+    ///
+    /// The value ends the last line.
     pub allocated: Option<(SocketAddr, &'static str)>,
 }
 
@@ -71,7 +75,9 @@ pub struct Fit {
 pub const ENOUGH: Duration = Duration::from_secs(8 * 60);
 
 impl Fit {
-    /// Fits by least squares. Consecutive samples are correlated, so their effective number is reduced by their lag-1 correlation.
+    /// Fits by least squares.
+    ///
+    /// Consecutive samples are correlated, so their effective number is reduced by their lag-1 correlation.
     pub fn of(points: &[(f64, f64)]) -> Option<Self> {
         let count = points.len() as f64;
         if points.len() < 12 {
@@ -126,7 +132,9 @@ pub struct Summary {
     pub samples: usize,
     /// Resident memory.
     pub memory_kib: Fit,
-    /// Memory given out by Envoy's allocator, which keeps freed memory: resident memory follows the peak load, not current use.
+    /// Memory given out by Envoy's allocator, which keeps freed memory.
+    ///
+    /// Resident memory follows the peak load, not current use.
     pub allocated_kib: Option<Fit>,
     pub descriptors: Fit,
     /// Percent of one core.
@@ -139,7 +147,9 @@ pub struct Summary {
 const ENVOY_KEEPS_KIB: f64 = 1_600.0 / 1_024.0;
 
 impl Summary {
-    /// Does memory use grow by more than a hundredth an hour, and more than what Envoy keeps of this many changes an hour?
+    /// Does memory use grow by more than a hundredth an hour?
+    ///
+    /// And by more than what Envoy keeps of this many changes an hour.
     ///
     /// Or does Envoy's resident memory grow by more than a tenth?
     pub fn memory_grows(&self, changes: f64) -> bool {
@@ -164,7 +174,9 @@ impl Summary {
 pub struct Samples(Vec<Series>);
 
 impl Samples {
-    /// Samples these processes. Leaves out one that has ended; another process under an old name starts over.
+    /// Samples these processes.
+    ///
+    /// Leaves out one that has ended; another process under an old name starts over.
     pub async fn take(&mut self, at: Duration, watched: &[Watched]) {
         for one in watched {
             let allocated_kib = one.allocated_kib().await;
@@ -251,7 +263,7 @@ fn look(process: u32, at: Duration) -> Option<Point> {
 mod tests {
     use super::*;
 
-    /// An hour of samples at intervals of five seconds, with noise from a fixed sequence without a trend.
+    /// An hour of samples, five seconds apart, with noise of a fixed sequence without a trend.
     fn hour(value: impl Fn(f64, f64) -> f64) -> Fit {
         let mut seed = 1_u64;
         let points: Vec<(f64, f64)> = (0..720)

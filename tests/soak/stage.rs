@@ -102,7 +102,9 @@ impl Stage {
         }
     }
 
-    /// Restarts different parts in turn until the soak stops. Returns what was restarted, and how often.
+    /// Restarts different parts in turn until the soak stops.
+    ///
+    /// Returns what was restarted, and how often.
     pub async fn restart(&mut self, world: &World, every: Duration) -> Vec<(String, usize)> {
         match &mut self.place {
             Place::Local(local) => local.restart(world, every).await,
@@ -110,7 +112,9 @@ impl Stage {
         }
     }
 
-    /// How many requests the relays have left to the cluster because a tunnel had missed a beat, including restarted relays.
+    /// Requests that the relays left to the cluster because a tunnel had missed a beat.
+    ///
+    /// Includes relays that were restarted.
     pub async fn suspects(&mut self) -> u64 {
         match &mut self.place {
             Place::Local(local) => local.suspects().await,
@@ -175,7 +179,9 @@ pub async fn counting(world: &Arc<World>, name: &str, side: Side) -> App {
     App::listen_and_note(name, any, move |id| world.ledger.ran(id, side)).await
 }
 
-/// Ends processes of developers with homes in these directories, found by their `HOME`. Returns their number.
+/// Ends processes of developers with homes in these directories, found by their `HOME`.
+///
+/// Returns their number.
 pub fn end_leftovers(dirs: &[PathBuf]) -> usize {
     let homes: Vec<String> = dirs
         .iter()

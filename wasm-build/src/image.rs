@@ -1,4 +1,6 @@
-//! OCI images that are reproducible byte for byte: without times, users, or the order of a hash map.
+//! OCI images that are reproducible byte for byte.
+//!
+//! Without times, users, or the order of a hash map.
 //!
 //! `filter` and `relay` define contents, `layer` packs files, `layout` writes the result. Pushing is left to skopeo or crane.
 

@@ -1,4 +1,6 @@
-//! Builds `filter.wasm` and its OCI image. The only place that prints errors and chooses exit codes: 0 done, 1 failed, 2 usage (clap's own).
+//! Builds `filter.wasm` and its OCI image.
+//!
+//! The only place that prints errors and chooses exit codes: 0 done, 1 failed, 2 usage (clap's own).
 
 mod cli;
 mod commands;

@@ -1,4 +1,6 @@
-//! Checks and slims a module, so that Envoy loads it and wastes no time in it. Works on bytes; knows neither toolchains nor images.
+//! Checks and slims a module, so that Envoy loads it and wastes no time in it.
+//!
+//! Works on bytes; knows neither toolchains nor images.
 
 mod reach;
 
@@ -12,7 +14,9 @@ use wasmparser::{
 
 use self::reach::{Reach, slice};
 
-/// The exports that Envoy's host needs: entry points of the SDK, and the callbacks that the filter implements.
+/// The exports that Envoy's host needs.
+///
+/// Entry points of the SDK, and the callbacks that the filter implements.
 ///
 /// Envoy enters the VM for every exported callback, used or not: some 1.6 k instructions each, per request and per body chunk. The SDK exports all of them.
 /// `proxy_on_delete` stays: without it the SDK would keep the context of every request forever.
@@ -29,7 +33,9 @@ const EXPORTS: [(&str, ExternalKind); 9] = [
     ("proxy_on_vm_start", ExternalKind::Func),
 ];
 
-/// Features that rustc emits for wasm32 by default and Envoy's V8 accepts. Envoy has rejected modules built with all features of a tool.
+/// Features that rustc emits for wasm32 by default and Envoy's V8 accepts.
+///
+/// Envoy has rejected modules built with all features of a tool.
 const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::MULTI_VALUE)
@@ -84,7 +90,9 @@ pub enum InvalidModule {
     Provenance,
 }
 
-/// Removes exports that Envoy need not call, code that only they reached, and custom sections other than [`PROVENANCE`].
+/// Removes unneeded exports, the code that only they reached, and custom sections.
+///
+/// [`PROVENANCE`] stays.
 ///
 /// Fails if Envoy would reject the result.
 pub fn slim(module: &[u8], provenance: &Provenance) -> Result<Vec<u8>, InvalidModule> {
@@ -244,7 +252,9 @@ pub(crate) mod tests {
             .collect()
     }
 
-    /// A module as the linker leaves it: one function under all names that the filter needs, and more.
+    /// A module as the linker leaves it.
+    ///
+    /// One function under all names that the filter needs, and more.
     struct Built {
         import: (&'static str, &'static str),
         missing: Option<&'static str>,

@@ -1,4 +1,6 @@
-//! Chooses the Rust toolchain for wasm32. The choice is a pure function of a described machine; `survey` describes it, `cargo` builds.
+//! Chooses the Rust toolchain for wasm32.
+//!
+//! The choice is a pure function of a described machine; `survey` describes it, `cargo` builds.
 
 pub mod cargo;
 pub mod program;
@@ -51,7 +53,9 @@ pub struct Toolchain {
 pub enum Std {
     /// Installed, with a linker beside it.
     Installed,
-    /// Built with the filter, and linked by this linker: Debian has no package of the standard library for bare wasm32.
+    /// Built with the filter, and linked by this linker.
+    ///
+    /// Debian has no package of the standard library for bare wasm32.
     FromSource {
         /// A file name in `PATH`.
         linker: String,
@@ -65,7 +69,7 @@ pub struct NoToolchain {
     tried: Vec<String>,
 }
 
-/// Chooses an installed standard library first, in the order of the compilers; then one that can be built from source.
+/// Chooses an installed standard library, else one that can be built from source.
 pub fn choose(machine: &Machine) -> Result<Toolchain, Failure> {
     if let Some(compiler) = machine.compilers.iter().find(|compiler| compiler.has_std) {
         return Ok(Toolchain {

@@ -1,4 +1,6 @@
-//! The image in a real registry: pushed with skopeo as in `docs/module-image.md`, pulled back, and unpacked as Istio's agent does.
+//! The image in a real registry.
+//!
+//! Pushed with skopeo as in `docs/module-image.md`, pulled back, and unpacked as Istio's agent does.
 //!
 //! Needs Debian's `docker-registry` and `skopeo`.
 

@@ -8,7 +8,9 @@ use std::cell::Cell;
 /// How many intercepts one owner may have on a workload.
 pub const MAX_PER_OWNER: usize = 20;
 
-/// What all regexes of a workload may cost to compile and keep, in bytes. A typical regex costs 1 KiB.
+/// What all regexes of a workload may cost to compile and keep, in bytes.
+///
+/// A typical regex costs 1 KiB.
 ///
 /// See [`crate::pattern::SIZE_LIMIT`] for how the bytes are counted.
 pub const COMPILE_BUDGET: usize = 3 << 20;

@@ -1,4 +1,6 @@
-//! The filter's configuration as written: JSON, the intercepts of one workload by name, as a map or as a text that contains the map.
+//! The filter's configuration as written.
+//!
+//! JSON, the intercepts of one workload by name, as a map or as a text that contains the map.
 //! Knows only the structure: `matcher` knows what an entry means, and `limits` what it may contain.
 
 use std::collections::BTreeMap;
@@ -24,7 +26,9 @@ pub const TEXT_SCHEMA_VERSION: u64 = 2;
 const VERSION: &str = "1";
 const TEXT_VERSION: &str = "2";
 
-/// The whole document as the CLI writes it. The filter reads it with [`parse`], which is more lenient than this type.
+/// The whole document as the CLI writes it.
+///
+/// The filter reads it with [`parse`], which is more lenient than this type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -46,7 +50,9 @@ pub struct Limits {
     pub allow_all: bool,
     /// The longest remaining time of a lease, in seconds.
     pub max_lease_seconds: u64,
-    /// The header names that conditions may use, in any case; `None`: every name. A baggage condition uses the header `baggage`.
+    /// The header names that conditions may use, in any case; `None`: every name.
+    ///
+    /// A baggage condition uses the header `baggage`.
     pub header_names: Option<Vec<String>>,
 }
 
@@ -64,7 +70,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intercept {
-    /// The workload's port whose requests it may match (the container port; in a plain Envoy the listener's).
+    /// The port whose requests it may match: the container's, or the listener's in a plain Envoy.
     pub port: u16,
     /// The Envoy cluster for matching requests; begins with `intercept|`.
     pub cluster: String,
@@ -83,7 +89,9 @@ pub struct Intercept {
     /// The path condition, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<MatchPath>,
-    /// The expiry of the lease, in seconds since the epoch. From then on the intercept matches no request.
+    /// The expiry of the lease, in seconds since the epoch.
+    ///
+    /// From then on the intercept matches no request.
     pub expires: u64,
 }
 
@@ -305,7 +313,9 @@ impl Rejected {
     }
 }
 
-/// The members of a JSON object, unparsed, in order and with duplicates (a map type would silently keep the last one).
+/// The members of a JSON object, unparsed, in order and with duplicates.
+///
+/// A map type would silently keep the last one.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

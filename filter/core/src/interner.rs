@@ -1,4 +1,6 @@
-//! Numbers for texts. The only kind of hash table in this crate, because each further kind would add more than a kilobyte to the module.
+//! Numbers for texts.
+//!
+//! The only kind of hash table in this crate, because each further kind would add more than a kilobyte to the module.
 
 use std::collections::HashMap;
 

@@ -11,7 +11,9 @@ pub const MAX_CONDITIONS: usize = 16;
 /// Without it, permission to edit an intercept would allow to send requests to any cluster that Envoy knows.
 pub const CLUSTER_PREFIX: &str = "intercept|";
 
-/// Why an entry is rejected. Displays as the rest of a path into the document: `.headers[1].value: unclosed group`.
+/// Why an entry is rejected.
+///
+/// Displays as the rest of a path into the document: `.headers[1].value: unclosed group`.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidIntercept {
     /// The entry does not match the schema.
@@ -59,7 +61,7 @@ pub enum InvalidIntercept {
     /// A path that no request can have.
     #[error(".path: expected a path that begins with `/` and has neither `?` nor `#`, found `{0}`")]
     Path(String),
-    /// A path whose requests the filter always leaves to the cluster, see [`crate::target::carries_path`].
+    /// A path whose requests always go to the cluster, see [`crate::target::carries_path`].
     #[error(
         ".path: `{0}` has a character that requests send percent-encoded only (a blank as `%20`)"
     )]

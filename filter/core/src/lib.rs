@@ -1,4 +1,4 @@
-//! Defines what an intercept means, for the filter in Envoy and for the CLI, so that both always agree.
+//! Defines what an intercept means, so that the filter in Envoy and the CLI always agree.
 //!
 //! Three steps, in this order: [`parse`] reads the configuration, [`Matcher::compile`] turns it into tables, [`Matcher::decide`] decides on each request.
 //! The first two may reject an entry with a reason; the third cannot fail. Nothing here accesses a host, a clock or a socket: [`Request`] abstracts the

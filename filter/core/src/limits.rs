@@ -1,4 +1,6 @@
-//! Validates an entry: the form of its fields, and the operator's limits. Knows nothing of requests.
+//! Validates an entry: the form of its fields, and the operator's limits.
+//!
+//! Knows nothing of requests.
 
 use crate::config::{Intercept, Limits, MatchPath};
 use crate::invalid::{CLUSTER_PREFIX, InvalidIntercept, MAX_CONDITIONS, Unsatisfiable};
@@ -7,7 +9,9 @@ use crate::pattern::{Pattern, literal};
 use crate::request::header_key;
 use crate::target;
 
-/// Header names that no condition may use: our own, and hop-by-hop headers (RFC 9110 section 7.6.1).
+/// Header names that no condition may use.
+///
+/// Our own, and hop-by-hop headers (RFC 9110 section 7.6.1).
 ///
 /// With a condition on our own headers, clients would have to send them.
 const RESERVED: [&str; 15] = [
@@ -28,7 +32,9 @@ const RESERVED: [&str; 15] = [
     "upgrade",
 ];
 
-/// The tolerated clock difference between two nodes, in seconds, before the longest lease looks too long.
+/// The tolerated clock difference between two nodes, in seconds.
+///
+/// With a larger one, the longest lease looks too long.
 const CLOCK_SKEW: u64 = 60;
 
 /// Does a lease that expires then exceed `longest` seconds? Such an entry matches no request.
@@ -38,7 +44,9 @@ pub fn is_lease_too_long(expires: u64, now: u64, longest: u64) -> bool {
     expires.saturating_sub(now) > longest.saturating_add(CLOCK_SKEW)
 }
 
-/// Validates an entry as the filter does, except for its lease, which depends on the time and is checked with every match.
+/// Validates an entry as the filter does, without its lease.
+///
+/// The lease depends on the time, and is checked with every match.
 pub fn validate(
     name: &str,
     intercept: &Intercept,
@@ -170,7 +178,9 @@ impl Texts {
     }
 }
 
-/// Can a header have a value that matches this pattern? Baggage has no such rule, because its values are percent-decoded.
+/// Can a header have a value that matches this pattern?
+///
+/// Baggage has no such rule, because its values are percent-decoded.
 fn fits_header(value: &str) -> Result<(), Unsatisfiable> {
     const BLANKS: [char; 2] = [' ', '\t'];
     let is_control = |char: char| char.is_ascii_control() && char != '\t';
@@ -217,7 +227,9 @@ fn allowed(intercept: &Intercept, limits: &Limits) -> Result<(), InvalidIntercep
     Ok(())
 }
 
-/// Is it a lower-case RFC 1123 label? The name becomes part of a header value, a cluster name and a Kubernetes object.
+/// Is it a lower-case RFC 1123 label?
+///
+/// The name becomes part of a header value, a cluster name and a Kubernetes object.
 fn is_label(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && name

@@ -51,7 +51,9 @@ pub struct Outcome<'m> {
 /// The decision tries no other intercept: that one would get requests that its developer never asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bypass {
-    /// The request has passed this intercept before (`x-intercept-via`): the developer's server sent it back into the mesh.
+    /// The request has passed this intercept before (`x-intercept-via`).
+    ///
+    /// The developer's server sent it back into the mesh.
     Loop,
     /// The tunnel cannot carry `:path` or `:authority` byte for byte, see [`crate::target`].
     Target,
@@ -81,7 +83,9 @@ pub(crate) enum Miss {
 }
 
 impl Matcher {
-    /// Compiles a parsed configuration. Invalid and forbidden entries are left out and returned as rejected.
+    /// Compiles a parsed configuration.
+    ///
+    /// Invalid and forbidden entries are left out and returned as rejected.
     pub fn compile(config: Config) -> (Self, Vec<Rejected>) {
         let Config {
             limits, intercepts, ..
@@ -202,7 +206,9 @@ impl Matcher {
         self.check_lease(compiled.intercept().expires, facts.now())
     }
 
-    /// Must the cluster answer a request that this intercept matches? Checked only after the match, so that unmatched requests do not pay for it.
+    /// Must the cluster answer a request that this intercept matches?
+    ///
+    /// Checked only after the match, so that unmatched requests do not pay for it.
     pub(crate) fn bypass<R: Request>(
         &self,
         compiled: &Compiled,
@@ -231,7 +237,9 @@ impl Matcher {
         }
     }
 
-    /// Looks up the indexed headers; `None` if nothing can match: no such header is present, and every intercept needs one.
+    /// Looks up the indexed headers.
+    ///
+    /// `None` if nothing can match: no such header is present, and every intercept needs one.
     ///
     /// Nearly every request ends here, so this allocates nothing for it: otherwise the values move into the cache in [`Facts`].
     fn first_look<'r, R: Request>(&'r self, request: &'r R) -> Option<Facts<'r, R>> {

@@ -1,4 +1,6 @@
-//! Patterns for values and paths: plain text, or a regex for `regex-lite`; always matched as a whole.
+//! Patterns for values and paths.
+//!
+//! Plain text, or a regex for `regex-lite`; always matched as a whole.
 
 mod outline;
 
@@ -17,7 +19,9 @@ pub const SIZE_LIMIT: usize = 8 << 10;
 /// A longer one hardly ever compiles to [`SIZE_LIMIT`]. It is rejected without parsing: a parser's time grows with the text, in places quadratically, and Envoy's threads wait.
 pub const PATTERN_LIMIT: usize = 8 << 10;
 
-/// The longest text that a regex is tried on, in bytes. A longer value can still equal an exact one.
+/// The longest text that a regex is tried on, in bytes.
+///
+/// A longer value can still equal an exact one.
 pub const TEXT_LIMIT: usize = 4 << 10;
 
 /// What one state adds to the count for [`SIZE_LIMIT`].
@@ -61,12 +65,16 @@ pub struct Program {
     regex: Regex,
     /// How many states one character may visit.
     states: usize,
-    /// A text that every match contains. Searching it first is a hundred times cheaper, and most texts that do not match lack it.
+    /// A text that every match contains.
+    ///
+    /// Searching it first is a hundred times cheaper, and most texts that do not match lack it.
     needle: String,
 }
 
 impl Program {
-    /// Does the text match? A text that is not UTF-8 or longer than [`TEXT_LIMIT`] does not, nor does any text once the fuel is spent.
+    /// Does the text match?
+    ///
+    /// A text that is not UTF-8 or longer than [`TEXT_LIMIT`] does not, nor does any text once the fuel is spent.
     pub(crate) fn matches(&self, text: &[u8], fuel: &Fuel) -> bool {
         let needle = self.needle.as_bytes();
         text.len() <= TEXT_LIMIT
@@ -86,7 +94,9 @@ impl Pattern {
         }
     }
 
-    /// Does the value match? A value that is not UTF-8 or longer than [`TEXT_LIMIT`] matches no regex.
+    /// Does the value match?
+    ///
+    /// A value that is not UTF-8 or longer than [`TEXT_LIMIT`] matches no regex.
     pub fn matches(&self, value: &[u8]) -> bool {
         self.matches_within(value, &Fuel::unlimited())
     }
@@ -137,7 +147,9 @@ pub fn path(pattern: &str) -> Result<Program, InvalidPattern> {
     program(pattern, &anchored_path(pattern))
 }
 
-/// What a pattern costs the proxy to compile and to keep, in bytes; 0 for plain text, and for a pattern that is too long.
+/// What a pattern costs the proxy to compile and to keep, in bytes.
+///
+/// 0 for plain text, and for a pattern that is too long.
 ///
 /// Each match of a regex needs two tables of its states and groups.
 pub(crate) fn cost(pattern: &str) -> usize {
@@ -162,7 +174,9 @@ pub fn anchored_path(pattern: &str) -> String {
     format!("^/?(?:{pattern})$")
 }
 
-/// The only text that a pattern matches, if it is plain text: no operators, and only escapes of punctuation.
+/// The only text that a pattern matches, if it is plain text.
+///
+/// No operators, and only escapes of punctuation.
 pub fn literal(pattern: &str) -> Option<String> {
     let mut text = String::with_capacity(pattern.len());
     let mut chars = pattern.chars();
@@ -182,7 +196,9 @@ pub fn literal(pattern: &str) -> Option<String> {
     Some(text)
 }
 
-/// Compiles the wrapped pattern. The pattern must also be valid by itself (`a)|(?:b` is valid only when wrapped).
+/// Compiles the wrapped pattern.
+///
+/// The pattern must also be valid by itself (`a)|(?:b` is valid only when wrapped).
 fn program(pattern: &str, wrapped: &str) -> Result<Program, InvalidPattern> {
     if pattern.len() > PATTERN_LIMIT {
         return Err(InvalidPattern::TooLong(pattern.len()));

@@ -2,12 +2,16 @@
 //!
 //! The filter implements it with Envoy, `injector explain` with its flags, tests with a table.
 
-/// Lists the intercepts whose developer machines a request has passed; the developer's end appends its name.
+/// Lists the intercepts whose developer machines a request has passed.
+///
+/// The developer's end appends its name.
 pub(crate) const VIA: &str = "x-intercept-via";
 
 /// A request. A decision looks up each value at most once, and only if it can still matter.
 pub trait Request {
-    /// All values of a header, joined by commas, or of a pseudo-header such as `:path`; `None` if it is absent. `name` is in lower case.
+    /// All values of a header, joined by commas, or of a pseudo-header such as `:path`.
+    ///
+    /// `None` if it is absent. `name` is in lower case.
     fn header(&self, name: &str) -> Option<Vec<u8>>;
 
     /// Did the request come in on this port of the workload?
@@ -17,7 +21,9 @@ pub trait Request {
     fn now(&self) -> u64;
 }
 
-/// The look-up name of a header: lower case, and `:authority` for `host`, which Envoy treats as the same.
+/// The look-up name of a header.
+///
+/// Lower case, and `:authority` for `host`, which Envoy treats as the same.
 pub fn header_key(name: &str) -> String {
     match name.to_ascii_lowercase() {
         name if name == "host" => ":authority".to_owned(),
@@ -25,7 +31,9 @@ pub fn header_key(name: &str) -> String {
     }
 }
 
-/// Is this the user agent of a kubelet's probe, which an intercept without header and baggage conditions ignores?
+/// Is this the user agent of a kubelet's probe?
+///
+/// Intercepts without header and baggage conditions ignore probes.
 ///
 /// Probes decide whether a pod lives; a developer's server must not.
 pub fn is_probe_exempt(user_agent: &[u8]) -> bool {

@@ -1,4 +1,6 @@
-//! Applies the limits over all entries of a workload: the budget for regexes, and the number of entries per owner.
+//! Applies the limits over all entries of a workload.
+//!
+//! The budget for regexes, and the number of entries per owner.
 
 use crate::budget::{COMPILE_BUDGET, MAX_PER_OWNER};
 use crate::config::{Intercept, MatchPath, Rejected};

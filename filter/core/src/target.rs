@@ -8,7 +8,9 @@ const MAX_PATH: usize = u16::MAX as usize - 1;
 /// How many colons an authority may have before an `@` or a `]`.
 const MAX_COLONS: usize = 8;
 
-/// Does the tunnel carry this `:path`? It must start with `/` or be `*`, and have no fragment; every other byte must be valid at its position.
+/// Does the tunnel carry this `:path`?
+///
+/// It must start with `/` or be `*`, and have no fragment; every other byte must be valid at its position.
 pub fn carries_path(path: &[u8]) -> bool {
     if path == b"*" {
         return true;
@@ -31,7 +33,9 @@ pub fn carries_path(path: &[u8]) -> bool {
         && str::from_utf8(path).is_ok()
 }
 
-/// Does the tunnel carry this `:authority`? It is a host with optional port and user information; `%` may be only in user information or brackets.
+/// Does the tunnel carry this `:authority`?
+///
+/// It is a host with optional port and user information; `%` may be only in user information or brackets.
 pub fn carries_authority(authority: &[u8]) -> bool {
     let (mut colons, mut is_open, mut is_closed, mut has_percent) = (0_usize, false, false, false);
     for byte in authority {

@@ -17,7 +17,9 @@ use proptest::prelude::*;
 use regex_lite::RegexBuilder;
 use requests::{compile, intercept, request, unlimited, winner};
 
-/// The size that the crate counts on this machine, found with its own limit; `None` if it rejects the pattern anyway.
+/// The size that the crate counts on this machine, found with its own limit.
+///
+/// `None` if it rejects the pattern anyway.
 fn counted(pattern: &str) -> Option<usize> {
     let is_taken = |limit: usize| {
         let mut builder = RegexBuilder::new(&pattern::anchored(pattern));
@@ -41,7 +43,9 @@ fn is_too_large(pattern: &str) -> bool {
     Pattern::value(pattern).err() == Some(InvalidPattern::TooLarge)
 }
 
-/// The computed size is the crate's own on a 64-bit machine, to the byte. Each part is repeated until it is too large.
+/// The computed size is the crate's own on a 64-bit machine, to the byte.
+///
+/// Each part is repeated until it is too large.
 #[test]
 fn sizes_are_those_of_the_crate() {
     for part in [

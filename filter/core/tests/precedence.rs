@@ -18,7 +18,9 @@ use requests::{NOW, compile, intercept, request, unlimited, winner};
 const EXPECTED: &str = "z-expected";
 const UNEXPECTED: &str = "a-unexpected";
 
-/// The first conditions must win over the second, in either order of the map, although their name comes last.
+/// The first conditions must win over the second, in either order of the map.
+///
+/// Their name comes last, so that names cannot decide.
 #[track_caller]
 fn goes_first(expected: &[&str], unexpected: &[&str]) {
     let request = request(&[

@@ -218,7 +218,9 @@ proptest! {
         prop_assert_eq!(considered.len(), matcher.intercepts().len());
     }
 
-    /// A single intercept needs no tables. The first intercept in order of precedence that matches alone must win among all.
+    /// A single intercept needs no tables.
+    ///
+    /// The first intercept in order of precedence that matches alone must win among all.
     #[test]
     fn the_tables_find_what_checking_each_in_order_finds(entries in intercepts(), request in any_request()) {
         let matcher = compiled(&entries);

@@ -1,4 +1,6 @@
-//! Many random configurations and requests: parse, compile and decide terminate, agree with `explain`, and never panic.
+//! Many random configurations and requests.
+//!
+//! Parse, compile and decide terminate, agree with `explain`, and never panic.
 //!
 //! `make fuzz` runs it at length; `FUZZ_ROUNDS` is the number of configurations. Deterministic: `FUZZ_SEED` sets another seed.
 #![allow(

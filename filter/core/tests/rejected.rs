@@ -27,7 +27,9 @@ fn load(json: &[u8]) -> (Vec<String>, Vec<String>) {
     )
 }
 
-/// A valid entry works beside an invalid one, which is rejected with exactly this reason. The CLI, which validates before it writes, gives the same one.
+/// A valid entry works beside an invalid one, which is rejected with exactly this reason.
+///
+/// The CLI, which validates before it writes, gives the same one.
 #[track_caller]
 fn refused_with(limits: Limits, name: &str, bad: Intercept, reason: &str) {
     let told = validate(name, &bad, &limits)

@@ -197,7 +197,9 @@ fn a_request_that_comes_back_stays_in_the_cluster() {
     assert_eq!(verdict(&request(&lines)).0, Some(Bypass::Loop));
 }
 
-/// A bypass does not fall through to the second-best intercept, and another intercept's name has no effect.
+/// A bypass does not fall through to the second-best intercept.
+///
+/// The name of another intercept has no effect.
 #[test]
 fn no_other_intercept_takes_what_comes_back() {
     let matcher = compile(

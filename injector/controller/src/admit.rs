@@ -43,7 +43,9 @@ impl Refusal {
 pub struct Verdicts {
     /// The uids of accepted Intercepts.
     accepted: HashSet<String>,
-    /// Conflicts by uid, each with the uid of the other Intercept. Kept as long as that one is accepted: comparing again would cost an automaton per pair.
+    /// Conflicts by uid, each with the uid of the other Intercept.
+    ///
+    /// Kept as long as that one is accepted: comparing again would cost an automaton per pair.
     conflicts: HashMap<String, (String, Refusal)>,
     /// Were decisions restored from the text that an earlier controller wrote?
     is_restored: bool,
@@ -52,7 +54,9 @@ pub struct Verdicts {
 /// The decisions on the candidates.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// The accepted Intercepts of each workload, the oldest first: their positions among the candidates, and their entries.
+    /// The accepted Intercepts of each workload, the oldest first.
+    ///
+    /// Their positions among the candidates, and their entries.
     pub accepted: BTreeMap<Key, Vec<(usize, Entry)>>,
     /// The rejected ones, by position.
     pub refused: BTreeMap<usize, Refusal>,
@@ -111,7 +115,9 @@ pub fn admit(
 }
 
 impl Verdicts {
-    /// Treats Intercepts as accepted whose entries are in the texts: a controller that was killed may have written an entry and no status.
+    /// Treats Intercepts as accepted whose entries are in the texts.
+    ///
+    /// A controller that was killed may have written an entry and no status.
     fn restore(
         &mut self,
         candidates: &[Candidate],
@@ -304,7 +310,9 @@ fn unprintable(spec: &InterceptSpec) -> Option<String> {
         .map(|(field, _)| field)
 }
 
-/// The conflict over a tunnel's address, which belongs to one Intercept: another one with it would send requests to another developer's program.
+/// The conflict over a tunnel's address, which belongs to one Intercept.
+///
+/// Another one with it would send requests to another developer's program.
 fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refusal> {
     let holder = addresses.get(one.spec().tunnel.address.as_str())?;
     Some(Refusal::new(
@@ -313,7 +321,9 @@ fn held_address(one: &Candidate, addresses: &HashMap<&str, &str>) -> Option<Refu
     ))
 }
 
-/// The accepted Intercepts that fit into the budgets, the oldest first. Adds the others to `refused`.
+/// The accepted Intercepts that fit into the budgets, the oldest first.
+///
+/// Adds the others to `refused`.
 fn within_budgets(
     workload: Workload,
     candidates: &[Candidate],
@@ -351,7 +361,9 @@ fn within_budgets(
     accepted
 }
 
-/// The entries that do not fit into [`BYTE_BUDGET`]. Each owner's first entry goes before each owner's second, and so on.
+/// The entries that do not fit into [`BYTE_BUDGET`].
+///
+/// Each owner's first entry goes before each owner's second, and so on.
 fn over_byte_budget(entries: &[(String, Entry)]) -> Vec<String> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut order: Vec<(usize, usize)> = Vec::with_capacity(entries.len());

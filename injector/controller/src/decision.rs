@@ -146,7 +146,9 @@ pub fn decide(snapshot: &Snapshot, memory: &mut Memory) -> Plan {
     plan
 }
 
-/// The Intercepts whose lease runs, and those whose lease is over. One that is being deleted counts as gone: a finalizer may keep it forever.
+/// The Intercepts whose lease runs, and those whose lease is over.
+///
+/// One that is being deleted counts as gone: a finalizer may keep it forever.
 fn candidates(
     snapshot: &Snapshot,
     mut lease_of: impl FnMut(&Intercept, &Key) -> Lease,
@@ -235,7 +237,7 @@ fn write_text(
     }
 }
 
-/// The time from which a replica with an older text counts as having lost an update, in seconds since the epoch.
+/// From when a replica with an older text has lost an update, in seconds since the epoch.
 ///
 /// When two updates of a filter come close together, Istio's agent forwards them in any order (`deltaRewriteAndForward` of its xDS proxy runs in the background),
 /// and may leave a proxy with the older one.
@@ -284,7 +286,9 @@ fn failure<'s>(snapshot: &'s Snapshot, key: &Key, writes: &[Write]) -> Option<&'
     is_planned.then_some(failure)
 }
 
-/// Ends Intercepts with an expired lease: deletes them once no proxy has them, so that a command can wait for that.
+/// Ends Intercepts with an expired lease.
+///
+/// Deletes them once no proxy has them, so that a command can wait for that.
 fn end(snapshot: &Snapshot, over: &[Candidate], memory: &mut Memory, plan: &mut Plan) {
     let uids: HashSet<&str> = over.iter().map(Candidate::uid).collect();
     memory.over.retain(|uid, _| uids.contains(uid.as_str()));

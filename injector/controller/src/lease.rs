@@ -26,7 +26,9 @@ impl Lease {
 pub struct Leases(HashMap<String, Lease>);
 
 impl Leases {
-    /// The lease of this Intercept. It starts when a change of `renewTime` is observed; after a restart the status has the earlier observation.
+    /// The lease of this Intercept.
+    ///
+    /// It starts when a change of `renewTime` is observed; after a restart the status has the earlier observation.
     ///
     /// `longest` is the operator's limit, in seconds.
     pub fn follow(&mut self, intercept: &Intercept, longest: u64, now: u64) -> Lease {

@@ -1,4 +1,6 @@
-//! Queries the proxies of a workload's ready replicas for their intercepts, on the Prometheus port of every Istio proxy.
+//! Queries a workload's ready replicas for their intercepts.
+//!
+//! Every Istio proxy has a Prometheus port for that.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

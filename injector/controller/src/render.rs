@@ -31,7 +31,9 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// The text that exists when a controller starts. Its proxies have it, so accepted Intercepts in it are programmed.
+    /// The text that exists when a controller starts.
+    ///
+    /// Its proxies have it, so accepted Intercepts in it are programmed.
     pub(super) fn found(
         text: &str,
         plugin: &ControlledPlugin,

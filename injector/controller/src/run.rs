@@ -1,4 +1,6 @@
-//! The loop that decides and writes. Every change leads to a full decision, so a missed one is picked up the next time.
+//! The loop that decides and writes.
+//!
+//! Every change leads to a full decision, so a missed one is picked up the next time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -33,7 +35,9 @@ const CLOCK: Duration = Duration::from_secs(20);
 /// How long to collect changes before a decision.
 const DEBOUNCE: Duration = Duration::from_millis(5);
 
-/// How long a write must be refused to count as permanent: an API server that restarts denies all requests for some seconds.
+/// How long a write must be refused to count as permanent.
+///
+/// An API server that restarts denies all requests for some seconds.
 const REFUSED: Duration = Duration::from_secs(3);
 
 /// Pause between two attempts at a refused write.
@@ -167,7 +171,9 @@ impl Controller {
         }
     }
 
-    /// Failed writes of the objects that proxies need. A failed status does not affect its Intercept.
+    /// Failed writes of the objects that proxies need.
+    ///
+    /// A failed status does not affect its Intercept.
     fn unwritten(&self) -> BTreeMap<Key, Unwritten> {
         let failed = self.failed.iter();
         let failed = failed.filter(|((what, _), _)| *what != kind::INTERCEPT.name);
@@ -274,7 +280,9 @@ impl Controller {
         is_done
     }
 
-    /// Records a failed write, and logs it once. `true` if it is known to be refused, so that a retry can wait.
+    /// Records a failed write, and logs it once.
+    ///
+    /// `true` if it is known to be refused, so that a retry can wait.
     fn take_failure(
         &mut self,
         key: (&'static str, Key),

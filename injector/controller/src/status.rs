@@ -10,10 +10,14 @@ use super::lease::timestamp;
 use super::model::{Candidate, Event, Plan, Reports, Unwritten, Write};
 use super::render::Rendered;
 
-/// How long a proxy may be silent before `Programmed` becomes `Unknown`, in seconds after the configuration was written.
+/// Time until `Programmed` becomes `Unknown` for a silent proxy, in seconds.
+///
+/// It starts when the configuration is written.
 const SILENCE: u64 = 3;
 
-/// The length limit of a message, in bytes; the schema allows 2 048 characters, an Event 1 024 bytes.
+/// The length limit of a message, in bytes.
+///
+/// The schema allows 2 048 characters, an Event 1 024 bytes.
 const MESSAGE: usize = 1_000;
 
 /// The state of an Intercept.

@@ -21,7 +21,9 @@ use tokio::task::JoinSet;
 
 use super::model::Key;
 
-/// How long the API server keeps a watch open, in seconds; a silence of five seconds more is an error.
+/// How long the API server keeps a watch open, in seconds.
+///
+/// A silence of five seconds more is an error.
 ///
 /// Without it a dead connection went unnoticed for over a minute.
 const WATCH_TIMEOUT: u32 = 20;

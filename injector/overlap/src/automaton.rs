@@ -12,13 +12,17 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::Hir;
 
-/// How many states one search may visit before it gives up. Typical patterns need a few hundred at most.
+/// How many states one search may visit before it gives up.
+///
+/// Typical patterns need a few hundred at most.
 pub(super) const STATES_PER_SEARCH: usize = 20_000;
 
 /// Memory limit for the lazily built states of one automaton, in bytes.
 const CACHE_CAPACITY: usize = 16 << 20;
 
-/// Represents every character above U+007F: a pattern that `parse_ascii` accepts cannot tell them apart.
+/// Represents every character above U+007F.
+///
+/// A pattern that `parse_ascii` accepts cannot tell them apart.
 pub(super) const BEYOND_ASCII: u8 = 0x80;
 
 /// One compiled pattern, evaluated letter by letter.

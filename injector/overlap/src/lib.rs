@@ -26,7 +26,9 @@ use self::example::{Found, assemble};
 use self::rule::{Condition, Key, Rule};
 use self::words::{Circumstances, common_target, common_value, in_circumstances};
 
-/// How many states all searches of one check may visit together. Limits its time to about a third of a second for any pattern.
+/// How many states all searches of one check may visit together.
+///
+/// Limits its time to about a third of a second for any pattern.
 const STATES_PER_CHECK: usize = 200_000;
 
 /// Another intercept that can match the same request.
@@ -45,7 +47,9 @@ pub struct Meeting {
 /// The consequence of an overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// All header and baggage keys of one intercept are also keys of the other: it would take the other's requests, or lose its own.
+    /// The new intercept would take the other's requests, or lose its own.
+    ///
+    /// All header and baggage keys of one are also keys of the other.
     Refused,
     /// They overlap only in a request with both developers' own headers.
     Note {
@@ -184,7 +188,9 @@ fn precedence<'i>(
     names.zip(0..).collect()
 }
 
-/// The same intercept with trivial patterns. Its rank, which does not depend on patterns, stays the same, and nothing has to be compiled.
+/// The same intercept with trivial patterns.
+///
+/// Its rank, which does not depend on patterns, stays the same, and nothing has to be compiled.
 fn without_patterns(intercept: &Intercept) -> Intercept {
     let mut bare = intercept.clone();
     let values = bare.headers.iter_mut().map(|header| &mut header.value);
@@ -197,7 +203,9 @@ fn without_patterns(intercept: &Intercept) -> Intercept {
     bare
 }
 
-/// `None`: no request matches both. `Some(None)`: they may overlap, or overlap in a request that cannot be written down.
+/// `None`: no request matches both.
+///
+/// `Some(None)`: they may overlap, or overlap in a request that cannot be written down.
 fn meet(own: &Rule, other: Option<&Rule>, work: &mut Work) -> Option<Option<ExampleRequest>> {
     let both: Vec<&Rule> = [Some(own), other].into_iter().flatten().collect();
     let is_shared = |key: &Key| both.iter().all(|rule| rule.keys.contains_key(key));

@@ -83,7 +83,9 @@ fn parse(pattern: &str) -> Result<Ast, Box<ast::Error>> {
         .map_err(Box::new)
 }
 
-/// The pattern's syntax tree, if its meaning over bytes and over characters is the same for ASCII text.
+/// The pattern's syntax tree, if it means the same over bytes and over characters.
+///
+/// That is decided for ASCII text.
 ///
 /// Only such a pattern may become an automaton over bytes. `None` also for an anchored pattern that is too long: it may have bypassed validation, and parsing it would take minutes.
 pub(crate) fn parse_ascii(pattern: &str) -> Option<Ast> {

@@ -117,7 +117,9 @@ impl<'i> Condition<'i> {
         self.exact.as_deref()
     }
 
-    /// The text that the author most likely meant, with the dots of `bob.example.com` read as dots. It matches.
+    /// The text that the author most likely meant, with the dots of `bob.example.com` read as dots.
+    ///
+    /// It matches.
     pub(super) fn plain(&self) -> Option<String> {
         let mut escaped = String::with_capacity(self.written.len());
         let mut chars = self.written.chars();
@@ -153,7 +155,9 @@ impl<'i> Condition<'i> {
             .is_some_and(|pattern| pattern.matches(word.as_bytes()))
     }
 
-    /// The syntax tree without anchors; `None`, as below, if the pattern cannot be evaluated over bytes.
+    /// The syntax tree without anchors.
+    ///
+    /// `None`, as below, if the pattern cannot be evaluated over bytes.
     pub(super) fn syntax(&self) -> Option<&Hir> {
         self.syntax
             .get_or_init(|| syntax::read(self.written))

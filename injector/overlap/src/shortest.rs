@@ -1,10 +1,14 @@
-//! The shortest word of one pattern, read off its syntax tree: the same result as a search, without building an automaton.
+//! The shortest word of one pattern, read off its syntax tree.
+//!
+//! The same result as a search, without building an automaton.
 //! If the tree alone cannot decide (assertions, blanks at an end, letters that cannot be shown), the caller has to search.
 
 use intercept_core::pattern::TEXT_LIMIT;
 use regex_syntax::hir::{Class, ClassBytes, Hir, HirKind};
 
-/// The best words of a part of a pattern: the shortest, and of those the one with preferred letters.
+/// The best words of a part of a pattern.
+///
+/// The shortest, and of those the one with preferred letters.
 #[derive(Clone)]
 struct Best {
     any: Vec<u8>,
@@ -12,7 +16,9 @@ struct Best {
     longer: Option<Vec<u8>>,
 }
 
-/// The shortest word that `pattern` matches entirely, preferring earlier `letters`. `None` if the tree cannot decide.
+/// The shortest word that `pattern` matches entirely, preferring earlier `letters`.
+///
+/// `None` if the tree cannot decide.
 ///
 /// The empty word only if there is no other.
 pub(super) fn shortest_word(pattern: &Hir, letters: &[u8]) -> Option<String> {

@@ -1,4 +1,6 @@
-//! Tables and properties of the conflict check. The core decides what matches, never the check itself.
+//! Tables and properties of the conflict check.
+//!
+//! The core decides what matches, never the check itself.
 
 use intercept_core::{MatchBaggage, MatchHeader, MatchPath, Request, SCHEMA_VERSION, Verdict};
 use proptest::prelude::*;
@@ -54,7 +56,9 @@ fn everybody() -> Intercept {
     }
 }
 
-/// Parses conditions: `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
+/// Parses conditions in a short notation.
+///
+/// `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
 fn intercept(conditions: &[&str]) -> Intercept {
     let mut intercept = everybody();
     for condition in conditions {
@@ -120,7 +124,9 @@ fn matching(request: &Table, intercepts: &[(&str, &Intercept)]) -> Vec<String> {
     matched.map(|one| one.intercept.to_owned()).collect()
 }
 
-/// The overlap of `other`, which exists, and `mine`, which is new. Checks with the core that the example matches both.
+/// The overlap of `other`, which exists, and `mine`, which is new.
+///
+/// Checks with the core that the example matches both.
 #[track_caller]
 fn meeting(other: &[&str], mine: &[&str]) -> Option<Meeting> {
     let (other, mine) = (intercept(other), intercept(mine));

@@ -1,4 +1,5 @@
-//! Possible values of headers, baggage members and paths, and the ones that several conditions share.
+//! Possible values of headers, baggage members and paths, and their intersections.
+//!
 //! Knows HTTP's alphabets; does not know what an overlap is.
 
 use intercept_core::{is_mirror, is_probe_exempt};
@@ -110,7 +111,9 @@ pub(super) fn in_circumstances(
     }
 }
 
-/// A request target that meets all path conditions, and all conditions on `:path`, which includes the query string.
+/// A request target that meets all conditions on the path and on `:path`.
+///
+/// The latter includes the query string.
 pub(super) fn common_target(
     paths: &[&PathCondition],
     whole: &[&Condition],
@@ -196,7 +199,9 @@ fn common_path(
     readable_or_unknown(&automata, &within(&letters), &within(&more), work)
 }
 
-/// Literal readings of the patterns, which make the best examples: `bob.example.com`, not `bobaexampleacom`.
+/// Literal readings of the patterns, which make the best examples.
+///
+/// `bob.example.com`, not `bobaexampleacom`.
 fn plain_words<'a>(
     conditions: &'a [&Condition],
     letters: &'a [u8],

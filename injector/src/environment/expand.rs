@@ -1,4 +1,6 @@
-//! Expands `$(VAR)` as Kubernetes does (`k8s.io/kubernetes/third_party/forked/golang/expansion`): once, from left to right; unknown names stay as written.
+//! Expands `$(VAR)` as Kubernetes does (`k8s.io/kubernetes/third_party/forked/golang/expansion`).
+//!
+//! Once, from left to right; unknown names stay as written.
 
 /// Expands the references that `lookup` knows. `$$` becomes `$`; any other `$` stays.
 pub fn expand(text: &str, mut lookup: impl FnMut(&str) -> Option<String>) -> String {

@@ -1,4 +1,6 @@
-//! Service variables, as the kubelet makes them (`k8s.io/kubernetes/pkg/kubelet/envvars`). The container's own variables take precedence. Pure.
+//! Service variables, as the kubelet makes them (`k8s.io/kubernetes/pkg/kubelet/envvars`).
+//!
+//! The container's own variables take precedence. Pure.
 //!
 //! Leaves out Docker's link variables (`NAME_PORT_80_TCP_ADDR`), which Kubernetes keeps for old images only, and those of the API server (`KUBERNETES_SERVICE_HOST`):
 //! a program that finds them looks for a token of the cluster.

@@ -1,4 +1,6 @@
-//! Rewrites variables that name a Service to its local address. Notes show only the part that was replaced: the rest of a value may be a secret.
+//! Rewrites variables that name a Service to its local address.
+//!
+//! Notes show only the part that was replaced: the rest of a value may be a secret.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +16,9 @@ pub struct LocalService {
     pub local: SocketAddr,
 }
 
-/// Suffixes of variables that hold only a host. The same name with `PORT` in place of the suffix holds the port.
+/// Suffixes of variables that hold only a host.
+///
+/// The same name with `PORT` in place of the suffix holds the port.
 const HOST_ENDINGS: [&str; 5] = ["HOSTNAME", "HOST", "ADDRESS", "ADDR", "SERVER"];
 
 /// Default ports of URL schemes.
@@ -103,7 +107,9 @@ fn authority(value: &str, service: &LocalService) -> Option<(String, String)> {
     None
 }
 
-/// Is `before` the start of a URL such as `postgres://user:password@` with this default port, and does `rest` name no port?
+/// Is this a URL without a port whose scheme has this default port?
+///
+/// `before` ends like `postgres://user:password@`, and `rest` follows the host.
 fn has_default_port(before: &str, rest: &str, port: u16) -> bool {
     if rest.starts_with(|c: char| c == ':' || c == '@' || (c.is_ascii() && is_of_host(c as u8))) {
         return false;

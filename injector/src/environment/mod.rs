@@ -1,4 +1,6 @@
-//! The environment of a workload's container, as the kubelet would make it. Pure: objects in, variables out.
+//! The environment of a workload's container, as the kubelet would make it.
+//!
+//! Pure: objects in, variables out.
 //!
 //! Service variables come first, then `envFrom` and `env`, each in order and over the ones before, with `$(VAR)` expanded. Variables of the image are left out: only the node
 //! knows them. Knows neither where the objects come from nor who may read them. No note, error or `Debug` output contains a value.
@@ -19,7 +21,9 @@ use serde_json::Value;
 
 pub use links::{Links, links};
 
-/// Variables that keep the developer's own value: user, session and host, and how programs and libraries are found.
+/// Variables that keep the developer's own value.
+///
+/// User, session and host, and how programs and libraries are found.
 const ONES_OWN: &[&str] = &[
     "PATH",
     "HOME",
@@ -160,7 +164,7 @@ pub fn resolve(
     made
 }
 
-/// A value; `Ok(None)` for an optional one that does not exist; an error that says why it is unknown.
+/// A value, `Ok(None)` for a missing optional one, or an error that says why it is unknown.
 type Sought = Result<Option<String>, String>;
 
 fn of_source(
@@ -241,7 +245,9 @@ impl Environment {
         pairs.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The variables for a program on the developer machine, without those that are about the machine itself.
+    /// The variables for a program on the developer machine.
+    ///
+    /// Leaves out those that are about the machine itself.
     pub fn for_child(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables().filter(|(name, _)| !is_ones_own(name))
     }

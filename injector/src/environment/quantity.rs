@@ -1,6 +1,8 @@
-//! Exact arithmetic on Kubernetes quantities (`500m`, `1Gi`, `1e3`), as far as container resources need it.
+//! Exact Kubernetes quantities (`500m`, `1Gi`, `1e3`), as far as containers need them.
 
-/// Parses a quantity in billionths, the smallest unit of a quantity. `None` if it is invalid or larger than any machine.
+/// Parses a quantity in billionths, the smallest unit of a quantity.
+///
+/// `None` if it is invalid or larger than any machine.
 pub fn nanos(text: &str) -> Option<i128> {
     const NANOS: i128 = 1_000_000_000;
     let end = text

@@ -54,7 +54,7 @@ fn is_program(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
 }
 
-/// Finds the filter: `$INJECTOR_FILTER`, then beside this program, then in the parent directory (`target/`).
+/// Finds the filter: `$INJECTOR_FILTER`, beside this program, or in the parent directory.
 pub fn filter() -> Result<PathBuf, NotFound> {
     let program = env::current_exe().unwrap_or_default();
     filter_in(

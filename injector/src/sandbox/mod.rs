@@ -1,4 +1,6 @@
-//! A local sandbox without a cluster: Envoy, the demo services `orders` and `inventory`, the relay, and the endpoint for connections into the cluster.
+//! A local sandbox without a cluster.
+//!
+//! Envoy, the demo services `orders` and `inventory`, the relay, and the endpoint for connections into the cluster.
 //!
 //! Owns their processes, ports and files, and removes them all.
 
@@ -46,7 +48,9 @@ const PREFIX: &str = "injector-sandbox-";
 /// Loopback only: no other machine can reach the sandbox.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Timeout of the start. Envoy needs less than a second, but more on a machine that compiles at the same time.
+/// Timeout of the start.
+///
+/// Envoy needs less than a second, but more on a machine that compiles at the same time.
 const START: Duration = Duration::from_secs(30);
 
 /// Settings of a sandbox.
@@ -167,7 +171,9 @@ impl Sandbox {
         &self.dir
     }
 
-    /// Takes the channel of dial records, one per connection into the sandbox. Connections wait until their record is read.
+    /// Takes the channel of dial records, one per connection into the sandbox.
+    ///
+    /// Connections wait until their record is read.
     pub fn take_dials(&mut self) -> Option<mpsc::Receiver<DialRecord>> {
         self.dials.take()
     }

@@ -20,6 +20,8 @@ const SERVED_BY: &str = "x-orders";
 /// The service's name in responses.
 const NAME: &str = "v1 (cluster)";
 
+/// Answers a request to the demo service.
+///
 /// Echoes a POST, streams `/events` forever, answers `/api/…` with JSON, and other paths with a line of text.
 pub fn answer(request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();

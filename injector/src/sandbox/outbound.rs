@@ -1,4 +1,6 @@
-//! The sandbox's endpoint for connections from developer machines. Allows only the service `inventory`.
+//! The sandbox's endpoint for connections from developer machines.
+//!
+//! Allows only the service `inventory`.
 
 use std::io;
 use std::net::SocketAddr;

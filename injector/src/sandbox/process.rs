@@ -7,7 +7,9 @@ use std::process::Stdio;
 
 use tokio::process::{Child, ChildStdin, Command};
 
-/// The watchdog: waits for the end of its standard input, which only this process holds open, then kills the child and removes the files.
+/// The watchdog, which kills the child and removes the files once this process is gone.
+///
+/// It waits for the end of its standard input, which only this process holds open.
 ///
 /// (With a parent-death signal instead, the child would have to run code between fork and exec.)
 const WATCH: &str = r#"read -r _; kill -9 "$1"; rm -rf -- "$2""#;
@@ -22,7 +24,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the program. The watchdog removes `files` if this process dies before [`Process::stop`].
+    /// Starts the program.
+    ///
+    /// The watchdog removes `files` if this process dies before [`Process::stop`].
     ///
     /// Both get their own process group: Ctrl-C on the terminal reaches only this process, which then ends them in order.
     pub fn start(program: &Path, arguments: &[OsString], files: &Path) -> io::Result<Self> {

@@ -28,7 +28,7 @@ pub fn is_copy() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// Starts the copy with the same arguments, waits until it runs in the background or exits, and returns the exit code.
+/// Starts the copy, and returns its exit code, or 0 once it runs in the background.
 ///
 /// Prints what the copy wrote to stdout.
 pub async fn send(global: &Global) -> Result<u8> {
@@ -97,7 +97,9 @@ pub fn leave_terminal(log: &File) -> Result<()> {
     left.or_hint("--detach", "injector intercept --help")
 }
 
-/// Notifies the waiting process that it may exit. Fails if it is gone: the user would never learn that an intercept is running.
+/// Notifies the waiting process that it may exit.
+///
+/// Fails if it is gone: the user would never learn that an intercept is running.
 pub fn tell(log: &File) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let told = stdout

@@ -1,4 +1,6 @@
-//! The command behind `--`: starts it once the intercept is live, passes signals on, and returns its exit code.
+//! The command behind `--`, started once the intercept is live.
+//!
+//! Passes signals on, and returns the exit code.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -50,7 +52,7 @@ impl Child {
         Ok(Self { process })
     }
 
-    /// Waits for the command to exit, and returns its exit code, or 128 plus the number of the signal.
+    /// Waits for the exit code: the command's, or 128 plus the number of the signal.
     pub async fn wait(&mut self) -> io::Result<u8> {
         Ok(code(self.process.wait().await?))
     }

@@ -1,4 +1,6 @@
-//! Replaces this process with the command behind `--`, so that a `kill -9` of the intercept leaves no child behind.
+//! Replaces this process with the command behind `--`.
+//!
+//! A `kill -9` of the intercept then leaves no child behind.
 //!
 //! The kernel sends a signal when the parent ends, but a process can request that only for itself, before `exec`: hence this `injector` in between.
 

@@ -1,4 +1,4 @@
-//! Renews the lease of an intercept, and ends the session when another user removed or replaced its entry.
+//! Renews the lease of an intercept, and notices when another user removed or replaced it.
 
 use std::time::Duration;
 
@@ -73,7 +73,9 @@ impl Session<'_> {
         self.refusal = refusal;
     }
 
-    /// Applies limits that the operator has changed since the entry was written: the filter checks the entry against the current ones.
+    /// Applies limits that the operator has changed since the entry was written.
+    ///
+    /// The filter checks the entry against the current ones.
     ///
     /// A shorter lease is harmless, so the session adapts. Any other limit that forbids the entry ends the intercept.
     fn keep_to(&mut self, limits: Limits) -> Result<()> {
@@ -104,7 +106,9 @@ impl Session<'_> {
         ));
     }
 
-    /// Warns that the entry cannot be read, but only once the lease is at risk: an open tunnel works without the API server.
+    /// Warns that the entry cannot be read, but only once the lease is at risk.
+    ///
+    /// An open tunnel works without the API server.
     async fn tell_unseen(&mut self, failure: &Failure) {
         self.report.detail(failure.error());
         // While the API server is unreachable, by the last comparison of the clocks.
@@ -176,7 +180,9 @@ impl Session<'_> {
         }
     }
 
-    /// Writes the entry again after its lease expired, while the machine slept or the API server was unreachable.
+    /// Writes the entry again after its lease expired.
+    ///
+    /// The machine slept, or the API server was unreachable.
     ///
     /// Others may have added intercepts in the meantime, so everything is checked as at the start.
     async fn come_back(&mut self) -> Result<()> {

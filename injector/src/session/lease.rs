@@ -33,7 +33,9 @@ impl Lease {
         }
     }
 
-    /// Limits the length from now on. An entry that was written with a longer lease is due for renewal at once.
+    /// Limits the length from now on.
+    ///
+    /// An entry that was written with a longer lease is due for renewal at once.
     pub fn shorten(&mut self, length: Duration) {
         self.length = length.as_secs();
     }

@@ -1,4 +1,6 @@
-//! The life of one intercept: create, renew, watch, and tear down on every way out. Independent of where intercepts are stored.
+//! The life of one intercept: create, renew, watch, and tear down on every way out.
+//!
+//! Independent of where intercepts are stored.
 //!
 //! The order keeps requests whole: the tunnel is up before the entry is written, and the entry is gone before the tunnel closes.
 
@@ -57,7 +59,9 @@ pub struct Beside {
     pub detach: Option<Prepared>,
 }
 
-/// Creates the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
+/// Creates the intercept, runs the command behind `--`, and undoes everything.
+///
+/// Returns the exit code.
 pub async fn run(
     global: &Global,
     target: &dyn Target,
@@ -136,7 +140,9 @@ struct Session<'a> {
     /// Seconds since the epoch.
     created: u64,
     lease: Lease,
-    /// The operator's limits that this intercept was last checked against; `None` until the first look.
+    /// The operator's limits that this intercept was last checked against.
+    ///
+    /// `None` until the first look.
     limits: Option<Limits>,
     /// Since when the user has been denied access to the entry.
     denied_since: Option<Instant>,
@@ -274,7 +280,9 @@ enum Next {
     Link(Line),
 }
 
-/// Waits for the next thing to do. If several are due, the end comes first and output last: output may be due all the time.
+/// Waits for the next thing to do.
+///
+/// If several are due, the end comes first and output last: output may be due all the time.
 async fn next(
     end: impl Future<Output = End>,
     looks: &mut Interval,
@@ -298,7 +306,9 @@ async fn line_of(link: &mut Option<Link>) -> Line {
     }
 }
 
-/// Waits for the end. A command behind `--` receives Ctrl-C as well: its exit must not hide the signal.
+/// Waits for the end.
+///
+/// A command behind `--` receives Ctrl-C as well: its exit must not hide the signal.
 async fn end(signals: &mut Signals, child: &mut Option<Child>) -> End {
     tokio::select! {
         biased;

@@ -1,4 +1,6 @@
-//! Output on stderr while an intercept is live: the summary, one line per request, notes and warnings. Colour only on a terminal.
+//! Output on stderr while an intercept is live.
+//!
+//! The summary, one line per request, notes and warnings. Colour only on a terminal.
 
 use std::io::Write;
 use std::path::Path;
@@ -67,7 +69,7 @@ impl Report {
         self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
     }
 
-    /// Prints a line to a log; on a terminal only with --verbose, as the user there knows it already.
+    /// Prints a line to a log, and with --verbose to a terminal, whose user knows it already.
     pub fn record(self, text: &str) {
         match self.is_log {
             true => self.say(&format!("{}{}", self.stamp(), one_line(text))),

@@ -27,7 +27,7 @@ use crate::words;
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session<'_> {
-    /// Opens the tunnel, writes the entry, waits until the proxies have it, and reports that it is live.
+    /// Opens the tunnel, writes the entry, and reports that it is live once the proxies have it.
     pub(super) async fn start(&mut self, beside: &mut Beside) -> Result<()> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(self.reach_relay(), listens);
@@ -72,7 +72,9 @@ impl Session<'_> {
         }
     }
 
-    /// Connects into the cluster. Runs before the entry is written, so that a failure leaves nothing behind.
+    /// Connects into the cluster.
+    ///
+    /// Runs before the entry is written, so that a failure leaves nothing behind.
     async fn open_link(&mut self, forwards: Forwards, end: &RelayEnd) -> Result<()> {
         let lines = forwards.lines();
         let link = Link::open(end, &self.secret, &self.plan.name, forwards).await?;
@@ -81,7 +83,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Opens the tunnel. Tries another relay if the first one is full; if all are, waits for whichever has room first.
+    /// Opens the tunnel.
+    ///
+    /// Tries another relay if the first one is full; if all are, waits for whichever has room first.
     async fn reach_relay(&mut self) -> Result<()> {
         let until = Instant::now() + TUNNEL_TIMEOUT;
         let (mut full, mut was_full) = (BTreeSet::new(), None);

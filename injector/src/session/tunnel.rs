@@ -1,4 +1,6 @@
-//! The session's view of its tunnel: opened in the background, observed through events, closed once its requests have ended.
+//! The session's view of its tunnel.
+//!
+//! Opened in the background, observed through events, closed once its requests have ended.
 
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use crate::model::Plan;
 /// How long running requests may take to end when the intercept ends.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Events that wait to be printed. A paused terminal must not hold up requests, so further ones are dropped.
+/// Events that wait to be printed.
+///
+/// A paused terminal must not hold up requests, so further ones are dropped.
 const LINES: usize = 1_024;
 
 /// Places in that queue that request lines leave to state changes of the tunnel.

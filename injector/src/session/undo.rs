@@ -16,7 +16,9 @@ use crate::words;
 /// Pause between two attempts at a change that fails.
 const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the proxies have to drop an intercept after a second signal: usually they need a third of it.
+/// How long the proxies have to drop an intercept after a second signal.
+///
+/// Usually they need a third of it.
 const HURRY: Duration = Duration::from_secs(1);
 
 /// How long an entry whose write was cut off may take to appear, and how often to check.
@@ -24,7 +26,9 @@ const LATE: Duration = Duration::from_secs(1);
 const LATE_LOOK: Duration = Duration::from_millis(100);
 
 impl Session<'_> {
-    /// Undoes everything, in this order: the entry, so that the filter decides no more requests; the tunnel, once its requests have ended or the grace period is over; the upstream
+    /// Undoes everything, in this order.
+    ///
+    /// The entry, so that the filter decides no more requests; the tunnel, once its requests have ended or the grace period is over; the upstream
     /// cluster last, because requests that were cut off still need a host in it.
     pub(super) async fn finish(&mut self, end: End) -> Result<u8> {
         self.report.record(&end.to_string());
@@ -81,14 +85,18 @@ impl Session<'_> {
         }
     }
 
-    /// Removes the upstream cluster, once requests that were cut off or refused by the closing tunnel have been retried elsewhere.
+    /// Removes the upstream cluster once no request needs it.
+    ///
+    /// Requests that were cut off or refused by the closing tunnel are first retried elsewhere.
     async fn clear(&self) -> Result<()> {
         self.outlast(HANDOVER).await;
         self.patiently(async || self.target.clear(&self.plan, &self.address).await)
             .await
     }
 
-    /// Waits at least `time`, and until the upstream cluster may be removed. Returns at once for a target without upstream clusters.
+    /// Waits at least `time`, and until the upstream cluster may be removed.
+    ///
+    /// Returns at once for a target without upstream clusters.
     async fn outlast(&self, time: Duration) {
         if !self.target.has_clusters() {
             return;
@@ -152,7 +160,9 @@ impl Session<'_> {
     }
 }
 
-/// Removes an entry whose write may still take effect: retries for a while after the first response, however late that comes.
+/// Removes an entry whose write may still take effect.
+///
+/// Retries for a while after the first response, however late that comes.
 async fn also_late<T>(
     is_on_its_way: bool,
     remove: impl AsyncFn() -> Result<Option<T>>,
@@ -174,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// A removal whose first response takes this long, and which finds an entry from the third attempt on.
+    /// A removal with a slow first response, which finds an entry from the third attempt on.
     async fn removed(is_on_its_way: bool, first_answer: Duration) -> Option<u8> {
         let asked = Cell::new(0);
         let remove = async || {

@@ -1,4 +1,6 @@
-//! Beats, which show that an end of a tunnel is alive: an HTTP/2 frame of an undefined type, sent every half second between the library's frames.
+//! Beats, which show that an end of a tunnel is alive.
+//!
+//! An HTTP/2 frame of an undefined type, sent every half second between the library's frames.
 //!
 //! A receiver must ignore and discard such a frame (RFC 9113 §4.1, §5.5), so it has no stream, no flow control and no answer, and neither end's library counts it.
 //! h2 0.4.20 does count other frames of a peer, per connection. These are its limits, and why ordinary use does not reach them:
@@ -141,7 +143,7 @@ mod tests {
         frame
     }
 
-    /// The positions after which another frame may be inserted, if the bytes are written in pieces of `size`.
+    /// The positions between frames, if the bytes are written in pieces of `size`.
     fn places(mut frames: Frames, bytes: &[u8], size: usize) -> Vec<usize> {
         let mut places = Vec::new();
         let mut at = 0;

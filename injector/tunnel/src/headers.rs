@@ -1,15 +1,21 @@
-//! Names of the tunnel's own headers, and headers that must not pass from hop to hop. Knows headers only: no sockets, no bodies.
+//! Names of the tunnel's own headers, and headers that must not pass from hop to hop.
+//!
+//! Knows headers only: no sockets, no bodies.
 
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::settings;
 
-/// The tunnel that a request is for. The filter writes it, the relay reads it, the developer's server never sees it.
+/// The tunnel that a request is for.
+///
+/// The filter writes it, the relay reads it, the developer's server never sees it.
 pub const ADDRESS: HeaderName = HeaderName::from_static("x-intercept-address");
 /// The upstream cluster that the filter chose. The gate removes it; both ends remove it again.
 pub const CLUSTER: HeaderName = HeaderName::from_static("x-intercept-cluster");
-/// The intercepts that a request passed, one line each. The developer's end adds its own, so that the filter ignores a request that returns to the cluster.
+/// The intercepts that a request passed, one line each.
+///
+/// The developer's end adds its own, so that the filter ignores a request that returns to the cluster.
 pub const VIA: HeaderName = HeaderName::from_static("x-intercept-via");
 /// Marks a request that was certainly not forwarded; the value is the reason.
 pub const UNAVAILABLE: HeaderName = HeaderName::from_static("x-intercept-unavailable");
@@ -34,7 +40,9 @@ const OURS: [HeaderName; 8] = [
 
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Headers that Envoy removes from every message, too (it removes no header just because `Connection` lists it).
+/// Headers that Envoy removes from every message, too.
+///
+/// It removes no header just because `Connection` lists it.
 const HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
@@ -43,7 +51,9 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Removes hop-by-hop headers. `te: trailers` stays: gRPC needs it, and it is true of every hop here.
+/// Removes hop-by-hop headers.
+///
+/// `te: trailers` stays: gRPC needs it, and it is true of every hop here.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let takes_trailers =
         list_members(headers, &header::TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
@@ -61,7 +71,9 @@ pub(super) fn remove_ours(headers: &mut HeaderMap) {
     OURS.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Removes our headers from a request, except for [`VIA`], which must stay visible along a chain of intercepts.
+/// Removes our headers from a request, except for [`VIA`].
+///
+/// That one must stay visible along a chain of intercepts.
 pub(super) fn remove_ours_from_request(headers: &mut HeaderMap) {
     let others = OURS.into_iter().filter(|name| *name != VIA);
     others.for_each(|name| drop(headers.remove(name)));
@@ -87,7 +99,9 @@ pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Is this gRPC, whose errors are trailers, not statuses? gRPC-Web is not: it is HTTP/1.1 with trailers in the body.
+/// Is this gRPC, whose errors are trailers, not statuses? gRPC-Web is not.
+///
+/// It is HTTP/1.1 with trailers in the body.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
@@ -103,7 +117,9 @@ pub(super) fn fits(headers: &HeaderMap) -> bool {
     headers.len() <= settings::HEADER_FIELDS && size <= settings::HEADER_LIST
 }
 
-/// Removes the last element of `x-forwarded-client-cert`, which the receiving sidecar appended, so that only the elements of the workload's own sidecar remain.
+/// Removes the receiving sidecar's own element from `x-forwarded-client-cert`.
+///
+/// It is the last one, and the others are those of the workload's own sidecar.
 ///
 /// If the last element does not state the peer, the sidecar appends nothing.
 pub(super) fn cut_own_hop(headers: &mut HeaderMap, peer: &str) {
@@ -140,7 +156,9 @@ fn split_last(value: &[u8]) -> (Option<&[u8]>, &[u8]) {
     (None, value)
 }
 
-/// Does the text end in an escape? A backslash escapes the next character, including a backslash (RFC 2253, for a certificate's subject).
+/// Does the text end in an escape?
+///
+/// A backslash escapes the next character, including a backslash (RFC 2253, for a certificate's subject).
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }

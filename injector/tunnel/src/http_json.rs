@@ -1,4 +1,4 @@
-//! JSON over HTTP/1.1, on a connection that the caller opened to a relay's control port or to Envoy's admin interface.
+//! JSON over HTTP/1.1, from a relay's control port or from Envoy's admin interface.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::BoxError;
 
-/// The largest response, in bytes: Envoy's dump of a filter with 1 000 intercepts is smaller than 1 MiB.
+/// The largest response, in bytes.
+///
+/// Envoy's dump of a filter with 1 000 intercepts is smaller than 1 MiB.
 const LIMIT: usize = 16 << 20;
 
 /// Why a request returned no JSON.
@@ -71,7 +73,9 @@ impl JsonClient {
         self.send(Request::get(path), path).await
     }
 
-    /// Like [`Self::get`], for the last request. Envoy's admin interface closes some connections after a response.
+    /// Like [`Self::get`], for the last request.
+    ///
+    /// Envoy's admin interface closes some connections after a response.
     pub async fn get_last(mut self, path: &str) -> Result<Value, JsonError> {
         let request = Request::get(path).header(header::CONNECTION, "close");
         self.send(request, path).await

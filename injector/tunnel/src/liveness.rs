@@ -1,4 +1,6 @@
-//! Detects a dead peer, as opposed to a stream without traffic: any received byte counts. Sends this end's beats, so that the peer can do the same.
+//! Detects a dead peer, as opposed to a stream without traffic: any received byte counts.
+//!
+//! Sends this end's beats, so that the peer can do the same.
 //!
 //! A read timeout alone is not enough: while h2 has data to send and the peer takes none, h2 stops reading, so that the loss would go unnoticed.
 //! So every poll of the connection, to read or to write, checks the clock.
@@ -13,13 +15,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Tempo;
 use super::beat::{Beat, Frames};
 
-/// Observes the bytes of a connection and the silence of its peer; the relay counts and remembers both.
+/// Observes the bytes of a connection and the silence of its peer.
+///
+/// The relay counts and remembers both.
 pub(super) trait Meter: Send + Unpin + 'static {
     /// Counts bytes from the peer.
     fn read(&self, bytes: usize);
     /// Counts bytes to the peer.
     fn written(&self, bytes: usize);
-    /// Called when nothing has arrived for longer than the interval of the beats, and when something arrives again.
+    /// Called when a beat is missing, and when something arrives again.
     fn suspect(&self, is_suspect: bool);
 }
 
@@ -29,7 +33,7 @@ impl Meter for () {
     fn suspect(&self, _: bool) {}
 }
 
-/// A stream that sends beats, and that fails with [`io::ErrorKind::TimedOut`] after too long a silence.
+/// A stream that sends beats, and fails with [`io::ErrorKind::TimedOut`] after a silence.
 pub(super) struct Liveness<T, M = ()> {
     io: T,
     meter: M,

@@ -116,7 +116,9 @@ pub(super) fn lost(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// The error for a response that cannot be forwarded, without a mark that would make Envoy repeat the request.
+/// The error for a response that cannot be forwarded.
+///
+/// It has no mark that would make Envoy repeat the request.
 pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     let mark = visible(reason);
     let mut response = if grpc {
@@ -144,7 +146,7 @@ pub(super) fn failed(reason: &str, grpc: bool) -> Response<Body> {
     response
 }
 
-/// Removes all our headers from a response that came through a tunnel, except for valid marks, and adds whose machine answered.
+/// Removes our headers from a response, except for valid marks, and adds whose machine answered.
 ///
 /// Thus a malicious machine can only mark its own responses as failed.
 pub(super) fn keep_valid(status: StatusCode, answer: &mut HeaderMap, served_by: &HeaderValue) {
@@ -167,7 +169,9 @@ pub(super) fn keep_valid(status: StatusCode, answer: &mut HeaderMap, served_by: 
     }
 }
 
-/// The trailers of a response that broke off after its head was forwarded: [`ERROR`] with the reason.
+/// The trailers of a response that broke off after its head was forwarded.
+///
+/// [`ERROR`] with the reason.
 ///
 /// They arrive after the data, which a reset would overtake (h2 discards what it has not sent yet). The relay forwards the data and then breaks off itself.
 /// A developer's server cannot forge them: [`ERROR`] is removed from its own trailers.

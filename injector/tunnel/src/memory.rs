@@ -1,4 +1,6 @@
-//! Limits the memory that slow peers pin at one end of the tunnels: data received for a body whose reader takes no more. Knows bodies by their share only.
+//! Limits the memory that slow peers pin at one end of the tunnels.
+//!
+//! Data received for a body whose reader takes no more. Knows bodies by their share only.
 //!
 //! A flow-control window cannot be taken back (RFC 9113 §6.9.2), so windows are not divided in advance: each stream has its own, the connection
 //! has room for all of them, and only full ones count. A tunnel that pins as much as is left for all others gets no new requests: however slow the peers of
@@ -59,7 +61,9 @@ impl Share {
         self.own.load(Relaxed) + settings::PINNED > left
     }
 
-    /// Counts a body while it is full. Until the first poll, any body that is not empty counts as full.
+    /// Counts a body while it is full.
+    ///
+    /// Until the first poll, any body that is not empty counts as full.
     pub(super) fn pin<B: HttpBody>(&self, body: B) -> Pinned<B> {
         let is_empty = body.is_end_stream();
         let mut pinned = Pinned {

@@ -1,4 +1,4 @@
-//! Asks the relay's control port whether a developer machine is connected, and whether it has running requests.
+//! Asks a relay whether a developer machine is connected, and whether it has running requests.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -12,10 +12,14 @@ use crate::developer::Connect;
 use crate::http_json::JsonClient;
 use crate::relay_end::RelayEnd;
 
-/// Timeout of the relay's answers. A port-forward needs several round trips before the first question.
+/// Timeout of the relay's answers.
+///
+/// A port-forward needs several round trips before the first question.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the upstream cluster stays after requests were cut off: Envoy then picks one of its hosts for the second attempt.
+/// How long the upstream cluster stays after requests were cut off.
+///
+/// Envoy then picks one of its hosts for the second attempt.
 ///
 /// With Envoy and relay on one busy machine 20 ms were enough for 64 requests, and 5 ms were not (`sandbox_leaving`); the rest is for distant relays.
 pub const HANDOVER: Duration = Duration::from_secs(1);

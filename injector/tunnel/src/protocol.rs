@@ -43,9 +43,13 @@ pub(super) struct Hello {
     pub(super) secret: Secret,
     /// The intercept's name, visible ASCII.
     pub(super) name: String,
-    /// The SPIFFE identity of the only workload that may use the tunnel; `None` allows every caller of the relay.
+    /// The SPIFFE identity of the only workload that may use the tunnel.
+    ///
+    /// `None` allows every caller of the relay.
     pub(super) identity: Option<String>,
-    /// Identifies the running program: a second connection of the same program is a reconnect, one of another program a replacement.
+    /// Identifies the running program.
+    ///
+    /// A second connection of the same program is a reconnect, one of another program a replacement.
     pub(super) instance: String,
     /// Take over the address from another running program.
     pub(super) replace: bool,
@@ -225,7 +229,9 @@ impl Refusal {
         response
     }
 
-    /// Parses a refusal. Only a relay says whether to retry; for other servers (a proxy's error page, another program) 5xx is temporary, the rest permanent.
+    /// Parses a refusal.
+    ///
+    /// Only a relay says whether to retry; for other servers (a proxy's error page, another program) 5xx is temporary, the rest permanent.
     async fn read(response: Response<Incoming>) -> Self {
         let status = response.status();
         let retry = response
@@ -293,7 +299,7 @@ mod tests {
         }
     }
 
-    /// A relay's end that responds to every request for a tunnel with `answer`, and sends first on the upgraded stream.
+    /// A relay's end that responds to requests for a tunnel with `answer`, and then sends first.
     fn relay_end(
         answer: impl Fn(Result<Hello, Refusal>) -> Response<Body> + Send + Sync + Clone + 'static,
     ) -> DuplexStream {

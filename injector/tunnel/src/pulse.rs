@@ -1,4 +1,6 @@
-//! The pulse: a stream that lives as long as its tunnel, and carries the relay's signals about the tunnel as a whole.
+//! The pulse, a stream that carries the relay's signals about its tunnel.
+//!
+//! It lives as long as the tunnel.
 //! Its end means that the developer machine takes no new requests. Knows neither registry nor sockets.
 
 use std::pin::Pin;
@@ -17,7 +19,9 @@ use super::BoxError;
 pub(super) enum Signal {
     /// Requests for the address now come this way.
     Registered,
-    /// Open another tunnel, this one only completes its requests: the relay is shutting down, or the stream numbers run out.
+    /// Open another tunnel, this one only completes its requests.
+    ///
+    /// The relay is shutting down, or the stream numbers run out.
     RelayLeaving,
     /// Another program now holds the address.
     Replaced,

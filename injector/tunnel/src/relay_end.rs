@@ -1,4 +1,6 @@
-//! The relay as a session sees it: a name to show, and a connection to its control port, by TCP or port-forward.
+//! The relay as a session sees it.
+//!
+//! A name to show, and a connection to its control port, by TCP or port-forward.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -7,11 +7,15 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-/// 256 random bits known only to the developer machine. Opening a tunnel needs the secret itself; `Debug` never shows it.
+/// 256 random bits known only to the developer machine.
+///
+/// Opening a tunnel needs the secret itself; `Debug` never shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
-/// The public name of a tunnel at the relay: the first 32 hexadecimal digits of the SHA-256 of its secret.
+/// The public name of a tunnel at the relay.
+///
+/// The first 32 hexadecimal digits of the SHA-256 of its secret.
 ///
 /// It is in the filter's configuration; knowing it grants nothing.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +39,9 @@ impl Secret {
         Address(hex(&Sha256::digest(self.0))[..32].to_owned())
     }
 
-    /// The secret as 64 hexadecimal digits, for the relay's control port and for a file that only the developer can read.
+    /// The secret as 64 hexadecimal digits.
+    ///
+    /// For the relay's control port, and for a file that only the developer can read.
     pub fn expose(&self) -> String {
         hex(&self.0)
     }

@@ -1,4 +1,6 @@
-//! Metadata that the two ends of a tunnel exchange about one stream, out of reach of clients and of the developer's server.
+//! Metadata about one stream, exchanged by the two ends of a tunnel.
+//!
+//! Clients and the developer's server cannot write it.
 //!
 //! Requests carry it in the `:authority`, responses in [`NOTE`], one of our names, which is removed from the developer's server's responses.
 //! Knows no sockets and no bodies.
@@ -14,7 +16,9 @@ pub(super) enum Purpose {
     Pulse,
     /// Open a connection to the developer's server and hold it for a request that follows.
     Hold,
-    /// A client's request to switch to WebSocket. After the switch, the two bodies carry the two directions.
+    /// A client's request to switch to WebSocket.
+    ///
+    /// After the switch, the two bodies carry the two directions.
     Switch,
     /// A client's request.
     Request {
@@ -76,7 +80,9 @@ pub(super) struct Notes {
     pub(super) held: Option<u64>,
     /// For [`Purpose::Switch`]: the developer's server switched to this protocol.
     pub(super) switched: Option<HeaderValue>,
-    /// The `content-length` of the response. As a header, h2 would check the body against it, and replace the reason of a break with its own error.
+    /// The `content-length` of the response.
+    ///
+    /// As a header, h2 would check the body against it, and replace the reason of a break with its own error.
     pub(super) length: Option<HeaderValue>,
 }
 

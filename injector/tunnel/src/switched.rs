@@ -1,4 +1,6 @@
-//! A switched connection as the body of a request or response: inside the tunnel both directions are ordinary bodies that block,
+//! A switched connection as the body of a request or response.
+//!
+//! Inside the tunnel both directions are ordinary bodies that block,
 //! end and are reset like any other. Knows nothing of their contents.
 
 use std::pin::Pin;

@@ -25,7 +25,9 @@ pub enum Do {
     Status(u16),
     /// Never responds if the app has this name; otherwise as [`Do::Tell`].
     HoldAt(&'static str),
-    /// As [`Do::Tell`], but an app of this name waits until [`crate::app::App::say`] gets the line [`GO`].
+    /// As [`Do::Tell`], but an app of this name waits for the line [`GO`] first.
+    ///
+    /// See [`crate::app::App::say`].
     WaitAt(&'static str),
     /// Echoes the body as it arrives, and the request's trailers.
     Echo,
@@ -33,7 +35,7 @@ pub enum Do {
     Bytes(u64),
     /// Sends server-sent events, one for each line of [`crate::app::App::say`].
     Events,
-    /// Sends numbered server-sent events at this interval in milliseconds, until the client disconnects.
+    /// Sends numbered server-sent events at this interval in milliseconds, without end.
     Ticks(u64),
     /// Sends three chunks and the trailer `test-trailer: NAME`.
     Trailers,

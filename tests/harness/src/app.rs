@@ -1,4 +1,6 @@
-//! The program behind a port: the app in the cluster, or a developer's server. Both are alike, so that only the name shows which one responded.
+//! The program behind a port: the app in the cluster, or a developer's server.
+//!
+//! Both are alike, so that only the name shows which one responded.
 //!
 //! It counts executed requests by the header [`TEST_ID`] before it does anything else: a request counts as soon as its head was read, which is the
 //! strictest reading of "never twice". The header [`TEST_DO`] then says what to do, so that tests can choose paths and bodies freely.
@@ -65,7 +67,9 @@ impl App {
         Self::serve(name, addr, None).await
     }
 
-    /// The same without a record of requests: calls `note` with the name of each executed one. For millions of requests.
+    /// The same without a record of requests: calls `note` with the name of each executed one.
+    ///
+    /// For millions of requests.
     pub async fn listen_and_note(
         name: &str,
         addr: SocketAddr,
@@ -134,7 +138,9 @@ impl App {
         self.state.events.send(line.to_owned()).unwrap_or_default()
     }
 
-    /// Stops listening and cuts every connection, as a killed process would. Once it returns, new connections are refused.
+    /// Stops listening and cuts every connection, as a killed process would.
+    ///
+    /// Once it returns, new connections are refused.
     pub async fn kill(&self) {
         wait::until("the app is dead", async || {
             self.cut();

@@ -1,10 +1,14 @@
-//! Finds the programs and the module under test. A missing one is a failure that names the command to run, never a skipped test.
+//! Finds the programs and the module under test.
+//!
+//! A missing one is a failure that names the command to run, never a skipped test.
 
 use std::path::{Path, PathBuf};
 
 /// The Envoy version of most tests.
 pub const ENVOY: &str = "1.39.3";
-/// The Envoy versions of the fallback tests: the oldest and the newest supported one, and one between.
+/// The Envoy versions of the fallback tests.
+///
+/// The oldest and the newest supported one, and one between.
 pub const ENVOYS: [&str; 3] = ["1.37.0", ENVOY, "1.40.0"];
 
 /// The path of Envoy in that version.

@@ -1,10 +1,12 @@
-//! User instructions as callgrind counts them, which depend neither on the machine's speed nor on its load.
+//! Callgrind's counts of user instructions, which do not depend on the machine's load.
 
 use std::path::{Path, PathBuf};
 
 use crate::binaries;
 
-/// The start of a command line under callgrind, which writes its counts to `file` or to files named after it.
+/// The start of a command line under callgrind.
+///
+/// It writes its counts to `file`, or to files named after it.
 pub fn command_line(file: &Path, options: &[&str]) -> Vec<PathBuf> {
     let mut words = vec![
         binaries::tool("valgrind", "valgrind"),

@@ -1,4 +1,6 @@
-//! A child process with output in files. Its guard ends it, and prints its output if the test fails.
+//! A child process with output in files.
+//!
+//! Its guard ends it, and prints its output if the test fails.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

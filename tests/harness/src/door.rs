@@ -1,4 +1,6 @@
-//! A client's destination: an address, an authority, and, for a service inside a cluster, the pod through which to connect.
+//! A client's destination: an address and an authority.
+//!
+//! For a service inside a cluster, also the pod through which to connect.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -29,7 +31,9 @@ impl From<SocketAddr> for Door {
 }
 
 impl Door {
-    /// Connects from the pod whose [`crate::passage`] listens at `passage`, through that pod's sidecar, to `destination` as the pod sees it.
+    /// Connects through a pod's sidecar, from the [`crate::passage`] in the pod at `passage`.
+    ///
+    /// `destination` is the address as the pod sees it.
     pub fn through(passage: SocketAddr, destination: SocketAddr, authority: &str) -> Self {
         Self {
             authority: authority.to_owned(),

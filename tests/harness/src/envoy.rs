@@ -12,7 +12,9 @@ use crate::client::Client;
 use crate::command::Process;
 use crate::wait;
 
-/// A running Envoy. Killed when dropped; prints its log, configuration and counters if the test failed.
+/// A running Envoy.
+///
+/// Killed when dropped; prints its log, configuration and counters if the test failed.
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
@@ -32,7 +34,9 @@ pub struct Start {
 }
 
 impl Envoy {
-    /// Starts Envoy with this configuration, whose admin port should be 0, and waits until it is live. Its files are in `dir`.
+    /// Starts Envoy with this configuration, and waits until it is live.
+    ///
+    /// The admin port should be 0. Its files are in `dir`.
     pub async fn start(start: &Start, bootstrap: &Value, dir: &Path) -> Self {
         let config = dir.join("envoy.json");
         let admin_path = dir.join("admin-address");
@@ -109,7 +113,9 @@ impl Envoy {
             .collect()
     }
 
-    /// Bytes that its allocator has given out, at this moment. (The gauges of that name are some seconds old.)
+    /// Bytes that its allocator has given out, at this moment.
+    ///
+    /// The gauges of that name are some seconds old.
     pub async fn allocated(&self) -> u64 {
         let answer = Client::h1(self.admin).get("/memory", &[]).await;
         let memory: Value = serde_json::from_slice(&answer.body).expect("JSON");
@@ -117,7 +123,9 @@ impl Envoy {
         bytes.parse().expect("bytes")
     }
 
-    /// The sum of all counters whose name ends with that text. Panics if there is none: a sum over nothing proves nothing.
+    /// The sum of all counters whose name ends with that text.
+    ///
+    /// Panics if there is none: a sum over nothing proves nothing.
     pub async fn stat(&self, ends_with: &str) -> u64 {
         let stats = self.stats(ends_with).await;
         let mut found = stats

@@ -7,7 +7,9 @@ pub type Example = (
     Option<(&'static str, &'static str)>,
 );
 
-/// The examples of the reference, and a request that each of them intercepts once its automatic header is known.
+/// The examples of the reference, and a request for each.
+///
+/// It matches once the automatic header is known.
 pub const EXAMPLES: [Example; 7] = [
     (
         "injector intercept orders --port 3000 --http-header=Personal-Intercept=126a72c7-be8b-4329-af64-768e207a184b",

@@ -1,4 +1,6 @@
-//! gRPC without a protobuf compiler: the health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
+//! gRPC without a protobuf compiler.
+//!
+//! The health service (unary, server stream) and the reflection service (bidirectional), both from tonic.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +127,9 @@ impl Grpc {
         Ok(by)
     }
 
-    /// Sends `count` questions on one stream, each after the answer to the previous one, so that data flows both ways while it is open.
+    /// Sends `count` questions on one stream, each after the answer to the previous one.
+    ///
+    /// Data flows both ways while it is open.
     pub async fn ping_pong(&self, count: usize) -> Called {
         self.converse(Duration::ZERO, |asked| asked < count).await
     }

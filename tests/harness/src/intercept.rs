@@ -25,7 +25,9 @@ enum Place {
 }
 
 impl Developer {
-    /// A developer at a plain Envoy. `envoy` is the directory of files; the home directory is created in `dir`.
+    /// A developer at a plain Envoy.
+    ///
+    /// `envoy` is the directory of files; the home directory is created in `dir`.
     pub fn new(name: &str, envoy: &Path, dir: &Path) -> Self {
         Self::at(name, Place::Envoy(envoy.to_owned()), dir)
     }
@@ -93,7 +95,9 @@ impl Developer {
         self.command(arguments).output().expect("it starts")
     }
 
-    /// Intercepts `orders` with these arguments, served by `server`. Returns once the intercept is live.
+    /// Intercepts `orders` with these arguments, served by `server`.
+    ///
+    /// Returns once the intercept is live.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         let port = server.port().to_string();
         self.intercept_port(&port, arguments).await
@@ -123,7 +127,9 @@ fn number() -> usize {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A running `injector intercept`. Dropping it kills the process: tests of a graceful end have to end it themselves.
+/// A running `injector intercept`.
+///
+/// Dropping it kills the process: tests of a graceful end have to end it themselves.
 #[derive(Debug)]
 pub struct Intercept {
     /// The process.

@@ -10,7 +10,9 @@ use crate::wait::DEADLINE;
 /// The number of measurements.
 const ROUNDS: usize = 10;
 
-/// The median over ten intercepts of `orders`. `client` sends requests all the while, and `server` is named "server". Prints all ten times.
+/// The median over ten intercepts of `orders`.
+///
+/// `client` sends requests all the while, and `server` is named "server". Prints all ten times.
 pub async fn median(developer: &Developer, server: &App, client: &Client) -> Duration {
     let mut times = Vec::new();
     for round in 0..ROUNDS {

@@ -1,4 +1,6 @@
-//! Running requests when an intercept ends, and what each client must get. The same cases for the sandbox and for a mesh.
+//! Running requests when an intercept ends, and what each client must get.
+//!
+//! The same cases for the sandbox and for a mesh.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -145,7 +147,9 @@ pub struct Place<'p> {
 }
 
 impl Place<'_> {
-    /// Ends intercepts in all these ways at once, each by its own developer. Panics unless every client gets the right result.
+    /// Ends intercepts in all these ways at once, each by its own developer.
+    ///
+    /// Panics unless every client gets the right result.
     pub async fn leave(&self, ways: &[Way]) {
         let cells = join_all(ways.iter().map(|way| Cell::start(self, *way))).await;
         let left = join_all(cells.into_iter().map(|cell| cell.leave(self))).await;
@@ -303,7 +307,9 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// Sends the requests, and returns once the developer's server has all of them. `server` is called [`SERVER`], and gets no other requests.
+    /// Sends the requests, and returns once the developer's server has all of them.
+    ///
+    /// `server` is called [`SERVER`], and gets no other requests.
     async fn start(
         intercept: &str,
         door: &Door,

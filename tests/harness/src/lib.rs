@@ -1,4 +1,6 @@
-//! Shared parts of the end-to-end tests: the apps that respond, clients that count, and guards around the real Envoy, the release filter and `injector`.
+//! Shared parts of the end-to-end tests.
+//!
+//! The apps that respond, clients that count, and guards around the real Envoy, the release filter and `injector`.
 //!
 //! Knows nothing of how an intercept is decided: tests state that. Everything binds port 0 or a reserved [`ports::Port`], so that tests can run in parallel. Guards end what they
 //! started, and print its log on failure.

@@ -1,4 +1,6 @@
-//! A simulated long-distance link with delay, and with loss and retransmission as in TCP. This kernel has no netem.
+//! A simulated long-distance link with delay, and with loss and retransmission as in TCP.
+//!
+//! This kernel has no netem.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -22,7 +22,9 @@ pub type Executed = BTreeMap<String, usize>;
 pub struct Outcome {
     /// The app that sent each successful response (200–299), by request id.
     pub answers: BTreeMap<usize, String>,
-    /// Responses of the developer machine that broke off, by request id. The contract allows them if its side broke, but no client errors.
+    /// Responses of the developer machine that broke off, by request id.
+    ///
+    /// The contract allows them if its side broke, but no client errors.
     pub broken: BTreeMap<usize, String>,
     /// All other results as the client saw them, by request id.
     pub errors: BTreeMap<usize, String>,
@@ -85,7 +87,9 @@ impl Outcome {
         self.assert_interrupted(0, 0);
     }
 
-    /// Panics if more than `errors` requests failed without a broken-off response, or more than `under_way` failed in all.
+    /// Panics if more requests failed than these.
+    ///
+    /// `errors` limits failures without a broken-off response, `under_way` all failures.
     pub fn assert_interrupted(&self, under_way: usize, errors: usize) {
         let failed = || self.errors.iter().chain(&self.broken);
         let first: Vec<_> = failed().take(5).collect();
@@ -99,7 +103,9 @@ impl Outcome {
     }
 }
 
-/// Sends `count` requests over `workers` workers. `ask` makes the request of a number, which is also its `test-id`.
+/// Sends `count` requests over `workers` workers.
+///
+/// `ask` makes the request of a number, which is also its `test-id`.
 pub async fn run(
     client: &Client,
     workers: usize,
@@ -144,7 +150,9 @@ impl Load {
         })
     }
 
-    /// The same with calls of any kind, each of which returns the app that responded, or the caller's error.
+    /// The same with calls of any kind.
+    ///
+    /// Each returns the app that responded, or the caller's error.
     pub fn of<F>(
         workers: usize,
         count: usize,
@@ -232,7 +240,9 @@ pub fn judge(answer: Result<Answer, BoxError>) -> Result<String, Failure> {
     }
 }
 
-/// The same for a gRPC call. A broken-off call has the head's metadata, and a local cause instead of a received status.
+/// The same for a gRPC call.
+///
+/// A broken-off call has the head's metadata, and a local cause instead of a received status.
 pub fn judge_call(called: Called) -> Result<String, Failure> {
     called.map_err(|status| {
         let text = format!("{:?} {status:?}", status.code());

@@ -1,4 +1,6 @@
-//! A workload prepared as an operator would, in its own directory: the relay, the files that Envoy watches, and Envoy in front of the app.
+//! A workload prepared as an operator would, in its own directory.
+//!
+//! The relay, the files that Envoy watches, and Envoy in front of the app.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -23,7 +25,9 @@ use crate::wait;
 /// A running workload. Dropping it ends everything that it started.
 #[derive(Debug)]
 pub struct Mesh {
-    /// The Envoy in front of the app. First, so that it ends, and prints its counters, before the others.
+    /// The Envoy in front of the app.
+    ///
+    /// First, so that it ends, and prints its counters, before the others.
     pub envoy: Envoy,
     pub(crate) start: Start,
     pub(crate) bootstrap: Value,
@@ -90,7 +94,9 @@ impl Mesh {
         Developer::new(name, self.files.path(), self.dir.path())
     }
 
-    /// The developer "bob" intercepts the app's port with these arguments, served by `server`. Returns once the intercept is live.
+    /// The developer "bob" intercepts the app's port with these arguments, served by `server`.
+    ///
+    /// Returns once the intercept is live.
     pub async fn intercept(&self, server: &App, arguments: &[&str]) -> Intercept {
         self.developer("bob").intercept(server, arguments).await
     }

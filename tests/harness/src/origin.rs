@@ -1,4 +1,6 @@
-//! A developer's server on a plain socket: records each request byte by byte, and responds with bytes that no HTTP library would write.
+//! A developer's server on a plain socket.
+//!
+//! Records each request byte by byte, and responds with bytes that no HTTP library would write.
 
 use std::future::Future;
 use std::net::Ipv4Addr;

@@ -1,4 +1,6 @@
-//! A TCP proxy in a pod. It connects to the destination in the first line, so that a test calls as that pod, through its sidecar and with its identity.
+//! A TCP proxy in a pod.
+//!
+//! It connects to the destination in the first line, so that a test calls as that pod, through its sidecar and with its identity.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// Its port in the pod, which the sidecar does not intercept.
 pub const PORT: u16 = 7000;
 
-/// Serves forever: each connection names its destination (`ADDRESS:PORT` and a line feed), then is forwarded to it.
+/// Serves forever.
+///
+/// Each connection names its destination (`ADDRESS:PORT` and a line feed), then is forwarded to it.
 pub async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;

@@ -1,4 +1,4 @@
-//! The filter's configuration written by hand, for documents that the CLI would reject or take too long to make.
+//! The filter's configuration written by hand, which the CLI would reject or make slowly.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

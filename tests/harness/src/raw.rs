@@ -18,7 +18,9 @@ pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// POSTs `hello` with that header line: first the head, then the body after a `100 Continue`. Returns what was received.
+/// POSTs `hello` with that header line: first the head, then the body after a `100 Continue`.
+///
+/// Returns what was received.
 pub async fn expect_100(door: impl Into<Door>, header: &str) -> String {
     let door = door.into();
     let host = door.authority();

@@ -1,4 +1,4 @@
-//! An app that records every byte received, so that two runs can be compared as they were on the wire.
+//! An app that records every byte received, to compare two runs as they were on the wire.
 
 use std::io;
 use std::net::SocketAddr;
@@ -55,7 +55,9 @@ impl Recorder {
         self.bytes.lock().expect("no panic").clone()
     }
 
-    /// The frames of an h2 connection that carry requests (DATA, HEADERS, CONTINUATION): flags and payload, in order.
+    /// The frames of an h2 connection that carry requests (DATA, HEADERS, CONTINUATION).
+    ///
+    /// Flags and payload, in order.
     ///
     /// Leaves out settings and window updates, which depend on timing (RFC 9113 section 4.1).
     pub fn request_frames(&self) -> Vec<(u8, Bytes)> {

@@ -1,4 +1,6 @@
-//! `injector sandbox` as a new user runs it, with its own home and temporary directory, so that leftovers are visible.
+//! `injector sandbox` as a new user runs it.
+//!
+//! It has its own home and temporary directory, so that leftovers are visible.
 
 use std::path::PathBuf;
 use std::process::Command;

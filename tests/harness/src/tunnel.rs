@@ -1,4 +1,6 @@
-//! A relay, a developer machine and a developer's server in this process, on loopback sockets, and clients that act as Envoy.
+//! A relay, a developer machine and a developer's server, in this process on loopback.
+//!
+//! Clients act as Envoy.
 //! Contains no assertions about the tunnel.
 
 use std::collections::HashMap;
@@ -503,7 +505,9 @@ impl LocalServer {
             .unwrap_or_default()
     }
 
-    /// Ends every connection at once and stops listening. Once it returns, new connections are refused.
+    /// Ends every connection at once and stops listening.
+    ///
+    /// Once it returns, new connections are refused.
     pub async fn kill(&self) {
         self.accepting.abort();
         self.kill.notify_waiters();
@@ -702,7 +706,9 @@ impl HttpBody for Held {
     }
 }
 
-/// A TCP proxy in front of a relay's control port that can stop forwarding, as a sleeping laptop does, or cut every connection.
+/// A TCP proxy in front of a relay's control port that can freeze or cut connections.
+///
+/// It freezes as a sleeping laptop does.
 pub struct Wire {
     /// The address to connect to.
     pub address: SocketAddr,

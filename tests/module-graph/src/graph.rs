@@ -10,7 +10,9 @@ use crate::source::{Crate, ModuleId};
 /// A cycle of modules.
 #[derive(Debug)]
 pub struct Cycle {
-    /// All modules of the cycle, as paths from the crate's root; a directory includes everything below it.
+    /// All modules of the cycle, as paths from the crate's root.
+    ///
+    /// A directory includes everything below it.
     pub modules: Vec<String>,
     /// A shortest way round; the last step closes it.
     pub steps: Vec<Step>,
@@ -91,7 +93,9 @@ fn cycles_below(of: &Crate, parent: ModuleId, imports: &[Import]) -> Vec<Cycle> 
 }
 
 impl Crate {
-    /// The node of a module in the graph of `parent`: `parent` itself, or its child that contains the module.
+    /// The node of a module in the graph of `parent`.
+    ///
+    /// `parent` itself, or its child that contains the module.
     fn node(&self, parent: ModuleId, mut module: ModuleId) -> Option<ModuleId> {
         while module != parent && self.modules[module].parent != Some(parent) {
             module = self.modules[module].parent?;

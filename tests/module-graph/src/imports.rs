@@ -13,7 +13,9 @@ pub struct Import {
     pub to: ModuleId,
     /// The line in `from`'s file.
     pub line: usize,
-    /// The path as written, with `::` between segments; for a nested `use`, the whole path of one name.
+    /// The path as written, with `::` between segments.
+    ///
+    /// For a nested `use`, the whole path of one name.
     pub path: String,
 }
 
@@ -47,7 +49,9 @@ pub fn imports(of: &Crate) -> Vec<Import> {
 }
 
 impl Crate {
-    /// The target of a path; `None` for another crate's or a local item. `seen` holds the names in progress, for circular imports.
+    /// The target of a path; `None` for another crate's or a local item.
+    ///
+    /// `seen` holds the names in progress, for circular imports.
     fn resolve(
         &self,
         from: ModuleId,

@@ -112,7 +112,9 @@ fn same_commit(module: &Provenance, commit: &str) -> Result<(), Failure> {
     .or_hint(REBUILD)
 }
 
-/// Does `injector --version` print this commit? Searches the file instead of running it: the program may be for another machine.
+/// Does `injector --version` print this commit?
+///
+/// Searches the file instead of running it: the program may be for another machine.
 fn names_commit(program: &[u8], commit: &str) -> bool {
     let commit = commit.as_bytes();
     program

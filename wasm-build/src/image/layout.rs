@@ -1,4 +1,6 @@
-//! Writes an image as an OCI image layout: a directory of blobs named by digest, with an index. Knows nothing of the contents.
+//! Writes an image as an OCI image layout: a directory of blobs named by digest, with an index.
+//!
+//! Knows nothing of the contents.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +25,9 @@ pub fn is_layout(dir: &Path) -> bool {
         || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Writes an image into an empty directory. Returns the digest of its manifest, `sha256:…`, which identifies the image in a registry.
+/// Writes an image into an empty directory.
+///
+/// Returns the digest of its manifest, `sha256:…`, which identifies the image in a registry.
 pub fn write_layout(dir: &Path, image: &Image, tag: &Tag) -> io::Result<String> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
@@ -92,7 +96,9 @@ fn descriptor(blob: &Blob) -> io::Result<Descriptor> {
     ))
 }
 
-/// Serializes with sorted keys: oci-spec keeps annotations in hash maps, whose order differs from run to run.
+/// Serializes with sorted keys.
+///
+/// oci-spec keeps annotations in hash maps, whose order differs from run to run.
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut value = serde_json::to_value(value)?;
     value.sort_all_objects();

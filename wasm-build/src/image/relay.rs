@@ -1,4 +1,6 @@
-//! The image of relay and module server: a static program and the filter. Knows nothing of how the program is built.
+//! The image of relay and module server: a static program and the filter.
+//!
+//! Knows nothing of how the program is built.
 
 use std::io;
 

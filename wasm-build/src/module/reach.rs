@@ -20,7 +20,9 @@ pub struct Reach<'a> {
     types: Vec<u32>,
     /// By type: is it called through a table?
     is_called: Vec<bool>,
-    /// By type: the functions in a table. They run only if their type is called indirectly, any other call traps. (Vtables contain many methods without calls.)
+    /// By type: the functions in a table.
+    ///
+    /// They run only if their type is called indirectly, any other call traps. (Vtables contain many methods without calls.)
     in_table: Vec<Vec<u32>>,
     /// Live functions with a body that was not scanned yet.
     waiting: Vec<u32>,
@@ -59,7 +61,9 @@ impl<'a> Reach<'a> {
         Ok(reach)
     }
 
-    /// The code section, with an empty body for each function that cannot run. Indices stay the same, because calls use them.
+    /// The code section, with an empty body for each function that cannot run.
+    ///
+    /// Indices stay the same, because calls use them.
     pub fn code(&self, module: &[u8]) -> CodeSection {
         let mut code = CodeSection::new();
         let mut trap = Function::new([]);
@@ -144,7 +148,9 @@ impl<'a> Reach<'a> {
         self.mark_all(operators)
     }
 
-    /// Follows operators that name functions or their types. Tail calls and calls of references are not among the allowed features.
+    /// Follows operators that name functions or their types.
+    ///
+    /// Tail calls and calls of references are not among the allowed features.
     fn mark_all(&mut self, operators: OperatorsReader) -> Result<()> {
         for operator in operators {
             match operator? {

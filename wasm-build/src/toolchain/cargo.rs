@@ -1,4 +1,6 @@
-//! Runs the inner cargo: builds the filter for wasm32 in a clean environment. Does not check the result.
+//! Runs the inner cargo: builds the filter for wasm32 in a clean environment.
+//!
+//! Does not check the result.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,9 @@ const MODULE: &str = "intercept_filter.wasm";
 /// Variable with the filter's commit, which rustc reads (`option_env!`).
 const COMMIT: &str = "INJECTOR_COMMIT";
 
-/// Variables of cargo and rustc that belong to the user, not to the outer build: sources of crates, and access to them.
+/// Variables of cargo and rustc that belong to the user, not to the outer build.
+///
+/// Sources of crates, and access to them.
 const USERS_OWN: [&str; 7] = [
     "CARGO_HOME",
     "CARGO_HTTP_",
@@ -82,7 +86,9 @@ pub struct MachineDir {
 }
 
 impl MachineDir {
-    /// A path that no module may contain. Includes the sources' subdirectory: a checkout in `/src` alone would also match `rustc/library/std/src`.
+    /// A path that no module may contain.
+    ///
+    /// Includes the sources' subdirectory: a checkout in `/src` alone would also match `rustc/library/std/src`.
     pub fn telltale(&self) -> PathBuf {
         self.dir.join(self.sources)
     }
@@ -142,7 +148,9 @@ fn remap_flags(dirs: &[MachineDir]) -> String {
         .join("\x1f")
 }
 
-/// A command without the variables that `cargo run` and rustup set for the outer build: compiler, flags, directories, job server.
+/// A command without the variables that `cargo run` and rustup set for the outer build.
+///
+/// Compiler, flags, directories, job server.
 pub fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_outer(name)) {

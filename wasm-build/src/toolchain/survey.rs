@@ -56,7 +56,9 @@ fn compiler(checkout: &Path, rustc: PathBuf, cargo: PathBuf) -> Option<Compiler>
     })
 }
 
-/// Is the library itself there? The directory alone proves nothing, because rustup leaves it behind.
+/// Is the library itself there?
+///
+/// The directory alone proves nothing, because rustup leaves it behind.
 fn has_std(libraries: &Path) -> bool {
     names(libraries).any(|name| name.starts_with("libstd-") && name.ends_with(".rlib"))
 }

@@ -1,4 +1,4 @@
-//! Baggage conditions: members of the W3C `baggage` header (<https://www.w3.org/TR/baggage/>, section 3.2).
+//! Conditions on members of the W3C `baggage` header (<https://www.w3.org/TR/baggage/>, 3.2).
 
 use std::borrow::Cow;
 
@@ -22,7 +22,9 @@ pub(crate) fn members(joined: &[u8]) -> impl Iterator<Item = (&[u8], Cow<'_, [u8
     })
 }
 
-/// Percent-decodes a text (RFC 3986 section 2.1). A `%` without two hexadecimal digits after it stands for itself.
+/// Percent-decodes a text (RFC 3986 section 2.1).
+///
+/// A `%` without two hexadecimal digits after it stands for itself.
 fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'%') {
         return Cow::Borrowed(text);

@@ -72,7 +72,9 @@ impl Compiled {
     }
 }
 
-/// Orders by precedence, smaller wins. Names are unique, so no two intercepts of a matcher are equal.
+/// Orders by precedence, smaller wins.
+///
+/// Names are unique, so no two intercepts of a matcher are equal.
 impl Ord for Compiled {
     fn cmp(&self, other: &Self) -> Ordering {
         self.precedence().cmp(&other.precedence())

@@ -68,7 +68,9 @@ pub(crate) struct Facts<'r, R> {
 }
 
 impl<'r, R: Request> Facts<'r, R> {
-    /// Facts without any values. `names` are the header names that may be looked up, by [`HeaderId`].
+    /// Facts without any values.
+    ///
+    /// `names` are the header names that may be looked up, by [`HeaderId`].
     pub(crate) fn new(request: &'r R, names: &'r [String], fuel: Fuel) -> Self {
         Self {
             request,
@@ -94,7 +96,9 @@ impl<'r, R: Request> Facts<'r, R> {
         self.headers.get(id.0)?.get_or_init(ask).as_deref()
     }
 
-    /// Is it a pseudo-header such as `:path`, with a single value even if that contains commas (RFC 9113 section 8.3)?
+    /// Is it a pseudo-header such as `:path` (RFC 9113 section 8.3)?
+    ///
+    /// It has a single value, even if that contains commas.
     pub(super) fn is_pseudo(&self, id: HeaderId) -> bool {
         id.name(self.names)
             .is_some_and(|name| name.starts_with(':'))

@@ -1,4 +1,6 @@
-//! Properties of a pattern that need no compiling: the size of its program, and a text that every match contains.
+//! Properties of a pattern that need no compiling.
+//!
+//! The size of its program, and a text that every match contains.
 //!
 //! The size is that of `regex-lite` on a 64-bit machine. The crate's own limit counts other bytes in the filter (wasm32) than in the command, so they would
 //! disagree. The size is exact except for character classes, whose ranges may overlap, and after an `i`, `s` or `R` flag: there it may be too high. A pattern that
@@ -247,7 +249,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Skips a class. A `]` at its start stands for itself, and so does each `-` before all others. Another one may belong to `[:name:]`.
+    /// Skips a class. A `]` at its start stands for itself, and so does each `-` before all others.
+    ///
+    /// Another one may belong to `[:name:]`.
     fn class(&mut self) {
         let mut count = usize::from(self.take('^'));
         let mut is_first = true;

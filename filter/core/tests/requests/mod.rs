@@ -65,7 +65,9 @@ pub fn with_bytes(name: &str, value: &[u8]) -> Table {
     table
 }
 
-/// Parses conditions: `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
+/// Parses conditions in a short notation.
+///
+/// `Name=regex` is a header, `@key=regex` a baggage member, `equal /x`, `prefix /x` and `regex x` a path.
 pub fn intercept(conditions: &[&str]) -> Intercept {
     let mut intercept = Intercept {
         port: 8080,

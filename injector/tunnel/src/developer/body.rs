@@ -1,4 +1,6 @@
-//! The bodies of requests and responses on the developer's end. Each ends as it was sent, complete or broken off. Knows nothing of heads.
+//! The bodies of requests and responses on the developer's end.
+//!
+//! Each ends as it was sent, complete or broken off. Knows nothing of heads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,7 +22,9 @@ const LONG: Duration = Duration::from_secs(1);
 /// A request body, framed towards the developer's server as by the client.
 pub(super) struct Upload {
     body: Pinned<Incoming>,
-    /// The head gives no length. hyper would ignore such a body if it is empty, and always with GET and HEAD.
+    /// The head gives no length.
+    ///
+    /// hyper would ignore such a body if it is empty, and always with GET and HEAD.
     chunked: bool,
     /// hyper decides on its first poll whether there is a body.
     begun: bool,
@@ -52,7 +56,9 @@ impl HttpBody for Upload {
         (self.begun || !self.chunked) && self.body.is_end_stream()
     }
 
-    /// Exact only if the head gives the length: hyper would add `content-length: 0` to a head without a body.
+    /// Exact only if the head gives the length.
+    ///
+    /// hyper would add `content-length: 0` to a head without a body.
     fn size_hint(&self) -> SizeHint {
         match self.body.size_hint().exact() {
             Some(length) if length > 0 => SizeHint::with_exact(length),

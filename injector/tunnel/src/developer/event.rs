@@ -27,7 +27,9 @@ pub enum Event {
     Replaced,
 }
 
-/// The outcome of one request, reported when its response ends or after a second. If the response breaks off later, it is reported again.
+/// The outcome of one request, reported when its response ends or after a second.
+///
+/// If the response breaks off later, it is reported again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestLine {
     /// The request method.
@@ -54,7 +56,9 @@ pub enum RequestOutcome {
         /// What happened, as text.
         reason: String,
     },
-    /// The in-cluster version answers, for this reason: the developer's server did not get the request, or broke off and the request is safe.
+    /// The in-cluster version answers, for this reason.
+    ///
+    /// The developer's server did not get the request, or broke off and the request is safe.
     FellBack(String),
     /// The developer's server broke off before it answered, and the client gets an error.
     Lost(String),

@@ -1,4 +1,6 @@
-//! Local connections opened ahead of their request, because the client holds its body back until a `100 Continue`.
+//! Local connections opened ahead of their request.
+//!
+//! The client holds its body back until a `100 Continue`.
 //!
 //! The response to the relay's question keeps each one open: that response has an endless body, and dropping it (the relay cancelled, or is gone) closes
 //! the connection, unless the request has taken it.

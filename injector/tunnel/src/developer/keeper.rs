@@ -1,4 +1,6 @@
-//! Keeps a developer machine connected: opens one tunnel after the other, with exponential backoff. Knows nothing of the requests.
+//! Keeps a developer machine connected: opens one tunnel after the other, with exponential backoff.
+//!
+//! Knows nothing of the requests.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -139,7 +141,9 @@ impl Keeper {
         }
     }
 
-    /// Watches the tunnel until another one is needed: at once if the relay is leaving, since this tunnel still serves meanwhile.
+    /// Watches the tunnel until another one is needed.
+    ///
+    /// At once if the relay is leaving, since this tunnel still serves meanwhile.
     async fn watch(&mut self) -> Result<(), Failed> {
         while let Some(session) = &mut self.session {
             match session.news().await {
@@ -160,7 +164,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Waits before the next attempt, with exponential backoff and jitter, so that machines that lost their tunnels together do not retry together.
+    /// Waits before the next attempt, with exponential backoff and jitter.
+    ///
+    /// Machines that lost their tunnels together must not retry together.
     async fn wait(&mut self, reason: String) {
         let retry_in = self.retry.mul_f64(rand::random_range(0.5..1.0));
         self.retry = (self.retry * 2).min(LAST_RETRY);

@@ -1,4 +1,6 @@
-//! Reports the outcome of one request. Owns when it is reported, and that it is reported once; knows nothing of bodies and connections.
+//! Reports the outcome of one request.
+//!
+//! Owns when it is reported, and that it is reported once; knows nothing of bodies and connections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,9 @@ use super::serving::Serving;
 use super::{Event, RequestLine, RequestOutcome};
 use crate::headers;
 
-/// A request without an outcome so far. Dropped before its response, it counts as cancelled by the client.
+/// A request without an outcome so far.
+///
+/// Dropped before its response, it counts as cancelled by the client.
 pub(super) struct Line {
     serving: Arc<Serving>,
     method: Method,

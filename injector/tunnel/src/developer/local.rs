@@ -108,7 +108,9 @@ impl Drop for Connection {
     }
 }
 
-/// A connection to the developer's server that remembers the first bytes read, which hyper's errors do not include.
+/// A connection to the developer's server that remembers the first bytes read.
+///
+/// hyper's errors do not include them.
 ///
 /// A server may answer and then stop reading. So writes never fail; instead, reads end with the write error after all received bytes.
 struct Overheard {
@@ -211,7 +213,9 @@ impl AsyncWrite for Overheard {
     }
 }
 
-/// Sends one request on a fresh connection, which the caller must hold until the response body has ended.
+/// Sends one request on a fresh connection.
+///
+/// The caller must hold the connection until the response body has ended.
 pub(super) async fn send(
     stream: TcpStream,
     http2: bool,

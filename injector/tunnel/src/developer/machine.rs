@@ -8,13 +8,15 @@ use crate::{Secret, Tempo};
 /// A developer machine: its intercept, its server, and its limits.
 #[derive(Clone, Debug)]
 pub struct Developer {
-    /// The intercept's name, for `x-intercept-served-by` on responses and `x-intercept-via` on requests.
+    /// The intercept's name, for `x-intercept-served-by` and `x-intercept-via`.
     pub name: String,
     /// Proves the right to the tunnel's address.
     pub secret: Secret,
     /// The developer's server.
     pub local: Local,
-    /// The SPIFFE identity of the only workload that may use the tunnel; `None` allows every caller of the relay.
+    /// The SPIFFE identity of the only workload that may use the tunnel.
+    ///
+    /// `None` allows every caller of the relay.
     pub identity: Option<String>,
     /// Take over the address from another running program.
     pub replace: bool,
@@ -27,7 +29,9 @@ pub struct Developer {
 }
 
 impl Developer {
-    /// A developer machine that serves every caller, replaces no other tunnel, and gives running requests ten seconds.
+    /// A developer machine with default settings.
+    ///
+    /// It serves every caller, replaces no other tunnel, and gives running requests ten seconds.
     pub fn new(name: impl Into<String>, secret: Secret, local: Local) -> Self {
         Self {
             name: name.into(),

@@ -1,4 +1,6 @@
-//! The developer's end: dials the relay, passes requests from the tunnel to the developer's server, and reconnects whenever the tunnel is lost.
+//! The developer's end of the tunnel.
+//!
+//! Dials the relay, passes requests to the developer's server, and reconnects whenever the tunnel is lost.
 
 mod body;
 mod connect;
@@ -23,7 +25,7 @@ pub use local::{Local, LocalProtocol};
 pub use machine::Developer;
 pub use under_way::UnderWay;
 
-/// Keeps a tunnel open until `shutdown` is ready, then accepts no new requests and lets running ones end.
+/// Keeps a tunnel open until `shutdown`, then only lets running requests end.
 ///
 /// The first [`Event::Up`] means that requests arrive.
 ///

@@ -1,4 +1,6 @@
-//! Passes one request from the relay to the developer's server, and its response back. Owns the response's marks on this end.
+//! Passes one request from the relay to the developer's server, and its response back.
+//!
+//! Owns the response's marks on this end.
 //! Knows nothing of how the tunnel is kept.
 
 use std::convert::Infallible;

@@ -1,4 +1,6 @@
-//! WebSockets on the developer's end: a request whose bodies carry both directions becomes an HTTP/1.1 upgrade at the developer's server (RFC 6455).
+//! WebSockets on the developer's end.
+//!
+//! A request whose bodies carry both directions becomes an HTTP/1.1 upgrade at the developer's server (RFC 6455).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -97,7 +99,9 @@ async fn pass(
     let _ = server.shutdown().await;
 }
 
-/// The server's direction. Its end also ends the client's direction, unless only the server's half was closed.
+/// The server's direction.
+///
+/// Its end also ends the client's direction, unless only the server's half was closed.
 struct Talk {
     said: Said,
     passing: Option<AbortHandle>,
@@ -127,7 +131,9 @@ impl Drop for Talk {
     }
 }
 
-/// 16 random bytes in base64 (RFC 6455 §4.1): 21 random digits, and one of the four that leave the last bits zero.
+/// 16 random bytes in base64 (RFC 6455 §4.1).
+///
+/// 21 random digits, and one of the four that leave the last bits zero.
 fn random_key() -> HeaderValue {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut key: [u8; 24] = *b"AAAAAAAAAAAAAAAAAAAAAA==";

@@ -1,4 +1,6 @@
-//! Counts the running requests of a developer machine, from their arrival to the end of the response or of the WebSocket.
+//! Counts the running requests of a developer machine.
+//!
+//! From their arrival to the end of the response or of the WebSocket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

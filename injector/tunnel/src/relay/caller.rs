@@ -9,11 +9,15 @@ use http::header::{HeaderMap, HeaderName};
 use super::registry::Tunnel;
 use crate::headers;
 
-/// The identity of the caller's certificate. The relay's sidecar overwrites any value that a client sent
+/// The identity of the caller's certificate.
+///
+/// The relay's sidecar overwrites any value that a client sent
 /// (see the relay's EnvoyFilter, `manifest::istio::install::mesh_rules`).
 const PEER: HeaderName = HeaderName::from_static("x-intercept-peer");
 
-/// Source addresses of Istio's sidecar for connections to its own application: istiod's `InboundPassthroughBindIpv4` and `…Ipv6`.
+/// Source addresses of Istio's sidecar for connections to its own application.
+///
+/// istiod's `InboundPassthroughBindIpv4` and `…Ipv6`.
 ///
 /// Istio's iptables rules rely on them, too. A port-forward ends at the same port, past the sidecar, from 127.0.0.1 or ::1.
 const SIDECAR: [IpAddr; 2] = [
@@ -25,7 +29,9 @@ const SIDECAR: [IpAddr; 2] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller(IpAddr);
 
-/// The caller's identity according to the relay's sidecar; `None` if it states none, or the caller bypassed it.
+/// The caller's identity according to the relay's sidecar.
+///
+/// `None` if it states none, or the caller bypassed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer(Option<String>);
 
@@ -35,7 +41,9 @@ impl Caller {
         Self(address.to_canonical())
     }
 
-    /// Takes the caller's identity off a request that came through the relay's sidecar. Without a sidecar, removes nothing.
+    /// Takes the caller's identity off a request that came through the relay's sidecar.
+    ///
+    /// Without a sidecar, removes nothing.
     pub(super) fn identify(self, request: &mut HeaderMap) -> Peer {
         if !SIDECAR.contains(&self.0) {
             return Peer(None);
@@ -50,7 +58,9 @@ impl Caller {
 }
 
 impl Peer {
-    /// May this caller use the tunnel? A tunnel without an identity (outside of a mesh) accepts every caller, any other only its own identity.
+    /// May this caller use the tunnel?
+    ///
+    /// A tunnel without an identity (outside of a mesh) accepts every caller, any other only its own identity.
     pub(super) fn may_use(&self, tunnel: &Tunnel) -> bool {
         tunnel.identity.is_none() || tunnel.identity == self.0
     }

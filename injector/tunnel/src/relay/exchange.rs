@@ -1,4 +1,6 @@
-//! Sends one request through a tunnel, and returns its response or the reason for having none. Knows nothing of data ports.
+//! Sends one request through a tunnel, and returns its response or the reason for having none.
+//!
+//! Knows nothing of data ports.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
-//! Passes one request from Envoy through a tunnel, and the response back. Owns the responses to failures and their marks.
+//! Passes one request from Envoy through a tunnel, and the response back.
+//!
+//! Owns the responses to failures and their marks.
 //! Knows nothing of how tunnels come and go.
 
 use std::convert::Infallible;
@@ -115,7 +117,9 @@ fn choose(
     }
 }
 
-/// Prepares the head for the tunnel: removes hop-by-hop headers, and puts the host into `host`, because a `Uri` cannot hold every `:authority`.
+/// Prepares the head for the tunnel.
+///
+/// Removes hop-by-hop headers, and puts the host into `host`, because a `Uri` cannot hold every `:authority`.
 fn prepare(parts: &mut http::request::Parts, chunked: bool) {
     if let Some(host) = parts
         .uri

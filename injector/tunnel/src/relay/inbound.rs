@@ -22,7 +22,7 @@ pub(super) struct Inbound {
     upload: Arc<Upload>,
 }
 
-/// Reads and discards an unwanted body if it is short and already arriving, so that its connection can be reused.
+/// Reads and discards a short body that is already arriving, to reuse its connection.
 pub(super) async fn skip(body: Incoming, upload: &Upload) {
     let all = Limited::new(body, settings::SKIP).collect();
     let all = timeout(settings::SKIP_TIME, all).await;

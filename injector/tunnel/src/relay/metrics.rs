@@ -107,7 +107,9 @@ impl<G: Send + Unpin + 'static> Meter for TunnelMeter<G> {
     }
 }
 
-/// Counts a request once, by its outcome. Dropped before its response, it counts as cancelled by the client.
+/// Counts a request once, by its outcome.
+///
+/// Dropped before its response, it counts as cancelled by the client.
 pub(super) struct Counted<'a> {
     metrics: &'a Metrics,
     ended: bool,

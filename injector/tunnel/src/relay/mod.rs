@@ -1,4 +1,6 @@
-//! The in-cluster end of the tunnels: accepts matching requests on its data ports, and sends each through the tunnel of its address.
+//! The in-cluster end of the tunnels.
+//!
+//! Accepts matching requests on its data ports, and sends each through the tunnel of its address.
 //!
 //! Holds no credentials and no state: a relay that restarts remembers nothing.
 
@@ -37,7 +39,9 @@ use caller::Caller;
 pub use shared::Options;
 use shared::Shared;
 
-/// Runs a relay on these listeners until `shutdown` is ready, then makes developer machines reconnect elsewhere and lets running requests end.
+/// Runs a relay on these listeners until `shutdown`.
+///
+/// Then makes developer machines reconnect elsewhere, and lets running requests end.
 ///
 /// # Errors
 /// A listener has no address, which means that it is invalid. Errors of connections are not returned.

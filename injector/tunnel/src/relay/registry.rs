@@ -80,7 +80,9 @@ impl Tunnel {
         self.id == other.id
     }
 
-    /// A handle to send with; `None` once the connection has ended. Each request uses its own, and drops it before it waits for a response.
+    /// A handle to send with; `None` once the connection has ended.
+    ///
+    /// Each request uses its own, and drops it before it waits for a response.
     pub(super) fn sender(&self) -> Option<SendRequest<Body>> {
         lock(&self.sender).clone()
     }
@@ -108,7 +110,9 @@ impl Tunnel {
         &self.share
     }
 
-    /// Takes a stream, or returns `None` at once: a request that waits inside hyper would neither be sent nor fall back.
+    /// Takes a stream, or returns `None` at once.
+    ///
+    /// A request that waits inside hyper would neither be sent nor fall back.
     ///
     /// Also `None` while stalled readers pin too much memory.
     pub(super) fn claim(self: &Arc<Self>) -> Option<Stream> {
@@ -146,7 +150,9 @@ impl Tunnel {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Sends a signal to the developer's end. If the pulse is full, the peer is not listening, and the signal is dropped.
+    /// Sends a signal to the developer's end.
+    ///
+    /// If the pulse is full, the peer is not listening, and the signal is dropped.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = self.signals.try_send(signal);
     }
@@ -196,7 +202,9 @@ impl Registry {
         draining + self.find(address).map_or(0, |tunnel| tunnel.under_way())
     }
 
-    /// May this developer machine have its address? Not while another running program holds it, unless the machine asks to replace that.
+    /// May this developer machine have its address?
+    ///
+    /// Not while another running program holds it, unless the machine asks to replace that.
     pub(super) fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
         let address = hello.secret.address();
         let draining = lock(&self.draining);
@@ -219,7 +227,9 @@ impl Registry {
         }
     }
 
-    /// Registers a tunnel for new requests. The previous one drains; if another program owns it, that program gets a signal.
+    /// Registers a tunnel for new requests.
+    ///
+    /// The previous one drains; if another program owns it, that program gets a signal.
     pub(super) fn insert(&self, address: Address, tunnel: Arc<Tunnel>) {
         let instance = tunnel.instance.clone();
         let mut tunnels = self.lock();

@@ -94,7 +94,9 @@ pub(super) fn pair(stream: TcpStream) -> (Socket, Arc<Connection>) {
 }
 
 impl Connection {
-    /// Runs hyper's side of the connection until it ends, or until a response broke off (see [`tasks`]) and all data before that is flushed.
+    /// Runs hyper's side of the connection until it ends, or a response broke off.
+    ///
+    /// In the latter case (see [`tasks`]), all data before the break is flushed first.
     pub(super) async fn run(&self, serving: impl Future) {
         let (broken_off, _) = AbortHandle::new_pair();
         let mut serving = pin!(serving);
@@ -233,7 +235,9 @@ impl Socket {
             || (connection.phase.load(Relaxed) == IDLE && !connection.is_http2.load(Relaxed))
     }
 
-    /// Writes our response in place of hyper's, which is all of `theirs`; hyper closes the connection after it.
+    /// Writes our response in place of hyper's, which is all of `theirs`.
+    ///
+    /// hyper closes the connection after it.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, theirs: &[u8]) -> Poll<io::Result<()>> {
         if self.connection.refused().is_none() {
             let reason = match theirs.get(9..12) {

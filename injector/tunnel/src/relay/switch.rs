@@ -1,4 +1,6 @@
-//! WebSockets on the relay: an HTTP/1.1 upgrade or an extended CONNECT (RFC 8441) from Envoy becomes a special request inside the tunnel.
+//! WebSockets on the relay.
+//!
+//! An HTTP/1.1 upgrade or an extended CONNECT (RFC 8441) from Envoy becomes a special request inside the tunnel.
 //! Its two bodies carry the two directions. Knows nothing of their contents.
 
 use std::sync::Arc;
@@ -27,7 +29,9 @@ use crate::{Body, empty_body, headers};
 
 /// How often to check an idle connection.
 const LOOK: Duration = Duration::from_millis(500);
-/// Idle checks before a server counts as gone, once its client has stopped sending: WebSocket has no half-open connections.
+/// Idle checks before a server counts as gone, once its client has stopped sending.
+///
+/// WebSocket has no half-open connections.
 const SILENT_LOOKS: u32 = 2;
 
 /// A client that wants to switch to WebSocket, and how it asked.
@@ -37,7 +41,9 @@ pub(super) struct Switching {
 }
 
 impl Switching {
-    /// `None` for an ordinary request. Ignores an upgrade to another protocol, which every client must accept (RFC 9110 §7.8).
+    /// `None` for an ordinary request.
+    ///
+    /// Ignores an upgrade to another protocol, which every client must accept (RFC 9110 §7.8).
     pub(super) fn read(request: &mut Request<Incoming>) -> Option<Self> {
         let by_connect = request.method() == Method::CONNECT;
         let by_upgrade = request.version() == http::Version::HTTP_11
@@ -98,7 +104,9 @@ pub(super) async fn through(
     Response::from_parts(parts, empty_body())
 }
 
-/// The response if the developer's server did not switch. For an extended CONNECT, a 2xx of the server must not look like a switch.
+/// The response if the developer's server did not switch.
+///
+/// For an extended CONNECT, a 2xx of the server must not look like a switch.
 fn declined(answer: Response<Body>, by_connect: bool) -> Response<Body> {
     if by_connect && answer.status().is_success() {
         return marks::failed(

@@ -1,4 +1,6 @@
-//! Faults in a cluster: killed programs, an absent controller, dropped packets. The guard or the test repairs each.
+//! Faults in a cluster: killed programs, an absent controller, dropped packets.
+//!
+//! The guard or the test repairs each.
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ const CONTROLLER: &str = "deployment/injector-controller";
 /// Timeout for a program to come back.
 const BACK: Duration = Duration::from_secs(60);
 
-/// Processes of `/injector COMMAND` in the cluster's pods, which this machine sees in the cluster's cgroup.
+/// Processes of `/injector COMMAND` in the cluster's pods, found by the cluster's cgroup.
 pub fn processes(command: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

@@ -67,7 +67,9 @@ impl Kubectl {
         run(&mut command, b"").unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The kubeconfig of a user in these groups, with a client certificate. Made once, because it must not change while others read it.
+    /// The kubeconfig of a user in these groups, with a client certificate.
+    ///
+    /// Made once, because it must not change while others read it.
     pub fn user(&self, name: &str, groups: &[&str]) -> PathBuf {
         static USERS: Mutex<BTreeMap<Vec<String>, PathBuf>> = Mutex::new(BTreeMap::new());
         let words = [&[name], groups].concat();

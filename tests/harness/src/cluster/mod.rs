@@ -1,4 +1,6 @@
-//! A real cluster with Istio and the injector: `tests/cluster/up` creates the cluster, [`Cluster::get`] installs once per test program.
+//! A real cluster with Istio and the injector.
+//!
+//! `tests/cluster/up` creates the cluster, [`Cluster::get`] installs once per test program.
 
 pub mod faults;
 pub mod kubectl;

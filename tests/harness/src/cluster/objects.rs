@@ -1,4 +1,6 @@
-//! The Kubernetes objects of a test: the app, its caller, and the objects of every namespace. Knows nothing of intercepts.
+//! The Kubernetes objects of a test: the app, its caller, and the objects of every namespace.
+//!
+//! Knows nothing of intercepts.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +58,9 @@ pub fn of_plan(plan: &Plan, namespace: &str, image: &str, counts: &str) -> Vec<V
     objects
 }
 
-/// The right to query a replica's Envoy. Without it the CLI cannot tell whether all replicas have an intercept.
+/// The right to query a replica's Envoy.
+///
+/// Without it the CLI cannot tell whether all replicas have an intercept.
 fn look(namespace: &str) -> Value {
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "look", "namespace": namespace},
         "rules": [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]})

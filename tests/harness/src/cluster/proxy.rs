@@ -20,7 +20,9 @@ impl Stage {
         replicas.map(|(pod, _)| (pod.clone(), ask(&pod))).collect()
     }
 
-    /// When each replica's Envoy received its inbound listener. A changed listener cuts open connections after a while.
+    /// When each replica's Envoy received its inbound listener.
+    ///
+    /// A changed listener cuts open connections after a while.
     pub fn inbound_listeners(&self) -> BTreeMap<String, String> {
         let dumps = self.ask_proxies("config_dump?resource=dynamic_listeners");
         let since = |dump: &str| {
@@ -34,7 +36,9 @@ impl Stage {
         since.collect()
     }
 
-    /// Prints the pods, and the ends of the logs of the Envoys beside the replicas and the relays, to explain a failed test.
+    /// Prints the pods and the ends of the Envoys' logs, to explain a failed test.
+    ///
+    /// The Envoys are those beside the replicas and the relays.
     pub fn tell(&self) {
         let orders = ["-n", &self.namespace, "-l", "app=orders"];
         let relays = ["-n", SYSTEM, "-l", "app.kubernetes.io/name=injector-relay"];

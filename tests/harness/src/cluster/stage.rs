@@ -1,4 +1,6 @@
-//! A namespace of one test: the workload `orders`, prepared as an operator would, a caller with a sidecar, and developers.
+//! A namespace of one test.
+//!
+//! It has the workload `orders`, prepared as an operator would, a caller with a sidecar, and developers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -69,7 +71,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A Deployment of two replicas with one HTTP port, 80 on 8080, in a namespace with strict mTLS and without limits.
+    /// A Deployment of two replicas with one HTTP port, 80 on 8080.
+    ///
+    /// Its namespace has strict mTLS and no limits.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -85,7 +89,9 @@ impl Plan {
         .port("http", 80, 8080, "app")
     }
 
-    /// Adds a port to the Service, on which the app responds with that name. Several may share a port of the container.
+    /// Adds a port to the Service, on which the app responds with that name.
+    ///
+    /// Several may share a port of the container.
     pub fn port(mut self, name: &str, service: u16, container: u16, app: &str) -> Self {
         let (name, app) = (name.to_owned(), app.to_owned());
         self.ports.push(Port {
@@ -97,7 +103,9 @@ impl Plan {
         self
     }
 
-    /// Makes the app listen on another port with that name, which is in no Service and no pod specification.
+    /// Makes the app listen on another port with that name.
+    ///
+    /// It is in no Service and no pod specification.
     pub fn listening(mut self, container: u16, app: &str) -> Self {
         self.hidden.push((container, app.to_owned()));
         self
@@ -255,7 +263,9 @@ impl Stage {
         self.user(name, &[DEVELOPERS])
     }
 
-    /// bob intercepts the requests of [`BOB`] for an app called `server`. Returns once every replica has the intercept.
+    /// bob intercepts the requests of [`BOB`] for an app called `server`.
+    ///
+    /// Returns once every replica has the intercept.
     pub async fn bob_intercepts(&self, server: &App) -> Intercept {
         let bob = self.developer("bob");
         let live = bob.intercept(server, &["--http-header=Coder=Bob"]).await;

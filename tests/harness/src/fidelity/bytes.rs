@@ -1,4 +1,6 @@
-//! Every byte value at every position of a request, in both HTTP versions. Envoy rejects most of them, which must be the same matched and unmatched.
+//! Every byte value at every position of a request, in both HTTP versions.
+//!
+//! Envoy rejects most of them, which must be the same matched and unmatched.
 
 use super::case::{Case, Part, fields};
 use super::message::Fields;

@@ -1,4 +1,6 @@
-//! A client that sends exactly what a case says, and records every byte received. Neither retries nor repairs.
+//! A client that sends exactly what a case says, and records every byte received.
+//!
+//! Neither retries nor repairs.
 
 use std::net::SocketAddr;
 use std::time::Duration;

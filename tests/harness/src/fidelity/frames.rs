@@ -1,4 +1,4 @@
-//! HTTP/2 frames and header blocks (RFC 9113, RFC 7541), written exactly as requested, including invalid ones.
+//! HTTP/2 frames and header blocks (RFC 9113, RFC 7541), including invalid ones.
 
 use std::io;
 
@@ -63,7 +63,9 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Settings and windows of an end that never blocks its peer, without a dynamic table, with extended CONNECT.
+/// Settings and windows of an end that never blocks its peer.
+///
+/// Without a dynamic table, with extended CONNECT.
 pub fn opening() -> Vec<u8> {
     let mut settings = Vec::new();
     for (setting, value) in [(1u16, 0u32), (4, 1 << 30), (8, 1)] {

@@ -38,7 +38,9 @@ pub struct Message {
     pub version: Version,
     /// Interim responses (1xx) before it: first line and fields.
     pub interim: Vec<(Vec<u8>, Fields)>,
-    /// The first line without its line break; empty in HTTP/2, whose pseudo-headers are among the fields.
+    /// The first line without its line break.
+    ///
+    /// Empty in HTTP/2, whose pseudo-headers are among the fields.
     pub start: Vec<u8>,
     /// The header lines.
     pub fields: Fields,
@@ -79,7 +81,9 @@ impl Message {
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
-    /// The same message in terms of HTTP/2, without what only HTTP/1.1 has, for comparison with an HTTP/2 message.
+    /// The same message in terms of HTTP/2, for comparison with an HTTP/2 message.
+    ///
+    /// Leaves out what only HTTP/1.1 has.
     pub fn neutral(&self) -> Self {
         if self.version == Version::Http2 {
             return self.clone();

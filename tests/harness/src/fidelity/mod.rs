@@ -1,4 +1,4 @@
-//! Sends a case twice through the same Envoy, unmatched and matched, and compares both ends byte for byte.
+//! Sends a case unmatched and matched through the same Envoy, and compares byte for byte.
 //!
 //! Owns clients and origins that write and record raw bytes, because an HTTP library would repair what these tests look for. Tests state which differences are acceptable.
 //!

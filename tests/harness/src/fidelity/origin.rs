@@ -1,4 +1,6 @@
-//! The program behind the port, in the cluster and on the developer's machine: records requests as they were on the wire, and responds as the case says.
+//! The program behind the port, in the cluster and on the developer's machine.
+//!
+//! Records requests as they were on the wire, and responds as the case says.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,6 @@
-//! An Envoy with two ports of each kind, one of them intercepted; origins behind both; and a way to send cases through them.
+//! An Envoy with two ports of each kind, one of them intercepted.
+//!
+//! Origins behind both; and a way to send cases through them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,7 +220,9 @@ impl Pair {
         found
     }
 
-    /// The differences if Envoy had to respond itself: only the first received request, and that there is some response, are compared.
+    /// The differences if Envoy had to respond itself.
+    ///
+    /// Only the first received request, and that there is some response, are compared.
     fn without_answer(&self) -> Vec<Deviation> {
         let (direct, matched) = (&self.direct, &self.matched);
         let received = direct.received.iter().zip(&matched.received).take(1);

@@ -1,4 +1,6 @@
-//! Reads HTTP/1.1 from a socket without changes (RFC 9112). Repairs nothing, and accepts everything that can be framed.
+//! Reads HTTP/1.1 from a socket without changes (RFC 9112).
+//!
+//! Repairs nothing, and accepts everything that can be framed.
 
 use std::io;
 
