@@ -50,6 +50,7 @@ impl Keeper {
             name,
             secret,
             local,
+            dial,
             identity,
             replace,
             under_way,
@@ -73,6 +74,7 @@ impl Keeper {
             },
             station: Station {
                 local,
+                dial,
                 name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
                 under_way,

@@ -1,9 +1,8 @@
-//! The developer's server: reaching it, and speaking its protocol. Knows nothing of the tunnel.
+//! The developer's server: speaking its protocol. Knows nothing of the tunnel.
 //!
 //! Every request has its own connection. A pooled one may be closed by the server just as a POST is written to it, and then it is not known whether the server saw it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::{Body, headers, marks, settings, with_causes};
 
@@ -61,19 +59,6 @@ pub(super) enum NoAnswer {
     Cancelled,
 }
 
-/// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
-///
-/// # Errors
-/// The first address's, when neither takes the connection in time.
-pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
-    match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
-        Ok(stream) => Ok(stream),
-        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port)
-            .await
-            .map_err(|_| first),
-    }
-}
-
 /// Why a port takes no connections, for people.
 pub(super) fn refusal(port: u16, error: &io::Error) -> String {
     match error.kind() {
@@ -81,15 +66,6 @@ pub(super) fn refusal(port: u16, error: &io::Error) -> String {
         io::ErrorKind::TimedOut => format!("port {port} did not accept the connection in time"),
         _ => format!("port {port}: {error}"),
     }
-}
-
-async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
-    let connecting = TcpStream::connect(SocketAddr::new(address, port));
-    let stream = timeout(settings::LOCAL_CONNECT, connecting)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// The task that runs a connection to the developer's server. Ends when this is dropped, whatever it waits for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Local, UnderWay};
+use super::{Dial, Local, UnderWay};
 use crate::{Secret, Tempo};
 
 /// What a developer machine offers.
@@ -14,6 +14,8 @@ pub struct Developer {
     pub secret: Secret,
     /// The developer's server.
     pub local: Local,
+    /// The way to it.
+    pub dial: Dial,
     /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
     pub identity: Option<String>,
     /// Take the address from another running program that holds it.
@@ -33,6 +35,7 @@ impl Developer {
             name: name.into(),
             secret,
             local,
+            dial: Dial::default(),
             identity: None,
             replace: false,
             grace: Duration::from_secs(10),
