@@ -7,6 +7,7 @@ pub mod client;
 mod config;
 mod connection;
 mod dial;
+mod domains;
 mod forward;
 mod hello;
 #[cfg(target_os = "linux")]

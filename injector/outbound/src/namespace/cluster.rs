@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use super::dialer::{Dialer, Domains};
+use super::dialer::Dialer;
 use crate::client::Client;
 use crate::config::ClusterConfig;
 use crate::connection::Connection;
 use crate::dial::{Destination, DialError};
+use crate::domains::Domains;
 use crate::pump::{Passed, pump};
 
 /// Reaches the cluster by a [`Client`].
@@ -46,22 +47,10 @@ impl Dialer for ClusterDialer {
     }
 
     fn is_cluster(&self, address: IpAddr) -> bool {
-        self.config
-            .ranges
-            .iter()
-            .any(|range| range.contains(&address))
+        self.config.contains(address)
     }
 
     fn domains(&self) -> Domains {
-        Domains {
-            cluster: self.config.domain.to_lowercase(),
-            search: self
-                .config
-                .search
-                .iter()
-                .map(|name| name.to_lowercase())
-                .collect(),
-            ndots: self.config.ndots,
-        }
+        Domains::from(&*self.config)
     }
 }
