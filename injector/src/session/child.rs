@@ -12,9 +12,10 @@ use tokio::process::Command;
 use super::exec_child;
 use crate::environment::Environment;
 use crate::hint::{OrHint, Result};
+use crate::outbound::Network;
 
 /// How a child finds out which intercept it runs under.
-const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
+pub const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
 
 /// How long a child has to end after SIGTERM when its intercept is lost.
 const GRACE: Duration = Duration::from_secs(5);
@@ -35,11 +36,16 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts it, in this process group and on this terminal. It does not outlive this process, not even where this is killed: see `exec_child`.
-    pub fn start(command: ChildCommand, intercept: &str) -> Result<Self> {
+    /// Starts it, in this process group, on this terminal and in that network. It does not outlive this process, not even where this is killed: see `exec_child`.
+    pub fn start(
+        command: ChildCommand,
+        intercept: &str,
+        network: Option<&Network>,
+    ) -> Result<Self> {
+        let membership = network.map(Network::membership);
         let process = std::env::current_exe().and_then(|itself| {
             Command::new(itself)
-                .args(exec_child::arguments(&command.words))
+                .args(exec_child::arguments(&command.words, membership.as_deref()))
                 .envs(command.environment.for_child())
                 .env(NAME_VARIABLE, intercept)
                 .spawn()

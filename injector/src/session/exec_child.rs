@@ -1,5 +1,5 @@
-//! Becomes the command behind `--` of an intercept, after asking the kernel to end it when the intercept's process ends: a `kill -9` of that one leaves no child behind.
-//! A process can ask that only for itself and before it becomes another program, which is why `injector` stands in between.
+//! Becomes the command behind `--`, after asking the kernel to end it when the intercept's process ends: a `kill -9` of that one leaves no child behind. Where the command has a
+//! network namespace, it joins that as well. A process can do both only for itself and before it becomes another program, which is why `injector` stands in between.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -8,30 +8,53 @@ use std::process::Command;
 
 use super::program;
 use crate::hint::{Failure, Result};
+use crate::outbound;
 use crate::shell::quote;
 
 /// Stands where a command's name stands. No user's word: neither the help nor a completion has it.
 const WORD: &str = "--exec-child";
 
-/// What to become, and under which process.
+/// Stands for what is not wanted.
+const NONE: &str = "-";
+
+/// What to become, and how.
 #[derive(Debug)]
 pub struct Asked {
-    parent: u32,
+    /// Ends the command with it.
+    parent: Option<u32>,
+    /// The word of the namespace to join.
+    membership: Option<String>,
     command: Vec<OsString>,
 }
 
-/// The arguments with which this process starts the one that becomes `command`.
-pub fn arguments(command: &[OsString]) -> Vec<OsString> {
-    let own = [OsString::from(WORD), std::process::id().to_string().into()];
+/// The arguments with which this process starts the one that becomes `command`, ends with this one, and joins a namespace before.
+pub fn arguments(command: &[OsString], membership: Option<&str>) -> Vec<OsString> {
+    words(&std::process::id().to_string(), membership, command)
+}
+
+/// The arguments with which this process itself becomes `command` in that namespace.
+pub fn arguments_inside(command: &[OsString], membership: &str) -> Vec<OsString> {
+    words(NONE, Some(membership), command)
+}
+
+fn words(parent: &str, membership: Option<&str>, command: &[OsString]) -> Vec<OsString> {
+    let own = [WORD, parent, membership.unwrap_or(NONE)].map(OsString::from);
     own.into_iter().chain(command.iter().cloned()).collect()
 }
 
 /// Do these arguments of the program ask for it?
 pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
     arguments.next().filter(|word| word == WORD)?;
-    let parent = arguments.next()?.to_str()?.parse().ok()?;
-    let command = arguments.collect();
-    Some(Asked { parent, command })
+    let mut word = || {
+        let word = arguments.next()?.into_string().ok()?;
+        Some(Some(word).filter(|word| word != NONE))
+    };
+    let (parent, membership) = (word()?, word()?);
+    Some(Asked {
+        parent: parent.map(|pid| pid.parse()).transpose().ok()?,
+        membership,
+        command: arguments.collect(),
+    })
 }
 
 /// Becomes it. Never returns where that works.
@@ -39,7 +62,12 @@ pub fn run(asked: &Asked) -> Result<u8> {
     let [program, arguments @ ..] = asked.command.as_slice() else {
         return Ok(0);
     };
-    end_with(asked.parent)?;
+    if let Some(parent) = asked.parent {
+        end_with(parent)?;
+    }
+    if let Some(membership) = &asked.membership {
+        outbound::join(membership)?;
+    }
     let error = Command::new(program).args(arguments).exec();
     // It was found before; a script may name an interpreter that is not there.
     if error.kind() == ErrorKind::NotFound {

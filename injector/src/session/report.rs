@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::args::Global;
 use crate::curl;
 use crate::model::{Live, Plan, Replicas};
+use crate::outbound::Line;
 use crate::output::intercept::InterceptShown;
 use crate::output::print::Shown;
 use crate::shell::quote;
@@ -65,6 +66,14 @@ impl Report {
     pub fn note(self, text: &str) {
         let (stamp, text) = (self.stamp(), one_line(text));
         self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
+    }
+
+    /// What the connection into the cluster says.
+    pub fn line(self, line: &Line) {
+        match line {
+            Line::Note(text) => self.note(text),
+            Line::Warning(text) => self.warn(text),
+        }
     }
 
     /// Something that a log must tell, and that somebody before a terminal knows.
