@@ -489,9 +489,9 @@ fn failed_step_is_named_with_its_cure() {
     let why = "network namespace: unshare: No space left on device (os error 28); user.max_net_namespaces allows no more of them";
     let cure = "sudo sysctl -w user.max_net_namespaces=15000";
     let intercept = ["intercept", "orders", "--port=1"];
-    let command = ["--", "bash", "-c", "exit 7"];
+    let command = ["--", "bash", "-c", "curl -sS http://inventory/; exit 7"];
     let ran = where_none_may_be(&cluster, &[&intercept[..], &command].concat());
-    assert_eq!(ran.code, Some(7), "{ran:?}");
+    assert_eq!((ran.code, &*ran.stdout), (Some(7), STOCK), "{ran:?}");
     let warnings: Vec<_> = ran.stderr.matches("warning: ").collect();
     assert_eq!(warnings.len(), 1, "{ran:?}");
     assert!(
@@ -517,4 +517,74 @@ fn doctor_says_how_connections_wait() {
         "✓ commands can have a network namespace; their connections wait for the cluster (hold: ";
     assert!(ran.stdout.starts_with(found), "{ran:?}");
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// Programs that read the variables, one by one: HTTP_PROXY (a plain request), HTTPS_PROXY (CONNECT), ALL_PROXY (SOCKS5).
+const BY_PROXY: &str = "for proxy in '' \"--proxytunnel --proxy $HTTPS_PROXY\" \"--proxy $ALL_PROXY\"; do
+  curl -sS $proxy http://inventory/; echo; curl -sS $proxy http://inventory.shop.svc.test/x; echo
+done
+test \"$http_proxy$https_proxy$all_proxy\" = \"$HTTP_PROXY$HTTPS_PROXY$ALL_PROXY\"; echo $NODE_USE_ENV_PROXY";
+
+#[test]
+fn proxy_reaches_services_by_name() {
+    let cluster = Cluster::new();
+    let flags = ["--outbound=proxy", "--port=1"];
+    let ran = cluster.intercept(&flags, &["bash", "-euc", BY_PROXY]);
+    let expected = format!("{}1\n", format!("{STOCK}\n").repeat(6));
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), &*expected), "{ran:?}");
+    let note = "note: bash, where it heeds HTTP_PROXY or ALL_PROXY, reaches the cluster: short names of shop.svc.test, and *.test\n";
+    assert!(ran.stderr.contains(note), "{ran:?}");
+    cluster.wait_for_no_process();
+}
+
+#[test]
+fn proxy_says_what_is_refused() {
+    let cluster = Cluster::new();
+    let script = "code() { curl -s -o /dev/null -w '%{http_code} %{http_connect} ' \"$@\" || echo $?; }
+code http://closed/; code --proxytunnel http://closed/; code --proxy $ALL_PROXY http://closed/
+code http://192.0.2.77/; code http://none.shop.svc.test/
+code ${HTTP_PROXY/http:/--proxy http:} http://inventory/; echo
+bare=${HTTP_PROXY#*@}
+code --proxy http://$bare http://inventory/; echo
+code --proxy http://injector:guess@$bare http://inventory/; echo
+code --proxy socks5h://$bare http://inventory/; code --proxy socks5h://injector:guess@$bare http://inventory/";
+    let flags = ["--outbound=proxy", "--port=1"];
+    let ran = cluster.intercept(&flags, &["bash", "-c", script]);
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    let expected = [
+        "502 000 000 502 56",
+        "000 000 97",
+        "403 000 502 000 200 000 ",
+        "407 000 ",
+        "407 000 ",
+        "000 000 97",
+        "000 000 97",
+    ];
+    assert_eq!(lines, expected, "{ran:?}");
+}
+
+#[test]
+fn proxy_leaves_the_rest_to_this_machine() {
+    let cluster = Cluster::new();
+    let port = developer_server("from the host");
+    let script = format!(
+        "curl -sS --noproxy '' http://127.0.0.1:{port}/; echo; curl -sS --noproxy '' --proxy $ALL_PROXY http://localhost:{port}/; echo
+curl -sS --noproxy '' --proxytunnel http://localhost:{port}/; echo; curl -sS http://localhost:{port}/"
+    );
+    let flags = ["--outbound=proxy", "--port=1"];
+    let ran = cluster.intercept(&flags, &["bash", "-euc", &script]);
+    let expected = ["from the host"; 4].join("\n");
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), &*expected), "{ran:?}");
+}
+
+#[test]
+fn own_proxy_is_kept() {
+    let cluster = Cluster::new();
+    let words = ["bash", "-c", "echo $HTTP_PROXY $NO_PROXY"];
+    let mut command = cluster.intercepting(&["--port=1"], &words);
+    command.env("HTTP_PROXY", "http://proxy.corp:3128");
+    let ran = ran(&mut command);
+    let expected =
+        "http://proxy.corp:3128 localhost,127.0.0.1,::1,.svc,.test,.shop.svc.test,192.0.2.0/24\n";
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), expected), "{ran:?}");
 }

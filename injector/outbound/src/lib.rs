@@ -13,6 +13,7 @@ mod hello;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 mod policy;
+mod proxy;
 mod pump;
 mod resolve;
 pub mod server;
@@ -27,6 +28,7 @@ pub use self::dial::{Destination, DialError, InvalidDestination};
 pub use self::forward::Forward;
 pub use self::hello::{Hello, Proof, Rejection};
 pub use self::policy::{InvalidRule, Policy, Rule};
+pub use self::proxy::Proxy;
 pub use self::pump::{Passed, pump};
 pub use self::resolve::{ResolvConf, Resolver, SERVICE_RANGE, Service};
 pub use self::settings::{ABSENCE, DIAL, RECHECK, RECONNECT, Tempo, VERSION};

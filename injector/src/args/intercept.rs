@@ -58,7 +58,7 @@ pub struct Intercept {
     /// Lead a port of this machine to a service in the cluster (repeat); SERVICE:PORT:LOCALPORT chooses it [default: the same, or a free one]
     #[arg(long, value_name = "SERVICE:PORT")]
     pub forward: Vec<String>,
-    /// How CMD reaches the cluster: `namespace` (a network namespace of its own; Linux), `off`, or `auto`: the first where it works [default: auto]
+    /// How CMD reaches the cluster: `namespace` (a network namespace of its own; Linux), `proxy` (HTTP_PROXY, ALL_PROXY), `off`, or `auto`: the first that works [default: auto]
     #[arg(
         long,
         value_name = "HOW",
@@ -84,10 +84,12 @@ pub struct Intercept {
 /// How a command reaches the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutboundMode {
-    /// In a namespace where that works.
+    /// In a namespace, else by the variables of a proxy.
     Auto,
     /// In a network namespace of its own, or not at all.
     Namespace,
+    /// By the variables of a proxy.
+    Proxy,
     /// Not at all.
     Off,
 }

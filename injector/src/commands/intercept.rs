@@ -150,7 +150,7 @@ async fn outbound(
 ) -> Result<Option<Outbound>> {
     let program = flags.command.first();
     let program = program.filter(|_| flags.outbound != OutboundMode::Off);
-    let is_needed = !flags.forward.is_empty() || flags.outbound == OutboundMode::Namespace;
+    let is_needed = !flags.forward.is_empty() || is_insisting(flags.outbound);
     if program.is_none() && !is_needed {
         return Ok(None);
     }
@@ -171,6 +171,11 @@ async fn outbound(
         forwards: Forwards::bind(&flags.forward).await?,
         network,
     }))
+}
+
+/// Is there to be no intercept without it?
+fn is_insisting(mode: OutboundMode) -> bool {
+    matches!(mode, OutboundMode::Namespace | OutboundMode::Proxy)
 }
 
 /// `npm` of `/usr/bin/npm`.
@@ -265,6 +270,7 @@ fn needs_command(flags: &args::Intercept) -> Result<()> {
     let flag = match (flags.outbound, &flags.publish) {
         _ if !flags.command.is_empty() => return Ok(()),
         (OutboundMode::Namespace, _) => "--outbound=namespace".to_owned(),
+        (OutboundMode::Proxy, _) => "--outbound=proxy".to_owned(),
         (_, Some(ports)) => format!("--publish={ports}"),
         _ => return Ok(()),
     };

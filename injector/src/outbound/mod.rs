@@ -11,6 +11,7 @@ mod namespace;
 mod network;
 mod publish;
 mod registration;
+mod variables;
 
 pub use self::forwards::Forwards;
 pub use self::gate::RelayGate;

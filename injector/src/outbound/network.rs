@@ -1,13 +1,16 @@
-//! How a command reaches the cluster.
+//! How a command reaches the cluster: in a network namespace of its own, else by the variables of a proxy.
 
-use intercept_outbound::ClusterConfig;
+use std::sync::Arc;
+
+use intercept_outbound::{ClusterConfig, Proxy};
 use intercept_tunnel::developer::Dial;
 
 use super::link::{Line, Link};
 use super::namespace::CommandNamespace;
 use super::publish::Publish;
+use super::variables::{self, Variable};
 use crate::args::OutboundMode;
-use crate::hint::{Failure, Result};
+use crate::hint::{Failure, OrHint, Result};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -24,7 +27,12 @@ pub struct CommandNetwork {
 
 /// The network of a running command. It ends when it is dropped.
 #[derive(Debug)]
-pub struct Network(CommandNamespace);
+pub enum Network {
+    /// A namespace of its own.
+    Namespace(CommandNamespace, Arc<ClusterConfig>),
+    /// This machine's, with a proxy.
+    Proxy(Proxy),
+}
 
 /// By what a namespace is found: the backend as intercepts in the background know it, and the intercept's name.
 pub fn label(backend: &str, name: &str) -> String {
@@ -52,42 +60,103 @@ impl CommandNetwork {
     /// # Errors
     /// What was asked for cannot be had.
     pub async fn start(self, link: &Link, dial: &Dial) -> Result<(Option<Network>, Vec<Line>)> {
-        let client = link.client();
-        let started = match client.config().await {
-            Some(config) => {
-                let reaches = reaches(&self.program, &config);
-                let (label, publish) = (self.label.clone(), self.publish.clone());
-                let namespace = CommandNamespace::start(client, config, label, publish).await;
-                namespace.map(|namespace| (namespace, reaches))
-            }
-            None => Err(Failure::failed(
+        let Some(config) = link.client().config().await else {
+            let failure = Failure::failed(
                 "outbound connections: the connection is lost",
                 "injector doctor",
-            )),
+            );
+            return match self.is_optional() {
+                true => Ok((None, vec![self.without(&failure)])),
+                false => Err(failure),
+            };
         };
-        match started {
-            Ok((namespace, reaches)) => {
+        if self.mode == OutboundMode::Proxy {
+            let line = Line::Note(by_variables(&self.program, &config));
+            return Ok((Some(proxy(link, config).await?), vec![line]));
+        }
+        match self.namespace(link, &config).await {
+            Ok(namespace) => {
                 namespace.serve(dial);
-                let mut lines = vec![Line::Note(reaches)];
+                let mut lines = vec![Line::Note(reaches(&self.program, &config))];
                 lines.extend(namespace.warning());
-                Ok((Some(Network(namespace)), lines))
+                Ok((Some(Network::Namespace(namespace, config)), lines))
             }
-            Err(failure) if self.is_optional() => Ok((None, vec![self.without(&failure)])),
+            Err(failure) if self.is_optional() => self.fall_back(&failure, link, config).await,
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn namespace(
+        &self,
+        link: &Link,
+        config: &Arc<ClusterConfig>,
+    ) -> Result<CommandNamespace> {
+        let (label, publish) = (self.label.clone(), self.publish.clone());
+        CommandNamespace::start(link.client(), config.clone(), label, publish).await
+    }
+
+    /// To a proxy, where that takes no proxy of the developer's away.
+    async fn fall_back(
+        &self,
+        failure: &Failure,
+        link: &Link,
+        config: Arc<ClusterConfig>,
+    ) -> Result<(Option<Network>, Vec<Line>)> {
+        let Self { program, .. } = self;
+        let (error, hint) = (failure.error(), failure.hint());
+        if let Some(own) = variables::own_proxy(|name| std::env::var(name).ok()) {
+            let line = format!(
+                "{program} does not reach the cluster: {error}; what helps: {hint}; {own} is kept, and --outbound=proxy would replace it"
+            );
+            return Ok((None, vec![Line::Warning(line)]));
+        }
+        let line = format!(
+            "{} only: {error}; what helps: {hint}",
+            by_variables(program, &config)
+        );
+        Ok((Some(proxy(link, config).await?), vec![Line::Warning(line)]))
     }
 }
 
 impl Network {
     /// The word of the namespace that the command is to join.
-    pub fn membership(&self) -> String {
-        self.0.membership()
+    pub fn membership(&self) -> Option<String> {
+        match self {
+            Self::Namespace(namespace, _) => Some(namespace.membership()),
+            Self::Proxy(_) => None,
+        }
     }
 
-    /// The next line to be read.
-    pub async fn next(&mut self) -> Line {
-        self.0.next().await
+    /// Variables that the command needs. `read`: what it has without them.
+    pub fn variables(&self, read: impl Fn(&str) -> Option<String>) -> Vec<Variable> {
+        match self {
+            Self::Namespace(_, config) => variables::of_namespace(config, read),
+            Self::Proxy(proxy) => variables::of_proxy(proxy),
+        }
     }
+
+    /// The next line to be read. Waits for ever where there is none.
+    pub async fn next(&mut self) -> Line {
+        match self {
+            Self::Namespace(namespace, _) => namespace.next().await,
+            Self::Proxy(_) => std::future::pending().await,
+        }
+    }
+}
+
+async fn proxy(link: &Link, config: Arc<ClusterConfig>) -> Result<Network> {
+    let proxy = Proxy::start(link.client().clone(), config).await;
+    Ok(Network::Proxy(
+        proxy.or_hint("127.0.0.1", "injector doctor")?,
+    ))
+}
+
+/// `npm reaches the cluster by HTTP_PROXY and ALL_PROXY`.
+fn by_variables(program: &str, config: &ClusterConfig) -> String {
+    reaches(
+        &format!("{program}, where it heeds HTTP_PROXY or ALL_PROXY,"),
+        config,
+    )
 }
 
 /// `npm reaches the cluster: short names of shop.svc.cluster.local, and *.cluster.local`.

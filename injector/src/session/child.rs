@@ -42,11 +42,21 @@ impl Child {
         intercept: &str,
         network: Option<&Network>,
     ) -> Result<Self> {
-        let membership = network.map(Network::membership);
+        let membership = network.and_then(Network::membership);
+        let own = |name: &str| {
+            let mut pairs = command.environment.for_child();
+            let found = pairs.find(|(known, _)| *known == name);
+            found.map_or_else(
+                || std::env::var(name).ok(),
+                |(_, value)| Some(value.to_owned()),
+            )
+        };
+        let variables = network.map(|network| network.variables(own));
         let process = std::env::current_exe().and_then(|itself| {
             Command::new(itself)
                 .args(exec_child::arguments(&command.words, membership.as_deref()))
                 .envs(command.environment.for_child())
+                .envs(variables.unwrap_or_default())
                 .env(NAME_VARIABLE, intercept)
                 .spawn()
         });
