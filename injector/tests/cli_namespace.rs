@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -168,6 +169,7 @@ fn options(control: SocketAddr) -> Options {
     };
     let services = vec![
         service("inventory", developer_server(STOCK)),
+        service("echo", echo_server()),
         service("closed", closed_port()),
     ];
     Options {
@@ -188,6 +190,34 @@ fn options(control: SocketAddr) -> Options {
         absence: ABSENCE,
         audit: tokio::sync::mpsc::channel(64).0,
     }
+}
+
+/// A service that answers each request of a connection with its head.
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone()?).lines();
+                let mut stream = stream;
+                loop {
+                    let head = lines.by_ref().map_while(Result::ok);
+                    let head: Vec<_> = head.take_while(|line| !line.is_empty()).collect();
+                    if head.is_empty() {
+                        return std::io::Result::Ok(());
+                    }
+                    let text = head.join("\n") + "\n";
+                    let length = text.len();
+                    write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}"
+                    )?;
+                }
+            });
+        }
+    });
+    port
 }
 
 /// Nothing listens there. The kernel gives a port again only after all others.
@@ -587,4 +617,32 @@ fn own_proxy_is_kept() {
     let expected =
         "http://proxy.corp:3128 localhost,127.0.0.1,::1,.svc,.test,.shop.svc.test,192.0.2.0/24\n";
     assert_eq!((ran.code, &*ran.stdout), (Some(0), expected), "{ran:?}");
+}
+
+#[test]
+fn requests_get_the_intercepts_header() {
+    let cluster = Cluster::new();
+    let script = "curl -sS http://echo/1 http://echo/2; curl -sS -H 'coder: Eve' http://echo/3";
+    let words = ["bash", "-euc", script];
+    let count = |ran: &Ran, text: &str| ran.stdout.matches(text).count();
+    let flags = ["--port=1", "--http-header=Coder=Bob"];
+    let ran = cluster.intercept(&flags, &words);
+    let counts = ["GET /", "Coder: Bob\n", "coder: Eve\n"].map(|text| count(&ran, text));
+    assert_eq!(counts, [3, 2, 1], "{ran:?}");
+    let note = "note: plain HTTP requests of bash into the cluster get Coder: Bob where that is missing (--no-mark: they do not)\n";
+    assert!(ran.stderr.contains(note), "{ran:?}");
+
+    let automatic = cluster.intercept(&["--port=1"], &words);
+    assert_eq!(count(&automatic, "x-intercept-id: "), 3, "{automatic:?}");
+    let baggage = cluster.intercept(&["--port=1", "--baggage=dev=bob"], &words);
+    assert_eq!(count(&baggage, "baggage: dev=bob\n"), 3, "{baggage:?}");
+    for flags in [
+        &["--port=1", "--http-header=Coder=Bob", "--no-mark"][..],
+        &["--port=1", "--http-header=Coder=Bob|Bobby"],
+    ] {
+        let ran = cluster.intercept(flags, &words);
+        let counts = ["GET /", "Bob"].map(|text| count(&ran, text));
+        assert_eq!(counts, [3, 0], "{ran:?}");
+        assert!(!ran.stderr.contains("--no-mark"), "{ran:?}");
+    }
 }

@@ -10,6 +10,7 @@ mod dial;
 mod domains;
 mod forward;
 mod hello;
+mod mark;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 mod policy;
@@ -27,6 +28,7 @@ pub use self::connection::Connection;
 pub use self::dial::{Destination, DialError, InvalidDestination};
 pub use self::forward::Forward;
 pub use self::hello::{Hello, Proof, Rejection};
+pub use self::mark::Mark;
 pub use self::policy::{InvalidRule, Policy, Rule};
 pub use self::proxy::Proxy;
 pub use self::pump::{Passed, pump};

@@ -70,6 +70,9 @@ pub struct Intercept {
     /// Ports of CMD in its namespace that are reached at 127.0.0.1 of this machine: PORT,…, `off`, or `auto`: all [default: auto]
     #[arg(long, value_name = "PORTS")]
     pub publish: Option<String>,
+    /// Do not add the intercept's own header to plain HTTP requests of CMD into the cluster, where it is missing
+    #[arg(long)]
+    pub no_mark: bool,
     /// Run CMD with your own environment only: nothing of the workload's is read
     #[arg(long)]
     pub no_env: bool,

@@ -91,7 +91,7 @@ fn version() -> &'static str {
     reason = "each one's help is its type's doc comment, which one here would replace"
 )]
 pub enum Command {
-    Intercept(Intercept),
+    Intercept(Box<Intercept>),
     Exec(Exec),
     Forward(ForwardCommand),
     Leave(Leave),

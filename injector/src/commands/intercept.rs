@@ -107,8 +107,10 @@ async fn beside(
     target: &dyn Target,
     plan: &Plan,
 ) -> Result<Beside> {
-    let mut beside = Beside::default();
-    beside.outbound = outbound(flags, backend, target, plan).await?;
+    let mut beside = Beside {
+        outbound: outbound(flags, backend, target, plan).await?,
+        ..Beside::default()
+    };
     let is_passed = target.has_environment() && !flags.command.is_empty();
     let is_used = flags.env_file.is_some() || is_passed;
     let mut environment = Environment::default();
@@ -165,6 +167,7 @@ async fn outbound(
         mode: flags.outbound,
         label: outbound::label(&backend.detached_in(None), &plan.name),
         publish,
+        is_marked: !flags.no_mark,
     });
     Ok(Some(Outbound {
         end,

@@ -3,6 +3,7 @@
 mod forwards;
 mod gate;
 mod link;
+mod marks;
 #[cfg(target_os = "linux")]
 mod namespace;
 #[cfg(not(target_os = "linux"))]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use intercept_outbound::namespace::{
     ClusterDialer, Event, Hold, Membership, Namespace, Options, SetupError, helper,
 };
-use intercept_outbound::{Client, ClusterConfig};
+use intercept_outbound::{Client, ClusterConfig, Mark};
 use intercept_tunnel::developer::Dial;
 
 use super::link::Line;
@@ -43,7 +43,7 @@ pub fn find(label: &str) -> Result<Option<String>> {
 }
 
 impl CommandNamespace {
-    /// Makes it.
+    /// Makes it. `mark`: what is added to the command's requests into the cluster.
     ///
     /// # Errors
     /// The step that failed, and what helps.
@@ -52,13 +52,14 @@ impl CommandNamespace {
         config: Arc<ClusterConfig>,
         label: String,
         publish: Publish,
+        mark: Option<Mark>,
     ) -> Result<Self> {
         let publish = match publish {
             Publish::Auto => intercept_outbound::namespace::Publish::All,
             Publish::Ports(ports) => intercept_outbound::namespace::Publish::Only(ports),
             Publish::Off => intercept_outbound::namespace::Publish::None,
         };
-        let dialer = ClusterDialer::new(client.clone(), config);
+        let dialer = ClusterDialer::new(client.clone(), config).marked(mark);
         let namespace = Namespace::start(dialer, Options { label, publish }).await;
         Ok(Self(namespace.map_err(|error| failure(&error))?))
     }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use intercept_outbound::{ClusterConfig, Proxy};
+use intercept_outbound::{ClusterConfig, Mark, Proxy};
 use intercept_tunnel::developer::Dial;
 
 use super::link::{Line, Link};
+use super::marks::{in_words, mark};
 use super::namespace::CommandNamespace;
 use super::publish::Publish;
 use super::variables::{self, Variable};
 use crate::args::OutboundMode;
 use crate::hint::{Failure, OrHint, Result};
+use crate::model::Plan;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct CommandNetwork {
     pub label: String,
     /// Ports of the namespace that are reached on this machine.
     pub publish: Publish,
+    /// Do the command's requests into the cluster get the intercept's own header?
+    pub is_marked: bool,
 }
 
 /// The network of a running command. It ends when it is dropped.
@@ -59,7 +63,12 @@ impl CommandNetwork {
     ///
     /// # Errors
     /// What was asked for cannot be had.
-    pub async fn start(self, link: &Link, dial: &Dial) -> Result<(Option<Network>, Vec<Line>)> {
+    pub async fn start(
+        self,
+        plan: &Plan,
+        link: &Link,
+        dial: &Dial,
+    ) -> Result<(Option<Network>, Vec<Line>)> {
         let Some(config) = link.client().config().await else {
             let failure = Failure::failed(
                 "outbound connections: the connection is lost",
@@ -74,10 +83,12 @@ impl CommandNetwork {
             let line = Line::Note(by_variables(&self.program, &config));
             return Ok((Some(proxy(link, config).await?), vec![line]));
         }
-        match self.namespace(link, &config).await {
+        let mark = mark(plan).filter(|_| self.is_marked);
+        match self.namespace(link, &config, mark.clone()).await {
             Ok(namespace) => {
                 namespace.serve(dial);
                 let mut lines = vec![Line::Note(reaches(&self.program, &config))];
+                lines.extend(mark.map(|mark| marks(&self.program, &mark)));
                 lines.extend(namespace.warning());
                 Ok((Some(Network::Namespace(namespace, config)), lines))
             }
@@ -90,9 +101,10 @@ impl CommandNetwork {
         &self,
         link: &Link,
         config: &Arc<ClusterConfig>,
+        mark: Option<Mark>,
     ) -> Result<CommandNamespace> {
         let (label, publish) = (self.label.clone(), self.publish.clone());
-        CommandNamespace::start(link.client(), config.clone(), label, publish).await
+        CommandNamespace::start(link.client(), config.clone(), label, publish, mark).await
     }
 
     /// To a proxy, where that takes no proxy of the developer's away.
@@ -157,6 +169,13 @@ fn by_variables(program: &str, config: &ClusterConfig) -> String {
         &format!("{program}, where it heeds HTTP_PROXY or ALL_PROXY,"),
         config,
     )
+}
+
+fn marks(program: &str, mark: &Mark) -> Line {
+    Line::Note(format!(
+        "plain HTTP requests of {program} into the cluster get {} where that is missing (--no-mark: they do not)",
+        in_words(mark)
+    ))
 }
 
 /// `npm reaches the cluster: short names of shop.svc.cluster.local, and *.cluster.local`.

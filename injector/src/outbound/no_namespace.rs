@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use intercept_outbound::{Client, ClusterConfig};
+use intercept_outbound::{Client, ClusterConfig, Mark};
 use intercept_tunnel::developer::Dial;
 
 use super::link::Line;
@@ -32,7 +32,13 @@ pub fn find(_: &str) -> Result<Option<String>> {
 
 impl CommandNamespace {
     /// Says that there are none.
-    pub async fn start(_: &Client, _: Arc<ClusterConfig>, _: String, _: Publish) -> Result<Self> {
+    pub async fn start(
+        _: &Client,
+        _: Arc<ClusterConfig>,
+        _: String,
+        _: Publish,
+        _: Option<Mark>,
+    ) -> Result<Self> {
         Err(failure())
     }
 

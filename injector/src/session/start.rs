@@ -93,7 +93,7 @@ impl Session<'_> {
         };
         lines.iter().for_each(|line| self.report.note(line));
         if let Some(network) = network {
-            let (network, lines) = network.start(&link, &self.dial).await?;
+            let (network, lines) = network.start(&self.plan, &link, &self.dial).await?;
             lines.iter().for_each(|line| self.report.line(line));
             self.network = network;
         }

@@ -28,7 +28,7 @@ mod rules;
 mod verdict;
 mod word;
 
-pub use self::cluster::ClusterDialer;
+pub use self::cluster::{ClusterDialer, MarkedConnection};
 pub use self::dialer::Dialer;
 pub use self::engine::{Inside, LocalServer, Namespace, Options, Publish, copy_both, probe};
 pub use self::error::{SetupError, Step};

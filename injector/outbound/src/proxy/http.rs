@@ -82,7 +82,7 @@ async fn connect(
     shared: &Shared,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Response<Body>> {
-    let destination = destination(request.uri(), None)?;
+    let destination = destination(request.uri(), None).ok_or_else(no_destination)?;
     let upstream = dial(shared, &destination).await?;
     tokio::spawn(async move {
         if let Ok(upgraded) = hyper::upgrade::on(request).await
@@ -105,7 +105,7 @@ async fn forward(
         let reason = "expected a request to a proxy: an http:// URL in its first line, or CONNECT";
         return Err(text(StatusCode::BAD_REQUEST, reason));
     }
-    let destination = destination(request.uri(), Some(80))?;
+    let destination = destination(request.uri(), Some(80)).ok_or_else(no_destination)?;
     let upstream = dial(shared, &destination).await?;
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
@@ -145,13 +145,14 @@ async fn dial(shared: &Shared, destination: &Destination) -> Result<Upstream, Re
     })
 }
 
-fn destination(uri: &Uri, default_port: Option<u16>) -> Result<Destination, Response<Body>> {
-    let read = || {
-        let authority = uri.authority()?;
-        let port = authority.port_u16().or(default_port)?;
-        format!("{}:{port}", authority.host()).parse().ok()
-    };
-    read().ok_or_else(|| text(StatusCode::BAD_REQUEST, "expected HOST:PORT"))
+fn destination(uri: &Uri, default_port: Option<u16>) -> Option<Destination> {
+    let authority = uri.authority()?;
+    let port = authority.port_u16().or(default_port)?;
+    format!("{}:{port}", authority.host()).parse().ok()
+}
+
+fn no_destination() -> Response<Body> {
+    text(StatusCode::BAD_REQUEST, "expected HOST:PORT")
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
