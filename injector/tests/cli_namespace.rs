@@ -503,8 +503,14 @@ fn off_and_closed_clusters_change_nothing() {
 
 /// Runs `injector` where this user may make no network namespace.
 fn where_none_may_be(cluster: &Cluster, arguments: &[&str]) -> Ran {
+    where_none_may_be_with(cluster, arguments, "")
+}
+
+/// The same with this value of HTTP_PROXY.
+fn where_none_may_be_with(cluster: &Cluster, arguments: &[&str], proxy: &str) -> Ran {
     let mut command = Command::new("unshare");
     cluster.ordinary(&mut command);
+    command.env("HTTP_PROXY", proxy);
     let script = "echo 0 >/proc/sys/user/max_net_namespaces; exec \"$0\" \"$@\"";
     command
         .args(["--user", "--map-root-user", "bash", "-c", script])
@@ -617,6 +623,12 @@ fn own_proxy_is_kept() {
     let expected =
         "http://proxy.corp:3128 localhost,127.0.0.1,::1,.svc,.test,.shop.svc.test,192.0.2.0/24\n";
     assert_eq!((ran.code, &*ran.stdout), (Some(0), expected), "{ran:?}");
+
+    let words = [&["intercept", "orders", "--port=1", "--"], &words[..]].concat();
+    let ran = where_none_may_be_with(&cluster, &words, "http://proxy.corp:3128");
+    assert_eq!(ran.stdout, "http://proxy.corp:3128\n", "{ran:?}");
+    let warning = "warning: bash does not reach the cluster (HTTP_PROXY is kept, and --outbound=proxy would replace it): network namespace: unshare: ";
+    assert!(ran.stderr.contains(warning), "{ran:?}");
 }
 
 #[test]

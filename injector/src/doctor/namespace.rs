@@ -39,11 +39,7 @@ fn of_probe(
                 hold.as_str()
             ),
         ),
-        Err(error) => {
-            let cause = error.cause().map(|cause| format!("; {cause}"));
-            let found = format!("{error}{}", cause.unwrap_or_default());
-            Check::perhaps(ID, found, error.hint())
-        }
+        Err(error) => Check::perhaps(ID, error.describe(), error.hint()),
     }
 }
 

@@ -31,7 +31,7 @@ pub fn mark(plan: &Plan) -> Option<Mark> {
     (!is_empty).then_some(mark)
 }
 
-/// `Coder: Bob, baggage dev=bob`.
+/// `Coder: Bob, baggage: dev=bob`.
 pub fn in_words(mark: &Mark) -> String {
     let headers = mark.headers.iter();
     let headers = headers.map(|(name, value)| format!("{name}: {value}"));

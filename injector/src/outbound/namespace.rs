@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use intercept_outbound::namespace::{
-    ClusterDialer, Event, Hold, Membership, Namespace, Options, SetupError, helper,
+    ClusterDialer, Event, Hold, Membership, Namespace, Options, helper,
 };
 use intercept_outbound::{Client, ClusterConfig, Mark};
 use intercept_tunnel::developer::Dial;
@@ -61,7 +61,9 @@ impl CommandNamespace {
         };
         let dialer = ClusterDialer::new(client.clone(), config).marked(mark);
         let namespace = Namespace::start(dialer, Options { label, publish }).await;
-        Ok(Self(namespace.map_err(|error| failure(&error))?))
+        let namespace =
+            namespace.map_err(|error| Failure::failed(error.describe(), error.hint()))?;
+        Ok(Self(namespace))
     }
 
     /// What a process needs to join.
@@ -111,12 +113,4 @@ fn not_published(port: u16, error: &io::Error) -> String {
         _ => error.to_string(),
     };
     format!("port {port} of the command is not 127.0.0.1:{port} of this machine: {why}")
-}
-
-fn failure(error: &SetupError) -> Failure {
-    let cause = error.cause().map(|cause| format!("; {cause}"));
-    Failure::failed(
-        format_args!("{error}{}", cause.unwrap_or_default()),
-        error.hint(),
-    )
 }

@@ -118,13 +118,12 @@ impl CommandNetwork {
         let (error, hint) = (failure.error(), failure.hint());
         if let Some(own) = variables::own_proxy(|name| std::env::var(name).ok()) {
             let line = format!(
-                "{program} does not reach the cluster: {error}; what helps: {hint}; {own} is kept, and --outbound=proxy would replace it"
+                "{program} does not reach the cluster ({own} is kept, and --outbound=proxy would replace it): {error}; what helps: {hint}"
             );
             return Ok((None, vec![Line::Warning(line)]));
         }
         let line = format!(
-            "{} only: {error}; what helps: {hint}",
-            by_variables(program, &config)
+            "{program} reaches the cluster only where it heeds HTTP_PROXY or ALL_PROXY: {error}; what helps: {hint}"
         );
         Ok((Some(proxy(link, config).await?), vec![Line::Warning(line)]))
     }

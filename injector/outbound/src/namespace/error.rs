@@ -83,6 +83,14 @@ impl SetupError {
         self.step
     }
 
+    /// The error, and what it means on this system where that is known.
+    pub fn describe(&self) -> String {
+        match self.cause() {
+            Some(cause) => format!("{self}; {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// What it means on this system, where that is known.
     pub fn cause(&self) -> Option<String> {
         diagnosis(self, setting).0
