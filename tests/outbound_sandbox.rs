@@ -214,3 +214,68 @@ async fn taken_port_is_an_error_when_chosen() {
         "{said}"
     );
 }
+
+/// Python's own server on this port; each answer is what `inventory` answers, which it asks by name.
+fn asking_server(port: u16) -> String {
+    format!(
+        "import http.server, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = b'here: ' + urllib.request.urlopen('http://inventory' + self.path).read()
+        self.send_response(200); self.send_header('content-length', str(len(text))); self.end_headers(); self.wfile.write(text)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(('127.0.0.1', {port}), Handler).serve_forever()"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_answers_with_what_the_cluster_says() {
+    let sandbox = Sandbox::start().await;
+    let developer = sandbox.developer("bob");
+    let port = free_port();
+    let (flag, script) = (format!("--port={port}"), asking_server(port));
+    let arguments = [
+        "intercept",
+        "orders",
+        &flag,
+        "--http-header=Coder=Bob",
+        "--outbound=namespace",
+        "--",
+        "python3",
+        "-c",
+        &script,
+    ];
+    let mut intercept = developer.start(developer.command(&arguments)).await;
+    let process = &mut intercept.process;
+    process
+        .wait_output("note: python3 reaches the cluster: short names, and *.sandbox")
+        .await;
+    process
+        .wait_output(&format!(
+            "note: port {port} of the command is 127.0.0.1:{port} of this machine"
+        ))
+        .await;
+    let own = ask(sandbox.addr(), "GET /stock HTTP/1.1\r\ncoder: Bob").await;
+    let own = own.expect("an answer");
+    let stock = r#"here: {"service":"inventory","path":"/stock""#;
+    assert!(own.contains(stock), "{own}");
+    let other = ask(sandbox.addr(), "GET /stock HTTP/1.1").await;
+    assert!(!other.expect("an answer").contains("here: "));
+
+    let curl = [
+        "exec",
+        "orders-bob",
+        "--",
+        "curl",
+        "-sS",
+        "http://inventory.sandbox/x",
+    ];
+    let joined = developer.run(&curl);
+    let text = String::from_utf8_lossy(&joined.stdout).into_owned();
+    assert!(
+        text.contains(r#""service":"inventory","path":"/x""#),
+        "{joined:?}"
+    );
+    // Python's code for its SIGINT.
+    assert_eq!(intercept.leave().await.code(), Some(130));
+}

@@ -6,9 +6,14 @@ use clap::error::ErrorKind;
 use injector::args::Cli;
 use injector::commands;
 use injector::hint::{Failure, Result};
+use injector::outbound;
 use injector::session::exec_child;
 
 fn main() -> ExitCode {
+    // Both need a process of one thread.
+    if let Some(code) = outbound::run_helper() {
+        return code;
+    }
     if let Some(asked) = exec_child::asked(std::env::args_os().skip(1)) {
         return finished(exec_child::run(&asked));
     }

@@ -54,7 +54,7 @@ fn flags_that_do_not_go_together_are_refused_in_words() {
         "install --workload orders --module-url oci://r/f:1 --module filter.wasm",
         "render istio --workload orders --module-url r/f:1",
         "uninstall --envoy x --all",
-        "doctor --envoy x",
+        "doctor --envoy x orders",
     ]));
 }
 

@@ -1,5 +1,7 @@
 //! What the cluster's end says about its cluster.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -16,6 +18,14 @@ pub struct ClusterConfig {
     /// Ranges of the cluster's addresses; empty: not known.
     #[serde(serialize_with = "as_texts", deserialize_with = "of_texts")]
     pub ranges: Vec<IpNet>,
+}
+
+impl ClusterConfig {
+    /// Is this an address of the cluster, as far as its ranges are known?
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let mut ranges = self.ranges.iter();
+        ranges.any(|range| range.contains(&address))
+    }
 }
 
 fn as_texts<S: Serializer>(ranges: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {

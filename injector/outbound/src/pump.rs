@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -11,6 +12,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use crate::connection::{Connection, Reader, Writer};
+use crate::mark::{Mark, Marker};
 use crate::settings::{CHUNK, FLUSH};
 
 /// With less room than this a new buffer is begun.
@@ -29,7 +31,17 @@ pub struct Passed {
 ///
 /// # Errors
 /// Which side broke, and how.
-pub async fn pump(tcp: TcpStream, mut connection: Connection, passed: &Passed) -> io::Result<()> {
+pub async fn pump(tcp: TcpStream, connection: Connection, passed: &Passed) -> io::Result<()> {
+    pump_marked(tcp, connection, passed, None).await
+}
+
+/// The same, with requests of the TCP connection marked.
+pub(crate) async fn pump_marked(
+    tcp: TcpStream,
+    mut connection: Connection,
+    passed: &Passed,
+    mark: Option<Arc<Mark>>,
+) -> io::Result<()> {
     let mut tcp = ResetOnDrop {
         tcp,
         has_ended: false,
@@ -38,7 +50,7 @@ pub async fn pump(tcp: TcpStream, mut connection: Connection, passed: &Passed) -
     let Connection { reader, writer } = &mut connection;
     let outcome = tokio::try_join!(
         to_tcp(reader, write, &passed.to_tcp),
-        from_tcp(read, writer, &passed.from_tcp)
+        from_tcp(read, writer, &passed.from_tcp, Marker::new(mark))
     );
     match outcome {
         Ok(_) => {
@@ -97,7 +109,12 @@ async fn to_tcp(reader: &mut Reader, mut tcp: WriteHalf<'_>, passed: &AtomicU64)
 }
 
 /// Room is asked for once there is something to read, and given back before the next wait.
-async fn from_tcp(tcp: ReadHalf<'_>, writer: &mut Writer, passed: &AtomicU64) -> io::Result<()> {
+async fn from_tcp(
+    tcp: ReadHalf<'_>,
+    writer: &mut Writer,
+    passed: &AtomicU64,
+    mut marker: Marker,
+) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
         tokio::select! {
@@ -110,9 +127,18 @@ async fn from_tcp(tcp: ReadHalf<'_>, writer: &mut Writer, passed: &AtomicU64) ->
         }
         let read = tcp.try_read_buf(&mut (&mut buffer).limit(room));
         match read {
-            Ok(0) => return writer.end(),
+            Ok(0) => {
+                let rest = marker.rest();
+                if !rest.is_empty() {
+                    writer.send(rest).await?;
+                }
+                return writer.end();
+            }
             Ok(count) => {
-                writer.send(buffer.split().freeze()).await?;
+                let bytes = marker.pass(buffer.split().freeze());
+                if !bytes.is_empty() {
+                    writer.send(bytes).await?;
+                }
                 passed.fetch_add(count as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

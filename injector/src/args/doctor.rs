@@ -7,7 +7,7 @@ use intercept_manifest::istio::names::SYSTEM_NAMESPACE;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
-  injector doctor                 # the cluster part, and what you may do
+  injector doctor                 # the cluster part, what you may do, and this machine
   injector doctor -n shop orders  # this service as well
   injector doctor orders -o json
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 const INTERCEPT_HELP: &str = "\
 Examples (a service `orders`, your program on port 3000):
@@ -18,6 +18,7 @@ Examples (a service `orders`, your program on port 3000):
 Without a header or baggage flag, `--http-header=auto` is implied. All conditions must match.
 Everything is undone when it ends: by Ctrl-C, by a signal, or when CMD ends. Exit code: CMD's own, else 0; 1 when it failed; 2 for wrong usage.
 With --detach it lives on when the command has ended with 0: `injector logs NAME -f` shows its requests, `injector leave NAME` ends it.
+Where an operator has opened connections into the cluster, CMD reaches it by name; `injector exec NAME -- psql -h postgres` joins it.
 On a mesh CMD gets the variables of the workload's container over your own, but keeps your PATH, HOME, USER, SHELL, TERM, PWD and the like.";
 
 /// Send the requests that match to a port of this machine
@@ -54,9 +55,24 @@ pub struct Intercept {
     /// Also pass on variables that can make programs run other code on this machine: NODE_OPTIONS, JAVA_TOOL_OPTIONS, …
     #[arg(long, conflicts_with = "no_env")]
     pub env_all: bool,
-    /// Lead a port of this machine to a service in the cluster (repeat) [default port: the same, or a free one]
-    #[arg(long, value_name = "SERVICE:PORT[:LOCALPORT]")]
+    /// Lead a port of this machine to a service in the cluster (repeat); SERVICE:PORT:LOCALPORT chooses it [default: the same, or a free one]
+    #[arg(long, value_name = "SERVICE:PORT")]
     pub forward: Vec<String>,
+    /// How CMD reaches the cluster: `namespace` (a network namespace of its own; Linux), `proxy` (HTTP_PROXY, ALL_PROXY), `off`, or `auto`: the first that works [default: auto]
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "auto",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
+    pub outbound: OutboundMode,
+    /// Ports of CMD in its namespace that are reached at 127.0.0.1 of this machine: PORT,…, `off`, or `auto`: all [default: auto]
+    #[arg(long, value_name = "PORTS")]
+    pub publish: Option<String>,
+    /// Do not add the intercept's own header to plain HTTP requests of CMD into the cluster, where it is missing
+    #[arg(long)]
+    pub no_mark: bool,
     /// Run CMD with your own environment only: nothing of the workload's is read
     #[arg(long)]
     pub no_env: bool,
@@ -66,6 +82,19 @@ pub struct Intercept {
     /// Which requests.
     #[command(flatten)]
     pub conditions: Conditions,
+}
+
+/// How a command reaches the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutboundMode {
+    /// In a namespace, else by the variables of a proxy.
+    Auto,
+    /// In a network namespace of its own, or not at all.
+    Namespace,
+    /// By the variables of a proxy.
+    Proxy,
+    /// Not at all.
+    Off,
 }
 
 /// Which requests match.

@@ -2,6 +2,7 @@
 
 mod completions;
 mod doctor;
+mod exec;
 mod explain;
 mod forward;
 mod global;
@@ -24,11 +25,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::completions::Completions;
 pub use self::doctor::Doctor;
+pub use self::exec::Exec;
 pub use self::explain::Explain;
 pub use self::forward::ForwardCommand;
 pub use self::global::{Format, Global, connect, connect_patiently, envoy_flag};
 pub use self::install::{How, Install, LimitFlags, MeshFlags, PlainFlags, Prepare};
-pub use self::intercept::{Conditions, Intercept};
+pub use self::intercept::{Conditions, Intercept, OutboundMode};
 pub use self::leave::Leave;
 pub use self::list::List;
 pub use self::logs::Logs;
@@ -89,7 +91,8 @@ fn version() -> &'static str {
     reason = "each one's help is its type's doc comment, which one here would replace"
 )]
 pub enum Command {
-    Intercept(Intercept),
+    Intercept(Box<Intercept>),
+    Exec(Exec),
     Forward(ForwardCommand),
     Leave(Leave),
     Logs(Logs),

@@ -4,7 +4,7 @@ use intercept_manifest::printable::one_line;
 use serde::Serialize;
 
 use crate::args::{Doctor, Global, connect};
-use crate::doctor::{Check, Outcome, examine};
+use crate::doctor::{Check, Outcome, examine, namespace};
 use crate::hint::{Failure, Result};
 use crate::output::print::{self, Shown};
 
@@ -34,17 +34,27 @@ impl Shown for Report {
     }
 }
 
-/// Prints all checks; the exit code says whether one of them is bad.
+/// Prints all checks; the exit code says whether one of them is bad. Of a plain Envoy there is only this machine to look at.
 pub async fn run(global: &Global, args: &Doctor) -> Result<u8> {
-    if global.envoy.is_some() {
-        return Err(Failure::usage(
-            "doctor: only for a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
-            "unset INJECTOR_ENVOY; a plain Envoy tells about itself: injector status",
-        ));
-    }
-    let cluster = connect(global).await?;
-    let checks = examine(&cluster, &args.relay_namespace, args.target.as_deref()).await;
+    let mut checks = match (&global.envoy, &args.target) {
+        (None, target) => {
+            let cluster = connect(global).await?;
+            examine(&cluster, &args.relay_namespace, target.as_deref()).await
+        }
+        (Some(_), None) => Vec::new(),
+        (Some(_), Some(target)) => return Err(no_cluster(target)),
+    };
+    checks.push(namespace::check().await);
     let is_bad = checks.iter().any(|check| check.outcome == Outcome::Bad);
     print::print(global.output, &Report(checks))?;
     Ok(u8::from(is_bad))
+}
+
+fn no_cluster(target: &str) -> Failure {
+    Failure::usage(
+        format!(
+            "doctor {target}: looks at a service of a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy"
+        ),
+        "unset INJECTOR_ENVOY; a plain Envoy tells about itself: injector status",
+    )
 }

@@ -1,5 +1,8 @@
 //! `injector intercept`: from the flags and what is there to a plan; the session carries it out.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use intercept_core::{Intercept, MatchHeader};
 use intercept_manifest::facts::Protocol;
 use intercept_manifest::printable::one_line;
@@ -9,7 +12,7 @@ use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::args::{self, Format, Global};
+use crate::args::{self, Format, Global, OutboundMode};
 use crate::backend;
 use crate::detached::{Place, Prepared};
 use crate::developer;
@@ -18,10 +21,10 @@ use crate::environment::file::EnvFile;
 use crate::flags::{self, AUTO_HEADER};
 use crate::hint::{Failure, OrHint, Result};
 use crate::model::{Backend, Named, Plan, Target};
-use crate::outbound::Forwards;
+use crate::outbound::{self, CommandNetwork, Forwards, Publish};
 use crate::output::print::{self, Shown};
 use crate::remembered::{Remembered, new_id};
-use crate::session::{self, Beside, ChildCommand, background, program};
+use crate::session::{self, Beside, ChildCommand, Outbound, background, program};
 use crate::shell::quote;
 use crate::words;
 
@@ -104,11 +107,10 @@ async fn beside(
     target: &dyn Target,
     plan: &Plan,
 ) -> Result<Beside> {
-    let mut beside = Beside::default();
-    if !flags.forward.is_empty() {
-        let end = target.outbound().await?;
-        beside.forwards = Some((Forwards::bind(&flags.forward).await?, end));
-    }
+    let mut beside = Beside {
+        outbound: outbound(flags, backend, target, plan).await?,
+        ..Beside::default()
+    };
     let is_passed = target.has_environment() && !flags.command.is_empty();
     let is_used = flags.env_file.is_some() || is_passed;
     let mut environment = Environment::default();
@@ -117,9 +119,9 @@ async fn beside(
         if !flags.env_all {
             environment.leave_out_code();
         }
-        if let Some((forwards, _)) = &beside.forwards {
+        if let Some(outbound) = &beside.outbound {
             let (namespace, domain) = target.names();
-            environment.point_to(&forwards.local_services(namespace, domain));
+            environment.point_to(&outbound.forwards.local_services(namespace, domain));
         }
     }
     let mut notes = environment.notes().to_vec();
@@ -139,6 +141,50 @@ async fn beside(
         beside.detach = Some(prepare(&backend.detached_in(None), &plan.name)?);
     }
     Ok(beside)
+}
+
+/// What leads into the cluster: the ports that were asked for, and the command's network. Where no operator has opened connections, a command that does not insist runs without.
+async fn outbound(
+    flags: &args::Intercept,
+    backend: &dyn Backend,
+    target: &dyn Target,
+    plan: &Plan,
+) -> Result<Option<Outbound>> {
+    let program = flags.command.first();
+    let program = program.filter(|_| flags.outbound != OutboundMode::Off);
+    let is_needed = !flags.forward.is_empty() || is_insisting(flags.outbound);
+    if program.is_none() && !is_needed {
+        return Ok(None);
+    }
+    let end = match target.outbound().await {
+        Ok(end) => end,
+        Err(failure) if is_needed => return Err(failure),
+        Err(_) => return Ok(None),
+    };
+    let publish = Publish::read(flags.publish.as_deref())?;
+    let network = program.map(|program| CommandNetwork {
+        program: program_name(program),
+        mode: flags.outbound,
+        label: outbound::label(&backend.detached_in(None), &plan.name),
+        publish,
+        is_marked: !flags.no_mark,
+    });
+    Ok(Some(Outbound {
+        end,
+        forwards: Forwards::bind(&flags.forward).await?,
+        network,
+    }))
+}
+
+/// Is there to be no intercept without it?
+fn is_insisting(mode: OutboundMode) -> bool {
+    matches!(mode, OutboundMode::Namespace | OutboundMode::Proxy)
+}
+
+/// `npm` of `/usr/bin/npm`.
+fn program_name(program: &OsStr) -> String {
+    let name = Path::new(program).file_name().unwrap_or(program);
+    name.to_string_lossy().into_owned()
 }
 
 /// The files of an intercept that goes into the background.
@@ -211,6 +257,7 @@ impl Wanted {
         if let Some(program) = flags.command.first() {
             program::find(program)?;
         }
+        needs_command(flags)?;
         Ok(Self {
             conditions: flags::conditions(&flags.conditions)?,
             port: flags::port(flags.port.as_deref())?,
@@ -218,6 +265,25 @@ impl Wanted {
             name: flags.name.as_deref().map(flags::name).transpose()?,
         })
     }
+}
+
+/// Only a command has a network of its own. What is left out may stand in a script that serves both.
+fn needs_command(flags: &args::Intercept) -> Result<()> {
+    Publish::read(flags.publish.as_deref())?;
+    let flag = match (flags.outbound, &flags.publish) {
+        _ if !flags.command.is_empty() => return Ok(()),
+        (OutboundMode::Namespace, _) => "--outbound=namespace".to_owned(),
+        (OutboundMode::Proxy, _) => "--outbound=proxy".to_owned(),
+        (_, Some(ports)) => format!("--publish={ports}"),
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(
+        format!("{flag}: needs a command behind `--`"),
+        format!(
+            "injector intercept {} {flag} -- npm start",
+            quote(&flags.target)
+        ),
+    ))
 }
 
 /// The value of the developer's own header: the remembered one, else that of the intercept whose place is taken, else a new one.

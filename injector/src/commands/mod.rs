@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod controller;
 pub mod doctor;
+pub mod exec;
 pub mod explain;
 pub mod forward;
 pub mod install;
@@ -27,6 +28,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     one_place(global)?;
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
+        Command::Exec(flags) => return exec::run(global, flags),
         Command::Forward(flags) => block_on(forward::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
         Command::Logs(flags) => block_on(logs::run(global, flags)),
@@ -65,6 +67,7 @@ fn one_place(global: &Global) -> Result<()> {
     }
 }
 
+/// Runs it on a runtime of its own, which has no thread left when this returns.
 fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod installation;
 mod intercepts;
+pub mod namespace;
 mod policies;
 mod proxies;
 mod proxy;

@@ -6,7 +6,7 @@ use crate::args::{Cli, Command};
 fn parsed(line: &str) -> args::Intercept {
     let words = line.split(' ').map(|word| word.replace('\'', ""));
     match Cli::try_parse_from(words).expect(line).command {
-        Command::Intercept(flags) => flags,
+        Command::Intercept(flags) => *flags,
         other => panic!("{other:?}"),
     }
 }

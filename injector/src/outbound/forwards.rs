@@ -65,6 +65,11 @@ impl Forwards {
         Ok(())
     }
 
+    /// Is there no port?
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// What the developer should know: a line for each port.
     pub fn lines(&self) -> Vec<String> {
         let leads = self.all.iter().map(|forward| {

@@ -27,7 +27,7 @@ const TOLD: usize = 256;
 #[derive(Debug)]
 pub struct Link {
     events: mpsc::Receiver<Event>,
-    _client: Client,
+    client: Client,
     _forwards: JoinSet<()>,
     is_away: bool,
     /// Destinations that were refused, and said so.
@@ -70,10 +70,15 @@ impl Link {
         Ok(Self {
             events,
             _forwards: forwards.run(&client),
-            _client: client,
+            client,
             is_away: false,
             told: BTreeSet::new(),
         })
+    }
+
+    /// Opens connections into the cluster.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The next line to be read. Waits for ever where there is none.
@@ -157,7 +162,7 @@ mod tests {
         let (own_tx, _own) = mpsc::channel(1);
         let mut link = Link {
             events,
-            _client: Client::start(hello, connect(&nowhere), Tempo::default(), own_tx),
+            client: Client::start(hello, connect(&nowhere), Tempo::default(), own_tx),
             _forwards: JoinSet::new(),
             is_away: false,
             told: BTreeSet::new(),

@@ -14,9 +14,10 @@ use tokio::process::Command;
 use super::exec_child;
 use crate::environment::Environment;
 use crate::hint::{OrHint, Result};
+use crate::outbound::Network;
 
-/// Environment variable that holds the intercept's name.
-const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
+/// How a child finds out which intercept it runs under.
+pub const NAME_VARIABLE: &str = "INJECTOR_INTERCEPT";
 
 /// Time between SIGTERM and SIGKILL when the intercept is lost.
 const GRACE: Duration = Duration::from_secs(5);
@@ -37,14 +38,27 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the command in this process group and on this terminal.
-    ///
-    /// It does not outlive this process, not even after a SIGKILL: see `exec_child`.
-    pub fn start(command: ChildCommand, intercept: &str) -> Result<Self> {
+    /// Starts it, in this process group, on this terminal and in that network. It does not outlive this process, not even where this is killed: see `exec_child`.
+    pub fn start(
+        command: ChildCommand,
+        intercept: &str,
+        network: Option<&Network>,
+    ) -> Result<Self> {
+        let membership = network.and_then(Network::membership);
+        let own = |name: &str| {
+            let mut pairs = command.environment.for_child();
+            let found = pairs.find(|(known, _)| *known == name);
+            found.map_or_else(
+                || std::env::var(name).ok(),
+                |(_, value)| Some(value.to_owned()),
+            )
+        };
+        let variables = network.map(|network| network.variables(own));
         let process = std::env::current_exe().and_then(|itself| {
             Command::new(itself)
-                .args(exec_child::arguments(&command.words))
+                .args(exec_child::arguments(&command.words, membership.as_deref()))
                 .envs(command.environment.for_child())
+                .envs(variables.unwrap_or_default())
                 .env(NAME_VARIABLE, intercept)
                 .spawn()
         });

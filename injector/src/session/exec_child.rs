@@ -1,8 +1,5 @@
-//! Replaces this process with the command behind `--`.
-//!
-//! A `kill -9` of the intercept then leaves no child behind.
-//!
-//! The kernel sends a signal when the parent ends, but a process can request that only for itself, before `exec`: hence this `injector` in between.
+//! Becomes the command behind `--`, after asking the kernel to end it when the intercept's process ends: a `kill -9` of that one leaves no child behind. Where the command has a
+//! network namespace, it joins that as well. A process can do both only for itself and before it becomes another program, which is why `injector` stands in between.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -11,30 +8,53 @@ use std::process::Command;
 
 use super::program;
 use crate::hint::{Failure, Result};
+use crate::outbound;
 use crate::shell::quote;
 
 /// First argument that selects this mode. Hidden: neither the help nor a completion lists it.
 const WORD: &str = "--exec-child";
 
-/// The command to run, and the process id of the expected parent.
+/// Stands for what is not wanted.
+const NONE: &str = "-";
+
+/// What to become, and how.
 #[derive(Debug)]
 pub struct Asked {
-    parent: u32,
+    /// Ends the command with it.
+    parent: Option<u32>,
+    /// The word of the namespace to join.
+    membership: Option<String>,
     command: Vec<OsString>,
 }
 
-/// Arguments with which this process starts the one that becomes `command`.
-pub fn arguments(command: &[OsString]) -> Vec<OsString> {
-    let own = [OsString::from(WORD), std::process::id().to_string().into()];
+/// The arguments with which this process starts the one that becomes `command`, ends with this one, and joins a namespace before.
+pub fn arguments(command: &[OsString], membership: Option<&str>) -> Vec<OsString> {
+    words(&std::process::id().to_string(), membership, command)
+}
+
+/// The arguments with which this process itself becomes `command` in that namespace.
+pub fn arguments_inside(command: &[OsString], membership: &str) -> Vec<OsString> {
+    words(NONE, Some(membership), command)
+}
+
+fn words(parent: &str, membership: Option<&str>, command: &[OsString]) -> Vec<OsString> {
+    let own = [WORD, parent, membership.unwrap_or(NONE)].map(OsString::from);
     own.into_iter().chain(command.iter().cloned()).collect()
 }
 
 /// Parses the program's arguments; `None` if they do not select this mode.
 pub fn asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Asked> {
     arguments.next().filter(|word| word == WORD)?;
-    let parent = arguments.next()?.to_str()?.parse().ok()?;
-    let command = arguments.collect();
-    Some(Asked { parent, command })
+    let mut word = || {
+        let word = arguments.next()?.into_string().ok()?;
+        Some(Some(word).filter(|word| word != NONE))
+    };
+    let (parent, membership) = (word()?, word()?);
+    Some(Asked {
+        parent: parent.map(|pid| pid.parse()).transpose().ok()?,
+        membership,
+        command: arguments.collect(),
+    })
 }
 
 /// Becomes the command. Returns only on failure.
@@ -42,7 +62,12 @@ pub fn run(asked: &Asked) -> Result<u8> {
     let [program, arguments @ ..] = asked.command.as_slice() else {
         return Ok(0);
     };
-    end_with(asked.parent)?;
+    if let Some(parent) = asked.parent {
+        end_with(parent)?;
+    }
+    if let Some(membership) = &asked.membership {
+        outbound::join(membership)?;
+    }
     let error = Command::new(program).args(arguments).exec();
     // The program was found before; a script may name an interpreter that does not exist.
     if error.kind() == ErrorKind::NotFound {

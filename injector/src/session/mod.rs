@@ -18,17 +18,18 @@ mod tunnel;
 mod undo;
 
 use std::fmt;
+use std::future::pending;
 use std::time::Duration;
 
 use intercept_core::Limits;
 use intercept_tunnel::Secret;
-use intercept_tunnel::developer::Event;
+use intercept_tunnel::developer::{Dial, Event};
 use intercept_tunnel::relay_end::RelayEnd;
 use rustix::process::Signal;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use self::child::Child;
-pub use self::child::ChildCommand;
+pub use self::child::{ChildCommand, NAME_VARIABLE};
 use self::lease::Lease;
 use self::report::Report;
 pub use self::signals::Signals;
@@ -38,7 +39,7 @@ use crate::detached::{Kept, Prepared};
 use crate::environment::file::EnvFile;
 use crate::hint::{Failure, Result};
 use crate::model::{Plan, Target};
-use crate::outbound::{Forwards, Line, Link};
+use crate::outbound::{CommandNetwork, Forwards, Line, Link, Network};
 
 /// How long to wait for Envoy to accept or to drop an intercept.
 const ENVOY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,15 +54,24 @@ pub struct Beside {
     pub command: Option<ChildCommand>,
     /// The file for the workload's environment, moved into place once the intercept is live.
     pub env_file: Option<EnvFile>,
-    /// Local ports that lead into the cluster, and the endpoint that opens connections there.
-    pub forwards: Option<(Forwards, RelayEnd)>,
-    /// The files of an intercept that moves to the background once it is live.
+    /// What leads into the cluster.
+    pub outbound: Option<Outbound>,
+    /// The files of an intercept that goes into the background once it lives.
     pub detach: Option<Prepared>,
 }
 
-/// Creates the intercept, runs the command behind `--`, and undoes everything.
-///
-/// Returns the exit code.
+/// What leads into the cluster while an intercept lives.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Where connections are opened.
+    pub end: RelayEnd,
+    /// Ports of this machine.
+    pub forwards: Forwards,
+    /// The command's network.
+    pub network: Option<CommandNetwork>,
+}
+
+/// Makes the intercept, runs the command behind `--`, and undoes everything. Returns the exit code.
 pub async fn run(
     global: &Global,
     target: &dyn Target,
@@ -126,8 +136,12 @@ struct Session<'a> {
     address: String,
     secret: Secret,
     tunnel: Tunnel,
-    /// The connection into the cluster, if there is one.
+    /// The way to the developer's server.
+    dial: Dial,
+    /// The connection into the cluster, where there is one.
     link: Option<Link>,
+    /// The command's network, where it has one of its own.
+    network: Option<Network>,
     is_away: bool,
     is_live: bool,
     /// A write of the entry was cut off or its outcome is unknown: it may still take effect.
@@ -154,14 +168,17 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn new(global: &'a Global, target: &'a dyn Target, plan: Plan, secret: Secret) -> Self {
+        let dial = Dial::default();
         Self {
             global,
             target,
             report: Report::new(global),
             address: secret.address().as_str().to_owned(),
-            tunnel: Tunnel::open(&plan, secret.clone()),
+            tunnel: Tunnel::open(&plan, secret.clone(), &dial),
             secret,
+            dial,
             link: None,
+            network: None,
             is_away: false,
             is_live: false,
             is_adding: false,
@@ -186,7 +203,7 @@ impl<'a> Session<'a> {
         }
         let mut child = None;
         if let Some(command) = command {
-            match Child::start(command, &self.plan.name) {
+            match Child::start(command, &self.plan.name, self.network.as_ref()) {
                 Ok(started) => child = Some(started),
                 Err(failure) => return End::Failed(failure),
             }
@@ -205,7 +222,7 @@ impl<'a> Session<'a> {
                 end(signals, child),
                 &mut looks,
                 &mut self.tunnel,
-                &mut self.link,
+                line_of(&mut self.link, &mut self.network),
             )
             .await
             {
@@ -225,8 +242,7 @@ impl<'a> Session<'a> {
                         return End::Failed(failure);
                     }
                 }
-                Next::Link(Line::Note(text)) => self.report.note(&text),
-                Next::Link(Line::Warning(text)) => self.report.warn(&text),
+                Next::Line(line) => self.report.line(&line),
                 Next::Event(event) => {
                     if let Err(failure) = self.tell(event) {
                         return End::Failed(failure);
@@ -277,7 +293,7 @@ enum Next {
     End(End),
     Look,
     Event(Result<Event, String>),
-    Link(Line),
+    Line(Line),
 }
 
 /// Waits for the next thing to do.
@@ -287,22 +303,34 @@ async fn next(
     end: impl Future<Output = End>,
     looks: &mut Interval,
     tunnel: &mut Tunnel,
-    link: &mut Option<Link>,
+    line: impl Future<Output = Line>,
 ) -> Next {
     tokio::select! {
         biased;
         end = end => Next::End(end),
         _ = looks.tick() => Next::Look,
         event = tunnel.next() => Next::Event(event),
-        line = line_of(link) => Next::Link(line),
+        line = line => Next::Line(line),
     }
 }
 
-/// Waits for a line of the link; forever if there is none.
-async fn line_of(link: &mut Option<Link>) -> Line {
-    match link {
-        Some(link) => link.next().await,
-        None => std::future::pending().await,
+/// Never, where there is no connection into the cluster.
+async fn line_of(link: &mut Option<Link>, network: &mut Option<Network>) -> Line {
+    let of_link = async {
+        match link {
+            Some(link) => link.next().await,
+            None => pending().await,
+        }
+    };
+    let of_network = async {
+        match network {
+            Some(network) => network.next().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        line = of_link => line,
+        line = of_network => line,
     }
 }
 
@@ -321,7 +349,7 @@ async fn end(signals: &mut Signals, child: &mut Option<Child>) -> End {
 async fn wait_for(child: &mut Option<Child>) -> u8 {
     match child {
         Some(child) => child.wait().await.unwrap_or(1),
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
@@ -331,8 +359,6 @@ fn killed_by(signal: Signal) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -343,13 +369,13 @@ mod tests {
         let (events_tx, mut tunnel) = Tunnel::of_events(2);
         let mut looks = interval_at(Instant::now() + ENVOY_TIMEOUT, ENVOY_TIMEOUT);
         events_tx.try_send(event()).expect("room");
-        let first = next(pending(), &mut looks, &mut tunnel, &mut None).await;
+        let first = next(pending(), &mut looks, &mut tunnel, pending()).await;
         assert!(matches!(first, Next::Event(Ok(_))), "{first:?}");
         events_tx.try_send(event()).expect("room");
         tokio::time::advance(ENVOY_TIMEOUT).await;
-        let due = next(pending(), &mut looks, &mut tunnel, &mut None).await;
+        let due = next(pending(), &mut looks, &mut tunnel, pending()).await;
         assert!(matches!(due, Next::Look), "{due:?}");
-        let after = next(pending(), &mut looks, &mut tunnel, &mut None).await;
+        let after = next(pending(), &mut looks, &mut tunnel, pending()).await;
         assert!(matches!(after, Next::Event(Ok(_))), "{after:?}");
     }
 }

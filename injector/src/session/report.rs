@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::args::Global;
 use crate::curl;
 use crate::model::{Live, Plan, Replicas};
+use crate::outbound::Line;
 use crate::output::intercept::InterceptShown;
 use crate::output::print::Shown;
 use crate::shell::quote;
@@ -69,7 +70,15 @@ impl Report {
         self.say(&format!("{stamp}{BOLD}note:{BOLD:#} {text}"));
     }
 
-    /// Prints a line to a log, and with --verbose to a terminal, whose user knows it already.
+    /// What the connection into the cluster says.
+    pub fn line(self, line: &Line) {
+        match line {
+            Line::Note(text) => self.note(text),
+            Line::Warning(text) => self.warn(text),
+        }
+    }
+
+    /// Something that a log must tell, and that somebody before a terminal knows.
     pub fn record(self, text: &str) {
         match self.is_log {
             true => self.say(&format!("{}{}", self.stamp(), one_line(text))),

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use intercept_core::{Document, Intercept};
 use intercept_tunnel::presence::Presence;
-use intercept_tunnel::relay_end::RelayEnd;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
-use super::{Beside, ENVOY_TIMEOUT, Session, background};
+use super::{Beside, ENVOY_TIMEOUT, Outbound, Session, background};
 use crate::detached::{Prepared, Record};
 use crate::hint::{Failure, OrHint, Result};
 use crate::model::{Live, Plan};
-use crate::outbound::{Forwards, Link};
+use crate::outbound::Link;
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;
@@ -32,8 +31,8 @@ impl Session<'_> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(self.reach_relay(), listens);
         up?;
-        if let Some((forwards, end)) = beside.forwards.take() {
-            self.open_link(forwards, &end).await?;
+        if let Some(outbound) = beside.outbound.take() {
+            self.open_outbound(outbound).await?;
         }
         self.created = self.target.now().await?;
         self.add().await?;
@@ -72,14 +71,33 @@ impl Session<'_> {
         }
     }
 
-    /// Connects into the cluster.
-    ///
-    /// Runs before the entry is written, so that a failure leaves nothing behind.
-    async fn open_link(&mut self, forwards: Forwards, end: &RelayEnd) -> Result<()> {
+    /// Connects into the cluster, and makes the command's network. Before the entry is written: what cannot be reached leaves nothing behind.
+    async fn open_outbound(&mut self, outbound: Outbound) -> Result<()> {
+        let Outbound {
+            end,
+            forwards,
+            network,
+        } = outbound;
+        let optional = network.as_ref().filter(|network| network.is_optional());
+        let optional = optional.filter(|_| forwards.is_empty());
         let lines = forwards.lines();
-        let link = Link::open(end, &self.secret, &self.plan.name, forwards).await?;
-        self.link = Some(link);
+        let link = match Link::open(&end, &self.secret, &self.plan.name, forwards).await {
+            Ok(link) => link,
+            Err(failure) => {
+                let Some(network) = optional else {
+                    return Err(failure);
+                };
+                self.report.line(&network.without(&failure));
+                return Ok(());
+            }
+        };
         lines.iter().for_each(|line| self.report.note(line));
+        if let Some(network) = network {
+            let (network, lines) = network.start(&self.plan, &link, &self.dial).await?;
+            lines.iter().for_each(|line| self.report.line(line));
+            self.network = network;
+        }
+        self.link = Some(link);
         Ok(())
     }
 
@@ -107,7 +125,7 @@ impl Session<'_> {
                     self.report.detail(failure.error());
                     self.tunnel.abort().await;
                     self.plan.place = place;
-                    self.tunnel = Tunnel::open(&self.plan, self.secret.clone());
+                    self.tunnel = Tunnel::open(&self.plan, self.secret.clone(), &self.dial);
                     None
                 }
             };

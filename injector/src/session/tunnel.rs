@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use intercept_tunnel::Secret;
-use intercept_tunnel::developer::{self, Developer, Event, Local, TunnelError, UnderWay};
+use intercept_tunnel::developer::{self, Developer, Dial, Event, Local, TunnelError, UnderWay};
 use intercept_tunnel::relay_end::RelayEnd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -45,8 +45,8 @@ pub enum NotUp {
 }
 
 impl Tunnel {
-    /// Starts to open the tunnel. Needs a runtime.
-    pub fn open(plan: &Plan, secret: Secret) -> Self {
+    /// Begins to open it. `dial`: the way to the developer's server. Needs a runtime.
+    pub fn open(plan: &Plan, secret: Secret, dial: &Dial) -> Self {
         let local = Local {
             port: plan.developer_port,
             protocol: plan.protocol,
@@ -54,6 +54,7 @@ impl Tunnel {
         let mut developer = Developer::new(plan.name.as_str(), secret, local);
         // See [`Self::close`].
         developer.grace = 2 * GRACE;
+        developer.dial = dial.clone();
         developer.identity.clone_from(&plan.place.identity);
         let under_way = developer.under_way.clone();
         let (all_tx, all_rx) = mpsc::channel(RESERVED);

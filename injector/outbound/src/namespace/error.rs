@@ -83,6 +83,14 @@ impl SetupError {
         self.step
     }
 
+    /// The error, and what it means on this system where that is known.
+    pub fn describe(&self) -> String {
+        match self.cause() {
+            Some(cause) => format!("{self}; {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// What it means on this system, where that is known.
     pub fn cause(&self) -> Option<String> {
         diagnosis(self, setting).0
@@ -125,6 +133,10 @@ impl fmt::Display for SetupError {
 
 impl std::error::Error for SetupError {}
 
+/// Shows which of the kernel's parts are there.
+const CONFIGURATION: &str =
+    "zgrep -hE 'USER_NS|NFT_(TPROXY|SOCKET|QUEUE)' /proc/config.gz /boot/config-$(uname -r)";
+
 /// A setting of the kernel, by its path below /proc/sys.
 fn setting(path: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
@@ -151,7 +163,7 @@ fn diagnosis(
             let cause = "programs find the resolver by this file".to_owned();
             (Some(cause), "sudo touch /etc/resolv.conf".to_owned())
         }
-        _ => (None, "injector doctor".to_owned()),
+        _ => (None, CONFIGURATION.to_owned()),
     }
 }
 

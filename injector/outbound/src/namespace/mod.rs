@@ -28,10 +28,11 @@ mod rules;
 mod verdict;
 mod word;
 
-pub use self::cluster::ClusterDialer;
-pub use self::dialer::{Dialer, Domains};
-pub use self::engine::{Inside, Namespace, Options, Publish, copy_both, probe};
+pub use self::cluster::{ClusterDialer, MarkedConnection};
+pub use self::dialer::Dialer;
+pub use self::engine::{Inside, LocalServer, Namespace, Options, Publish, copy_both, probe};
 pub use self::error::{SetupError, Step};
 pub use self::event::Event;
 pub use self::hold::Hold;
 pub use self::membership::{InvalidMembership, Membership};
+pub use crate::domains::Domains;

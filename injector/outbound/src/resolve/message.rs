@@ -42,7 +42,7 @@ fn with_question_only(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A question for the addresses of a name.
-pub(super) fn query(name: &str, v6: bool) -> Option<Bytes> {
+pub(crate) fn query(name: &str, v6: bool) -> Option<Bytes> {
     let kind = if v6 { TYPE::AAAA } else { TYPE::A };
     let mut packet = Packet::new_query(0);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
@@ -55,7 +55,7 @@ pub(super) fn query(name: &str, v6: bool) -> Option<Bytes> {
 }
 
 /// The addresses among the answers.
-pub(super) fn addresses(message: &[u8]) -> Vec<IpAddr> {
+pub(crate) fn addresses(message: &[u8]) -> Vec<IpAddr> {
     let Ok(packet) = Packet::parse(message) else {
         return Vec::new();
     };

@@ -3,7 +3,7 @@
 //! An answer that a developer asked for is only a hint of a name: whether the name has an address is asked again where something depends on it.
 
 mod exchange;
-mod message;
+pub(crate) mod message;
 mod resolv_conf;
 mod service;
 pub(crate) mod transport;

@@ -52,6 +52,7 @@ impl Keeper {
             name,
             secret,
             local,
+            dial,
             identity,
             replace,
             under_way,
@@ -75,6 +76,7 @@ impl Keeper {
             },
             station: Station {
                 local,
+                dial,
                 name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
                 under_way,

@@ -1,9 +1,8 @@
-//! Requests to the developer's server. Knows nothing of the tunnel.
+//! The developer's server: speaking its protocol. Knows nothing of the tunnel.
 //!
 //! Every request has its own connection. The server may close a pooled one just as a POST is written to it, and then it is unknown whether it saw the request.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,7 +14,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::{Body, headers, marks, settings, with_causes};
 
@@ -61,20 +59,7 @@ pub(super) enum NoAnswer {
     Cancelled,
 }
 
-/// Connects to 127.0.0.1, then to ::1: some programs bind only the latter.
-///
-/// # Errors
-/// The error of the first address, if neither accepts the connection in time.
-pub(super) async fn connect(port: u16) -> io::Result<TcpStream> {
-    match connect_to(Ipv4Addr::LOCALHOST.into(), port).await {
-        Ok(stream) => Ok(stream),
-        Err(first) => connect_to(Ipv6Addr::LOCALHOST.into(), port)
-            .await
-            .map_err(|_| first),
-    }
-}
-
-/// Why a port accepts no connections, as text.
+/// Why a port takes no connections, for people.
 pub(super) fn refusal(port: u16, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("port {port} refused the connection"),
@@ -83,16 +68,7 @@ pub(super) fn refusal(port: u16, error: &io::Error) -> String {
     }
 }
 
-async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
-    let connecting = TcpStream::connect(SocketAddr::new(address, port));
-    let stream = timeout(settings::LOCAL_CONNECT, connecting)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// The task of a connection to the developer's server. Dropping it ends the task.
+/// The task that runs a connection to the developer's server. Ends when this is dropped, whatever it waits for.
 pub(super) struct Connection(JoinHandle<()>);
 
 impl Connection {

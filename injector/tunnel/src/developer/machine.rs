@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Local, UnderWay};
+use super::{Dial, Local, UnderWay};
 use crate::{Secret, Tempo};
 
 /// A developer machine: its intercept, its server, and its limits.
@@ -14,9 +14,9 @@ pub struct Developer {
     pub secret: Secret,
     /// The developer's server.
     pub local: Local,
-    /// The SPIFFE identity of the only workload that may use the tunnel.
-    ///
-    /// `None` allows every caller of the relay.
+    /// The way to it.
+    pub dial: Dial,
+    /// The SPIFFE identity of the only workload that may use the tunnel; without one, every caller of the relay.
     pub identity: Option<String>,
     /// Take over the address from another running program.
     pub replace: bool,
@@ -37,6 +37,7 @@ impl Developer {
             name: name.into(),
             secret,
             local,
+            dial: Dial::default(),
             identity: None,
             replace: false,
             grace: Duration::from_secs(10),

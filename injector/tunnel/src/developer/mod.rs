@@ -4,6 +4,7 @@
 
 mod body;
 mod connect;
+mod dial;
 mod event;
 mod hold;
 mod keeper;
@@ -19,6 +20,7 @@ mod under_way;
 use tokio::sync::mpsc;
 
 pub use connect::{Connect, Connecting, Stream, Tcp};
+pub use dial::{Dial, Dialling};
 pub use event::{Event, RequestLine, RequestOutcome, TunnelError};
 use keeper::Keeper;
 pub use local::{Local, LocalProtocol};

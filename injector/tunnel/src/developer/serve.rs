@@ -70,9 +70,8 @@ async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> 
         return Err((Unavailable::Busy, reason));
     }
     let port = serving.local.port;
-    local::connect(port)
-        .await
-        .map_err(|error| (Unavailable::NothingListens, local::refusal(port, &error)))
+    let connected = serving.dial.connect(port).await;
+    connected.map_err(|error| (Unavailable::NothingListens, local::refusal(port, &error)))
 }
 
 async fn answer(

@@ -7,13 +7,14 @@ use http::header::HeaderValue;
 use tokio::sync::mpsc;
 
 use super::hold::Held;
-use super::{Event, Local, UnderWay};
+use super::{Dial, Event, Local, UnderWay};
 use crate::memory::Share;
 use crate::pulse::Signal;
 
 /// State that all requests of one tunnel share.
 pub(super) struct Serving {
     pub(super) local: Local,
+    pub(super) dial: Dial,
     /// The intercept's name.
     pub(super) name: HeaderValue,
     pub(super) held: Held,

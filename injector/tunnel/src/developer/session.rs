@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::hold::Held;
 use super::serve::handle;
 use super::serving::Serving;
-use super::{Event, Local, UnderWay};
+use super::{Dial, Event, Local, UnderWay};
 use crate::beat::Frames;
 use crate::liveness::Liveness;
 use crate::memory::Memory;
@@ -25,6 +25,7 @@ use crate::{Tempo, settings, with_causes};
 /// State that all tunnels of one developer machine share.
 pub(super) struct Station {
     pub(super) local: Local,
+    pub(super) dial: Dial,
     pub(super) name: HeaderValue,
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) under_way: UnderWay,
@@ -55,6 +56,7 @@ impl Session {
         let (leave, leave_rx) = oneshot::channel();
         let requests = Arc::new(Serving {
             local: station.local,
+            dial: station.dial.clone(),
             name: station.name.clone(),
             held: Held::default(),
             share: Memory::new(settings::DEVELOPER_MEMORY).share(),

@@ -8,7 +8,8 @@ use super::cache::Cache;
 use super::host;
 use super::message::{self, Code};
 use super::transport::Transport;
-use crate::namespace::dialer::{Dialer, Domains};
+use crate::domains::Domains;
+use crate::namespace::dialer::Dialer;
 use crate::namespace::learned::Learned;
 
 /// Answers the queries of the namespace.

@@ -7,6 +7,7 @@ mod datagram;
 mod helper_process;
 mod inside;
 mod listeners;
+mod local_server;
 mod pending;
 mod published;
 mod publisher;
@@ -16,6 +17,7 @@ mod syn;
 mod transfer;
 
 pub use self::inside::Inside;
+pub use self::local_server::LocalServer;
 pub use self::publisher::Publish;
 pub use self::start::{Namespace, Options, probe};
 pub use self::transfer::copy_both;

@@ -15,14 +15,16 @@ use super::connector::Connector;
 use super::datagram::{Datagrams, Flows};
 use super::helper_process::{self, HelperProcess, Sockets, Started};
 use super::inside::Inside;
+use super::local_server::LocalServer;
 use super::pending::Pending;
 use super::published::Published;
 use super::publisher::{Publish, Publisher};
 use super::splice::Pipes;
 use super::syn::{Queue, hold, sweep};
+use crate::domains::Domains;
 use crate::namespace::address::RESOLVER;
 use crate::namespace::control::Files;
-use crate::namespace::dialer::{Dialer, Domains};
+use crate::namespace::dialer::Dialer;
 use crate::namespace::dns::{Resolver, serve_datagrams, serve_listener};
 use crate::namespace::error::{SetupError, Step};
 use crate::namespace::event::{Event, Events};
@@ -50,6 +52,7 @@ pub struct Namespace {
     hold: Hold,
     open_files: Option<u64>,
     inside: Inside,
+    published: Arc<Published>,
     /// Events. From the engine's tasks → to the caller of [`Self::next_event`].
     events_rx: mpsc::Receiver<Event>,
     /// Stopped with this handle.
@@ -83,6 +86,11 @@ impl Namespace {
     /// The way to what listens in the namespace.
     pub fn inside(&self) -> &Inside {
         &self.inside
+    }
+
+    /// The way to what listens in the namespace, or else on the host.
+    pub fn local_server(&self) -> LocalServer {
+        LocalServer::new(self.inside.clone(), self.published.clone())
     }
 
     /// Waits for something to tell. Never returns once nothing more can happen.
@@ -144,7 +152,7 @@ fn serve<D: Dialer>(
         publish: options.publish,
         own_port: ready.port,
         inside: inside.clone(),
-        published,
+        published: published.clone(),
         pipes,
         events: events.clone(),
     };
@@ -174,6 +182,7 @@ fn serve<D: Dialer>(
         hold: ready.hold,
         open_files,
         inside,
+        published,
         events_rx,
         _tasks: tasks,
     })
