@@ -37,12 +37,14 @@ pub use shared::Options;
 use shared::Shared;
 
 /// Runs a relay on these listeners until `shutdown` is ready; then tells the developer machines to look for another one and lets running requests end.
+/// `presence` answers other pods whether a tunnel is up, and nothing else.
 ///
 /// # Errors
 /// When a listener has no address, which means that it is none. A connection that fails is only that.
 pub async fn serve(
     data: Vec<TcpListener>,
     control: TcpListener,
+    presence: Option<TcpListener>,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -64,6 +66,14 @@ pub async fn serve(
         Arc::clone(&graceful),
         serve_control,
     ));
+    if let Some(presence) = presence {
+        accepting.spawn(accept(
+            presence,
+            Arc::clone(&shared),
+            Arc::clone(&graceful),
+            serve_presence,
+        ));
+    }
     shutdown.await;
     shared.leaving.store(true, Ordering::Relaxed);
     accepting.shutdown().await;
@@ -174,4 +184,22 @@ async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, wa
         _ = connection => {}
         _ = ended.wait_for(|ended| *ended) => {}
     }
+}
+
+/// One question for each connection: a peer that is slow, or sends more, holds its place for seconds only.
+async fn serve_presence(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
+    drop(watcher);
+    let Ok(_question) = shared.questions.try_acquire() else {
+        return;
+    };
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| control::handle_presence(Arc::clone(&shared), request))
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .max_buf_size(settings::QUESTION_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(settings::QUESTION, connection).await;
 }

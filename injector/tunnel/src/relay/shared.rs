@@ -44,6 +44,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Control connections that have not become a tunnel, nor ended.
     pub unopened: Semaphore,
+    /// Connections to the presence port.
+    pub questions: Semaphore,
     pub leaving: AtomicBool,
     /// serve → tunnels: the relay has ended.
     pub ended: watch::Sender<bool>,
@@ -59,6 +61,7 @@ impl Shared {
             places: Arc::new(Semaphore::new(options.tunnels)),
             metrics,
             unopened: Semaphore::new(settings::UNOPENED),
+            questions: Semaphore::new(settings::QUESTIONS),
             leaving: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         }
