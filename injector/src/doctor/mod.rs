@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod installation;
 mod intercepts;
+mod outbound;
 mod policies;
 mod proxies;
 mod proxy;
@@ -58,6 +59,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         checks.extend(rights::of_intercept(cluster, relay_namespace).await);
     }
     checks.extend(rights::of_tunnels(cluster, (relay_namespace, replicas)).await);
+    checks.extend(outbound::examine(cluster, (relay_namespace, replicas)).await);
     checks
 }
 
