@@ -52,7 +52,7 @@ programs:
 
 # Without `-p`: with other packages chosen, cargo would compile the same dependencies again with other features.
 API_TESTS = --test kubeapi
-ISTIO_TESTS = --test istio_install --test istio_latency --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback --test istio_leaving --test istio_controller --test istio_faults
+ISTIO_TESTS = --test istio_install --test istio_latency --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback --test istio_leaving --test istio_controller --test istio_outbound --test istio_faults
 
 # On a cluster of its own, which it takes down again, also after a failure or Ctrl-C. First what wants nothing of ours in it, then what needs little more than its API
 # server; then what waits for pods. Both wait more than they compute, so more of it is under way at once than there are cores; last what takes parts of the cluster away. (One call to cargo would run them in the order of the alphabet.)
@@ -67,7 +67,7 @@ test-istio: tools
 	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
 	  run --test istio_install; RUST_TEST_THREADS=6 run $(API_TESTS); run --test istio_latency; \
 	  RUST_TEST_THREADS=4 run --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback; \
-	  RUST_TEST_THREADS=2 run --test istio_leaving; RUST_TEST_THREADS=4 run --test istio_controller; run --test istio_faults; \
+	  RUST_TEST_THREADS=2 run --test istio_leaving; RUST_TEST_THREADS=4 run --test istio_controller --test istio_outbound; run --test istio_faults; \
 	  exit $$failed'
 
 # Test suites of others, built once. Their time limits do not expect to share two cores.
