@@ -52,7 +52,7 @@ programs:
 
 # Without `-p`: for a subset of packages, cargo would compile the same dependencies again with other features.
 API_TESTS = --test kubeapi
-ISTIO_TESTS = --test istio_install --test istio_latency --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback --test istio_leaving --test istio_controller --test istio_faults
+ISTIO_TESTS = --test istio_install --test istio_latency --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback --test istio_leaving --test istio_controller --test istio_outbound --test istio_faults
 
 # Uses its own cluster, which it also takes down after a failure or Ctrl-C. First the tests that need no injector in it, then those that need little more than its API
 # server, then those that wait for pods: these wait more than they compute, so more of them run at once than there are cores. Last the tests that take parts of the cluster
@@ -68,7 +68,7 @@ test-istio: tools
 	  run() { cargo test --locked --no-fail-fast "$$@" || failed=1; }; \
 	  run --test istio_install; RUST_TEST_THREADS=6 run $(API_TESTS); run --test istio_latency; \
 	  RUST_TEST_THREADS=4 run --test istio_intercepts --test istio_commands --test istio_resource --test istio_fallback; \
-	  RUST_TEST_THREADS=2 run --test istio_leaving; RUST_TEST_THREADS=4 run --test istio_controller; run --test istio_faults; \
+	  RUST_TEST_THREADS=2 run --test istio_leaving; RUST_TEST_THREADS=4 run --test istio_controller --test istio_outbound; run --test istio_faults; \
 	  exit $$failed'
 
 # Third-party test suites, built once. Their timeouts are not made for two shared cores.

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use harness::fidelity::frames::{PREFACE, opening};
-use harness::tunnel::{LocalServer, Machine, Relay, SOON, ask, developer, full, h1, request};
+use harness::tunnel::{
+    LocalServer, Machine, Relay, SOON, ask, developer, full, get_text, h1, request,
+};
 use intercept_tunnel::developer::Developer;
 use intercept_tunnel::relay::Options;
 use intercept_tunnel::{Secret, Tempo, VERSION};
@@ -141,6 +143,66 @@ async fn silent_control_connections_make_room() {
     let machine = Machine::up(relay.control, developer(server.port)).await;
     let asked = request("GET", "/hello", &machine.address(), full(""));
     assert_eq!(ask(&mut h1(relay.data).await, asked).await.text(), "hello");
+}
+
+#[tokio::test]
+async fn presence_port_tells_up_and_name_only() {
+    let (relay, server) = (Relay::with_presence().await, LocalServer::start().await);
+    let presence = relay.presence.expect("a port");
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    let up = format!("/tunnels/{}", machine.address());
+    let told: serde_json::Value = serde_json::from_str(&get_text(presence, &up).await).unwrap();
+    assert_eq!(told, serde_json::json!({"up": true, "name": "orders-bob"}));
+    let away = format!("/tunnels/{}", "0".repeat(32));
+    assert_eq!(get_text(presence, &away).await, r#"{"up":false}"#);
+    assert_eq!(get_text(presence, "/healthz").await, "ok\n");
+    for path in ["/metrics", "/tunnel", "/", "/tunnels/"] {
+        assert_eq!(get_text(presence, path).await, "", "{path}");
+    }
+    let head = format!("POST {up} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+    let mut stream = sending(presence, head.as_bytes()).await;
+    read_until(&mut stream, "HTTP/1.1 405 Method Not Allowed\r\n").await;
+}
+
+#[tokio::test]
+async fn slow_questions_make_room_in_seconds() {
+    const QUESTIONS: usize = 256;
+    let (relay, server) = (Relay::with_presence().await, LocalServer::start().await);
+    let presence = relay.presence.expect("a port");
+    let machine = Machine::up(relay.control, developer(server.port)).await;
+    let path = format!("/tunnels/{}", machine.address());
+    let question = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut slow = Vec::new();
+    for number in 0..QUESTIONS {
+        // Some say nothing, some begin a question.
+        let begun = &question.as_bytes()[..number % 40];
+        slow.push(sending(presence, begun).await);
+    }
+    let mut one_more = sending(presence, b"").await;
+    assert!(is_closed(&mut one_more, SOON).await, "more than it takes");
+    // The tunnels' own port has its own places.
+    assert_eq!(get_text(relay.control, "/healthz").await, "ok\n");
+    pass(Duration::from_secs(5)).await;
+    for stream in &mut slow {
+        assert!(is_closed(stream, SOON).await);
+    }
+    assert!(get_text(presence, &path).await.contains("true"));
+}
+
+#[tokio::test]
+async fn second_and_endless_questions_are_not_answered() {
+    let relay = Relay::with_presence().await;
+    let presence = relay.presence.expect("a port");
+    let question = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut stream = sending(presence, question.repeat(2).as_bytes()).await;
+    let mut answers = Vec::new();
+    let read = timeout(SOON, stream.read_to_end(&mut answers)).await;
+    read.expect("closed").ok();
+    let answers = String::from_utf8_lossy(&answers).into_owned();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    let mut stream = sending(presence, b"GET /healthz HTTP/1.1\r\nx: ").await;
+    let _ = stream.write_all(&[b'y'; 64 * 1024]).await;
+    assert!(is_closed(&mut stream, SOON).await);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod clock;
 mod environment;
 mod failure;
+mod outbound;
 pub mod relay;
 mod target;
 mod under_way;
@@ -21,9 +22,10 @@ use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use self::clock::Clock;
+use self::outbound::Outbound;
 use self::relay::{Relays, ask_relays};
 pub use self::target::{MeshTarget, USUAL_MESH};
-use crate::hint::{Failure, Result};
+use crate::hint::Result;
 use crate::model::{Backend, Found, Live, Target};
 use crate::shell::context_flags;
 
@@ -91,10 +93,10 @@ impl Backend for Mesh {
     }
 
     async fn ways_in(&self) -> Result<(RelayEnd, RelayEnd)> {
-        Err(Failure::failed(
-            "outbound connections: not open in this cluster",
-            "on a mesh they cannot be opened yet; without a cluster: injector sandbox",
-        ))
+        let namespace = self.cluster.namespace();
+        let outbound = Outbound::find(&self.cluster, namespace, None).await?;
+        let owner = self.owner().await?;
+        Ok((outbound.relay(&owner).await?, outbound.end()))
     }
 
     async fn all(&self) -> Result<Vec<Found>> {

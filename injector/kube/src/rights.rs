@@ -13,9 +13,9 @@ pub fn intercepts(namespace: &str) -> [Right<'_>; 3] {
     ["create", "patch", "delete"].map(|verb| Right::new(verb, &kind::INTERCEPT, Some(namespace)))
 }
 
-/// To open a tunnel to this relay; none of them can be done without.
-pub fn tunnel<'a>(namespace: &'a str, relay: &'a str) -> [Right<'a>; PORT_FORWARD.len()] {
-    port_forward(namespace).map(|right| right.on(relay))
+/// To forward ports to this pod, as a tunnel to a relay takes it; none of them can be done without.
+pub fn port_forward_to<'a>(namespace: &'a str, pod: &'a str) -> [Right<'a>; PORT_FORWARD.len()] {
+    port_forward(namespace).map(|right| right.on(pod))
 }
 
 /// Kubernetes asks for `get` today, for `create` too from 1.35 on.
@@ -43,20 +43,10 @@ impl Rights {
         (relays, replicas): (&str, u16),
     ) -> Result<Self, ClusterError> {
         let own = intercepts(namespace);
-        let (tunnels, may) = tokio::try_join!(
-            tunnels(cluster, relays, replicas),
+        let ((open, mut missing), may) = tokio::try_join!(
+            self::relays(cluster, relays, replicas),
             try_join_all(own.iter().map(|right| cluster.can(right))),
         )?;
-        // One relay is enough. Where there is none, what the first one takes says what to ask for.
-        let mut missing = Vec::new();
-        let open: BTreeSet<u16> = (0..)
-            .zip(&tunnels)
-            .filter(|(_, missing)| missing.is_empty())
-            .map(|(relay, _)| relay)
-            .collect();
-        if open.is_empty() {
-            missing.extend(tunnels.into_iter().next().unwrap_or_default());
-        }
         let lacking = own.iter().zip(may).filter(|(_, may)| !may);
         missing.extend(lacking.map(|(right, _)| right.to_string()));
         Ok(Self {
@@ -64,6 +54,22 @@ impl Rights {
             relays: open,
         })
     }
+}
+
+/// The relays to whose pods the caller may forward ports, by number. One is enough; where there is none, also what is missing for the first one.
+pub async fn relays(
+    cluster: &Cluster,
+    namespace: &str,
+    replicas: u16,
+) -> Result<(BTreeSet<u16>, Vec<String>), ClusterError> {
+    let tunnels = tunnels(cluster, namespace, replicas).await?;
+    let open: BTreeSet<u16> = (0..)
+        .zip(&tunnels)
+        .filter(|(_, missing)| missing.is_empty())
+        .map(|(relay, _)| relay)
+        .collect();
+    let first = tunnels.into_iter().next().filter(|_| open.is_empty());
+    Ok((open, first.unwrap_or_default()))
 }
 
 /// What is missing for a tunnel to each relay.
@@ -77,7 +83,7 @@ async fn tunnels(
         let (cluster, namespace) = (cluster.clone(), namespace.to_owned());
         asking.spawn(async move {
             let relay = names::relay_replica(replica);
-            let [get, create] = &tunnel(&namespace, &relay);
+            let [get, create] = &port_forward_to(&namespace, &relay);
             let (may_get, may_create) = tokio::try_join!(cluster.can(get), cluster.can(create))?;
             let missing = [(get, may_get), (create, may_create)].into_iter();
             let missing = missing

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use http::Uri;
 use intercept_manifest::facts::Protocol;
 use intercept_manifest::istio::names::SYSTEM_NAMESPACE;
+use intercept_manifest::istio::reach::Reach;
 
 /// Prepare a cluster, and its workloads, for intercepts; it intercepts nothing yet
 #[derive(Debug, Clone, Args)]
@@ -16,6 +17,8 @@ In a cluster, once (it makes roles and policies, so it takes an administrator):
 Then for each workload (the role injector-operator is enough), or for all of a namespace:
   injector install -n shop --workload orders
   injector install -n shop --all
+To let developers connect from a namespace to its Services (an administrator):
+  injector install -n shop --outbound
 With --dry-run it prints what it would apply, and on stderr what it would remove or leave as it is;
 `injector render istio` prints all of it.
 
@@ -125,6 +128,26 @@ pub struct MeshFlags {
     /// [default: the module server]
     #[arg(long, value_name = "URL")]
     pub module_url: Option<String>,
+    /// Connections of developers into it.
+    #[command(flatten)]
+    pub outbound: OutboundFlags,
+}
+
+/// What is said about connections of developers into a cluster.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "In a cluster")]
+#[group(skip)]
+pub struct OutboundFlags {
+    /// Let developers connect into the cluster from this namespace (-n), by a pod of it, to its Services
+    #[arg(long)]
+    pub outbound: bool,
+    /// Also to these Services (repeatable) [default: as installed]
+    #[arg(long, value_name = "NAMESPACE[/SERVICE[:PORT]]", requires = "outbound")]
+    pub outbound_to: Vec<Reach>,
+    /// Also as this service account of the namespace: whatever its identity may reach, developers may (repeatable)
+    /// [default: as installed]
+    #[arg(long, value_name = "SERVICEACCOUNT", requires = "outbound")]
+    pub outbound_as: Vec<String>,
 }
 
 /// How it is applied.
@@ -161,6 +184,7 @@ impl MeshFlags {
             ("--selector", self.selector.is_some()),
             ("--all", self.all),
             ("--module-url", self.module_url.is_some()),
+            ("--outbound", self.outbound.outbound),
         ])
         .or(self.cluster_part())
     }

@@ -29,7 +29,7 @@ pub use self::exec::Exec;
 pub use self::explain::Explain;
 pub use self::forward::ForwardCommand;
 pub use self::global::{Format, Global, connect, connect_patiently, envoy_flag};
-pub use self::install::{How, Install, LimitFlags, MeshFlags, PlainFlags, Prepare};
+pub use self::install::{How, Install, LimitFlags, MeshFlags, OutboundFlags, PlainFlags, Prepare};
 pub use self::intercept::{Conditions, Intercept, OutboundMode};
 pub use self::leave::Leave;
 pub use self::list::List;

@@ -16,4 +16,7 @@ pub struct Relay {
     /// Where developer machines open tunnels, and where metrics are
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
     pub control: SocketAddr,
+    /// Where `injector outbound` asks whether a tunnel is up; nothing else is answered there [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub presence: Option<SocketAddr>,
 }

@@ -27,6 +27,10 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
         data.push(bind("--listen", *address).await?);
     }
     let control = bind("--control", flags.control).await?;
+    let presence = match flags.presence {
+        Some(address) => Some(bind("--presence", address).await?),
+        None => None,
+    };
     if !global.quiet {
         for listener in &data {
             eprintln!(
@@ -38,6 +42,12 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
             "control on {}",
             control.local_addr().or_hint("--control", hint)?
         );
+        if let Some(presence) = &presence {
+            eprintln!(
+                "presence on {}",
+                presence.local_addr().or_hint("--presence", hint)?
+            );
+        }
     }
     let stopped = async {
         tokio::select! {
@@ -45,7 +55,7 @@ pub async fn run(global: &Global, flags: &Relay) -> Result<()> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
-    serve(data, control, Options::default(), stopped)
+    serve(data, control, presence, Options::default(), stopped)
         .await
         .or_hint("relay", hint)
 }

@@ -12,7 +12,7 @@ use crate::envoy::{Dir, EnvoyDirError, USUAL_ENVOY};
 use crate::hint::{Failure, Result};
 use crate::model::settled;
 use crate::operator::apply::Changed;
-use crate::operator::remove;
+use crate::operator::{outbound, remove};
 use crate::output::print::{self, Shown};
 use crate::shell::{context_flags, quote};
 
@@ -22,8 +22,8 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs whichever form the flags mean.
 pub async fn run(global: &Global, args: &Uninstall) -> Result<()> {
     match &global.envoy {
-        Some(_) if !args.workload.is_empty() || args.all => Err(Failure::usage(
-            "--workload, --all: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
+        Some(_) if !args.workload.is_empty() || args.all || args.outbound => Err(Failure::usage(
+            "--workload, --all, --outbound: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
             "leave one of them out; for the cluster: unset INJECTOR_ENVOY",
         )),
         Some(dir) => print::stdout(&plain(args, dir).await?),
@@ -107,6 +107,14 @@ impl Shown for Removed {
 async fn mesh(global: &Global, args: &Uninstall) -> Result<()> {
     let cluster = connect_patiently(global).await?;
     let namespace = cluster.namespace();
+    if args.outbound {
+        let removed = Removed {
+            objects: outbound::remove(&cluster, namespace).await?,
+            notes: Vec::new(),
+            nothing: format!("developers do not connect into the cluster from {namespace}\n"),
+        };
+        return print::print(global.output, &removed);
+    }
     let is_everything = args.workload.is_empty() && !args.all;
     let within = (!is_everything).then_some(namespace);
     let mut prepared = remove::prepared(&cluster, within).await?;
@@ -127,6 +135,7 @@ async fn mesh(global: &Global, args: &Uninstall) -> Result<()> {
     let mut notes = Vec::new();
     if is_everything {
         let relays = args.relay_namespace.as_deref();
+        objects.extend(outbound::remove_all(&cluster, relays).await?);
         let (removed, kept) = remove::cluster_part(&cluster, relays).await?;
         objects.extend(removed);
         notes = kept;

@@ -6,6 +6,7 @@ mod clock;
 mod installation;
 mod intercepts;
 pub mod namespace;
+mod outbound;
 mod policies;
 mod proxies;
 mod proxy;
@@ -59,6 +60,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         checks.extend(rights::of_intercept(cluster, relay_namespace).await);
     }
     checks.extend(rights::of_tunnels(cluster, (relay_namespace, replicas)).await);
+    checks.extend(outbound::examine(cluster, (relay_namespace, replicas)).await);
     checks
 }
 

@@ -57,7 +57,7 @@ fn intercept(namespace: &str) -> Vec<Needed<'_>> {
 fn tunnels<'a>(relay_namespace: &'a str, relays: &'a [String]) -> Vec<Needed<'a>> {
     let rights = relays
         .iter()
-        .flat_map(|relay| rights::tunnel(relay_namespace, relay));
+        .flat_map(|relay| rights::port_forward_to(relay_namespace, relay));
     rights
         .map(|right| Needed::new(right, "no tunnel can be opened there", Outcome::Perhaps))
         .collect()

@@ -57,6 +57,7 @@ impl Relays {
             cluster: self.cluster.clone(),
             namespace: self.namespace.clone(),
             pod: pod.clone(),
+            port: CONTROL_PORT,
         };
         RelayEnd::new(format!("{pod} in {}", self.namespace), hint, forward)
     }
@@ -178,12 +179,13 @@ pub fn is_compatible(one: &str, other: &str) -> bool {
     head(one) == head(other)
 }
 
-/// A port-forward to one relay's control port; each connection is a new one, always to the same relay, since the intercept's cluster names it.
+/// A port-forward to one pod, a relay's for instance; each connection is a new one, always to the same relay, since the intercept's cluster names it.
 #[derive(Debug, Clone)]
-struct Forward {
-    cluster: Cluster,
-    namespace: String,
-    pod: String,
+pub(super) struct Forward {
+    pub(super) cluster: Cluster,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) port: u16,
 }
 
 impl Connect for Forward {
@@ -191,7 +193,7 @@ impl Connect for Forward {
         Box::pin(async {
             let stream = self
                 .cluster
-                .connect_pod(&self.namespace, &self.pod, CONTROL_PORT)
+                .connect_pod(&self.namespace, &self.pod, self.port)
                 .await
                 .map_err(io::Error::other)?;
             Ok(Box::new(stream) as Box<dyn Stream>)

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use super::clock::Clock;
 use super::environment;
 use super::failure;
+use super::outbound::Outbound;
 use super::relay::{Relays, ask_relays};
 use crate::environment::Environment;
 use crate::hint::{Failure, Result};
@@ -378,13 +379,9 @@ impl Target for MeshTarget {
     }
 
     async fn outbound(&self) -> Result<RelayEnd> {
-        Err(Failure::failed(
-            format!(
-                "outbound connections: not open in namespace {}",
-                self.namespace
-            ),
-            "on a mesh they cannot be opened yet; leave out --forward",
-        ))
+        let account = self.found.template()["spec"]["serviceAccountName"].as_str();
+        let outbound = Outbound::find(&self.cluster, &self.namespace, account.or(Some("default")));
+        Ok(outbound.await?.end())
     }
 
     fn names(&self) -> (Option<&str>, &str) {

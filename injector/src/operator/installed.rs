@@ -24,6 +24,8 @@ pub struct Installed {
     pub revision: Option<String>,
     /// The end of every Service's name; `None`: a version installed it that did not say.
     pub cluster_domain: Option<String>,
+    /// Do the relays say whether a tunnel is up to pods that ask?
+    pub has_presence: bool,
 }
 
 /// Reads it; `None` where there is no relay.
@@ -61,6 +63,10 @@ fn of(relay: &Value, namespace: &Value) -> Installed {
         version: text(relay, "/metadata/labels/app.kubernetes.io~1version").unwrap_or_default(),
         revision: text(namespace, "/metadata/labels/istio.io~1rev"),
         cluster_domain: text(relay, "/metadata/annotations/injector.dev~1cluster-domain"),
+        has_presence: relay
+            .pointer(&format!("{pod}/containers/0/args"))
+            .and_then(Value::as_array)
+            .is_some_and(|arguments| arguments.iter().any(|word| word == "--presence")),
     }
 }
 
@@ -152,6 +158,7 @@ mod tests {
             version: installed.version,
             revision: installed.revision,
             cluster_domain: Some(installed.mesh.cluster_domain),
+            has_presence: true,
         };
         assert_eq!(of(&find("StatefulSet"), &find("Namespace")), expected);
     }

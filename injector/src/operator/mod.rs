@@ -7,6 +7,7 @@ pub mod installed;
 pub mod intercepts;
 pub mod module;
 pub mod old;
+pub mod outbound;
 pub mod plan;
 pub mod relays;
 pub mod remove;

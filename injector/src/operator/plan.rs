@@ -261,7 +261,7 @@ pub fn add(objects: &mut Vec<Object>, more: impl IntoIterator<Item = Object>) {
     }
 }
 
-fn invalid(error: InvalidFacts) -> Failure {
+pub(super) fn invalid(error: InvalidFacts) -> Failure {
     let hint = match &error {
         InvalidFacts::RootNamespace(_) | InvalidFacts::RelayNamespace(_) => {
             "choose another namespace: -n NAME; or say which one is the mesh's root: --root-namespace NAME"
@@ -283,6 +283,7 @@ mod tests {
             version: "0.0.9".to_owned(),
             revision: Some("canary".to_owned()),
             cluster_domain: Some("corp.example".to_owned()),
+            has_presence: true,
         }
     }
 

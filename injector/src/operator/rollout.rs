@@ -9,7 +9,7 @@ use intercept_manifest::istio::{Object, names};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::relays;
+use super::{outbound, relays};
 use crate::hint::{Failure, Result};
 use crate::shell::quote;
 
@@ -23,13 +23,50 @@ const PROXIES_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits until relays, module server and controller run as they were applied, the relays with sidecars; says to `told` what it waits for, whenever that changes.
-pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)) -> Result<()> {
-    let deadline = Instant::now() + TIMEOUT;
-    for (kind, name) in [
+pub async fn wait(cluster: &Cluster, namespace: &str, told: impl FnMut(&str)) -> Result<()> {
+    let all = [
         (&kind::DEPLOYMENT, names::MODULE),
         (&kind::DEPLOYMENT, names::CONTROLLER),
         (&kind::STATEFUL_SET, names::RELAY),
-    ] {
+    ];
+    wait_all(cluster, namespace, &all, told).await?;
+    check_sidecars(cluster, namespace).await
+}
+
+/// The same for the pods of developers' connections among these objects of a namespace.
+pub async fn wait_outbound(
+    cluster: &Cluster,
+    namespace: &str,
+    objects: &[Object],
+    told: impl FnMut(&str),
+) -> Result<()> {
+    let sets = objects
+        .iter()
+        .filter(|object| object.kind() == kind::STATEFUL_SET.name);
+    let sets: Vec<&str> = sets.map(Object::name).collect();
+    let all: Vec<(&Kind, &str)> = sets
+        .iter()
+        .map(|name| (&kind::STATEFUL_SET, *name))
+        .collect();
+    wait_all(cluster, namespace, &all, told).await?;
+    for set in sets {
+        let pod = names::outbound_pod(set);
+        let pod = cluster.get(&kind::POD, Some(namespace), &pod).await?;
+        if let Some(fault) = pod.as_ref().and_then(outbound::fault) {
+            return Err(Failure::failed(fault, outbound::fault_hint(namespace)));
+        }
+    }
+    Ok(())
+}
+
+async fn wait_all(
+    cluster: &Cluster,
+    namespace: &str,
+    all: &[(&Kind, &str)],
+    mut told: impl FnMut(&str),
+) -> Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
+    for &(kind, name) in all {
         let mut last = String::new();
         loop {
             let object = cluster
@@ -51,7 +88,7 @@ pub async fn wait(cluster: &Cluster, namespace: &str, mut told: impl FnMut(&str)
             tokio::time::sleep(LOOK).await;
         }
     }
-    check_sidecars(cluster, namespace).await
+    Ok(())
 }
 
 async fn check_sidecars(cluster: &Cluster, namespace: &str) -> Result<()> {
@@ -110,11 +147,12 @@ impl Progress {
 }
 
 async fn late(cluster: &Cluster, namespace: &str, kind: &Kind, name: &str, last: &str) -> Failure {
-    let labels = format!("app.kubernetes.io/name={name}");
-    let pods = cluster
-        .list(&kind::POD, Some(namespace), Some(&labels))
-        .await
-        .unwrap_or_default();
+    let pods = cluster.list(&kind::POD, Some(namespace), None).await;
+    let mut pods = pods.unwrap_or_default();
+    pods.retain(|pod| {
+        let labels = &pod["metadata"]["labels"];
+        labels["app.kubernetes.io/instance"] == name || labels["app.kubernetes.io/name"] == name
+    });
     let reasons: Vec<String> = pods.iter().flat_map(reasons).collect();
     let reasons = match reasons.as_slice() {
         [] => String::new(),

@@ -143,6 +143,7 @@ impl Sandbox {
         tasks.spawn(relay::serve(
             vec![data],
             control,
+            None,
             relay::Options::default(),
             std::future::pending(),
         ));

@@ -11,6 +11,7 @@ mod forwards;
 mod install;
 mod kubelet;
 mod leave;
+mod outbound;
 mod programs;
 mod rbac;
 mod relays;

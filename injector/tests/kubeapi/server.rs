@@ -29,8 +29,8 @@ pub struct Server {
     processes: Mutex<Vec<Child>>,
     /// Where etcd and the API server listen.
     ports: (u16, u16),
-    /// The data ports of the relays, by their pods.
-    data: Mutex<HashMap<String, SocketAddr>>,
+    /// The data ports and the presence ports of the relays, by their pods.
+    relays: Mutex<HashMap<String, (SocketAddr, SocketAddr)>>,
     pub runtime: tokio::runtime::Runtime,
     pub pods: Pods,
     controller: Mutex<Option<Running>>,
@@ -115,7 +115,7 @@ impl Server {
             folder,
             processes: Mutex::default(),
             ports: (etcd, secure),
-            data: Mutex::default(),
+            relays: Mutex::default(),
             runtime: tokio::runtime::Runtime::new().expect("a runtime"),
             pods: Pods::default(),
             controller: Mutex::default(),
@@ -384,14 +384,22 @@ impl Server {
 
     /// Where a relay's data port is, to which gates send requests.
     pub fn data(&self, replica: u64) -> SocketAddr {
-        self.data.lock().expect("whole")[&format!("injector-relay-{replica}")]
+        self.relays.lock().expect("whole")[&format!("injector-relay-{replica}")].0
+    }
+
+    /// Where pods ask the relays whether a tunnel is up.
+    pub fn presence(&self) -> Vec<SocketAddr> {
+        let relays = self.relays.lock().expect("whole");
+        relays.values().map(|(_, presence)| *presence).collect()
     }
 
     /// A relay in this process, and its pod. Returns the address of its control port.
     pub fn relay(&self, namespace: &str, replica: u16, options: relay::Options) -> SocketAddr {
         let name = format!("injector-relay-{replica}");
-        let (data, control) = self.runtime.block_on(start_relay(options));
-        self.data.lock().expect("whole").insert(name.clone(), data);
+        let [data, control, presence] = self.runtime.block_on(start_relay(options));
+        let mut relays = self.relays.lock().expect("whole");
+        relays.insert(name.clone(), (data, presence));
+        drop(relays);
         self.pods.put(namespace, &name, 7070, control);
         let containers = json!([{"name": "relay", "image": "x"}]);
         let labels = json!({"app.kubernetes.io/name": "injector-relay"});
@@ -418,21 +426,18 @@ impl Drop for Server {
     }
 }
 
-/// The addresses of its data port and of its control port.
-async fn start_relay(options: relay::Options) -> (SocketAddr, SocketAddr) {
-    let data = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bound");
-    let control = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bound");
-    let addresses = (
-        data.local_addr().expect("bound"),
-        control.local_addr().expect("bound"),
-    );
+/// The addresses of its data port, its control port and its presence port.
+async fn start_relay(options: relay::Options) -> [SocketAddr; 3] {
+    let bind = async || {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        listener.expect("bound")
+    };
+    let [data, control, presence] = [bind().await, bind().await, bind().await];
+    let addresses = [&data, &control, &presence].map(|it| it.local_addr().expect("bound"));
     tokio::spawn(relay::serve(
         vec![data],
         control,
+        Some(presence),
         options,
         std::future::pending(),
     ));

@@ -54,6 +54,7 @@ impl Place {
             tokio::spawn(relay::serve(
                 vec![data],
                 control,
+                None,
                 relay::Options::default(),
                 std::future::pending(),
             ));

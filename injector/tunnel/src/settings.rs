@@ -35,6 +35,15 @@ pub(super) const DEVELOPER_MEMORY: u64 = 512 * MIB as u64;
 /// So all of them share this limit, with at most [`CONTROL_BUFFER`] each and half a minute.
 pub(super) const UNOPENED: usize = 1_024;
 
+/// Connections to the presence port that may be open at once. All come from the relay's sidecar, so who opened them cannot be told apart.
+pub(super) const QUESTIONS: usize = 256;
+
+/// How long such a connection may last: one question and its answer.
+pub(super) const QUESTION: Duration = Duration::from_secs(5);
+
+/// Its read buffer. A question has less than 200 bytes.
+pub(super) const QUESTION_BUFFER: usize = 8 * 1024;
+
 /// The read buffer of a control connection. A request for a tunnel has less than 1 KiB.
 pub(super) const CONTROL_BUFFER: usize = 16 * 1024;
 

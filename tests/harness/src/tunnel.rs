@@ -97,6 +97,8 @@ pub struct Relay {
     pub data: SocketAddr,
     /// The address for developer machines.
     pub control: SocketAddr,
+    /// Where pods ask whether a tunnel is up.
+    pub presence: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
@@ -114,19 +116,38 @@ impl Relay {
         Self::on(data, control, options)
     }
 
-    /// Starts a relay on these listeners.
+    /// Starts one that answers pods, too.
+    pub async fn with_presence() -> Self {
+        let bind = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (data, control, presence) = (bind().await, bind().await, bind().await);
+        Self::serve(data, control, Some(presence), relay::Options::default())
+    }
+
+    /// Starts one on these listeners.
     pub fn on(data: TcpListener, control: TcpListener, options: relay::Options) -> Self {
+        Self::serve(data, control, None, options)
+    }
+
+    fn serve(
+        data: TcpListener,
+        control: TcpListener,
+        presence: Option<TcpListener>,
+        options: relay::Options,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (data_address, control_address) =
             (data.local_addr().unwrap(), control.local_addr().unwrap());
+        let presence_address = presence.as_ref().map(|bound| bound.local_addr().unwrap());
         let serving = tokio::spawn(async move {
-            relay::serve(vec![data], control, options, async { drop(stopped.await) })
+            let stopped = async { drop(stopped.await) };
+            relay::serve(vec![data], control, presence, options, stopped)
                 .await
                 .unwrap();
         });
         Self {
             data: data_address,
             control: control_address,
+            presence: presence_address,
             stop: Some(stop),
             serving,
         }

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use super::commented;
 use super::facts::{Mesh, Module, Plugin, Port, ServicePort, Workload};
-use super::install::{ClusterInstall, cluster_objects};
+use super::install::{ClusterInstall, Outbound, cluster_objects, outbound_objects};
 use super::intercept::intercept_objects;
 use super::invalid::InvalidFacts;
 use super::kind::Kind;
 use super::object::Object;
 use super::preparation;
+use super::reach::Reach;
 use super::resource::{self, InterceptSpec, Match, Tunnel, WorkloadRef};
 use super::workload::workload_objects;
 use crate::cluster;
@@ -53,6 +54,20 @@ pub fn workload() -> Workload {
                 port: 80,
             }],
         }],
+    }
+}
+
+/// The example's connections into the cluster, as `injector install -n shop --outbound --outbound-to data/postgres:5432` says them.
+pub fn outbound() -> Outbound {
+    let to = Reach {
+        namespace: "data".to_owned(),
+        service: Some("postgres".to_owned()),
+        port: Some(5432),
+    };
+    Outbound {
+        namespace: workload().namespace,
+        to: vec![to],
+        service_accounts: Vec::new(),
     }
 }
 
@@ -118,7 +133,7 @@ pub struct File {
     pub text: String,
 }
 
-/// The whole directory, one object a file: `cluster/` is applied once, `example-workload/` for a workload. Each has a `kustomization.yaml`, which lists all but the intercept.
+/// The whole directory, one object a file: `cluster/` is applied once, `example-workload/` for a workload, `example-outbound/` for connections from a namespace into the cluster. Each has a `kustomization.yaml`, which lists all but the intercept.
 pub fn files() -> Result<Vec<File>, ExampleError> {
     let install = install();
     let mut files = numbered("cluster", &cluster_objects(&install)?, 0)?;
@@ -142,6 +157,18 @@ pub fn files() -> Result<Vec<File>, ExampleError> {
         &of_intercept()?,
         prepared.len(),
     )?);
+    let of_outbound = numbered(
+        "example-outbound",
+        &outbound_objects(&install, &outbound())?,
+        0,
+    )?;
+    let kustomized = kustomization(
+        "example-outbound",
+        &of_outbound,
+        "What an administrator's `injector install -n shop --outbound --outbound-to data/postgres:5432` applies. Set the image first.",
+    )?;
+    files.extend(of_outbound);
+    files.push(kustomized);
     Ok(files)
 }
 

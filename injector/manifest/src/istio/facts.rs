@@ -117,6 +117,15 @@ impl Mesh {
         Ok(())
     }
 
+    pub(super) fn check_reach(&self, namespace: &str) -> Result<(), InvalidFacts> {
+        self.check()?;
+        names::check_name("namespace", namespace)?;
+        if [&self.namespace, &self.root_namespace].contains(&&namespace.to_owned()) {
+            return Err(InvalidFacts::NeverReached(namespace.to_owned()));
+        }
+        Ok(())
+    }
+
     pub(super) fn check_namespace(&self, namespace: &str) -> Result<(), InvalidFacts> {
         self.check()?;
         names::check_name("namespace", namespace)?;

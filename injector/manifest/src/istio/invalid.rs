@@ -23,6 +23,21 @@ pub enum InvalidFacts {
         /// The name.
         found: String,
     },
+    /// Its identity, or that of istiod, must not be reached.
+    #[error(
+        "namespace `{0}`: relays and istiod are never reached by developers' connections, nor what is beside them"
+    )]
+    NeverReached(String),
+    /// Names of pods and labels are made of it.
+    #[error(
+        "service account: expected lower-case letters, digits and `-`, at most {most}, found `{found}`"
+    )]
+    ServiceAccount {
+        /// The service account.
+        found: String,
+        /// How many characters it may have.
+        most: usize,
+    },
     /// Without a relay there is nothing to send requests to.
     #[error("relay replicas: expected at least 1")]
     NoRelay,

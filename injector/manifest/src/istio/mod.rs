@@ -13,6 +13,7 @@ pub mod names;
 pub mod object;
 pub mod ports;
 pub mod preparation;
+pub mod reach;
 pub mod resource;
 pub mod workload;
 

@@ -45,6 +45,15 @@ pub const SYSTEM_NAMESPACE: &str = "injector-system";
 /// The relay's StatefulSet, its governing Service, and most of what belongs to it.
 pub const RELAY: &str = "injector-relay";
 
+/// The in-cluster end of developers' connections from a namespace: a StatefulSet, its account, its Role, and most of what belongs to it.
+pub const OUTBOUND: &str = "injector-outbound";
+
+/// Annotation of its StatefulSets: what the operator said, as JSON.
+pub const OUTBOUND_SETTINGS: &str = "injector.dev/outbound";
+
+/// Label that tells its StatefulSets apart.
+pub(super) const INSTANCE: &str = "app.kubernetes.io/instance";
+
 /// The server of `filter.wasm`.
 pub const MODULE: &str = "injector-module";
 
@@ -71,6 +80,24 @@ pub fn of_workload(kind: Kind, name: &str) -> String {
 /// The Service of one relay replica, which is also its pod's name.
 pub fn relay_replica(index: u16) -> String {
     format!("{RELAY}-{index}")
+}
+
+/// The StatefulSet of developers' connections under this service account, and its Role; `None`: under an account of its own.
+pub fn outbound_set(account: Option<&str>) -> String {
+    match account {
+        Some(account) => format!("{OUTBOUND}-{account}"),
+        None => OUTBOUND.to_owned(),
+    }
+}
+
+/// Its only pod.
+pub fn outbound_pod(set: &str) -> String {
+    format!("{set}-0")
+}
+
+/// The AuthorizationPolicy beside the relays for the pods of a namespace.
+pub fn outbound_presence(namespace: &str) -> String {
+    format!("{OUTBOUND}-{namespace}")
 }
 
 /// The EnvoyFilter of one intercept, `intercept-NAME-HASH`. The hash is of all else that tells its cluster from others: one that moves to another workload, port or relay
@@ -110,16 +137,18 @@ pub(super) fn selector(component: &str) -> Value {
     Value::Object(Map::from_iter([name]))
 }
 
+/// RFC 1123 label, but for its length: what Kubernetes demands of names of namespaces and Services.
+pub(super) fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
 /// RFC 1123 subdomain: what Kubernetes demands of an object's name.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidFacts> {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-    };
     if name.len() <= 253 && name.split('.').all(is_label) {
         return Ok(());
     }

@@ -31,6 +31,15 @@ impl Object {
         self
     }
 
+    /// Adds an item to the list that `pointer` leads to, and says something above it.
+    pub(super) fn and(mut self, pointer: &str, item: Value, text: &str) -> Self {
+        let list = self.value.pointer_mut(pointer);
+        let list = list.and_then(Value::as_array_mut).expect("a list");
+        list.push(item);
+        let index = list.len() - 1;
+        self.note(format!("{pointer}/{index}"), text)
+    }
+
     /// The object as it is applied.
     pub fn value(&self) -> &Value {
         &self.value

@@ -6,11 +6,12 @@ use std::path::Path;
 use intercept_core::Intercept;
 use serde_json::{Value, json};
 
-use super::install::{ClusterInstall, cluster_objects};
+use super::install::{ClusterInstall, cluster_objects, outbound_objects};
 use super::*;
 use crate::extensions;
 use crate::facts::Protocol;
 
+mod outbound;
 mod policies;
 mod refusals;
 
@@ -58,6 +59,7 @@ fn installed(install: &ClusterInstall) -> Vec<Object> {
 fn all() -> Vec<Object> {
     let mut objects = installed(&example::install());
     objects.extend(workload_objects(&mesh(), &example::workload(), &example::plugin()).unwrap());
+    objects.extend(outbound_objects(&example::install(), &example::outbound()).unwrap());
     objects.extend(example::of_intercept().unwrap());
     objects
 }
@@ -212,7 +214,7 @@ fn service_ports_have_name_and_protocol() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 7);
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn pods_are_restricted() {
     let objects = all();
     let mut pods = of_kind(&objects, "StatefulSet");
     pods.extend(of_kind(&objects, "Deployment"));
-    assert_eq!(pods.len(), 3);
+    assert_eq!(pods.len(), 4);
     for pod in pods {
         let spec = &pod.value()["spec"]["template"]["spec"];
         let talks_to_api_server = pod.name() == names::CONTROLLER;

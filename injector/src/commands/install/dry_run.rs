@@ -10,7 +10,7 @@ use crate::hint::{OrHint, Result};
 use crate::operator::again::Stale;
 use crate::operator::apply::{self, CLUSTER_WIDE, RELAYS, RULES};
 use crate::operator::plan::{self, Filter};
-use crate::operator::remove;
+use crate::operator::{outbound, remove};
 use crate::output::print;
 
 /// Everything that the same command would apply, and what it would remove and leave.
@@ -30,7 +30,16 @@ pub async fn print(global: &Global, planned: &Planned<'_>) -> Result<()> {
         notes.extend(removed(planned, namespace, RULES, &prepared.objects).await?);
         plan::add(&mut objects, prepared.objects);
     }
+    if let Some((outbound, of_outbound)) = &planned.outbound {
+        let namespace = Some(outbound.namespace.as_str());
+        notes.extend(removed(planned, namespace, outbound::SETS, of_outbound).await?);
+        objects.extend_from_slice(of_outbound);
+    }
     if planned.cluster_part.is_some() {
+        for (namespace, others) in planned.other_outbounds().await? {
+            notes.extend(removed(planned, Some(&namespace), outbound::SETS, &others).await?);
+            objects.extend(others);
+        }
         let module = served(planned, &mut notes).await;
         for stale in planned.others(module.as_ref()).await? {
             add_other(planned, stale, &mut objects, &mut notes).await?;

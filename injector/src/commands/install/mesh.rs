@@ -8,13 +8,13 @@ use serde::Serialize;
 use super::dry_run::{self, print_objects, tell};
 use super::filter::filter;
 use super::limits::limits;
-use super::planned::{Planned, said, wanted};
+use super::planned::{self, Planned, said, wanted};
 use crate::args::{Global, Install, MeshFlags, Prepare, connect};
-use crate::hint::Result;
+use crate::hint::{Failure, Result};
 use crate::operator::apply::{self, CLUSTER_WIDE, Changed, RELAYS, RULES};
 use crate::operator::plan::{self, Said};
 use crate::operator::workloads::Chosen;
-use crate::operator::{old, rollout};
+use crate::operator::{old, outbound, rollout};
 use crate::output::print::{self, Shown};
 
 /// What `install` has to say.
@@ -70,8 +70,22 @@ pub async fn run(global: &Global, args: &Install) -> Result<()> {
     if let Some(chosen) = &planned.chosen {
         prepare(&planned, chosen, &mut report).await?;
     }
+    if let Some((outbound, objects)) = &planned.outbound {
+        apply_outbound(
+            &planned,
+            &outbound.namespace,
+            objects,
+            global.quiet,
+            &mut report,
+        )
+        .await?;
+        report.notes.push(outbound::note(outbound));
+    }
     if planned.cluster_part.is_some() {
         prepare_others(&planned, &mut report).await?;
+        for (namespace, objects) in planned.other_outbounds().await? {
+            apply_outbound(&planned, &namespace, &objects, global.quiet, &mut report).await?;
+        }
     }
     print::print(global.output, &report)
 }
@@ -86,14 +100,36 @@ async fn apply_cluster_part(
     changed.extend(apply::prune(cluster, Some(namespace), RELAYS, objects).await?);
     changed.extend(apply::prune(cluster, None, CLUSTER_WIDE, objects).await?);
     if !planned.how.no_wait {
-        rollout::wait(cluster, namespace, |line| {
-            if !quiet {
-                eprintln!("waiting for {}", one_line(line));
-            }
-        })
-        .await?;
+        rollout::wait(cluster, namespace, tell_waiting(quiet)).await?;
     }
     Ok(changed)
+}
+
+async fn apply_outbound(
+    planned: &Planned<'_>,
+    namespace: &str,
+    objects: &[Object],
+    quiet: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let cluster = &planned.cluster;
+    let changed = apply::apply(cluster, objects, planned.how.force_conflicts).await?;
+    report.objects.extend(changed);
+    let pruned = apply::prune(cluster, Some(namespace), outbound::SETS, objects).await?;
+    report.objects.extend(pruned);
+    if !planned.how.no_wait {
+        rollout::wait_outbound(cluster, namespace, objects, tell_waiting(quiet)).await?;
+    }
+    Ok(())
+}
+
+/// Says what is waited for.
+fn tell_waiting(quiet: bool) -> impl FnMut(&str) {
+    move |line| {
+        if !quiet {
+            eprintln!("waiting for {}", one_line(line));
+        }
+    }
 }
 
 async fn prepare(planned: &Planned<'_>, chosen: &Chosen, report: &mut Report) -> Result<()> {
@@ -158,7 +194,17 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Re
             .clone()
             .unwrap_or_else(|| "istio-system".to_owned());
         let install = said.install(None, root, None)?;
-        let objects = plan::cluster_part(&install)?;
+        let mut objects = plan::cluster_part(&install)?;
+        if flags.outbound.outbound {
+            let namespace = global.namespace.as_deref().ok_or_else(|| {
+                Failure::usage(
+                    "--outbound: of which namespace?",
+                    "injector render istio -n shop --outbound --relay-image IMAGE",
+                )
+            })?;
+            let outbound = planned::outbound_said(&flags.outbound).outbound(namespace, None);
+            objects.extend(outbound::objects(&install, &outbound)?);
+        }
         print_objects(global.output, objects.iter())?;
         tell(global, assumed(&said, &install).as_slice());
         return Ok(());
@@ -168,8 +214,13 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Re
     let chosen = plan::workloads(&cluster, cluster.namespace(), wanted, &prepare.port).await?;
     let module = filter.module(&cluster, &install).await?;
     let prepared = plan::prepare(&install, &chosen, module, &limits)?;
-    let objects = plan::cluster_part(&install)?;
-    print_objects(global.output, objects.iter().chain(&prepared.objects))?;
+    let mut objects = plan::cluster_part(&install)?;
+    objects.extend_from_slice(&prepared.objects);
+    if flags.outbound.outbound {
+        let (_, of_outbound) = planned::outbound(&cluster, &install, &flags.outbound).await?;
+        objects.extend(of_outbound);
+    }
+    print_objects(global.output, objects.iter())?;
     tell(global, &prepared.notes);
     Ok(())
 }

@@ -2,15 +2,16 @@
 
 use intercept_core::Limits;
 use intercept_kube::Cluster;
-use intercept_manifest::istio::install::ClusterInstall;
+use intercept_manifest::istio::install::{ClusterInstall, Outbound};
 use intercept_manifest::istio::{Module, Object};
 
 use super::filter::filter;
 use super::limits::limits;
-use crate::args::{Global, How, Install, MeshFlags, Prepare, connect_patiently};
+use crate::args::{Global, How, Install, MeshFlags, OutboundFlags, Prepare, connect_patiently};
 use crate::hint::{Failure, Result};
 use crate::install_line::Kept;
 use crate::operator::again::{self, Stale};
+use crate::operator::outbound;
 use crate::operator::plan::{self, Filter, Prepared, Said};
 use crate::operator::runtime;
 use crate::operator::workloads::{Chosen, Wanted};
@@ -27,6 +28,8 @@ pub struct Planned<'a> {
     pub cluster_part: Option<Vec<Object>>,
     /// The workloads that are meant; `None`: none.
     pub chosen: Option<Chosen>,
+    /// Connections of developers from the namespace into the cluster, with their objects; `None`: they stay as they are.
+    pub outbound: Option<(Outbound, Vec<Object>)>,
     /// What they are prepared with.
     pub filter: Filter,
     /// How it is applied.
@@ -45,7 +48,24 @@ impl<'a> Planned<'a> {
         let limits = limits(&prepare.limits)?;
         let cluster = connect_patiently(global).await?;
         let (install, installed) = plan::install(&cluster, &said(mesh)).await?;
-        let has_part = wanted.is_none() || installed.is_none() || mesh.change_cluster_part();
+        let is_only_part = wanted.is_none() && !mesh.outbound.outbound;
+        let has_part = is_only_part || installed.is_none() || mesh.change_cluster_part();
+        let outbound = match mesh.outbound.outbound {
+            true => Some(outbound(&cluster, &install, &mesh.outbound).await?),
+            false => None,
+        };
+        let is_deaf = installed
+            .as_ref()
+            .is_some_and(|installed| !installed.has_presence);
+        if outbound.is_some() && is_deaf && !has_part {
+            return Err(Failure::failed(
+                format!(
+                    "--outbound: the relays of {} do not say yet whether a tunnel is up",
+                    install.mesh.namespace
+                ),
+                "upgrade them first: injector install --relay-image IMAGE",
+            ));
+        }
         let chosen = match wanted {
             Some(wanted) => {
                 Some(plan::workloads(&cluster, cluster.namespace(), wanted, &prepare.port).await?)
@@ -56,6 +76,7 @@ impl<'a> Planned<'a> {
             is_new_image: installed.is_none_or(|installed| installed.image != install.image),
             cluster_part: has_part.then(|| plan::cluster_part(&install)).transpose()?,
             chosen,
+            outbound,
             filter,
             how,
             limits,
@@ -94,6 +115,15 @@ impl<'a> Planned<'a> {
         Ok(found)
     }
 
+    /// Namespaces whose connections a new image or another number of relays leaves behind, each with the objects of now.
+    pub async fn other_outbounds(&self) -> Result<Vec<(String, Vec<Object>)>> {
+        let meant = self
+            .outbound
+            .as_ref()
+            .map(|(meant, _)| meant.namespace.as_str());
+        outbound::others(&self.cluster, &self.install, meant).await
+    }
+
     /// Is it prepared again without more words?
     pub fn is_done_again(&self, stale: &Stale) -> bool {
         (stale.waits.is_none() || self.how.all_prepared) && stale.can_be_prepared()
@@ -120,6 +150,28 @@ fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
         ..Kept::beside(&install.mesh.namespace)
     };
     format!("injector install --all-prepared{}", said.flags())
+}
+
+/// What the flags come to, with what was said before.
+pub(super) async fn outbound(
+    cluster: &Cluster,
+    install: &ClusterInstall,
+    flags: &OutboundFlags,
+) -> Result<(Outbound, Vec<Object>)> {
+    let namespace = cluster.namespace();
+    let installed = outbound::installed(cluster, namespace).await?;
+    let outbound = outbound_said(flags).outbound(namespace, installed);
+    let objects = outbound::objects(install, &outbound)?;
+    outbound::check_accounts(cluster, &outbound).await?;
+    Ok((outbound, objects))
+}
+
+/// What the flags say about connections.
+pub(super) fn outbound_said(flags: &OutboundFlags) -> outbound::Said {
+    outbound::Said {
+        to: flags.outbound_to.clone(),
+        accounts: flags.outbound_as.clone(),
+    }
 }
 
 /// What the flags say about the cluster part.

@@ -18,6 +18,7 @@ const CLUSTER_PART: &[&Kind] = &[
     &kind::POD_DISRUPTION_BUDGET,
     &kind::NETWORK_POLICY,
     &kind::ENVOY_FILTER,
+    &kind::SIDECAR,
     &kind::AUTHORIZATION_POLICY,
     &kind::PEER_AUTHENTICATION,
     &kind::SERVICE_ACCOUNT,

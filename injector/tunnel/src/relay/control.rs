@@ -1,6 +1,6 @@
 //! The relay's control port: opens tunnels, and reports their state, health and metrics.
 //!
-//! It is reached by Kubernetes port-forward only, so that Kubernetes decides on access. Knows nothing of the data side.
+//! It is reached by Kubernetes port-forward only, so that Kubernetes decides on access. Knows nothing of the data side. The presence port, which pods reach, tells them only whether a tunnel is up.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -42,15 +42,35 @@ pub(super) async fn handle(
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             shared.metrics.text(),
         ),
-        _ => match path
-            .strip_prefix("/tunnels/")
-            .map(|address| Address::parse(address.as_bytes()))
-        {
-            Some(Some(address)) => typed("application/json", describe(&shared, &address)),
-            Some(None) => status(StatusCode::BAD_REQUEST),
-            None => status(StatusCode::NOT_FOUND),
-        },
+        _ => tunnel(&path, |address| describe(&shared, address)),
     })
+}
+
+/// Answers one request on the presence port, which other pods reach: whether a tunnel is up, and its name.
+pub(super) async fn handle_presence(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if request.method() != Method::GET {
+        return Ok(status(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    Ok(match request.uri().path() {
+        "/healthz" => typed("text/plain", "ok\n".to_owned()),
+        path => tunnel(path, |address| match shared.registry.find(address) {
+            None => serde_json::json!({"up": false}).to_string(),
+            Some(tunnel) => serde_json::json!({"up": true, "name": tunnel.name}).to_string(),
+        }),
+    })
+}
+
+/// `/tunnels/ADDRESS`, as JSON.
+fn tunnel(path: &str, describe: impl FnOnce(&Address) -> String) -> Response<Body> {
+    let address = path.strip_prefix("/tunnels/");
+    match address.map(|address| Address::parse(address.as_bytes())) {
+        Some(Some(address)) => typed("application/json", describe(&address)),
+        Some(None) => status(StatusCode::BAD_REQUEST),
+        None => status(StatusCode::NOT_FOUND),
+    }
 }
 
 /// The state of a tunnel, as JSON. Knowing the address is enough to see it.

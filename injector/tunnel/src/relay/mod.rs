@@ -42,12 +42,14 @@ use shared::Shared;
 /// Runs a relay on these listeners until `shutdown`.
 ///
 /// Then makes developer machines reconnect elsewhere, and lets running requests end.
+/// `presence` tells other pods whether a tunnel is up, and nothing else.
 ///
 /// # Errors
 /// A listener has no address, which means that it is invalid. Errors of connections are not returned.
 pub async fn serve(
     data: Vec<TcpListener>,
     control: TcpListener,
+    presence: Option<TcpListener>,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -69,6 +71,14 @@ pub async fn serve(
         Arc::clone(&graceful),
         serve_control,
     ));
+    if let Some(presence) = presence {
+        accepting.spawn(accept(
+            presence,
+            Arc::clone(&shared),
+            Arc::clone(&graceful),
+            serve_presence,
+        ));
+    }
     shutdown.await;
     shared.leaving.store(true, Ordering::Relaxed);
     accepting.shutdown().await;
@@ -179,4 +189,22 @@ async fn serve_control(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, wa
         _ = connection => {}
         _ = ended.wait_for(|ended| *ended) => {}
     }
+}
+
+/// One question for each connection: a peer that is slow, or sends more, holds its place for seconds only.
+async fn serve_presence(stream: TcpStream, _: SocketAddr, shared: Arc<Shared>, watcher: Watcher) {
+    drop(watcher);
+    let Ok(_question) = shared.questions.try_acquire() else {
+        return;
+    };
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| control::handle_presence(Arc::clone(&shared), request))
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .max_buf_size(settings::QUESTION_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(settings::QUESTION, connection).await;
 }

@@ -46,6 +46,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Limits control connections that have neither become a tunnel nor ended.
     pub unopened: Semaphore,
+    /// Connections to the presence port.
+    pub questions: Semaphore,
     pub leaving: AtomicBool,
     /// serve → tunnels: the relay has ended.
     pub ended: watch::Sender<bool>,
@@ -61,6 +63,7 @@ impl Shared {
             places: Arc::new(Semaphore::new(options.tunnels)),
             metrics,
             unopened: Semaphore::new(settings::UNOPENED),
+            questions: Semaphore::new(settings::QUESTIONS),
             leaving: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         }

@@ -36,7 +36,8 @@ fn peer_authentication(install: &ClusterInstall) -> Object {
 fn authorization_policy(install: &ClusterInstall) -> Object {
     Object::new(
         "Whoever has an identity in the mesh may speak to the data ports, and nobody to any other. Which of them may use a tunnel, the relay decides for each one: \
-         it compares the caller with the workload that the tunnel was opened for, which a policy cannot know.",
+         it compares the caller with the workload that the tunnel was opened for, which a policy cannot know.\n\
+         The presence port is opened for each namespace with connections into the cluster, by a policy of its own.",
         json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",

@@ -5,6 +5,7 @@ pub mod controller;
 mod facts;
 mod mesh_rules;
 mod module;
+mod outbound;
 mod pods;
 mod policy;
 mod relay;
@@ -18,7 +19,10 @@ use super::object::Object;
 use super::resource;
 
 pub use self::facts::ClusterInstall;
-pub use super::ports::{CONTROL_PORT, H2_PORT, HTTP_PORT, MODULE_PORT};
+pub use self::outbound::{Outbound, outbound_objects};
+pub use super::ports::{
+    CONTROL_PORT, H2_PORT, HTTP_PORT, MODULE_PORT, OUTBOUND_PORT, PRESENCE_PORT,
+};
 
 /// Everything that is installed once, in the order in which it is applied.
 ///

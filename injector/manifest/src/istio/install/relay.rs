@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTROL_PORT, ClusterInstall, H2_PORT, HTTP_PORT, pods};
-use crate::istio::names::{self, RELAY};
+use super::{CONTROL_PORT, ClusterInstall, H2_PORT, HTTP_PORT, PRESENCE_PORT, pods};
+use crate::istio::names::{self, OUTBOUND, RELAY};
 use crate::istio::object::Object;
 
 /// Where the sidecar's agent shows the metrics of both, the sidecar and the relay.
@@ -29,15 +29,28 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
         RELAY,
         "A drained node takes one relay at a time: its tunnels reconnect when it is back, and meanwhile its requests are answered by the in-cluster version.",
     ));
-    objects.push(pods::network_policy(
+    objects.push(network_policy(install));
+    objects.push(stateful_set(install));
+    objects
+}
+
+fn network_policy(install: &ClusterInstall) -> Object {
+    let asking = json!({
+        "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": names::selector(OUTBOUND)}}],
+        "ports": [{"protocol": "TCP", "port": PRESENCE_PORT}],
+    });
+    pods::network_policy(
         install,
         RELAY,
         &[HTTP_PORT, H2_PORT, MERGED_METRICS_PORT],
         "Reachable are the two data ports, and Istio's port for metrics. The control port is on the pod's loopback: a port-forward reaches it past every network policy, held by \
          the API server's rights on `pods/portforward`. What goes out is not restricted here: only the sidecar dials anything, and where istiod and tracing are differs from mesh to mesh.",
-    ));
-    objects.push(stateful_set(install));
-    objects
+    )
+    .and(
+        "/spec/ingress",
+        asking,
+        "The pods of developers' connections, by which a namespace asks whether a tunnel is up. Their identity is checked by an AuthorizationPolicy for each namespace.",
+    )
 }
 
 fn governing_service(install: &ClusterInstall) -> Object {
@@ -67,9 +80,14 @@ fn replica_service(install: &ClusterInstall, index: u16) -> Object {
                 "ports": [
                     {"name": "http-data", "port": HTTP_PORT, "targetPort": HTTP_PORT, "appProtocol": "http"},
                     {"name": "h2-data", "port": H2_PORT, "targetPort": H2_PORT, "appProtocol": "http2"},
+                    {"name": "tcp-presence", "port": PRESENCE_PORT, "targetPort": PRESENCE_PORT, "appProtocol": "tcp"},
                 ],
             },
         }),
+    )
+    .note(
+        "/spec/ports/2",
+        "Whether a tunnel is up, for the pods of developers' connections. Opaque bytes: a sidecar would route HTTP by its `Host` header.",
     )
     .note(
         "/spec/ports",
@@ -109,7 +127,7 @@ fn stateful_set(install: &ClusterInstall) -> Object {
             "/spec/template/metadata/annotations/proxy.istio.io~1config",
             "When the pod ends, the sidecar outlives the relay, which answers what it cuts off within 13 s, and takes no new connection long before. By Istio's defaults it would live 5 s and take connections to its end: callers would get a bare 503.",
         )
-        .note("/spec/template/spec/containers/0/args", "The control port is on the loopback: only a port-forward reaches it.")
+        .note("/spec/template/spec/containers/0/args", "The control port is on the loopback: only a port-forward reaches it. The presence port answers nothing but whether a tunnel is up.")
         .note("/spec/template/spec/containers/0/readinessProbe", "It listens, so it takes requests: a relay has nothing else to get ready.")
         .note("/spec/template/spec/containers/0/resources", "No limit on the CPU, which would only delay requests, nor on memory: the relay bounds its own over all tunnels.")
 }
@@ -140,10 +158,12 @@ fn container(install: &ClusterInstall) -> Value {
             "--listen", format!("0.0.0.0:{HTTP_PORT}"),
             "--listen", format!("0.0.0.0:{H2_PORT}"),
             "--control", format!("127.0.0.1:{CONTROL_PORT}"),
+            "--presence", format!("0.0.0.0:{PRESENCE_PORT}"),
         ],
         "ports": [
             {"name": "http-data", "containerPort": HTTP_PORT},
             {"name": "h2-data", "containerPort": H2_PORT},
+            {"name": "tcp-presence", "containerPort": PRESENCE_PORT},
         ],
         "readinessProbe": {"tcpSocket": {"port": HTTP_PORT}, "periodSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {"tcpSocket": {"port": HTTP_PORT}, "periodSeconds": 10, "failureThreshold": 3},

@@ -61,7 +61,7 @@ pub(super) fn cluster_role(name: &str, comment: &str, rules: Vec<Rule>) -> Objec
     role(comment, "ClusterRole", names::cluster_metadata(name), rules)
 }
 
-fn role(comment: &str, kind: &str, metadata: Value, rules: Vec<Rule>) -> Object {
+pub(super) fn role(comment: &str, kind: &str, metadata: Value, rules: Vec<Rule>) -> Object {
     let (comments, rules): (Vec<_>, Vec<_>) = rules
         .into_iter()
         .map(|rule| (rule.comment, rule.rule))
@@ -87,7 +87,7 @@ pub(super) fn rule(comment: &'static str, group: &str, resources: &[&str], verbs
 }
 
 /// The same, on the objects of these names.
-fn rule_by_name(
+pub(super) fn rule_by_name(
     comment: &'static str,
     group: &str,
     resource: &str,
