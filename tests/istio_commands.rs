@@ -195,7 +195,7 @@ async fn the_doctor_finds_nothing_wrong_until_something_is() {
             .or(checks.as_array())
             .expect("checks")
             .iter();
-        let failed = checks.filter(|check| check["outcome"] == "bad");
+        let failed = checks.filter(|check| check["outcome"] == "fail");
         let failed: Vec<String> = failed
             .map(|check| check["id"].as_str().expect("an id").to_owned())
             .collect();

@@ -101,9 +101,9 @@ async fn assert_a_users_route_stays_behind_ours(stage: &Stage) {
     stage
         .wait_answered("the user's route is there", "/", &[], is_taken)
         .await;
-    let door = stage.door(80);
+    let endpoint = stage.endpoint(80);
     for _ in 0..20 {
-        let answer = Client::h1(door.clone()).get("/", &[BOB]).await;
+        let answer = Client::h1(endpoint.clone()).get("/", &[BOB]).await;
         assert_eq!((answer.by(), is_taken(&answer)), ("server", false));
     }
 }
@@ -173,17 +173,17 @@ async fn requests_near_the_header_limits_reach_the_developer_too() {
 async fn a_client_that_waits_for_100_continue_falls_back() {
     let (stage, server) = (Stage::new("expect").await, App::start("server").await);
     let mut bob = stage.bob_intercepts(&server).await;
-    let door = stage.door(80);
-    let answer = raw::expect_100(door.clone(), "coder: Bob").await;
+    let endpoint = stage.endpoint(80);
+    let answer = raw::expect_100(endpoint.clone(), "coder: Bob").await;
     assert!(answer.contains("answered-by: server"), "{answer}");
     server.kill().await;
-    let answer = raw::expect_100(door.clone(), "coder: Bob").await;
+    let answer = raw::expect_100(endpoint.clone(), "coder: Bob").await;
     assert!(
         answer.contains("answered-by: app"),
         "nothing listens: {answer}"
     );
     bob.process.kill();
-    let answer = raw::expect_100(door, "coder: Bob").await;
+    let answer = raw::expect_100(endpoint, "coder: Bob").await;
     assert!(answer.contains("answered-by: app"), "no tunnel: {answer}");
 }
 
@@ -282,20 +282,20 @@ async fn an_app_behind_a_sidecars_own_listener_and_a_headless_service_fall_back_
         (replica, 8080).into(),
         &format!("headless.{}", stage.namespace),
     );
-    for door in [stage.door(80), headless.clone()] {
-        let client = Client::h1(door);
+    for endpoint in [stage.endpoint(80), headless.clone()] {
+        let client = Client::h1(endpoint);
         let (others, bobs) = (client.get("/", &[]).await, client.get("/", &[BOB]).await);
         assert_eq!(others.by(), "behind", "{others:?}");
         assert_eq!(bobs.by(), "server", "{bobs:?}");
     }
     bob.process.kill();
     wait::until("the tunnel is gone", async || {
-        Client::h1(stage.door(80)).get("/", &[BOB]).await.by() != "server"
+        Client::h1(stage.endpoint(80)).get("/", &[BOB]).await.by() != "server"
     })
     .await;
-    for door in [stage.door(80), headless] {
+    for endpoint in [stage.endpoint(80), headless] {
         assert_eq!(
-            Client::h1(door).get("/", &[BOB]).await.by(),
+            Client::h1(endpoint).get("/", &[BOB]).await.by(),
             "behind",
             "not another program"
         );

@@ -92,7 +92,7 @@ impl Siege {
             bobs: Vec::new(),
             name,
             web: stage.h1(),
-            calls: Grpc::new(stage.door(9000), &[("coder", name)]),
+            calls: Grpc::new(stage.endpoint(9000), &[("coder", name)]),
             stage,
             server,
             loads: BTreeMap::new(),

@@ -474,11 +474,11 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
             .collect()
     };
     assert_eq!(
-        of("bad", "id"),
+        of("fail", "id"),
         ["relay", "module-server", "controller", "prepared"]
     );
     assert_eq!(
-        of("bad", "found"),
+        of("fail", "found"),
         [
             "injector-relay: 0/2 ready",
             "injector-module: 0/2 ready",
@@ -496,7 +496,7 @@ fn the_doctor_finds_what_is_missing(stage: &Stage) {
         "intercepts",
         "port-protocol",
     ] {
-        let good = of("good", "id");
+        let good = of("pass", "id");
         assert!(good.iter().any(|good| good == id), "{id}: {}", ran.stdout);
     }
 }

@@ -118,15 +118,15 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
         )
         .await;
 
-    let [web, admin, too] = [80, 81, 82].map(|port| Client::h1(stage.door(port)));
-    let door = stage.door(9000);
+    let [web, admin, too] = [80, 81, 82].map(|port| Client::h1(stage.endpoint(port)));
+    let endpoint = stage.endpoint(9000);
     for _ in 0..10 {
         assert_served(&web.get("/", &[BOB]).await, "orders-bob", "http");
         // Two ports of the Service, one port of the pods.
         assert_served(&too.get("/", &[BOB]).await, "orders-bob", "http-too");
         assert_untouched(&too.get("/", &[]).await, "http-too");
         assert_eq!(admin.get("/", &[BOB]).await.by(), "admin");
-        let [mine, others] = [&[BOB][..], &[]].map(|headers| Grpc::new(door.clone(), headers));
+        let [mine, others] = [&[BOB][..], &[]].map(|headers| Grpc::new(endpoint.clone(), headers));
         assert_eq!(mine.unary().await.expect("an answer"), "calls");
         assert_eq!(mine.server_stream().await.expect("an answer"), "calls");
         assert_eq!(mine.ping_pong(20).await.expect("answers"), "calls");
@@ -134,13 +134,15 @@ async fn ports_are_told_apart_and_grpc_and_websocket_work() {
         assert_eq!(others.ping_pong(20).await.expect("answers"), "app");
     }
     for (headers, by) in [(&[BOB][..], "server"), (&[], "app")] {
-        let mut socket = Socket::open(stage.door(80), headers).await.expect("opens");
+        let mut socket = Socket::open(stage.endpoint(80), headers)
+            .await
+            .expect("opens");
         assert_eq!(socket.answered_by(), by);
         assert_eq!(socket.ask("hello").await.expect("an echo"), "hello");
         socket.close().await.expect("closes");
     }
     assert!(http.leave().await.success());
-    let mine = Grpc::new(door, &[BOB]);
+    let mine = Grpc::new(endpoint, &[BOB]);
     assert_eq!(mine.unary().await.expect("an answer"), "calls");
     assert!(grpc.leave().await.success());
 }
@@ -167,13 +169,18 @@ async fn what_is_open_survives_the_intercepts_of_others() {
         .await;
     let mut sockets = Vec::new();
     for headers in [&[BOB][..], &[]] {
-        let mut socket = Socket::open(stage.door(80), headers).await.expect("opens");
+        let mut socket = Socket::open(stage.endpoint(80), headers)
+            .await
+            .expect("opens");
         socket.ask("first").await.expect("an echo");
         sockets.push(socket);
     }
     let goes_on = Arc::new(AtomicBool::new(true));
     let streams = [(&[BOB][..], "calls"), (&[], "app")].map(|(headers, by)| {
-        let (grpc, goes_on) = (Grpc::new(stage.door(9000), headers), Arc::clone(&goes_on));
+        let (grpc, goes_on) = (
+            Grpc::new(stage.endpoint(9000), headers),
+            Arc::clone(&goes_on),
+        );
         let pause = Duration::from_millis(50);
         let stream = tokio::spawn(async move { grpc.ping_pong_while(pause, &goes_on).await });
         (stream, by)
@@ -234,7 +241,7 @@ async fn what_a_policy_denies_never_reaches_a_developer() {
         json!({"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": {"name": "tokens"},
             "spec": {"selector": {"matchLabels": {"app": "orders"}}, "jwtRules": [{"issuer": "somebody", "jwks": jwks}]}}),
     ]);
-    let (none, door) = ([], stage.door(80));
+    let (none, endpoint) = ([], stage.endpoint(80));
     let forged = [("authorization", "Bearer forged")];
     let cases = [
         ("/denied", &none[..], 403),
@@ -251,13 +258,13 @@ async fn what_a_policy_denies_never_reaches_a_developer() {
     for (path, headers, status) in cases {
         let headers = [headers, &[BOB]].concat();
         for _ in 0..20 {
-            let answer = Client::h1(door.clone()).get(path, &headers).await;
+            let answer = Client::h1(endpoint.clone()).get(path, &headers).await;
             let seen = (answer.status.as_u16(), answer.header("x-intercept"));
             assert_eq!(seen, (status, None), "{path}");
         }
     }
     assert_eq!(server.total(), before, "none was let through");
-    let allowed = Client::h1(door).get("/", &[BOB]).await;
+    let allowed = Client::h1(endpoint).get("/", &[BOB]).await;
     assert_served(&allowed, "orders-bob", "what is allowed");
 }
 
@@ -270,15 +277,15 @@ async fn callers_of_other_namespaces_are_intercepted_too() {
         .intercept(&server, &["--http-header=Coder=Bob"])
         .await;
     let host = format!("orders.{}", stage.namespace);
-    let door = other.door_to(stage.service_address(80), &host);
+    let endpoint = other.door_to(stage.service_address(80), &host);
     for _ in 0..10 {
         assert_served(
-            &Client::h1(door.clone()).get("/", &[BOB]).await,
+            &Client::h1(endpoint.clone()).get("/", &[BOB]).await,
             "orders-bob",
             "from another namespace",
         );
         assert_untouched(
-            &Client::h1(door.clone()).get("/", &[]).await,
+            &Client::h1(endpoint.clone()).get("/", &[]).await,
             "from another namespace",
         );
         // The other namespace's service of the same name is not affected.

@@ -51,7 +51,7 @@ async fn leave_at(stage: &Stage, port: &Port, ways: &[Way]) {
     let place = Place {
         developer: &|name| stage.developer(name),
         service: port.service,
-        door: stage.door(port.number),
+        endpoint: stage.endpoint(port.number),
         kinds: port.kinds,
         has_entry: &has_entry,
         uninstall: &|| {

@@ -369,8 +369,8 @@ async fn random_secret_is_refused() {
         .service_address(SYSTEM, "injector-relay-0", 7073);
     let path = format!("/tunnels/{}", "0".repeat(32));
     let question = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-    let door = stage.door_to(relay, "relay");
-    let mut stream = door.open().await.expect("the passage");
+    let endpoint = stage.door_to(relay, "relay");
+    let mut stream = endpoint.open().await.expect("the tcp_proxy");
     stream.write_all(question.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     let _ = timeout(ENDS, stream.read_to_end(&mut answer))
@@ -445,7 +445,7 @@ async fn of_pod(stage: &Stage, address: SocketAddr, name: &str) -> String {
         .door_to(address, name)
         .open()
         .await
-        .expect("the passage");
+        .expect("the tcp_proxy");
     let mut answer = Vec::new();
     let _ = stream.write_all(request(name).as_bytes()).await;
     match timeout(ENDS, stream.read_to_end(&mut answer)).await {
@@ -499,7 +499,7 @@ async fn environment_follows_forward_and_nothing_is_left() {
     let outbound: Vec<&Value> = outbound.collect();
     assert_eq!(outbound.len(), 10, "{outbound:?}");
     assert!(
-        outbound.iter().all(|check| check["outcome"] == "good"),
+        outbound.iter().all(|check| check["outcome"] == "pass"),
         "{outbound:?}"
     );
 

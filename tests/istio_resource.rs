@@ -160,7 +160,7 @@ async fn name_used_elsewhere_breaks_no_request() {
     assert_eq!((get.status.as_u16(), get.by()), (200, "app"));
     assert_eq!(post.status.as_u16(), 502, "{post:?}");
     assert!(post.header("x-intercept-error").is_some(), "{post:?}");
-    let admin = Client::h1(stage.door(81));
+    let admin = Client::h1(stage.endpoint(81));
     wait::until("the other port is intercepted", async || {
         admin.get("/", &[BOB]).await.by() == "server"
     })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use harness::app::{App, Do};
 use harness::client::Ask;
-use harness::door::Door;
+use harness::endpoint::Endpoint;
 use harness::leaving::{COMMANDS, KINDS, Place, SERVER, SIGNALS, Way};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::entry;
@@ -30,7 +30,7 @@ async fn leave(ways: &[Way]) {
     let place = Place {
         developer: &|name| sandbox.developer(name),
         service: "",
-        door: Door::from(sandbox.addr()),
+        endpoint: Endpoint::from(sandbox.addr()),
         kinds: &KINDS,
         has_entry: &has_entry,
         uninstall: &|| {

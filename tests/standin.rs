@@ -3,7 +3,7 @@
 //! Statically linked, because its image contains nothing else.
 //!
 //!     standin serve NAME=PORT…    answers as that name on each port
-//!     standin passage             see `harness::passage`
+//!     standin tcp_proxy             see `harness::tcp_proxy`
 
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::app::App;
-use harness::passage;
+use harness::tcp_proxy;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,14 +33,16 @@ async fn main() -> std::io::Result<()> {
             tokio::time::sleep(LINGER).await;
             Ok(())
         }
-        ["passage"] => {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, passage::PORT)).await?;
+        ["tcp_proxy"] => {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, tcp_proxy::PORT)).await?;
             tokio::select! {
-                ended = passage::serve(listener) => ended,
+                ended = tcp_proxy::serve(listener) => ended,
                 _ = term.recv() => Ok(()),
             }
         }
-        _ => Err(std::io::Error::other("standin serve NAME=PORT… | passage")),
+        _ => Err(std::io::Error::other(
+            "standin serve NAME=PORT… | tcp_proxy",
+        )),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use self::plain::{PlainEnvoy, identity};
 use crate::args::{Global, connect, connect_patiently};
 use crate::envoy::Dir;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::mesh::Mesh;
 use crate::model::Backend;
 
@@ -32,7 +32,7 @@ pub async fn open_patiently(global: &Global) -> Result<Box<dyn Backend>> {
 /// The directory that the flags name.
 pub fn directory(global: &Global) -> Result<&Path> {
     global.envoy.as_deref().ok_or_else(|| {
-        Failure::usage(
+        CliError::usage(
             "where to intercept is not said: expected --envoy DIR or the variable INJECTOR_ENVOY",
             "injector sandbox, and paste the line that it prints: export INJECTOR_ENVOY=…",
         )

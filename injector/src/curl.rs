@@ -97,7 +97,7 @@ mod tests {
             lease: Duration::from_secs(3_600),
             allow_overlap: false,
             replaces: None,
-            place_flags: String::new(),
+            context_flags: String::new(),
         }
     }
 

@@ -6,11 +6,11 @@ use intercept_core::{
     Intercept, InvalidIntercept, Limits, MatchBaggage, MatchHeader, MatchPath, Unsatisfiable,
     header_key, validate,
 };
-use intercept_overlap::regex_position::{self, InvalidRegex};
+use intercept_overlap::regex_error::{self, InvalidRegex};
 use intercept_overlap::{Impossible, impossible};
 
 use crate::args;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::shell::quote;
 use crate::typed::retyped;
 
@@ -68,12 +68,12 @@ pub fn conditions(flags: &args::Conditions) -> Result<Conditions> {
                 member
             };
             let hint = retyped(BAGGAGE, member, &format!("{key}=VALUE"));
-            Failure::usage(error, hint)
+            CliError::usage(error, hint)
         })?;
         read.baggage.push(MatchBaggage { key, value });
     }
     if all && (read.auto || !read.headers.is_empty() || !read.baggage.is_empty()) {
-        return Err(Failure::usage(
+        return Err(CliError::usage(
             "--http-header all takes everybody's requests: it excludes other headers, `auto` and --baggage",
             "leave out `--http-header=all`, or keep it with at most one --http-path flag",
         ));
@@ -93,12 +93,12 @@ fn headers(flags: &args::Conditions, read: &mut Conditions) -> Result<bool> {
             (None, "all") if !all => all = true,
             (None, word @ ("auto" | "all")) => {
                 let error = format!("--http-header {word}: given twice, expected once");
-                return Err(Failure::usage(error, INTERCEPT_HELP));
+                return Err(CliError::usage(error, INTERCEPT_HELP));
             }
             (None, _) => {
                 let error = format!("--http-header {flag}: expected NAME=REGEX, `auto` or `all`");
                 let hint = retyped(HEADER, flag, &corrected_header(flag));
-                return Err(Failure::usage(error, hint));
+                return Err(CliError::usage(error, hint));
             }
         }
     }
@@ -133,7 +133,7 @@ fn path(flags: &args::Conditions) -> Result<Option<MatchPath>> {
     let mut paths = equal.chain(prefix).chain(regex);
     let first = paths.next();
     match (&first, paths.next()) {
-        (Some(one), Some(other)) => Err(Failure::usage(
+        (Some(one), Some(other)) => Err(CliError::usage(
             format!(
                 "{} and {}: expected at most one path flag",
                 path_flag(one),
@@ -158,14 +158,14 @@ fn path_flag(path: &MatchPath) -> String {
 fn check(flags: &args::Conditions, read: &Conditions) -> Result<()> {
     for header in &read.headers {
         let flag = format!("--http-header {}={}", header.name, header.value);
-        regex_position::describe(&header.value).map_err(|error| invalid_regex(&flag, &error))?;
+        regex_error::describe(&header.value).map_err(|error| invalid_regex(&flag, &error))?;
     }
     for (flag, member) in flags.baggage.iter().zip(&read.baggage) {
         let flag = format!("--baggage {flag}");
-        regex_position::describe(&member.value).map_err(|error| invalid_regex(&flag, &error))?;
+        regex_error::describe(&member.value).map_err(|error| invalid_regex(&flag, &error))?;
     }
     if let Some(path @ MatchPath::Regex(pattern)) = &read.path {
-        regex_position::describe_path(pattern)
+        regex_error::describe_path(pattern)
             .map_err(|error| invalid_regex(&path_flag(path), &error))?;
     }
     let limits = Limits {
@@ -188,7 +188,7 @@ fn baggage_pairs(read: &Conditions) -> impl Iterator<Item = (&'static str, &str,
     baggage.map(|member| (BAGGAGE, member.key.as_str(), member.value.as_str()))
 }
 
-fn unmeetable(read: &Conditions, what: &Impossible) -> Failure {
+fn unmeetable(read: &Conditions, what: &Impossible) -> CliError {
     let pairs: Vec<_> = match what {
         Impossible::Header(name) => header_pairs(read)
             .filter(|(_, known, _)| header_key(known) == *name)
@@ -198,7 +198,7 @@ fn unmeetable(read: &Conditions, what: &Impossible) -> Failure {
             .collect(),
         Impossible::Path => {
             let flag = read.path.as_ref().map_or(":path".to_owned(), path_flag);
-            return Failure::usage(
+            return CliError::usage(
                 format!("{flag}: no path matches; the query string is not part of it"),
                 INTERCEPT_HELP,
             );
@@ -209,11 +209,11 @@ fn unmeetable(read: &Conditions, what: &Impossible) -> Failure {
         .map(|(flag, name, value)| format!("{flag} {name}={value}"))
         .collect();
     match pairs.as_slice() {
-        [(flag, name, one), (_, _, other)] => Failure::usage(
+        [(flag, name, one), (_, _, other)] => CliError::usage(
             format!("{}: no value matches both", flags.join(" and ")),
             either(flag, name, one, other),
         ),
-        _ => Failure::usage(
+        _ => CliError::usage(
             format!("{}: no request matches", flags.join(" and ")),
             INTERCEPT_HELP,
         ),
@@ -265,7 +265,7 @@ fn any_intercept(read: &Conditions) -> Intercept {
     }
 }
 
-fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
+fn refused(read: &Conditions, invalid: &InvalidIntercept) -> CliError {
     match (invalid, &read.path) {
         (InvalidIntercept::HeaderName(index, name), _) => {
             let value = &read.headers[*index].value;
@@ -319,12 +319,12 @@ fn refused(read: &Conditions, invalid: &InvalidIntercept) -> Failure {
             });
             repathed(path, text, &encoded, error)
         }
-        (other, _) => Failure::usage(format!("conditions{other}"), INTERCEPT_HELP),
+        (other, _) => CliError::usage(format!("conditions{other}"), INTERCEPT_HELP),
     }
 }
 
-fn renamed(flag: &str, wrong: &str, right: &str, value: &str, error: &str) -> Failure {
-    Failure::usage(
+fn renamed(flag: &str, wrong: &str, right: &str, value: &str, error: &str) -> CliError {
+    CliError::usage(
         format!("{flag} {wrong}={value}: {error}"),
         retyped(
             flag,
@@ -334,14 +334,14 @@ fn renamed(flag: &str, wrong: &str, right: &str, value: &str, error: &str) -> Fa
     )
 }
 
-fn repathed(path: &MatchPath, wrong: &str, right: &str, error: &str) -> Failure {
+fn repathed(path: &MatchPath, wrong: &str, right: &str, error: &str) -> CliError {
     let typed = path_flag(path);
     let flag = typed.split(' ').next().unwrap_or_default();
-    Failure::usage(format!("{typed}: {error}"), retyped(flag, wrong, right))
+    CliError::usage(format!("{typed}: {error}"), retyped(flag, wrong, right))
 }
 
 /// A value that no request has.
-fn unmet(flag: &str, name: &str, value: &str, why: &Unsatisfiable) -> Failure {
+fn unmet(flag: &str, name: &str, value: &str, why: &Unsatisfiable) -> CliError {
     let typed = format!("{name}={value}");
     let hint = |right: &str| retyped(flag, &typed, &format!("{name}={right}"));
     let hint = match why {
@@ -352,7 +352,7 @@ fn unmet(flag: &str, name: &str, value: &str, why: &Unsatisfiable) -> Failure {
             value.trim_matches(|char: char| char.is_ascii_whitespace() || char.is_ascii_control()),
         ),
     };
-    Failure::usage(format!("{flag} {typed}: the value {why}"), hint)
+    CliError::usage(format!("{flag} {typed}: the value {why}"), hint)
 }
 
 /// One flag instead of two that exclude each other.
@@ -361,8 +361,8 @@ fn either(flag: &str, name: &str, one: &str, other: &str) -> String {
     format!("for either of them: {both}")
 }
 
-fn invalid_regex(flag: &str, error: &InvalidRegex) -> Failure {
-    Failure::usage(
+fn invalid_regex(flag: &str, error: &InvalidRegex) -> CliError {
+    CliError::usage(
         format!("{flag}: {error}"),
         "a regex like RE2's, no look-around, no back-references; for a plain character put `\\` before it, as in --http-header='X-Version=1\\.2'",
     )
@@ -374,7 +374,7 @@ pub fn port(flag: Option<&str>) -> Result<Port> {
         return Ok(Port::default());
     };
     let refused = || {
-        Failure::usage(
+        CliError::usage(
             format!("--port {flag}: expected DEV[:SERVICE], DEV a port from 1 to 65535"),
             "injector intercept … --port 3000, or --port 3000:http where the service has several ports",
         )
@@ -402,7 +402,7 @@ pub fn port(flag: Option<&str>) -> Result<Port> {
 /// `--lease TIME`, whole seconds. The operator's own limit is held against it later.
 pub fn lease(flag: &str) -> Result<Duration> {
     lease_time(flag).ok_or_else(|| {
-        Failure::usage(
+        CliError::usage(
             format!("--lease {flag}: expected a time from 5min to 24h"),
             "injector intercept … --lease=1h (or 30min, 1h30m)",
         )
@@ -412,7 +412,7 @@ pub fn lease(flag: &str) -> Result<Duration> {
 /// `--max-lease TIME`, the operator's own limit.
 pub fn max_lease(flag: &str) -> Result<Duration> {
     lease_time(flag).ok_or_else(|| {
-        Failure::usage(
+        CliError::usage(
             format!("--max-lease {flag}: expected a time from 5min to 24h"),
             "injector install … --max-lease=8h (or 90min, 1h30m)",
         )
@@ -438,7 +438,7 @@ pub fn name(flag: &str) -> Result<String> {
     } else {
         &label
     };
-    Err(Failure::usage(
+    Err(CliError::usage(
         format!("--name {flag}: expected lower-case letters, digits and `-`, at most 63"),
         format!("injector intercept … --name={suggestion}"),
     ))

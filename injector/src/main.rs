@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use injector::args::Cli;
 use injector::commands;
-use injector::hint::{Failure, Result};
+use injector::error::{CliError, Result};
 use injector::outbound;
 use injector::session::exec_child;
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             let _ = asked.print();
             return ExitCode::SUCCESS;
         }
-        Err(wrong) => Err(Failure::from(wrong)),
+        Err(wrong) => Err(CliError::from(wrong)),
     })
 }
 

@@ -25,7 +25,7 @@ use self::clock::Clock;
 use self::outbound::Outbound;
 use self::relay::{Relays, ask_relays};
 pub use self::target::{MeshTarget, USUAL_MESH};
-use crate::hint::Result;
+use crate::error::Result;
 use crate::model::{Backend, Found, Live, Target};
 use crate::shell::context_flags;
 

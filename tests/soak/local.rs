@@ -188,7 +188,7 @@ fn lane(name: &'static str, mesh: &Mesh, people: Vec<Arc<Person>>) -> Arc<Lane> 
     Arc::new(Lane {
         name,
         web: vec![mesh.h1(), mesh.h2c()],
-        door: mesh.addr().into(),
+        endpoint: mesh.addr().into(),
         calls: Grpc::new(mesh.addr(), &[]),
         people,
     })

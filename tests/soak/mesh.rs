@@ -80,8 +80,8 @@ pub async fn start(world: &Arc<World>, developers: usize) -> Stage {
     let lane = Lane {
         name: "mesh",
         web: vec![namespace.h1()],
-        door: namespace.door(80),
-        calls: Grpc::new(namespace.door(9000), &[]),
+        endpoint: namespace.endpoint(80),
+        calls: Grpc::new(namespace.endpoint(9000), &[]),
         people,
     };
     let parts = Parts {

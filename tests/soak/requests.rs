@@ -320,7 +320,7 @@ async fn socket(lane: &Lane, person: Option<&Person>, number: u32, stream: &mut 
     let id = number.to_string();
     let mut headers = vec![("test-id", id.as_str())];
     headers.extend(person.map(|person| ("coder", person.name)));
-    let mut socket = match Socket::open(lane.door.clone(), &headers).await {
+    let mut socket = match Socket::open(lane.endpoint.clone(), &headers).await {
         Ok(socket) => socket,
         Err(error) => return Outcome::Failed(format!("the handshake: {error:?}")),
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use harness::app::App;
 use harness::client::Client;
-use harness::door::Door;
+use harness::endpoint::Endpoint;
 use harness::grpc::Grpc;
 use harness::intercept::Developer;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ pub struct Lane {
     /// HTTP/1.1, and HTTP/2 if the port supports both.
     pub web: Vec<Client>,
     /// The destination of WebSockets.
-    pub door: Door,
+    pub endpoint: Endpoint,
     pub calls: Grpc,
     pub people: Vec<Arc<Person>>,
 }

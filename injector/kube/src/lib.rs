@@ -2,13 +2,13 @@
 //! line nor a terminal: errors say what is wrong, and the command adds what to do about it.
 
 pub mod client;
+pub mod envoy_admin;
 pub mod intercepts;
-pub mod live;
-pub mod lookup;
 pub mod pods;
 pub mod prepare;
-mod refusals;
+pub mod propagation;
+pub mod resolve;
 pub mod rights;
-pub mod sidecar;
+mod xds_rejections;
 
 pub use client::{Apply, Cluster, ClusterError, Kind, KubeFlags, access, guarded, kind};

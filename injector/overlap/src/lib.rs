@@ -10,7 +10,7 @@
 
 mod automaton;
 mod example;
-pub mod regex_position;
+pub mod regex_error;
 mod rule;
 mod shortest;
 mod syntax;

@@ -7,7 +7,7 @@ use regex_syntax::hir::literal::{ExtractKind, Extractor, Literal, Seq};
 use regex_syntax::hir::translate::TranslatorBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
-use crate::regex_position::parse_ascii;
+use crate::regex_error::parse_ascii;
 
 /// Parses a pattern; `None` if it means something else over bytes than over characters.
 pub(super) fn read(pattern: &str) -> Option<Hir> {

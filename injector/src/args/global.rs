@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use intercept_kube::{Cluster, KubeFlags};
 
-use crate::hint::Result;
+use crate::error::Result;
 use crate::shell::{context_flags, quote};
 
 /// Flags that stand before or after any command.
@@ -52,7 +52,7 @@ pub struct Global {
 
 impl Global {
     /// What chooses the place, with a blank before each word, to be repeated in a command that is shown.
-    pub fn place_flags(&self) -> String {
+    pub fn context_flags(&self) -> String {
         match &self.envoy {
             Some(dir) => envoy_flag(dir),
             None => context_flags(&self.kube()),
@@ -62,7 +62,7 @@ impl Global {
     /// The same for a command that looked at all namespaces, if it did.
     pub fn place_flags_of(&self, all_namespaces: bool) -> String {
         let all = if all_namespaces { " -A" } else { "" };
-        format!("{}{all}", self.place_flags())
+        format!("{}{all}", self.context_flags())
     }
 
     /// Writes a line to stderr, unless `--quiet`.

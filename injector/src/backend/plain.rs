@@ -17,9 +17,9 @@ pub use self::dir::now;
 use self::dir::{clear, outbound, relay, remove};
 use self::target::PlainTarget;
 use crate::args::envoy_flag;
-use crate::developer;
 use crate::envoy::{Dir, USUAL_ENVOY};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
+use crate::local_user;
 use crate::model::{Backend, Found, Live, Target, settled};
 use crate::shell::quote;
 
@@ -30,7 +30,7 @@ pub struct PlainEnvoy(pub Dir);
 #[async_trait(?Send)]
 impl Backend for PlainEnvoy {
     fn everywhere(&mut self) -> Result<()> {
-        Err(Failure::usage(
+        Err(CliError::usage(
             "-A: a plain Envoy has no namespaces",
             "leave it out; for a cluster: unset INJECTOR_ENVOY",
         ))
@@ -49,7 +49,7 @@ impl Backend for PlainEnvoy {
     }
 
     async fn owner(&self) -> Result<String> {
-        Ok(developer::name())
+        Ok(local_user::name())
     }
 
     /// A directory has one workload, and TARGET must mean it.
@@ -59,7 +59,7 @@ impl Backend for PlainEnvoy {
         if name == workload.name {
             return Ok(Box::new(PlainTarget(&self.0)));
         }
-        Err(Failure::failed(
+        Err(CliError::failed(
             format!(
                 "{target}: no such service, {} has only {}",
                 path.display(),

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use crate::args::{Cli, Completions};
-use crate::hint::Result;
+use crate::error::Result;
 use crate::output::print;
 
 /// Prints the script.

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Global, connect};
-use crate::hint::{OrHint, Result};
+use crate::error::{OrHint, Result};
 
 /// Runs until SIGTERM or Ctrl-C.
 pub async fn run(global: &Global) -> Result<()> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::{Doctor, Global, connect};
 use crate::doctor::{Check, Outcome, examine, namespace};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::output::print::{self, Shown};
 
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ impl Shown for Report {
     }
 
     fn names(&self) -> Vec<&str> {
-        let bad = self.0.iter().filter(|check| check.outcome == Outcome::Bad);
+        let bad = self.0.iter().filter(|check| check.outcome == Outcome::Fail);
         bad.map(|check| check.found.as_str()).collect()
     }
 }
@@ -45,13 +45,13 @@ pub async fn run(global: &Global, args: &Doctor) -> Result<u8> {
         (Some(_), Some(target)) => return Err(no_cluster(target)),
     };
     checks.push(namespace::check().await);
-    let is_bad = checks.iter().any(|check| check.outcome == Outcome::Bad);
+    let is_bad = checks.iter().any(|check| check.outcome == Outcome::Fail);
     print::print(global.output, &Report(checks))?;
     Ok(u8::from(is_bad))
 }
 
-fn no_cluster(target: &str) -> Failure {
-    Failure::usage(
+fn no_cluster(target: &str) -> CliError {
+    CliError::usage(
         format!(
             "doctor {target}: looks at a service of a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy"
         ),

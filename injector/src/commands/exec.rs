@@ -6,7 +6,7 @@ use std::process::Command;
 use super::block_on;
 use crate::args::{Exec, Global};
 use crate::backend;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::outbound;
 use crate::session::{NAME_VARIABLE, exec_child, program};
 use crate::shell::quote;
@@ -33,10 +33,10 @@ pub fn run(global: &Global, flags: &Exec) -> Result<u8> {
 /// Says why there is no namespace, and what to do.
 async fn missing(global: &Global, name: &str) -> Result<u8> {
     let all = backend::open(global).await?.all().await?;
-    let place = global.place_flags();
+    let place = global.context_flags();
     let found = all.iter().find(|found| found.name == name);
     Err(match found {
-        Some(found) => Failure::failed(
+        Some(found) => CliError::failed(
             format!("{name}: no command of this intercept has a network namespace on this machine"),
             format!(
                 "give it one: injector intercept{place} {} --name={} --replace --outbound=namespace -- CMD",
@@ -44,7 +44,7 @@ async fn missing(global: &Global, name: &str) -> Result<u8> {
                 quote(name)
             ),
         ),
-        None => Failure::failed(
+        None => CliError::failed(
             format!("{name}: intercept not found"),
             format!("injector list{place}"),
         ),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{Explain, Global};
 use crate::backend;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::output::print::{self, Shown};
 use crate::shell::quote;
 
@@ -19,14 +19,14 @@ pub async fn run(global: &Global, flags: &Explain) -> Result<()> {
     let (answer, notes) = match (&flags.config, flags.words.as_slice()) {
         (Some(file), [path]) => in_file(flags, file, path)?,
         (Some(_), [_, path, ..]) => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "--config and TARGET: expected one of them",
                 format!("injector explain --config FILE {path}"),
             ));
         }
         (None, [target, path]) => at_target(global, flags, target, path).await?,
         _ => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "expected TARGET PATH, or --config FILE PATH",
                 "injector explain orders -H 'Coder: Bob' /api",
             ));
@@ -66,9 +66,9 @@ async fn at_target(
     let port = flags.port.map(|port| {
         let known = target.port(Some(&port.to_string()));
         known.map(|port| port.number).map_err(|unknown| {
-            let place = global.place_flags();
+            let place = global.context_flags();
             let hint = format!("injector explain{place} {} {}", quote(name), quote(path));
-            Failure::usage(format_args!("--{}", unknown.error()), hint)
+            CliError::usage(format_args!("--{}", unknown.error()), hint)
         })
     });
     // By the clock that leases are counted by, as the filter's node should have it too.
@@ -106,7 +106,7 @@ impl Asked {
     /// `now` in seconds since the epoch, by the clock that leases are counted by.
     fn new(flags: &Explain, port: Option<u16>, path: &str, now: u64) -> Result<Self> {
         if !path.starts_with('/') {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 format!("PATH {path}: expected a path that begins with `/`"),
                 format!("injector explain … /{path}"),
             ));
@@ -122,7 +122,7 @@ impl Asked {
         };
         for header in &flags.headers {
             let (name, value) = header_line(header).ok_or_else(|| {
-                Failure::usage(
+                CliError::usage(
                     format!("-H {header}: expected 'NAME: VALUE'"),
                     "injector explain … -H 'Coder: Bob' /api",
                 )

@@ -4,8 +4,8 @@ use intercept_manifest::printable::one_line;
 
 use crate::args::{ForwardCommand, Global};
 use crate::backend;
-use crate::developer;
-use crate::hint::{OrHint, Result};
+use crate::error::{OrHint, Result};
+use crate::local_user;
 use crate::outbound::{Forwards, Line, Link, Registration};
 use crate::session::Signals;
 
@@ -16,7 +16,7 @@ pub async fn run(global: &Global, flags: &ForwardCommand) -> Result<()> {
     let (relay, outbound) = backend.ways_in().await?;
     let forwards = Forwards::bind(&flags.forwards).await?;
     let lines = forwards.lines();
-    let name = developer::intercept_name("forward", &backend.owner().await?);
+    let name = local_user::intercept_name("forward", &backend.owner().await?);
     let registration = Registration::open(&relay, &name).await?;
     let mut link = Link::open(&outbound, &registration.secret, &name, forwards).await?;
     let say = global.log();

@@ -14,19 +14,19 @@ use serde_json::Value;
 
 use crate::args::{self, Format, Global, OutboundMode};
 use crate::backend;
+use crate::describe;
 use crate::detached::{Place, Prepared};
-use crate::developer;
 use crate::environment::Environment;
 use crate::environment::file::EnvFile;
+use crate::error::{CliError, OrHint, Result};
 use crate::flags::{self, AUTO_HEADER};
-use crate::hint::{Failure, OrHint, Result};
+use crate::local_user;
 use crate::model::{Backend, Named, Plan, Target};
 use crate::outbound::{self, CommandNetwork, Forwards, Publish};
 use crate::output::print::{self, Shown};
-use crate::remembered::{Remembered, new_id};
-use crate::session::{self, Beside, ChildCommand, Outbound, background, program};
+use crate::session::{self, ChildCommand, Outbound, SessionOptions, background, program};
 use crate::shell::quote;
-use crate::words;
+use crate::state::{AutoHeaderStore, new_id};
 
 /// Intercepts until a signal ends it. Returns the exit code.
 pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
@@ -44,7 +44,7 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         backend.sweep()?;
     }
     let document = target.document().await?;
-    let usual = || developer::intercept_name(base_name(&flags.target), &owner);
+    let usual = || local_user::intercept_name(base_name(&flags.target), &owner);
     let asked = wanted.name.clone().unwrap_or_else(usual);
     let named = target.named(&document, asked.clone(), wanted.name.is_none());
     let Named { name, holder } = named.await?;
@@ -71,10 +71,10 @@ pub async fn run(global: &Global, flags: &args::Intercept) -> Result<u8> {
         lease: wanted.lease,
         allow_overlap: flags.allow_overlap,
         replaces: replaces(global, flags, target.as_ref(), &name, mine).await?,
-        place_flags: global.place_flags(),
+        context_flags: global.context_flags(),
         name,
     };
-    let place = Remembered::of(&backend.identity(), &plan.workload);
+    let place = AutoHeaderStore::of(&backend.identity(), &plan.workload);
     if wanted.conditions.auto {
         plan.headers.push(MatchHeader {
             name: AUTO_HEADER.to_owned(),
@@ -106,10 +106,10 @@ async fn beside(
     backend: &dyn Backend,
     target: &dyn Target,
     plan: &Plan,
-) -> Result<Beside> {
-    let mut beside = Beside {
+) -> Result<SessionOptions> {
+    let mut beside = SessionOptions {
         outbound: outbound(flags, backend, target, plan).await?,
-        ..Beside::default()
+        ..SessionOptions::default()
     };
     let is_passed = target.has_environment() && !flags.command.is_empty();
     let is_used = flags.env_file.is_some() || is_passed;
@@ -191,7 +191,7 @@ fn program_name(program: &OsStr) -> String {
 fn prepare(backend: &str, name: &str) -> Result<Prepared> {
     const HINT: &str = "export XDG_STATE_HOME=… (a directory that you may write to)";
     let place = Place::of(backend)
-        .ok_or_else(|| Failure::failed("--detach: there is no place for its log", HINT))?;
+        .ok_or_else(|| CliError::failed("--detach: there is no place for its log", HINT))?;
     place.prepare(name).or_hint("--detach: its log", HINT)
 }
 
@@ -215,13 +215,13 @@ async fn replaces(
         match target.presence(&mine.address).await {
             Presence::Up => return Ok(None),
             Presence::Unknown if mine.expires > target.now().await? => {
-                return Err(Failure::failed(
+                return Err(CliError::failed(
                     format!(
                         "{name}: an intercept of yours has this name, and it cannot be told whether its tunnel is up: not every relay answers"
                     ),
                     format!(
                         "take its place all the same with --replace, or end it: injector leave{} {}",
-                        global.place_flags(),
+                        global.context_flags(),
                         quote(name)
                     ),
                 ));
@@ -244,12 +244,12 @@ impl Wanted {
     /// Do the flags ask for all requests, including the kubelet's probes?
     fn takes_everybody(&self) -> bool {
         let conditions = &self.conditions;
-        !conditions.auto && words::takes_everybody(&conditions.headers, &conditions.baggage)
+        !conditions.auto && describe::takes_everybody(&conditions.headers, &conditions.baggage)
     }
 
     fn read(flags: &args::Intercept) -> Result<Self> {
         if flags.detach && !flags.command.is_empty() {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "--detach: a command behind `--` needs the terminal that --detach gives back",
                 "start the intercept with --detach --env-file FILE, then the command by itself; or leave out --detach",
             ));
@@ -277,7 +277,7 @@ fn needs_command(flags: &args::Intercept) -> Result<()> {
         (_, Some(ports)) => format!("--publish={ports}"),
         _ => return Ok(()),
     };
-    Err(Failure::usage(
+    Err(CliError::usage(
         format!("{flag}: needs a command behind `--`"),
         format!(
             "injector intercept {} {flag} -- npm start",
@@ -287,7 +287,7 @@ fn needs_command(flags: &args::Intercept) -> Result<()> {
 }
 
 /// The value of the developer's own header: the remembered one, else that of the intercept whose place is taken, else a new one.
-fn own_value(place: Option<&Remembered>, mine: Option<&Intercept>) -> String {
+fn own_value(place: Option<&AutoHeaderStore>, mine: Option<&Intercept>) -> String {
     let inherited = || {
         let headers = &mine?.headers;
         let own = headers.iter().find(|header| header.name == AUTO_HEADER)?;
@@ -295,7 +295,7 @@ fn own_value(place: Option<&Remembered>, mine: Option<&Intercept>) -> String {
         Some(own.value.clone())
     };
     place
-        .and_then(Remembered::recall)
+        .and_then(AutoHeaderStore::recall)
         .or_else(inherited)
         .unwrap_or_else(new_id)
 }

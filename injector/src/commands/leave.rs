@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::{Global, Leave};
 use crate::backend;
 use crate::detached::{Detached, Place};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::model::{Backend, Found};
 use crate::output::print::{self, Shown};
 use crate::shell::quote;
@@ -76,7 +76,7 @@ async fn look(backend: &dyn Backend) -> Result<(String, Vec<Found>)> {
 }
 
 /// The backend does not answer, for instance since the cluster is gone: the processes of this machine are ended all the same, and try to undo what they made.
-async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failure {
+async fn end_unseen(flags: &Leave, here: &[Detached], failure: CliError) -> CliError {
     let mut ended = Vec::new();
     for process in without_entry(flags, &[], here) {
         if process.end(END_PATIENCE).await {
@@ -85,7 +85,7 @@ async fn end_unseen(flags: &Leave, here: &[Detached], failure: Failure) -> Failu
     }
     match ended.as_slice() {
         [] => failure,
-        ended => Failure::failed(
+        ended => CliError::failed(
             format!(
                 "{}; ended on this machine: {}; what it could not remove ends with its lease",
                 failure.error(),
@@ -153,7 +153,7 @@ fn choose<'f>(
 }
 
 /// The same name in several namespaces, or written by hand on several workloads.
-fn ambiguous(name: &str, several: &[&Found], place: Placed<'_>) -> Failure {
+fn ambiguous(name: &str, several: &[&Found], place: Placed<'_>) -> CliError {
     let places: Vec<String> = several
         .iter()
         .map(|found| {
@@ -168,7 +168,7 @@ fn ambiguous(name: &str, several: &[&Found], place: Placed<'_>) -> Failure {
         format!("injector leave{flags} {}", quote(name))
     };
     let lines: Vec<String> = namespaces.into_iter().map(leave).collect();
-    Failure::usage(
+    CliError::usage(
         format!(
             "{name}: several intercepts have this name: {}",
             places.join(", ")
@@ -182,18 +182,18 @@ pub(super) fn unknown<'n>(
     name: &str,
     known: impl Iterator<Item = &'n String>,
     flags: &str,
-) -> Failure {
+) -> CliError {
     let known: Vec<&str> = known.map(String::as_str).collect();
     let error = match known.as_slice() {
         [] => format!("{name}: no such intercept, there is none"),
         known => format!("{name}: no such intercept, there is {}", known.join(", ")),
     };
-    Failure::failed(error, format!("injector list{flags}"))
+    CliError::failed(error, format!("injector list{flags}"))
 }
 
-fn not_yours(found: &Found, me: &str, place: Placed<'_>) -> Failure {
+fn not_yours(found: &Found, me: &str, place: Placed<'_>) -> CliError {
     let (name, owner) = (&found.name, &found.intercept.owner);
-    Failure::failed(
+    CliError::failed(
         format!("{name}: claimed by {owner}, not by {me}"),
         format!(
             "ask them, or: injector leave{} --force {}",

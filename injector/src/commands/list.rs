@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::args::{Global, List};
 use crate::backend;
 use crate::detached::Place;
-use crate::hint::Result;
-use crate::left_out;
+use crate::error::Result;
 use crate::model::Found;
 use crate::output::intercept::{DetachedShown, InterceptShown};
 use crate::output::print::{self, Shown};
+use crate::rejection;
 
 /// Prints the table.
 pub async fn run(global: &Global, flags: &List) -> Result<()> {
@@ -74,7 +74,7 @@ fn left_out(all: &[Found], now: u64) -> Vec<Option<String>> {
             ..Config::default()
         };
         let mut reasons = HashMap::new();
-        for (name, reason) in left_out::reasons(config, Some(now)) {
+        for (name, reason) in rejection::reasons(config, Some(now)) {
             let reason = reason.strip_prefix(&format!("intercepts.{name}"));
             let reason = reason
                 .unwrap_or_default()

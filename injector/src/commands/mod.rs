@@ -20,7 +20,7 @@ pub mod status;
 pub mod uninstall;
 
 use crate::args::{Cli, Command, Global};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 
 /// Runs a command to its end; its exit code.
 pub fn run(cli: &Cli) -> Result<u8> {
@@ -57,7 +57,7 @@ fn one_place(global: &Global) -> Result<()> {
         ("--namespace", global.namespace.is_some()),
     ];
     match flags.iter().find(|(_, given)| *given) {
-        Some((flag, _)) if global.envoy.is_some() => Err(Failure::usage(
+        Some((flag, _)) if global.envoy.is_some() => Err(CliError::usage(
             format!(
                 "{flag}: chooses a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy"
             ),

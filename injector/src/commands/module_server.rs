@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Global, ModuleServer};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::module_server::{PATH, Served, serve};
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -13,7 +13,7 @@ pub async fn run(global: &Global, args: &ModuleServer) -> Result<()> {
     let bytes =
         std::fs::read(&args.file).or_hint(&what, "make build, then --file target/filter.wasm")?;
     if !bytes.starts_with(b"\0asm") {
-        return Err(Failure::failed(
+        return Err(CliError::failed(
             format!("{what}: not a WebAssembly module"),
             "make build, then --file target/filter.wasm",
         ));

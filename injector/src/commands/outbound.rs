@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::relay::take_all_descriptors;
 use crate::args::{Global, Outbound};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::outbound::RelayGate;
 use crate::session::Signals;
 
@@ -65,7 +65,7 @@ pub fn options(flags: &Outbound, audit: mpsc::Sender<DialRecord>) -> Result<Opti
     for range in &flags.range {
         ranges.push(range.parse().map_err(|_| {
             let error = format!("--range {range}: expected a range as 10.96.0.0/12");
-            Failure::usage(error, HELP)
+            CliError::usage(error, HELP)
         })?);
     }
     let domain = flags.domain.as_deref().or(conf.cluster_domain());
@@ -106,7 +106,7 @@ fn relays(flags: &[String]) -> Result<Vec<RelayEnd>> {
     let relays = flags.iter().map(|flag| {
         let destination: Destination = flag
             .parse()
-            .map_err(|error| Failure::usage(format!("--relay {error}"), HELP))?;
+            .map_err(|error| CliError::usage(format!("--relay {error}"), HELP))?;
         let at = destination.to_string();
         let connect = move || -> Connecting<'static> {
             let at = at.clone();
@@ -140,7 +140,7 @@ fn service(flag: &str) -> Result<Service> {
     };
     read().ok_or_else(|| {
         let error = format!("--service {flag}: expected NAME:PORT=ADDR:PORT");
-        Failure::usage(error, HELP)
+        CliError::usage(error, HELP)
     })
 }
 

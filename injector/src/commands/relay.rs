@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Global, Relay};
-use crate::hint::{OrHint, Result};
+use crate::error::{OrHint, Result};
 
 /// Where listeners are at most: the kernel's table of descriptors is as long as the highest one.
 const HIGHEST: u64 = 1 << 16;

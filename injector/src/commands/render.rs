@@ -12,7 +12,7 @@ use crate::args::{Global, Render, RenderEnvoy, RenderWhat};
 use crate::backend;
 use crate::commands::install;
 use crate::envoy::Dir;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::output::print;
 
 /// Prints it.
@@ -55,7 +55,7 @@ fn app_clusters(flags: &[String], ports: &[Port]) -> Result<Vec<(u16, String)>> 
     let mut names = Vec::new();
     for flag in flags {
         let refused = |expected: &str| {
-            Failure::usage(
+            CliError::usage(
                 format!("--app-cluster {flag}: expected {expected}"),
                 "injector render envoy --app-cluster orders, or --app-cluster 8080=orders",
             )

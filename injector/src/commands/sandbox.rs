@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::sandbox::{
     INVENTORY, NotFound, Options, SERVICE, Sandbox, SandboxError, USUAL_PORT, find_envoy,
     find_filter,
@@ -123,15 +123,15 @@ fn next_steps(
     )
 }
 
-fn not_found(missing: NotFound) -> Failure {
+fn not_found(missing: NotFound) -> CliError {
     let hint = match missing.what {
         "envoy" => "make tools (or: export ENVOY=/path/to/envoy)",
         _ => "make build (or: export INJECTOR_FILTER=/path/to/filter.wasm)",
     };
-    Failure::failed(missing, hint)
+    CliError::failed(missing, hint)
 }
 
-fn failed(error: SandboxError, args: &args::Sandbox) -> Failure {
+fn failed(error: SandboxError, args: &args::Sandbox) -> CliError {
     let hint = match &error {
         SandboxError::Port { .. } => {
             "injector sandbox (without --port it takes a free one)".to_owned()
@@ -144,7 +144,7 @@ fn failed(error: SandboxError, args: &args::Sandbox) -> Failure {
         },
         _ => "injector sandbox".to_owned(),
     };
-    let failure = Failure::failed(&error, hint);
+    let failure = CliError::failed(&error, hint);
     match error {
         SandboxError::Envoy { log, .. } => failure.with_details(log),
         _ => failure,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::list::gather;
 use crate::args::{Global, Status};
-use crate::hint::Result;
+use crate::error::Result;
 use crate::output::intercept::InterceptShown;
 use crate::output::print::{self, Shown};
 

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::args::{Global, Uninstall, connect_patiently};
 use crate::envoy::{Dir, EnvoyDirError, USUAL_ENVOY};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
+use crate::install::apply::Changed;
+use crate::install::{outbound, remove};
 use crate::model::settled;
-use crate::operator::apply::Changed;
-use crate::operator::{outbound, remove};
 use crate::output::print::{self, Shown};
 use crate::shell::{context_flags, quote};
 
@@ -22,7 +22,7 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs whichever form the flags mean.
 pub async fn run(global: &Global, args: &Uninstall) -> Result<()> {
     match &global.envoy {
-        Some(_) if !args.workload.is_empty() || args.all || args.outbound => Err(Failure::usage(
+        Some(_) if !args.workload.is_empty() || args.all || args.outbound => Err(CliError::usage(
             "--workload, --all, --outbound: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy",
             "leave one of them out; for the cluster: unset INJECTOR_ENVOY",
         )),
@@ -43,7 +43,7 @@ pub async fn plain(args: &Uninstall, dir: &Path) -> Result<String> {
             ),
             _ => format!("injector --envoy {shown} uninstall --force, or: ls -la {shown}"),
         };
-        Failure::failed(error, hint)
+        CliError::failed(error, hint)
     };
     let installed = Dir::open(dir).map_err(refused)?;
     let now = SystemTime::now()

@@ -91,7 +91,7 @@ pub struct Kept {
 impl Place {
     /// The place of this backend. `None` where the machine offers no home for state.
     pub fn of(backend: &str) -> Option<Self> {
-        Some(Self::under(&crate::remembered::state_home()?, backend))
+        Some(Self::under(&crate::state::state_home()?, backend))
     }
 
     fn under(state_home: &Path, backend: &str) -> Self {

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Check;
-use super::seen::Installation;
-use crate::install_line::Kept;
+use super::snapshot::Installation;
+use crate::install_args::InstallArgs;
 
 /// How many admission policies there are; fewer, and some of what RBAC cannot say is not held.
 const POLICIES: usize = 2;
@@ -38,7 +38,7 @@ pub fn policies(seen: &Installation, namespace: &str) -> Check {
 }
 
 fn install_line(namespace: &str) -> String {
-    format!("injector install{}", Kept::beside(namespace).flags())
+    format!("injector install{}", InstallArgs::beside(namespace).flags())
 }
 
 /// Does it refuse, everywhere, by a policy that is there?

@@ -5,30 +5,30 @@ use std::borrow::Cow;
 use intercept_kube::ClusterError;
 use serde::Serialize;
 
-use crate::hint::Hint;
+use crate::error::Hint;
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// As it should be.
-    Good,
+    Pass,
     /// It may be a reason, or may not be.
-    Perhaps,
+    Warn,
     /// The caller may not look.
     Unknown,
     /// An intercept cannot work so.
-    Bad,
+    Fail,
 }
 
 impl Outcome {
     /// One character for people.
     pub fn sign(self) -> char {
         match self {
-            Self::Good => '✓',
-            Self::Perhaps => '!',
+            Self::Pass => '✓',
+            Self::Warn => '!',
             Self::Unknown => '?',
-            Self::Bad => '✗',
+            Self::Fail => '✗',
         }
     }
 }
@@ -51,7 +51,7 @@ impl Check {
     pub(super) fn good(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         Self {
             id: id.into(),
-            outcome: Outcome::Good,
+            outcome: Outcome::Pass,
             found: found.into(),
             hint: None,
         }
@@ -63,7 +63,7 @@ impl Check {
         hint: impl Into<String>,
     ) -> Self {
         Self {
-            outcome: Outcome::Bad,
+            outcome: Outcome::Fail,
             hint: Some(hint.into()),
             ..Self::good(id, found)
         }
@@ -75,7 +75,7 @@ impl Check {
         hint: impl Into<String>,
     ) -> Self {
         Self {
-            outcome: Outcome::Perhaps,
+            outcome: Outcome::Warn,
             ..Self::bad(id, found, hint)
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Check;
-use super::seen::Answer;
+use super::snapshot::Answer;
 
 /// More than this, in seconds, is worth a word: certificates and tokens begin to fail.
 const MOST: u64 = 30;

@@ -4,10 +4,10 @@ use intercept_kube::Cluster;
 use intercept_manifest::istio::names;
 use serde_json::Value;
 
-use super::seen::{Answer, Installation, Target, text};
+use super::snapshot::{Answer, Installation, Target, text};
 use super::{Check, admission};
+use crate::install::module;
 use crate::mesh::relay::{VERSION, is_compatible};
-use crate::operator::module;
 use crate::shell::quote;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {

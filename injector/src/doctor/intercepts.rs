@@ -6,7 +6,7 @@ use intercept_manifest::istio::preparation;
 use intercept_manifest::istio::resource::{ACCEPTED, Intercept, PROGRAMMED};
 
 use super::Check;
-use super::seen::Intercepts;
+use super::snapshot::Intercepts;
 use crate::shell::quote;
 
 const ID: &str = "intercepts";

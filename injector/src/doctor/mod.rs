@@ -5,6 +5,7 @@ mod check;
 mod clock;
 mod installation;
 mod intercepts;
+mod mesh_conflicts;
 pub mod namespace;
 mod outbound;
 mod policies;
@@ -12,17 +13,16 @@ mod proxies;
 mod proxy;
 mod relays;
 pub mod rights;
-mod seen;
-mod surroundings;
+mod snapshot;
 mod workload;
 
 use intercept_kube::Cluster;
 use serde_json::Value;
 
-use crate::operator::{self, installed};
+use crate::install::{self, current_install};
 
 pub use check::{Check, Outcome};
-pub use seen::Target;
+pub use snapshot::Target;
 
 /// Everything that can be looked at; without a target, the cluster part and the Intercepts of the namespace.
 pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&str>) -> Vec<Check> {
@@ -40,10 +40,10 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
     }
     let now = cluster.server_time().await;
     checks.push(clock::check(&now));
-    let installation = seen::Installation::read(cluster, relay_namespace).await;
+    let installation = snapshot::Installation::read(cluster, relay_namespace).await;
     checks.extend(installation::checks(&installation, relay_namespace));
     let replicas = installation.replicas();
-    let pods = operator::relays::pods(cluster, relay_namespace, replicas).await;
+    let pods = install::relays::pods(cluster, relay_namespace, replicas).await;
     checks.extend(relays::check(&pods, relay_namespace));
     let target = match target {
         Some(target) => Some(Target::read(cluster, relay_namespace, target).await),
@@ -54,7 +54,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
         Some(Err(failure)) => checks.push(Check::bad("target", failure.error(), failure.hint())),
         None => {}
     }
-    let namespace = seen::Intercepts::read(cluster).await;
+    let namespace = snapshot::Intercepts::read(cluster).await;
     checks.extend(intercepts::checks(&namespace));
     if target.is_some() {
         checks.extend(rights::of_intercept(cluster, relay_namespace).await);
@@ -67,23 +67,23 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
 async fn of_target(
     cluster: &Cluster,
     target: &Target,
-    installation: &seen::Installation,
-    relay_pods: &seen::Answer<Vec<Value>>,
+    installation: &snapshot::Installation,
+    relay_pods: &snapshot::Answer<Vec<Value>>,
 ) -> Vec<Check> {
     let relay_namespace = &target.relay_namespace;
     let mut checks = workload::checks(target);
     let revision = installation.revision();
-    let mesh = match installed::mesh_config(cluster, revision.as_deref()).await {
+    let mesh = match current_install::mesh_config(cluster, revision.as_deref()).await {
         Ok(mesh) => mesh,
         Err(failure) => {
             checks.push(Check::unknown("mesh-config", failure.error()));
             Value::Null
         }
     };
-    let root = installed::root_of(&mesh);
-    let around = seen::Surroundings::read(cluster, &root, relay_namespace).await;
-    checks.extend(surroundings::checks(&around, target, relay_namespace));
-    checks.push(surroundings::export(
+    let root = current_install::root_of(&mesh);
+    let around = snapshot::Surroundings::read(cluster, &root, relay_namespace).await;
+    checks.extend(mesh_conflicts::checks(&around, target, relay_namespace));
+    checks.push(mesh_conflicts::export(
         installation,
         &mesh,
         target,

@@ -54,12 +54,12 @@ mod tests {
     fn step_and_cure_are_named() {
         let closed = SetupError::new(Step::Unshare, "", Some(28));
         let check = of_probe(Err(closed));
-        assert_eq!(check.outcome, Outcome::Perhaps);
+        assert_eq!(check.outcome, Outcome::Warn);
         let text = "network namespace: unshare: No space left on device";
         assert!(check.found.starts_with(text), "{check:?}");
         let hint = check.hint.unwrap_or_default();
         assert!(hint.starts_with("sudo sysctl -w user.max_"), "{hint}");
-        assert_eq!(of_probe(Ok(Hold::Target)).outcome, Outcome::Good);
-        assert_eq!(of_probe(Ok(Hold::None)).outcome, Outcome::Perhaps);
+        assert_eq!(of_probe(Ok(Hold::Target)).outcome, Outcome::Pass);
+        assert_eq!(of_probe(Ok(Hold::None)).outcome, Outcome::Warn);
     }
 }

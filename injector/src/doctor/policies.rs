@@ -7,7 +7,7 @@ use intercept_manifest::istio::names;
 use serde_json::{Value, json};
 
 use super::Check;
-use super::seen::{Answer, Surroundings, Target, is_ours, labels, name_of};
+use super::snapshot::{Answer, Surroundings, Target, is_ours, labels, name_of};
 use crate::shell::quote;
 
 type Labels = BTreeMap<String, String>;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use intercept_kube::Cluster;
-use intercept_kube::{pods, sidecar};
+use intercept_kube::{envoy_admin, pods};
 use intercept_manifest::istio::preparation::{self, workload_of};
 use tokio::task::JoinSet;
 
 use super::Check;
 use super::proxy::{Expected, Proxy, compare};
-use super::seen::{Target, is_ours, text};
+use super::snapshot::{Target, is_ours, text};
 
 /// The listener through which everything comes in.
 const LISTENER: &str = "/config_dump?resource=dynamic_listeners&name_regex=%5EvirtualInbound%24";
@@ -41,7 +41,8 @@ pub async fn examine(cluster: &Cluster, target: &Target) -> Vec<Check> {
         let (cluster, namespace) = (cluster.clone(), target.namespace.clone());
         asking.spawn(async move {
             let told =
-                tokio::time::timeout(sidecar::LOOK_TIMEOUT, ask(&cluster, &namespace, &pod)).await;
+                tokio::time::timeout(envoy_admin::LOOK_TIMEOUT, ask(&cluster, &namespace, &pod))
+                    .await;
             told.unwrap_or_else(|late| Err(late.into()))
                 .map_err(|error| (pod, error))
         });
@@ -66,9 +67,9 @@ pub async fn examine(cluster: &Cluster, target: &Target) -> Vec<Check> {
 }
 
 async fn ask(cluster: &Cluster, namespace: &str, pod: &str) -> anyhow::Result<Proxy> {
-    let get = |path| sidecar::get(cluster, namespace, pod, path);
+    let get = |path| envoy_admin::get(cluster, namespace, pod, path);
     let (filters, listeners, clusters, rejected) = tokio::try_join!(
-        get(sidecar::FILTERS),
+        get(envoy_admin::FILTERS),
         get(LISTENER),
         get(CLUSTERS),
         get(REJECTED)

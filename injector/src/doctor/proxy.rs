@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use intercept_kube::sidecar;
+use intercept_kube::envoy_admin;
 use serde_json::Value;
 
 use super::Check;
-use super::seen::text;
+use super::snapshot::text;
 use crate::shell::quote;
 
 /// What one Envoy said.
@@ -152,7 +152,7 @@ impl Proxy {
         let configs = self.filters["configs"].as_array()?;
         let ours = configs
             .iter()
-            .find(|config| sidecar::plugin_of(text(config, "/ecds_filter/name")) == plugin)?;
+            .find(|config| envoy_admin::plugin_of(text(config, "/ecds_filter/name")) == plugin)?;
         ours.pointer("/ecds_filter/typed_config")
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Check;
-use super::seen::Answer;
-use crate::operator::relays;
+use super::snapshot::Answer;
+use crate::install::relays;
 
 const ID: &str = "relay-sidecar";
 

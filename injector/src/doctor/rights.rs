@@ -5,7 +5,7 @@ use intercept_kube::rights;
 use intercept_kube::{Cluster, Kind, kind};
 use intercept_manifest::istio::names;
 
-use super::seen::Answer;
+use super::snapshot::Answer;
 use super::{Check, Outcome};
 
 /// A right that an intercept takes, and what is lost without it.
@@ -49,7 +49,7 @@ fn intercept(namespace: &str) -> Vec<Needed<'_>> {
     ];
     let needed = read.into_iter().chain(rights::intercepts(namespace));
     needed
-        .map(|right| Needed::new(right, NOTHING, Outcome::Bad))
+        .map(|right| Needed::new(right, NOTHING, Outcome::Fail))
         .collect()
 }
 
@@ -59,7 +59,7 @@ fn tunnels<'a>(relay_namespace: &'a str, relays: &'a [String]) -> Vec<Needed<'a>
         .iter()
         .flat_map(|relay| rights::port_forward_to(relay_namespace, relay));
     rights
-        .map(|right| Needed::new(right, "no tunnel can be opened there", Outcome::Perhaps))
+        .map(|right| Needed::new(right, "no tunnel can be opened there", Outcome::Warn))
         .collect()
 }
 
@@ -94,14 +94,14 @@ impl Needed<'_> {
 
 /// One relay that a tunnel may be opened to is enough; without any, there is no tunnel.
 fn demand_one_relay(mut checks: Vec<Check>) -> Vec<Check> {
-    let is_good = |check: &Check| check.outcome == Outcome::Good;
+    let is_good = |check: &Check| check.outcome == Outcome::Pass;
     let mut relays = checks.chunks(rights::PORT_FORWARD.len());
     if relays.any(|relay| relay.iter().all(is_good)) {
         return checks;
     }
     for check in &mut checks {
-        if check.outcome == Outcome::Perhaps {
-            check.outcome = Outcome::Bad;
+        if check.outcome == Outcome::Warn {
+            check.outcome = Outcome::Fail;
         }
     }
     checks
@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn not_good(checks: &[Check]) -> Vec<(&str, Outcome)> {
-        let checks = checks.iter().filter(|check| check.outcome != Outcome::Good);
+        let checks = checks.iter().filter(|check| check.outcome != Outcome::Pass);
         checks.map(|check| (&*check.id, check.outcome)).collect()
     }
 
@@ -157,13 +157,13 @@ mod tests {
             "right-create-pods-portforward",
         ];
         let one = told(|right| right.contains("relay-1"));
-        let perhaps = [(get, Outcome::Perhaps), (create, Outcome::Perhaps)];
+        let perhaps = [(get, Outcome::Warn), (create, Outcome::Warn)];
         assert_eq!(not_good(&one), perhaps);
         // `intercept` asks for both.
         for verb in ["get", "create"] {
             let none = told(|right| right.starts_with(&format!("{verb} pods")));
             assert_eq!(not_good(&none).len(), 2);
-            assert!(none.iter().all(|check| check.outcome != Outcome::Perhaps));
+            assert!(none.iter().all(|check| check.outcome != Outcome::Warn));
         }
         let neither = told(|right| {
             right.starts_with("get pods/portforward injector-relay-0")
@@ -171,7 +171,7 @@ mod tests {
         });
         assert_eq!(
             not_good(&neither),
-            [(get, Outcome::Bad), (create, Outcome::Bad)]
+            [(get, Outcome::Fail), (create, Outcome::Fail)]
         );
     }
 }

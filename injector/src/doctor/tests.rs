@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use intercept_kube::ClusterError;
-use intercept_kube::lookup::Found;
+use intercept_kube::resolve::Resolved;
 use intercept_manifest::istio::resource::{ACCEPTED, Condition, InterceptStatus, PROGRAMMED};
 use intercept_manifest::istio::{Object, example, install, intercept, names, workload_objects};
 use serde_json::{Value, json};
 
 use super::proxy::{Expected, Proxy, compare};
-use super::seen::{Installation, Intercepts, Surroundings, Target};
+use super::snapshot::{Installation, Intercepts, Surroundings, Target};
 use super::*;
 
 fn installed() -> Installation {
@@ -43,7 +43,7 @@ fn relays_without_a_sidecar_are_no_good_to_anybody() {
     let check = |pods: Vec<Value>| relays::check(&Ok(pods), "injector-system");
     assert_eq!(check(Vec::new()), None);
     let sidecar = json!([{"name": "relay"}, {"name": "istio-proxy", "image": "x/proxyv2:1.30.0"}]);
-    assert_eq!(check(vec![relay(sidecar)]).unwrap().outcome, Outcome::Good);
+    assert_eq!(check(vec![relay(sidecar)]).unwrap().outcome, Outcome::Pass);
     let bare = check(vec![relay(json!([{"name": "relay"}]))]).unwrap();
     insta::assert_snapshot!(format!(
         "{}\n{}\n{}",
@@ -73,7 +73,7 @@ fn target() -> Target {
     Target {
         namespace: workload.namespace.clone(),
         relay_namespace: "injector-system".to_owned(),
-        found: Found {
+        found: Resolved {
             kind: workload.kind,
             name: workload.name.clone(),
             object: json!({
@@ -118,7 +118,7 @@ fn all_good(checks: &[Check]) {
     assert!(!checks.is_empty());
     let wrong: Vec<&Check> = checks
         .iter()
-        .filter(|check| check.outcome != Outcome::Good)
+        .filter(|check| check.outcome != Outcome::Pass)
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -128,7 +128,7 @@ fn all_good(checks: &[Check]) {
 fn only_wrong(checks: Vec<Check>) -> (Outcome, String) {
     let mut wrong = checks
         .into_iter()
-        .filter(|check| check.outcome != Outcome::Good);
+        .filter(|check| check.outcome != Outcome::Pass);
     let first = wrong.next().expect("everything is good");
     assert_eq!(wrong.next(), None);
     assert_eq!(first.hint.is_some(), first.outcome != Outcome::Unknown);
@@ -139,7 +139,7 @@ fn only_wrong(checks: Vec<Check>) -> (Outcome, String) {
 fn nothing_is_found_where_everything_is_as_it_should_be() {
     all_good(&installation::checks(&installed(), "injector-system"));
     all_good(&workload::checks(&target()));
-    all_good(&surroundings::checks(
+    all_good(&mesh_conflicts::checks(
         &surroundings(),
         &target(),
         "injector-system",
@@ -149,7 +149,7 @@ fn nothing_is_found_where_everything_is_as_it_should_be() {
         &target(),
         &relay_labels(),
     ));
-    all_good(&[surroundings::export(
+    all_good(&[mesh_conflicts::export(
         &installed(),
         &Value::Null,
         &target(),
@@ -170,7 +170,7 @@ fn a_relay_that_is_down_or_of_another_version_is_found() {
     seen.relay.as_mut().unwrap().as_mut().unwrap()["status"] = json!({});
     assert_eq!(
         only_wrong(installation::checks(&seen, "x")),
-        (Outcome::Bad, "injector-relay: 0/2 ready".to_owned())
+        (Outcome::Fail, "injector-relay: 0/2 ready".to_owned())
     );
     let mut seen = installed();
     seen.relay.as_mut().unwrap().as_mut().unwrap()["metadata"]["labels"]["app.kubernetes.io/version"] =
@@ -188,7 +188,7 @@ fn a_policy_that_is_not_in_force_everywhere_is_found() {
         let mut seen = installed();
         change(&mut seen);
         let (outcome, found) = only_wrong(installation::checks(&seen, "x"));
-        assert_eq!(outcome, Outcome::Bad);
+        assert_eq!(outcome, Outcome::Fail);
         assert_eq!(found, "1 of 2 admission policies are in force");
     };
     let binding = |seen: &mut Installation, key: &str, value: Value| {
@@ -212,7 +212,7 @@ fn a_workload_that_is_not_prepared_is_found() {
     assert_eq!(
         (outcome, found.as_str()),
         (
-            Outcome::Bad,
+            Outcome::Fail,
             "Deployment/orders: it is not prepared for intercepts"
         )
     );
@@ -244,19 +244,19 @@ fn a_sidecar_resource_that_hides_the_relays_is_found() {
     let mut target = target();
     let sidecar = |hosts: Value| json!({"metadata": {"name": "narrow"}, "spec": {"egress": [{"hosts": hosts}]}});
     target.sidecars = Ok(vec![sidecar(json!(["./*", "istio-system/*"]))]);
-    let (outcome, found) = only_wrong(surroundings::checks(
+    let (outcome, found) = only_wrong(mesh_conflicts::checks(
         &surroundings(),
         &target,
         "injector-system",
     ));
-    assert_eq!(outcome, Outcome::Bad);
+    assert_eq!(outcome, Outcome::Fail);
     assert!(
         found.starts_with("Sidecar narrow: it hides the relays"),
         "{found}"
     );
     for hosts in ["*/*", "injector-system/*", "*/*.svc.cluster.local"] {
         target.sidecars = Ok(vec![sidecar(json!(["./*", hosts]))]);
-        all_good(&surroundings::checks(
+        all_good(&mesh_conflicts::checks(
             &surroundings(),
             &target,
             "injector-system",
@@ -270,8 +270,8 @@ fn other_filters_on_the_same_routes_are_found() {
     let found = |filter: Value| {
         let mut seen = surroundings();
         seen.root_filters = Ok(vec![filter]);
-        let checks = surroundings::checks(&seen, &target(), "injector-system");
-        checks.iter().any(|check| check.outcome == Outcome::Perhaps)
+        let checks = mesh_conflicts::checks(&seen, &target(), "injector-system");
+        checks.iter().any(|check| check.outcome == Outcome::Warn)
     };
     assert!(found(filter("HTTP_ROUTE", "SIDECAR_INBOUND", json!({}))));
     assert!(found(filter(
@@ -315,19 +315,19 @@ fn policies_of_others_on_the_relays_are_found() {
     let (outcome, text) = only_wrong(found(vec![policy(json!({}), deny)], vec![]));
     assert_eq!(
         (outcome, text.contains("x/theirs")),
-        (Outcome::Perhaps, true),
+        (Outcome::Warn, true),
         "{text}"
     );
     let deny_all = policy(relay.clone(), json!({"action": "DENY", "rules": [{}]}));
-    assert_eq!(only_wrong(found(vec![deny_all], vec![])).0, Outcome::Bad);
+    assert_eq!(only_wrong(found(vec![deny_all], vec![])).0, Outcome::Fail);
     let peers = |mode: &str| policy(relay.clone(), json!({"mtls": {"mode": mode}}));
     assert_eq!(
         only_wrong(found(vec![], vec![peers("PERMISSIVE")])).0,
-        Outcome::Perhaps
+        Outcome::Warn
     );
     assert_eq!(
         only_wrong(found(vec![], vec![peers("DISABLE")])).0,
-        Outcome::Bad
+        Outcome::Fail
     );
 }
 
@@ -356,7 +356,7 @@ fn policies_that_select_the_relays_by_any_of_their_labels_are_found() {
         let checks = policies::checks(&seen, &target(), relays);
         let bad = checks
             .into_iter()
-            .filter(|check| check.outcome == Outcome::Bad);
+            .filter(|check| check.outcome == Outcome::Fail);
         bad.map(|check| check.id).collect::<Vec<_>>()
     };
     let both = ["relay-authorization", "relay-mtls"];
@@ -387,7 +387,7 @@ fn policies_at_the_workload_are_told() {
         json!({"selector": {"matchLabels": {"app": "orders"}}, "action": "DENY", "rules": [{}]});
     target.authorization = Ok(vec![json!({"metadata": {"name": "theirs"}, "spec": spec})]);
     let (outcome, found) = only_wrong(policies::checks(&surroundings(), &target, &relay_labels()));
-    assert_eq!(outcome, Outcome::Perhaps);
+    assert_eq!(outcome, Outcome::Warn);
     assert!(
         found.contains("theirs: it decides before any intercept (DENY)"),
         "{found}"
@@ -414,13 +414,13 @@ fn relays_that_are_not_exported_are_found() {
                 service["metadata"]["annotations"]["networking.istio.io/exportTo"] = json!(places);
             }
         }
-        surroundings::export(&seen, &mesh, &target(), "injector-system").outcome
+        mesh_conflicts::export(&seen, &mesh, &target(), "injector-system").outcome
     };
-    assert_eq!(export(Some("."), Value::Null), Outcome::Bad);
-    assert_eq!(export(Some("., shop"), Value::Null), Outcome::Good);
+    assert_eq!(export(Some("."), Value::Null), Outcome::Fail);
+    assert_eq!(export(Some("., shop"), Value::Null), Outcome::Pass);
     let hidden = json!({"defaultServiceExportTo": ["."]});
-    assert_eq!(export(None, hidden.clone()), Outcome::Bad);
-    assert_eq!(export(Some("*"), hidden), Outcome::Good);
+    assert_eq!(export(None, hidden.clone()), Outcome::Fail);
+    assert_eq!(export(Some("*"), hidden), Outcome::Pass);
 }
 
 #[test]
@@ -432,12 +432,12 @@ fn a_rule_for_a_relay_that_may_win_over_ours_is_found() {
     let (outcome, found) = only_wrong(workload::checks(&target));
     assert_eq!(
         (outcome, found.starts_with("DestinationRule theirs: ")),
-        (Outcome::Bad, true)
+        (Outcome::Fail, true)
     );
     let wildcard = json!({"metadata": {"name": "all"}, "spec": {"host": "*.svc.cluster.local"}});
     target.rules = Ok(vec![wildcard]);
     let (outcome, found) = only_wrong(workload::checks(&target));
-    assert_eq!(outcome, Outcome::Bad);
+    assert_eq!(outcome, Outcome::Fail);
     assert!(
         found.contains("no DestinationRule of ours for injector-relay-0."),
         "{found}"
@@ -447,8 +447,8 @@ fn a_rule_for_a_relay_that_may_win_over_ours_is_found() {
 #[test]
 fn a_filter_that_is_served_no_longer_is_found() {
     let digest = |served: &str| installation::same_digest(served, "aa", &target()).outcome;
-    assert_eq!(digest("aa"), Outcome::Good);
-    assert_eq!(digest("bb"), Outcome::Bad);
+    assert_eq!(digest("aa"), Outcome::Pass);
+    assert_eq!(digest("bb"), Outcome::Fail);
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn the_line_to_prepare_it_again_keeps_what_the_workload_has() {
 
 #[test]
 fn a_clock_that_goes_wrong_is_found() {
-    assert_eq!(clock::compared(1_000, 1_031).outcome, Outcome::Perhaps);
+    assert_eq!(clock::compared(1_000, 1_031).outcome, Outcome::Warn);
     assert_eq!(
         clock::compared(1_031, 1_000).found,
         "this machine's clock is 31 s behind the API server's; leases are counted by the API server's"
@@ -566,7 +566,7 @@ fn intercept_that_takes_no_request_is_found() {
     let mut seen = namespace();
     seen.all = Ok(Vec::new());
     let (outcome, found) = only_wrong(intercepts::checks(&seen));
-    assert_eq!(outcome, Outcome::Perhaps);
+    assert_eq!(outcome, Outcome::Warn);
     assert_eq!(
         found,
         "orders-bob: it is gone, and the proxies still have it"
@@ -621,7 +621,7 @@ fn wrong_proxy(change: impl FnOnce(&mut Proxy)) -> (String, String) {
     target.plugin = Ok(None);
     let wrong: Vec<&Check> = checks
         .iter()
-        .filter(|check| check.outcome == Outcome::Bad)
+        .filter(|check| check.outcome == Outcome::Fail)
         .collect();
     assert_eq!(wrong.len(), 1, "{checks:#?}");
     (wrong[0].id.to_string(), wrong[0].found.clone())

@@ -7,8 +7,8 @@ use intercept_manifest::istio::{Workload, preparation};
 use serde_json::Value;
 
 use super::Check;
-use super::seen::{Target, name_of, text};
-use crate::hint::Hint;
+use super::snapshot::{Target, name_of, text};
+use crate::error::Hint;
 
 pub fn checks(target: &Target) -> Vec<Check> {
     let label = target.label();
@@ -197,7 +197,7 @@ fn rules(target: &Target) -> Vec<Check> {
     };
     let lacking = hosts
         .iter()
-        .find(|host| !of_host(host).into_iter().any(super::seen::is_ours));
+        .find(|host| !of_host(host).into_iter().any(super::snapshot::is_ours));
     let mut checks = Vec::new();
     if let Some(host) = lacking {
         checks.push(Check::bad(
@@ -210,7 +210,7 @@ fn rules(target: &Target) -> Vec<Check> {
     let others = hosts
         .iter()
         .flat_map(of_host)
-        .filter(|rule| !super::seen::is_ours(rule));
+        .filter(|rule| !super::snapshot::is_ours(rule));
     checks.extend(others.map(|rule| {
         Check::bad(
             ID,

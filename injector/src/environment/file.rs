@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::Environment;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::shell::quote;
 
 /// The longest line that Docker reads (Go's `bufio.MaxScanTokenSize`).
@@ -56,8 +56,8 @@ impl EnvFile {
     }
 }
 
-fn failure(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::failed(
+fn failure(path: &Path, why: impl std::fmt::Display) -> CliError {
+    CliError::failed(
         format_args!("--env-file {}: {why}", path.display()),
         look(path),
     )

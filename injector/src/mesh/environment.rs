@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::environment::{self, Environment, Objects, Reference};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::shell::quote;
 
 /// Which container `kubectl logs` and `kubectl exec` mean; Istio's injection sets it as well.
@@ -27,7 +27,7 @@ pub async fn read(
     let pod = newest_ready(pods);
     // A pod's own: what was injected into it is in its environment, too.
     let (found, is_certain) = container(pod.unwrap_or(template), port).ok_or_else(|| {
-        Failure::failed(
+        CliError::failed(
             format!("port {port}: the workload has no container but its sidecar"),
             "go without the workload's environment: --no-env",
         )
@@ -138,7 +138,7 @@ fn address(reference: &Reference) -> (&'static Kind, &str) {
     }
 }
 
-fn refused(namespace: &str, forbidden: &BTreeSet<Reference>) -> Failure {
+fn refused(namespace: &str, forbidden: &BTreeSet<Reference>) -> CliError {
     let rights = forbidden.iter().map(|reference| {
         let (kind, name) = address(reference);
         Right::new("get", kind, Some(namespace))
@@ -153,7 +153,7 @@ fn refused(namespace: &str, forbidden: &BTreeSet<Reference>) -> Failure {
         .iter()
         .map(|reference| format!(" --resource-name={}", quote(address(reference).1)))
         .collect();
-    Failure::failed(
+    CliError::failed(
         format!(
             "the workload's environment: you may not {}",
             rights.collect::<Vec<_>>().join(", nor ")

@@ -1,30 +1,30 @@
 //! Errors of the mesh as the developer reads them, each with a command to run.
 
 use intercept_kube::ClusterError;
-use intercept_kube::lookup::Found;
+use intercept_kube::resolve::Resolved;
 use intercept_manifest::istio::names;
 use intercept_manifest::istio::preparation::InvalidPreparation;
 
-use crate::hint::{Failure, Result};
-use crate::install_line::{self, Kept};
+use crate::error::{CliError, Result};
+use crate::install_args::{self, InstallArgs};
 use crate::model::SelectPort;
 use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.
-pub fn of_plugin(error: InvalidPreparation) -> Failure {
-    Failure::failed(error, "an operator prepares it anew: injector install")
+pub fn of_plugin(error: InvalidPreparation) -> CliError {
+    CliError::failed(error, "an operator prepares it anew: injector install")
 }
 
 /// A WasmPlugin of this name that no installer of this version made.
-pub fn of_older_plugin(namespace: &str, found: &Found) -> Failure {
-    Failure::failed(
+pub fn of_older_plugin(namespace: &str, found: &Resolved) -> CliError {
+    CliError::failed(
         format!(
             "{}: it was prepared by another version of `injector`, or by another program",
             found.label()
         ),
         format!(
             "an operator prepares it anew: {}",
-            install_line::usual(namespace, &found.label())
+            install_args::usual(namespace, &found.label())
         ),
     )
 }
@@ -34,7 +34,7 @@ pub fn of_rights(namespace: &str, missing: &[String]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::failed(
+    Err(CliError::failed(
         format!("you may not {}", missing.join(", nor ")),
         format!(
             "an administrator binds the roles to you: kubectl create rolebinding … -n {} --clusterrole={1} --user=YOU, and the role {1} of the relays' namespace",
@@ -45,9 +45,9 @@ pub fn of_rights(namespace: &str, missing: &[String]) -> Result<()> {
 }
 
 /// A write that the API server did not take; an admission policy's reason stands in its own words.
-pub fn refused(error: ClusterError) -> Failure {
+pub fn refused(error: ClusterError) -> CliError {
     match error.is_forbidden() {
-        true => Failure::failed(
+        true => CliError::failed(
             error,
             "kubectl auth whoami; what an operator allows is said above",
         )
@@ -59,32 +59,32 @@ pub fn refused(error: ClusterError) -> Failure {
 /// `--port` names none of the prepared ports; `meant` is the container port that it does name, `place` what chooses the namespace in a command that is shown.
 pub fn no_such_port(
     (namespace, place): (&str, &str),
-    found: &Found,
-    kept: &Kept,
+    found: &Resolved,
+    kept: &InstallArgs,
     word: &str,
     meant: Option<u16>,
     offered: &[SelectPort],
-) -> Failure {
+) -> CliError {
     let name = &found.name;
     let there = shown(offered);
     match meant {
         Some(number) if word != number.to_string() || offered.is_empty() => {
             let ports = kept.ports.iter().copied().chain([number]).collect();
-            let kept = Kept {
+            let kept = InstallArgs {
                 ports,
                 ..kept.clone()
             };
-            Failure::failed(
+            CliError::failed(
                 format!(
                     "port {word}: no operator has prepared port {number} of {name}, only {there}"
                 ),
                 format!(
                     "is it HTTP? then an operator prepares it: {}",
-                    install_line::prepare(namespace, &found.label(), &kept)
+                    install_args::prepare(namespace, &found.label(), &kept)
                 ),
             )
         }
-        _ => Failure::usage(
+        _ => CliError::usage(
             format!("port {word}: {name} has no such port that is prepared, it has {there}"),
             example(place, name, offered),
         ),
@@ -92,8 +92,8 @@ pub fn no_such_port(
 }
 
 /// No `--port`, and several to choose from.
-pub fn several_ports(place: &str, name: &str, offered: &[SelectPort]) -> Failure {
-    Failure::usage(
+pub fn several_ports(place: &str, name: &str, offered: &[SelectPort]) -> CliError {
+    CliError::usage(
         format!("{name} has several ports: {}", shown(offered)),
         example(place, name, offered),
     )
@@ -164,15 +164,21 @@ mod tests {
 
     #[test]
     fn unprepared_port_lists_prepared_ones() {
-        let found = Found {
+        let found = Resolved {
             kind: Kind::Deployment,
             name: "orders".to_owned(),
             object: Value::Null,
             services: Vec::new(),
         };
         let refused = |word: &str, meant, offered: &[SelectPort]| {
-            let failure =
-                no_such_port(("shop", ""), &found, &Kept::default(), word, meant, offered);
+            let failure = no_such_port(
+                ("shop", ""),
+                &found,
+                &InstallArgs::default(),
+                word,
+                meant,
+                offered,
+            );
             failure.error().to_owned()
         };
         for (word, meant, expected) in [
@@ -202,15 +208,15 @@ mod tests {
 
     #[test]
     fn hint_keeps_prepared_ports() {
-        let found = Found {
+        let found = Resolved {
             kind: Kind::Deployment,
             name: "orders".to_owned(),
             object: Value::Null,
             services: Vec::new(),
         };
-        let mut kept = Kept {
+        let mut kept = InstallArgs {
             ports: vec![8080],
-            ..Kept::default()
+            ..InstallArgs::default()
         };
         kept.limits.allow_all = true;
         let failure = no_such_port(("shop", ""), &found, &kept, "grpc", Some(9090), &[]);

@@ -8,7 +8,7 @@ use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 
 use super::relay::{Forward, Relays, VERSION, is_compatible};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::shell::quote;
 
 /// The one that the caller may use.
@@ -49,7 +49,7 @@ impl Outbound {
         let settings = OutboundSettings::read(object);
         let settings = settings.filter(|_| version.is_some_and(|it| is_compatible(it, VERSION)));
         let settings = settings.ok_or_else(|| {
-            Failure::failed(
+            CliError::failed(
                 format!(
                     "outbound connections: StatefulSet {namespace}/{set} is of version {}, this is {VERSION}",
                     version.unwrap_or("unknown")
@@ -120,14 +120,14 @@ async fn usable(
     Ok(Ok(stateful_set))
 }
 
-fn failure(namespace: &str, refused: Refused) -> Failure {
+fn failure(namespace: &str, refused: Refused) -> CliError {
     let place = quote(namespace);
     match refused {
-        Refused::Missing => Failure::failed(
+        Refused::Missing => CliError::failed(
             format!("outbound connections: not open in namespace {namespace}"),
             format!("an administrator opens them: injector install -n {place} --outbound"),
         ),
-        Refused::Forbidden(what) => Failure::failed(
+        Refused::Forbidden(what) => CliError::failed(
             format!("outbound connections: you may not {what}"),
             format!(
                 "an operator binds a role to you: kubectl -n {place} create rolebinding {0} --role={0} --user=YOU; \

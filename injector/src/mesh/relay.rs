@@ -13,7 +13,7 @@ use intercept_tunnel::relay_end::RelayEnd;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::shell::quote;
 
 /// The relay's container.
@@ -104,9 +104,9 @@ impl Relays {
     }
 
     /// `others`: to how many the caller may not forward ports.
-    fn none_ready(&self, others: usize) -> Failure {
+    fn none_ready(&self, others: usize) -> CliError {
         let namespace = &self.namespace;
-        Failure::failed(
+        CliError::failed(
             match others {
                 0 => format!("no relay of {namespace} is ready"),
                 _ => format!(
@@ -141,14 +141,14 @@ impl Relays {
 /// Refuses relays that this build cannot talk to. Those of an installation that does not say are tried.
 fn check_version(namespace: &str, set: Option<&Value>) -> Result<()> {
     let Some(set) = set else {
-        return Err(Failure::failed(
+        return Err(CliError::failed(
             format!("there are no relays in {namespace}"),
             "an operator installs them: injector install",
         ));
     };
     let version = set["metadata"]["labels"]["app.kubernetes.io/version"].as_str();
     match version {
-        Some(version) if !is_compatible(version, VERSION) => Err(Failure::failed(
+        Some(version) if !is_compatible(version, VERSION) => Err(CliError::failed(
             format!("the relays of {namespace} are version {version}, this is {VERSION}"),
             "use the version of the relays, or an operator upgrades them: injector install",
         )),
@@ -262,9 +262,9 @@ mod tests {
             (None, Some("there are no relays in relays")),
         ] {
             let refused = check_version("relays", set.as_ref()).err();
-            assert_eq!(refused.as_ref().map(Failure::error), expected, "{set:?}");
+            assert_eq!(refused.as_ref().map(CliError::error), expected, "{set:?}");
             let is_for_an_operator =
-                |failure: &Failure| failure.hint().ends_with("injector install");
+                |failure: &CliError| failure.hint().ends_with("injector install");
             assert!(
                 refused.as_ref().is_none_or(is_for_an_operator),
                 "{refused:?}"

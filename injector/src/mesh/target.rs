@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use intercept_core::{Document, Intercept, TEXT_SCHEMA_VERSION};
 use intercept_kube::intercepts::{Intercepts, RenewError, renew_time};
-use intercept_kube::lookup::{self, Found, Listed, ports};
 use intercept_kube::pods;
+use intercept_kube::resolve::{self, Listed, Resolved, ports};
 use intercept_kube::rights::Rights;
 use intercept_kube::{Cluster, kind};
 use intercept_manifest::cluster;
@@ -28,8 +28,8 @@ use super::failure;
 use super::outbound::Outbound;
 use super::relay::{Relays, ask_relays};
 use crate::environment::Environment;
-use crate::hint::{Failure, Result};
-use crate::install_line::{self, Kept};
+use crate::error::{CliError, Result};
+use crate::install_args::{self, InstallArgs};
 use crate::model::{
     Check, Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, SelectPort, Target,
     TargetPort, settled,
@@ -60,24 +60,24 @@ pub struct MeshTarget {
     clock: Clock,
     /// As the operator prepared it when the command began.
     preparation: Preparation,
-    found: Found,
+    found: Resolved,
     pods: Vec<Value>,
     /// The caller's identity according to the API server.
     owner: String,
     relays: Relays,
     rights: Rights,
     /// What a line to prepare it again says again.
-    kept: Kept,
+    kept: InstallArgs,
 }
 
 impl MeshTarget {
     /// Finds what TARGET means and checks that it can be intercepted by the caller.
     pub async fn open(cluster: &Cluster, target: &str) -> Result<Self> {
-        let wanted = lookup::wanted(target)?;
+        let wanted = resolve::wanted(target)?;
         let namespace = cluster.namespace();
         let (listed, owner) =
             tokio::join!(Listed::read(cluster, namespace, None), cluster.whoami());
-        let found = lookup::find(wanted, &listed?)?;
+        let found = resolve::find(wanted, &listed?)?;
         let name = names::of_workload(found.kind, &found.name);
         let selector = selector_of(&found);
         let (plugin, pods) = tokio::join!(
@@ -109,7 +109,7 @@ impl MeshTarget {
             owner: owner?.name,
             preparation,
             found,
-            kept: Kept::of(&plugin, relays.namespace()),
+            kept: InstallArgs::of(&plugin, relays.namespace()),
             relays,
             rights,
         })
@@ -178,7 +178,7 @@ impl MeshTarget {
             return Ok(there.entry(there.expires()));
         }
         let name = there.name();
-        Err(Failure::failed(
+        Err(CliError::failed(
             format!(
                 "{name}: an intercept of {} has this name",
                 there.spec.workload.name
@@ -247,7 +247,7 @@ impl MeshTarget {
         answer
     }
 
-    fn not_accepted(&self, name: &str, why: &Condition) -> Failure {
+    fn not_accepted(&self, name: &str, why: &Condition) -> CliError {
         let hint = match why.reason.as_str() {
             "Conflict" => {
                 "add a header that only you send, or create it all the same with --allow-overlap"
@@ -255,7 +255,7 @@ impl MeshTarget {
             }
             "NotPrepared" => format!(
                 "an operator prepares it: {}",
-                install_line::usual(&self.namespace, &self.found.label())
+                install_args::usual(&self.namespace, &self.found.label())
             ),
             "ClockSkew" => {
                 "an operator sets the clocks of the cluster's nodes: injector doctor".to_owned()
@@ -271,12 +271,12 @@ impl MeshTarget {
             ),
             _ => "ask an operator, or use other conditions: injector intercept --help".to_owned(),
         };
-        Failure::failed(format!("{name}: {}", why.message), hint)
+        CliError::failed(format!("{name}: {}", why.message), hint)
     }
 
-    fn no_controller(&self) -> Failure {
+    fn no_controller(&self) -> CliError {
         let namespace = quote(&self.preparation.mesh.namespace);
-        Failure::failed(
+        CliError::failed(
             format!("no controller answers in {namespace}: nothing new can be intercepted"),
             format!(
                 "kubectl -n {namespace} get deployment {}; injector doctor",
@@ -487,7 +487,7 @@ impl Target for MeshTarget {
                 Err(error) => return Err(failure::refused(error)),
             }
         }
-        Err(Failure::failed(
+        Err(CliError::failed(
             format!(
                 "{}: others take this name faster than this command can",
                 plan.name
@@ -507,8 +507,8 @@ impl Target for MeshTarget {
         })
     }
 
-    fn gone(&self, name: &str) -> Failure {
-        Failure::failed(
+    fn gone(&self, name: &str) -> CliError {
+        CliError::failed(
             format!(
                 "{name}: {} is no longer prepared for intercepts: WasmPlugin {}/{} not found",
                 self.found.label(),
@@ -517,7 +517,7 @@ impl Target for MeshTarget {
             ),
             format!(
                 "an operator prepares it: {}",
-                install_line::usual(&self.namespace, &self.found.label())
+                install_args::usual(&self.namespace, &self.found.label())
             ),
         )
     }
@@ -625,7 +625,7 @@ fn numbered(name: &str, number: usize) -> String {
 }
 
 /// The pods of a workload, by the labels of its template.
-fn selector_of(found: &Found) -> String {
+fn selector_of(found: &Resolved) -> String {
     let labels = found.template()["metadata"]["labels"].as_object();
     let labels = labels.into_iter().flatten();
     let pairs: Vec<String> = labels
@@ -634,15 +634,15 @@ fn selector_of(found: &Found) -> String {
     pairs.join(",")
 }
 
-fn not_prepared(namespace: &str, found: &Found) -> Failure {
-    Failure::failed(
+fn not_prepared(namespace: &str, found: &Resolved) -> CliError {
+    CliError::failed(
         format!(
             "{}: no operator has prepared this workload, so it cannot be intercepted",
             found.label()
         ),
         format!(
             "an operator prepares it (open connections are drained once): {}",
-            install_line::usual(namespace, &found.label())
+            install_args::usual(namespace, &found.label())
         ),
     )
 }

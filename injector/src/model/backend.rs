@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::answers::{Found, Live, Named, NotRenewed, Placement, Replicas, Seen, TargetPort};
 use super::plan::Plan;
 use crate::environment::Environment;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// Whether an intercept may be added to these.
 pub type Check<'c> = dyn Fn(&Document) -> Result<()> + Sync + 'c;
@@ -143,7 +143,7 @@ pub trait Target: Debug {
     async fn renew(&self, name: &str, address: &str, expires: u64) -> Result<(), NotRenewed>;
 
     /// The error of an intercept whose workload is not prepared any more.
-    fn gone(&self, name: &str) -> Failure;
+    fn gone(&self, name: &str) -> CliError;
 
     /// Removes an intercept if it still is this tunnel's. What is left goes after [`Self::wait_gone`], by [`Self::clear`].
     async fn remove(&self, name: &str, address: &str) -> Result<Option<Intercept>>;

@@ -8,9 +8,9 @@ use intercept_overlap::{ExampleRequest, Kind, Meeting};
 use intercept_tunnel::developer::LocalProtocol;
 
 use super::answers::Placement;
-use crate::hint::{Failure, Result};
+use crate::describe;
+use crate::error::{CliError, Result};
 use crate::shell::quote;
-use crate::words;
 
 /// The most intercepts that one workload may have: 662 bytes each in the object that holds them all.
 const MAX_INTERCEPTS: usize = 1_000;
@@ -47,7 +47,7 @@ pub struct Plan {
     /// The address of the entry of this name that it may take the place of.
     pub replaces: Option<String>,
     /// What chooses the place where it is kept, with a blank before each word, in a command that is shown.
-    pub place_flags: String,
+    pub context_flags: String,
 }
 
 impl Plan {
@@ -82,12 +82,12 @@ impl Plan {
     fn check_name(&self, document: &Document) -> Result<()> {
         let Some(known) = document.intercepts.get(&self.name) else {
             if document.intercepts.len() >= MAX_INTERCEPTS {
-                return Err(Failure::failed(
+                return Err(CliError::failed(
                     format!(
                         "{}: has {MAX_INTERCEPTS} intercepts already, which is the most",
                         self.workload
                     ),
-                    format!("injector list{}", self.place_flags),
+                    format!("injector list{}", self.context_flags),
                 ));
             }
             return Ok(());
@@ -99,25 +99,25 @@ impl Plan {
     }
 
     /// The name is taken, by an intercept of this owner.
-    pub fn taken_by(&self, owner: &str) -> Failure {
+    pub fn taken_by(&self, owner: &str) -> CliError {
         if owner != self.owner {
-            return Failure::failed(
+            return CliError::failed(
                 format!("{}: {owner} has an intercept of this name", self.name),
                 format!(
                     "injector intercept{} {} --name=ANOTHER-NAME",
-                    self.place_flags,
+                    self.context_flags,
                     quote(&self.workload)
                 ),
             );
         }
-        Failure::failed(
+        CliError::failed(
             format!(
                 "{}: an intercept of yours has this name, and its tunnel is up",
                 self.name
             ),
             format!(
                 "take its place with --replace, or end it: injector leave{} {}",
-                self.place_flags,
+                self.context_flags,
                 quote(&self.name)
             ),
         )
@@ -127,22 +127,22 @@ impl Plan {
     pub fn check_limits(&self, limits: &Limits, intercept: &Intercept) -> Result<()> {
         let longest = Duration::from_secs(limits.max_lease_seconds);
         if self.lease > longest {
-            return Err(Failure::failed(
+            return Err(CliError::failed(
                 format!(
                     "--lease {}: the operator allows at most {} (limits.max_lease_seconds)",
-                    words::span(self.lease),
-                    words::span(longest)
+                    describe::span(self.lease),
+                    describe::span(longest)
                 ),
                 format!(
                     "injector intercept{} {} --lease={}s",
-                    self.place_flags,
+                    self.context_flags,
                     quote(&self.workload),
                     longest.as_secs()
                 ),
             ));
         }
         validate(&self.name, intercept, limits).map_err(|invalid| {
-            Failure::failed(
+            CliError::failed(
                 format!("{}{invalid}", self.name),
                 "ask an operator, or use other conditions: injector intercept --help",
             )
@@ -157,9 +157,9 @@ impl Plan {
         let mut after = left_out(&intercepts.into_iter().collect::<Vec<_>>()).into_iter();
         match after.find(|entry| !before.contains(entry)) {
             None => Ok(()),
-            Some(entry) => Err(Failure::failed(
+            Some(entry) => Err(CliError::failed(
                 entry.reason,
-                format!("injector list{}", self.place_flags),
+                format!("injector list{}", self.context_flags),
             )),
         }
     }
@@ -185,7 +185,7 @@ impl Plan {
         } = meeting;
         let such = example.as_ref().map(in_words);
         match kind {
-            Kind::Refused if !self.allow_overlap => Err(Failure::failed(
+            Kind::Refused if !self.allow_overlap => Err(CliError::failed(
                 format!(
                     "{}: {other} of {owner} matches the same requests{}",
                     self.name,
@@ -259,7 +259,7 @@ mod tests {
             lease: Duration::from_secs(3_600),
             allow_overlap: false,
             replaces: None,
-            place_flags: " -n shop".to_owned(),
+            context_flags: " -n shop".to_owned(),
         }
     }
 

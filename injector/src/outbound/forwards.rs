@@ -6,7 +6,7 @@ use intercept_outbound::{Client, Destination, Forward};
 use tokio::task::JoinSet;
 
 use crate::environment::local::LocalService;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::shell::quote;
 
 /// Listeners that pass nothing on yet.
@@ -50,7 +50,7 @@ impl Forwards {
             bound => bound,
         };
         let forward = bound.map_err(|error| {
-            Failure::failed(
+            CliError::failed(
                 format!(
                     "--forward {flag}: port {port} of this machine: {}",
                     short(&error)
@@ -121,7 +121,7 @@ impl Wanted {
             })
         });
         read.ok_or_else(|| {
-            Failure::usage(
+            CliError::usage(
                 format!("--forward {flag}: expected SERVICE:PORT or SERVICE:PORT:LOCALPORT"),
                 "injector intercept orders --port 3000 --forward postgres:5432",
             )

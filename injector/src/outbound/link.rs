@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::forwards::Forwards;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// How long the first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ impl Link {
         let (events_tx, mut events) = mpsc::channel(EVENTS);
         let client = Client::start(hello, connect(end), Tempo::default(), events_tx);
         first_up(&mut events).await.map_err(|reason| {
-            Failure::failed(
+            CliError::failed(
                 format_args!("outbound connections: {end}: {reason}"),
                 end.hint(),
             )

@@ -12,7 +12,7 @@ use intercept_tunnel::developer::Dial;
 
 use super::link::Line;
 use super::publish::Publish;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 
 /// The namespace of a running command.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl CommandNamespace {
         let dialer = ClusterDialer::new(client.clone(), config).marked(mark);
         let namespace = Namespace::start(dialer, Options { label, publish }).await;
         let namespace =
-            namespace.map_err(|error| Failure::failed(error.describe(), error.hint()))?;
+            namespace.map_err(|error| CliError::failed(error.describe(), error.hint()))?;
         Ok(Self(namespace))
     }
 

@@ -11,7 +11,7 @@ use super::namespace::CommandNamespace;
 use super::publish::Publish;
 use super::variables::{self, Variable};
 use crate::args::OutboundMode;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::model::Plan;
 
 /// What is asked for.
@@ -50,7 +50,7 @@ impl CommandNetwork {
     }
 
     /// Says that the command runs without it, why, and what helps.
-    pub fn without(&self, failure: &Failure) -> Line {
+    pub fn without(&self, failure: &CliError) -> Line {
         Line::Warning(format!(
             "{} does not reach the cluster: {}; what helps: {}",
             self.program,
@@ -70,7 +70,7 @@ impl CommandNetwork {
         dial: &Dial,
     ) -> Result<(Option<Network>, Vec<Line>)> {
         let Some(config) = link.client().config().await else {
-            let failure = Failure::failed(
+            let failure = CliError::failed(
                 "outbound connections: the connection is lost",
                 "injector doctor",
             );
@@ -110,7 +110,7 @@ impl CommandNetwork {
     /// To a proxy, where that takes no proxy of the developer's away.
     async fn fall_back(
         &self,
-        failure: &Failure,
+        failure: &CliError,
         link: &Link,
         config: Arc<ClusterConfig>,
     ) -> Result<(Option<Network>, Vec<Line>)> {

@@ -9,7 +9,7 @@ use intercept_tunnel::developer::Dial;
 
 use super::link::Line;
 use super::publish::Publish;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// There is none.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl CommandNamespace {
     }
 }
 
-fn failure() -> Failure {
-    Failure::failed(
+fn failure() -> CliError {
+    CliError::failed(
         "network namespace: only Linux has them",
         "reach single services: injector intercept … --forward SERVICE:PORT",
     )

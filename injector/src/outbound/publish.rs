@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// Which ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,8 @@ impl Publish {
     }
 }
 
-fn refusal(flag: &str) -> Failure {
-    Failure::usage(
+fn refusal(flag: &str) -> CliError {
+    CliError::usage(
         format!("--publish {flag}: expected ports as 3000,9229, `auto` or `off`"),
         "injector intercept orders --publish=3000,9229 -- npm start",
     )

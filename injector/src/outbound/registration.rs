@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// How long the first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ impl Registration {
             false
         };
         if timeout(PATIENCE, up).await != Ok(true) {
-            return Err(Failure::failed(
+            return Err(CliError::failed(
                 format_args!("relay {relay}: no tunnel could be opened: {last}"),
                 relay.hint(),
             ));

@@ -8,8 +8,8 @@ use intercept_tunnel::presence::Presence;
 use serde::Serialize;
 
 use super::print::{self, Shown};
+use crate::describe;
 use crate::model::Replicas;
-use crate::words;
 
 /// One intercept as it is shown; the JSON of `list` and `status`.
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ impl InterceptShown {
             replicas: None,
             detached: None,
             workload: workload.to_owned(),
-            requests: words::conditions(&intercept),
+            requests: describe::conditions(&intercept),
             developer: intercept.owner,
             port: intercept.port,
             headers: intercept.headers,
@@ -129,7 +129,7 @@ impl InterceptShown {
         match self.lease_left_seconds {
             0 => "over".to_owned(),
             _ if self.left_out.is_some() => "left out".to_owned(),
-            left => words::span(Duration::from_secs(left)),
+            left => describe::span(Duration::from_secs(left)),
         }
     }
 }

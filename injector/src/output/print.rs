@@ -6,7 +6,7 @@ use intercept_manifest::printable::{is_invisible, one_line, printable, spell_out
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 
 /// A result that every format can show.
 pub trait Shown: Serialize {
@@ -39,7 +39,7 @@ pub fn stdout(text: &str) -> Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::failed(
             format_args!("stdout: {error}"),
             "check where the output goes: df -h .",
         )),

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use super::signals::Signals;
 use crate::args::Global;
-use crate::hint::{OrHint, Result};
+use crate::error::{OrHint, Result};
 use crate::output::print;
 
 /// Environment variable that marks the copy.
@@ -32,7 +32,7 @@ pub fn is_copy() -> bool {
 ///
 /// Prints what the copy wrote to stdout.
 pub async fn send(global: &Global) -> Result<u8> {
-    let list = format!("injector list{}", global.place_flags());
+    let list = format!("injector list{}", global.context_flags());
     let mut signals = Signals::catch().or_hint("signals", "injector intercept --help")?;
     let mut copy = std::env::current_exe()
         .and_then(|program| {

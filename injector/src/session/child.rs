@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::exec_child;
 use crate::environment::Environment;
-use crate::hint::{OrHint, Result};
+use crate::error::{OrHint, Result};
 use crate::outbound::Network;
 
 /// How a child finds out which intercept it runs under.

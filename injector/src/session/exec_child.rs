@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::program;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::outbound;
 use crate::shell::quote;
 
@@ -74,7 +74,7 @@ pub fn run(asked: &Asked) -> Result<u8> {
         program::find(program)?;
     }
     let program = program.to_string_lossy();
-    let failure = Failure::failed(
+    let failure = CliError::failed(
         format_args!("-- {program}: {error}"),
         format!("file {}", quote(&program)),
     );
@@ -91,7 +91,7 @@ fn end_with(parent: u32) -> Result<()> {
     match is_there {
         true => Ok(()),
         // The parent ended before the kernel could watch it.
-        false => Err(Failure::failed(
+        false => Err(CliError::failed(
             "the intercept of this command has ended",
             "injector intercept --help",
         )),

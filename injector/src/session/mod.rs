@@ -9,13 +9,13 @@ pub mod exec_child;
 pub mod program;
 
 mod child;
-mod keep;
 mod lease;
+mod renew;
 mod report;
 mod signals;
 mod start;
+mod teardown;
 mod tunnel;
-mod undo;
 
 use std::fmt;
 use std::future::pending;
@@ -37,7 +37,7 @@ use self::tunnel::Tunnel;
 use crate::args::Global;
 use crate::detached::{Kept, Prepared};
 use crate::environment::file::EnvFile;
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::model::{Plan, Target};
 use crate::outbound::{CommandNetwork, Forwards, Line, Link, Network};
 
@@ -49,7 +49,7 @@ const CLEAR_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What runs beside an intercept while it lives.
 #[derive(Debug, Default)]
-pub struct Beside {
+pub struct SessionOptions {
     /// The command to run; its exit ends the intercept.
     pub command: Option<ChildCommand>,
     /// The file for the workload's environment, moved into place once the intercept is live.
@@ -77,10 +77,10 @@ pub async fn run(
     target: &dyn Target,
     plan: Plan,
     secret: Secret,
-    mut beside: Beside,
+    mut beside: SessionOptions,
 ) -> Result<u8> {
     let mut signals = Signals::catch().map_err(|error| {
-        Failure::failed(
+        CliError::failed(
             format_args!("signals: {error}"),
             "injector intercept --help",
         )
@@ -110,7 +110,7 @@ pub async fn run(
 enum End {
     Signal(Signal),
     Child(u8),
-    Failed(Failure),
+    Failed(CliError),
 }
 
 /// The text for the log.
@@ -277,9 +277,9 @@ impl<'a> Session<'a> {
             Ok(Event::Request(line)) => self.report.request(&line),
             Ok(Event::Replaced | Event::Full) => {}
             Err(why) => {
-                return Err(Failure::failed(
+                return Err(CliError::failed(
                     format!("{}: {why}", self.plan.name),
-                    format!("injector status{}", self.plan.place_flags),
+                    format!("injector status{}", self.plan.context_flags),
                 ));
             }
         }

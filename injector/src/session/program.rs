@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::shell::quote;
 
 /// Exit code of a shell if a program is not found (POSIX, 2.8.2).
@@ -52,7 +52,7 @@ fn is_program(place: &Path) -> bool {
 }
 
 /// The error for a program that does not exist.
-pub fn not_found(program: &OsStr) -> Failure {
+pub fn not_found(program: &OsStr) -> CliError {
     let hint = match program.as_encoded_bytes().contains(&b'/') {
         true => format!("ls -l {}", quote(&program.to_string_lossy())),
         false => "echo $PATH".to_owned(),
@@ -60,8 +60,8 @@ pub fn not_found(program: &OsStr) -> Failure {
     failure(program, "command not found", hint).exit(NOT_FOUND)
 }
 
-fn failure(program: &OsStr, why: &str, hint: String) -> Failure {
-    Failure::failed(
+fn failure(program: &OsStr, why: &str, hint: String) -> CliError {
+    CliError::failed(
         format_args!("-- {}: {why}", program.to_string_lossy()),
         hint,
     )

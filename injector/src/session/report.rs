@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use crate::args::Global;
 use crate::curl;
+use crate::describe;
 use crate::model::{Live, Plan, Replicas};
 use crate::outbound::Line;
 use crate::output::intercept::InterceptShown;
 use crate::output::print::Shown;
 use crate::shell::quote;
-use crate::words;
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
@@ -112,10 +112,10 @@ impl Report {
     /// Prints that the end of the intercept waits for running requests.
     pub fn waiting(self, count: usize, most: Duration) {
         let how = match self.is_log {
-            true => format!("at most {}", words::span(most)),
+            true => format!("at most {}", describe::span(most)),
             false => "Ctrl-C again to stop now".to_owned(),
         };
-        let requests = words::count(count, "request");
+        let requests = describe::count(count, "request");
         self.note(&format!("waiting for {requests} to end ({how})"));
     }
 
@@ -199,7 +199,7 @@ fn block(plan: &Plan, live: &Live) -> String {
         Live::NotVerified { why } => format!("applied, not verified ({why})"),
     };
     let mut rows = vec![
-        vec!["  requests".to_owned(), words::conditions(&intercept)],
+        vec!["  requests".to_owned(), describe::conditions(&intercept)],
         vec![
             "  to".to_owned(),
             format!("{}, port {}", plan.workload, plan.port),
@@ -210,7 +210,7 @@ fn block(plan: &Plan, live: &Live) -> String {
         ],
         vec![
             "  lease".to_owned(),
-            format!("{}, renewed while this runs", words::span(plan.lease)),
+            format!("{}, renewed while this runs", describe::span(plan.lease)),
         ],
     ];
     if let Some(example) = curl::example(plan) {
@@ -264,7 +264,7 @@ fn millis(duration: Duration) -> String {
     match duration.as_millis() {
         0 => format!("{} µs", duration.as_micros()),
         millis if millis < 10_000 => format!("{millis} ms"),
-        _ => words::span(duration),
+        _ => describe::span(duration),
     }
 }
 

@@ -12,22 +12,22 @@ use tokio::time::{Instant, timeout};
 
 use super::report::LiveShown;
 use super::tunnel::{NotUp, Tunnel};
-use super::{Beside, ENVOY_TIMEOUT, Outbound, Session, background};
+use super::{ENVOY_TIMEOUT, Outbound, Session, SessionOptions, background};
+use crate::describe;
 use crate::detached::{Prepared, Record};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::model::{Live, Plan};
 use crate::outbound::Link;
 use crate::output::intercept::InterceptShown;
 use crate::output::print;
 use crate::shell::quote;
-use crate::words;
 
 /// Timeout of the first connection to the relay.
 const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session<'_> {
     /// Opens the tunnel, writes the entry, and reports that it is live once the proxies have it.
-    pub(super) async fn start(&mut self, beside: &mut Beside) -> Result<()> {
+    pub(super) async fn start(&mut self, beside: &mut SessionOptions) -> Result<()> {
         let listens = listens(self.plan.developer_port);
         let (up, listens) = tokio::join!(self.reach_relay(), listens);
         up?;
@@ -37,11 +37,11 @@ impl Session<'_> {
         self.created = self.target.now().await?;
         self.add().await?;
         let live = self.wait_live().await?;
-        if words::takes_everybody(&self.plan.headers, &self.plan.baggage) {
+        if describe::takes_everybody(&self.plan.headers, &self.plan.baggage) {
             self.report.warn(&format!(
                 "this takes EVERYBODY's requests to {} ({}), not only yours",
                 self.plan.workload,
-                words::conditions(&self.entry())
+                describe::conditions(&self.entry())
             ));
         }
         if beside.command.is_none() && !listens {
@@ -133,7 +133,7 @@ impl Session<'_> {
     }
 
     fn go_to_background(&mut self, prepared: Prepared) -> Result<()> {
-        let requests = words::conditions(&self.entry());
+        let requests = describe::conditions(&self.entry());
         let record = Record {
             pid: std::process::id(),
             host: crate::detached::here(),
@@ -148,7 +148,7 @@ impl Session<'_> {
             format!("ls -ld {}", quote(&record.log.to_string_lossy())),
         )?;
         self.report
-            .detached(&self.plan.name, &record.log, &self.plan.place_flags);
+            .detached(&self.plan.name, &record.log, &self.plan.context_flags);
         let kept = self.kept.insert(kept);
         background::leave_terminal(&kept.log)?;
         self.report = self.report.into_log();
@@ -185,7 +185,7 @@ impl Session<'_> {
         let added = self.target.add(plan, &intercept, &check).await;
         self.added = Some(Instant::now());
         // A rejected write has no effect; one that was cut off may.
-        self.is_adding = added.as_ref().is_err_and(Failure::may_pass);
+        self.is_adding = added.as_ref().is_err_and(CliError::may_pass);
         added?;
         let notes = notes.into_inner().unwrap_or_else(PoisonError::into_inner);
         notes.iter().for_each(|note| self.report.note(note));

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::model::Plan;
 
 /// How long running requests may take to end when the intercept ends.
@@ -39,9 +39,9 @@ pub struct Tunnel {
 #[derive(Debug)]
 pub enum NotUp {
     /// This relay is full at the moment; another one may have room. Attempts continue.
-    Full(Failure),
+    Full(CliError),
     /// Any other reason.
-    Failed(Failure),
+    Failed(CliError),
 }
 
 impl Tunnel {
@@ -98,7 +98,7 @@ impl Tunnel {
             Ok(Err(reason)) => reason,
             Err(_) => why,
         };
-        let failure = Failure::failed(
+        let failure = CliError::failed(
             format!("relay {relay}: no tunnel could be opened: {reason}"),
             relay.hint(),
         );

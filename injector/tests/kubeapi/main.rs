@@ -3,7 +3,8 @@
 //!
 //! One program, so that the server is started once. Each test has a namespace of its own; those that install or uninstall, a server.
 
-mod away;
+mod api_outage;
+mod api_proxy;
 mod controller;
 mod environment;
 mod envoy;
@@ -22,4 +23,3 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod uninstall;
-mod wire;

@@ -295,7 +295,7 @@ fn role_decides_who_connects() {
     assert_eq!(stage.intercepts(), [""; 0]);
     let doctor = stage.run("alice", &["doctor", "-o", "json"]);
     assert!(
-        found(&doctor).contains(&"outbound-right perhaps".to_owned()),
+        found(&doctor).contains(&"outbound-right warn".to_owned()),
         "{doctor:?}"
     );
 
@@ -320,11 +320,11 @@ fn role_decides_who_connects() {
     assert_eq!(intercepting.end().code, Some(0));
     let doctor = stage.run("alice", &["doctor", "-o", "json"]);
     let own = [
-        "outbound good",
-        "outbound-sidecar good",
-        "outbound-version good",
-        "outbound-relays good",
-        "outbound-right good",
+        "outbound pass",
+        "outbound-sidecar pass",
+        "outbound-version pass",
+        "outbound-relays pass",
+        "outbound-right pass",
     ];
     assert_eq!(found(&doctor)[..5], own, "{doctor:?}");
     // Nothing else than that pod.

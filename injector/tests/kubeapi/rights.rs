@@ -31,7 +31,7 @@ fn doctor_asks_for_the_rights_an_intercept_takes() {
         let told: Vec<Value> = serde_json::from_str(&told.stdout).expect("JSON");
         let rights = told.iter().filter_map(|check| {
             let id = check["id"].as_str()?.strip_prefix("right-")?;
-            let is_good = check["outcome"] == "good";
+            let is_good = check["outcome"] == "pass";
             (!is_good).then(|| format!("{} {id}", check["outcome"]).replace('"', ""))
         });
         rights.collect::<Vec<_>>()
@@ -47,7 +47,7 @@ fn doctor_asks_for_the_rights_an_intercept_takes() {
     assert_eq!(eve.end().code, Some(0));
     rules[3]["verbs"] = json!(["get", "list", "create", "delete"]);
     allow(&stage, rules);
-    let refused = ["bad patch-intercepts"];
+    let refused = ["fail patch-intercepts"];
     wait_until(|| lacking() == refused, || format!("{:?}", lacking()));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use injector::hint::Failure;
+use injector::error::CliError;
 use injector::mesh::MeshTarget;
 use injector::model::{Plan, Target};
 use intercept_core::{Document, Intercept, MatchHeader};
@@ -330,7 +330,7 @@ pub fn entry(plan: &Plan) -> Intercept {
 }
 
 /// What is there does not matter.
-pub fn anything(_: &Document) -> Result<(), Failure> {
+pub fn anything(_: &Document) -> Result<(), CliError> {
     Ok(())
 }
 

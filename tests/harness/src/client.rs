@@ -11,7 +11,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::TokioExecutor;
 
 use crate::app::{ANSWERED_BY, BoxError, Do, Seen, TEST_DO, TEST_ID};
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 use crate::wait;
 
 /// The body of a request.
@@ -21,7 +21,7 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 #[derive(Debug, Clone)]
 pub struct Client {
     authority: String,
-    client: legacy::Client<Door, Body>,
+    client: legacy::Client<Endpoint, Body>,
 }
 
 /// A request to send.
@@ -119,23 +119,23 @@ impl Answer {
 
 impl Client {
     /// A client for HTTP/1.1.
-    pub fn h1(door: impl Into<Door>) -> Self {
-        Self::new(door.into(), false)
+    pub fn h1(endpoint: impl Into<Endpoint>) -> Self {
+        Self::new(endpoint.into(), false)
     }
 
     /// A client for HTTP/2 without TLS.
-    pub fn h2c(door: impl Into<Door>) -> Self {
-        Self::new(door.into(), true)
+    pub fn h2c(endpoint: impl Into<Endpoint>) -> Self {
+        Self::new(endpoint.into(), true)
     }
 
-    fn new(door: Door, is_h2: bool) -> Self {
-        let authority = door.authority().to_owned();
+    fn new(endpoint: Endpoint, is_h2: bool) -> Self {
+        let authority = endpoint.authority().to_owned();
         let client = legacy::Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .http2_only(is_h2)
             .http2_initial_stream_window_size(1 << 20)
             .http2_max_header_list_size(1 << 20)
-            .build(door);
+            .build(endpoint);
         Self { authority, client }
     }
 
@@ -240,7 +240,7 @@ pub async fn collect(response: Response<Incoming>) -> Result<Answer, BoxError> {
 
 /// Waits until 20 new connections in a row give the right response, so that every replica does.
 pub async fn wait_answered(
-    door: &Door,
+    endpoint: &Endpoint,
     what: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -249,7 +249,7 @@ pub async fn wait_answered(
     let (mut seen, started) = (String::new(), Instant::now());
     let mut row = 0;
     while row < 20 {
-        let answer = Client::h1(door.clone()).get(path, headers).await;
+        let answer = Client::h1(endpoint.clone()).get(path, headers).await;
         row = if is_right(&answer) { row + 1 } else { 0 };
         if row == 0 {
             seen = format!("{answer:?}");

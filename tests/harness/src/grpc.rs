@@ -22,7 +22,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tower_service::Service;
 
 use crate::app::{ANSWERED_BY, Body, BoxError};
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 
 /// Is this a gRPC call?
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
@@ -58,7 +58,7 @@ fn health() -> HealthServer<impl Health> {
 pub struct Grpc {
     origin: Uri,
     headers: MetadataMap,
-    client: Client<Door, tonic::body::Body>,
+    client: Client<Endpoint, tonic::body::Body>,
 }
 
 /// The result of a call: the name of the app that responded, or the status.
@@ -66,7 +66,7 @@ pub type Called = Result<String, tonic::Status>;
 
 impl Grpc {
     /// A client that sends these headers with every call.
-    pub fn new(door: impl Into<Door>, headers: &[(&str, &str)]) -> Self {
+    pub fn new(endpoint: impl Into<Endpoint>, headers: &[(&str, &str)]) -> Self {
         let mut metadata = MetadataMap::new();
         for (name, value) in headers {
             let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -75,12 +75,12 @@ impl Grpc {
                 MetadataValue::try_from(*value).expect("a header value"),
             );
         }
-        let door = door.into();
-        let origin = format!("http://{}", door.authority());
+        let endpoint = endpoint.into();
+        let origin = format!("http://{}", endpoint.authority());
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .retry_canceled_requests(false)
-            .build(door);
+            .build(endpoint);
         Self {
             origin: origin.parse().expect("an authority"),
             headers: metadata,

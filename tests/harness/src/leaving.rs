@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::app::{App, BoxError, Do, GO};
 use crate::client::{Answer, Ask, Client, collect, wait_answered};
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 use crate::intercept::{Developer, Intercept};
 use crate::wait;
 use crate::websocket::Socket;
@@ -135,7 +135,7 @@ pub struct Place<'p> {
     /// The text after the port in `--port`.
     pub service: &'static str,
     /// The destination of the clients.
-    pub door: Door,
+    pub endpoint: Endpoint,
     /// The kinds of requests.
     pub kinds: &'static [Kind],
     /// Does the intercept of this name have an entry?
@@ -156,7 +156,7 @@ impl Place<'_> {
         let deviations = left.concat();
         assert!(deviations.is_empty(), "{}", deviations.join("\n"));
         for way in ways {
-            let client = Client::h1(self.door.clone());
+            let client = Client::h1(self.endpoint.clone());
             let answer = client.get("/", &[("coder", &way.developer())]).await;
             let served_by = answer.header("x-intercept-served-by");
             assert_eq!(
@@ -215,12 +215,18 @@ impl Cell {
         }
         let header = ("coder", name.as_str());
         // Not every developer can see when the proxies have the intercept.
-        wait_answered(&place.door, "it is live", "/", &[header], |answer| {
+        wait_answered(&place.endpoint, "it is live", "/", &[header], |answer| {
             answer.by() == SERVER
         })
         .await;
-        let under_way =
-            UnderWay::start(&way.intercept(), &place.door, header, place.kinds, server).await;
+        let under_way = UnderWay::start(
+            &way.intercept(),
+            &place.endpoint,
+            header,
+            place.kinds,
+            server,
+        )
+        .await;
         Self {
             way,
             developer,
@@ -312,7 +318,7 @@ impl UnderWay {
     /// `server` is called [`SERVER`], and gets no other requests.
     async fn start(
         intercept: &str,
-        door: &Door,
+        endpoint: &Endpoint,
         header: (&str, &str),
         kinds: &[Kind],
         server: App,
@@ -328,7 +334,7 @@ impl UnderWay {
             for at in servers {
                 let header = (header.0.to_owned(), header.1.to_owned());
                 let begun = Arc::clone(&begun);
-                let client = tokio::spawn(client(*kind, *at, door.clone(), header, begun));
+                let client = tokio::spawn(client(*kind, *at, endpoint.clone(), header, begun));
                 cells.push((*kind, *at, client));
             }
         }
@@ -379,7 +385,7 @@ fn expected(kind: Kind, server: Server, has_grace: bool) -> &'static str {
 async fn client(
     kind: Kind,
     at: Server,
-    door: Door,
+    endpoint: Endpoint,
     (name, value): (String, String),
     begun: Arc<AtomicUsize>,
 ) -> String {
@@ -393,12 +399,12 @@ async fn client(
             Kind::Head => Ask::get("/").method(Method::HEAD),
             Kind::Post => Ask::post("/", 1_000),
             Kind::Grpc => grpc(),
-            Kind::Events => return events(door, (&name, &value), &begun).await,
-            Kind::WebSocket => return web_socket(door, (&name, &value), &begun).await,
+            Kind::Events => return events(endpoint, (&name, &value), &begun).await,
+            Kind::WebSocket => return web_socket(endpoint, (&name, &value), &begun).await,
         };
         let client = match kind {
-            Kind::Grpc => Client::h2c(door),
-            _ => Client::h1(door),
+            Kind::Grpc => Client::h2c(endpoint),
+            _ => Client::h1(endpoint),
         };
         let answer = client.ask(ask.header(&name, &value).to(what)).await?;
         Ok(describe(&answer))
@@ -416,11 +422,15 @@ fn grpc() -> Ask {
         .header("te", "trailers")
 }
 
-async fn events(door: Door, header: (&str, &str), begun: &AtomicUsize) -> Result<String, BoxError> {
+async fn events(
+    endpoint: Endpoint,
+    header: (&str, &str),
+    begun: &AtomicUsize,
+) -> Result<String, BoxError> {
     let ask = Ask::get("/events")
         .header(header.0, header.1)
         .to(Do::Events);
-    let response = Client::h1(door).open(ask).await?;
+    let response = Client::h1(endpoint).open(ask).await?;
     begun.fetch_add(1, Ordering::SeqCst);
     match response.status().as_u16() {
         200 => Ok(ended(read(response).await)),
@@ -437,11 +447,11 @@ async fn read(response: Response<Incoming>) -> Result<(), BoxError> {
 }
 
 async fn web_socket(
-    door: Door,
+    endpoint: Endpoint,
     header: (&str, &str),
     begun: &AtomicUsize,
 ) -> Result<String, BoxError> {
-    let mut socket = Socket::open(door, &[header]).await?;
+    let mut socket = Socket::open(endpoint, &[header]).await?;
     assert_eq!(socket.ask("hello").await?, "hello");
     begun.fetch_add(1, Ordering::SeqCst);
     Ok(ended(socket.ended().await))

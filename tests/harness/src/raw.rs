@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 use crate::wait;
 
 /// Sends the bytes and reads until the other side closes: they should contain `connection: close`.
@@ -21,13 +21,13 @@ pub async fn exchange(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
 /// POSTs `hello` with that header line: first the head, then the body after a `100 Continue`.
 ///
 /// Returns what was received.
-pub async fn expect_100(door: impl Into<Door>, header: &str) -> String {
-    let door = door.into();
-    let host = door.authority();
+pub async fn expect_100(endpoint: impl Into<Endpoint>, header: &str) -> String {
+    let endpoint = endpoint.into();
+    let host = endpoint.authority();
     let head = format!(
         "POST / HTTP/1.1\r\nhost: {host}\r\n{header}\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n"
     );
-    let mut stream = door.open().await.expect("a listener");
+    let mut stream = endpoint.open().await.expect("a listener");
     stream.write_all(head.as_bytes()).await.expect("open");
     let mut interim = [0; 25];
     let reading = stream.read_exact(&mut interim);

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::app::{ANSWERED_BY, BoxError};
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 
 /// Does this request open a WebSocket?
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
@@ -68,16 +68,19 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a WebSocket.
-    pub async fn open(door: impl Into<Door>, headers: &[(&str, &str)]) -> Result<Self, BoxError> {
-        let door = door.into();
-        let mut request = format!("ws://{}/socket", door.authority()).into_client_request()?;
+    pub async fn open(
+        endpoint: impl Into<Endpoint>,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, BoxError> {
+        let endpoint = endpoint.into();
+        let mut request = format!("ws://{}/socket", endpoint.authority()).into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().append(
                 HeaderName::from_bytes(name.as_bytes())?,
                 HeaderValue::from_str(value)?,
             );
         }
-        let stream = door.open().await?;
+        let stream = endpoint.open().await?;
         let (stream, response) = tokio_tungstenite::client_async(request, stream).await?;
         Ok(Self {
             response: response.map(drop),

@@ -7,7 +7,7 @@ use intercept_tunnel::developer::Tcp;
 use intercept_tunnel::relay_end::RelayEnd;
 
 use crate::envoy::{Dir, EnvoyDirError};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 
 /// The relay of this workload.
 pub fn relay(dir: &Dir) -> RelayEnd {
@@ -17,7 +17,7 @@ pub fn relay(dir: &Dir) -> RelayEnd {
 /// Where connections into the cluster are opened.
 pub fn outbound(dir: &Dir) -> Result<RelayEnd> {
     let Some(address) = dir.workload().relay.outbound else {
-        return Err(Failure::failed(
+        return Err(CliError::failed(
             format!("outbound connections: not open at {}", dir.path().display()),
             "an operator opens them: injector outbound --help",
         ));

@@ -1,7 +1,7 @@
 //! What to do about a directory that cannot be read or changed.
 
 use crate::envoy::EnvoyDirError;
-use crate::hint::Hint;
+use crate::error::Hint;
 use crate::shell::quote;
 
 impl Hint for EnvoyDirError {

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use super::dir::{clear, now, outbound, relay, remove};
 use crate::args::envoy_flag;
-use crate::developer;
 use crate::environment::Environment;
 use crate::envoy::{Dir, EnvoyDirError, RenewError, USUAL_ENVOY};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
+use crate::local_user;
 use crate::model::{
     Check, Live, Named, NotRenewed, Placement, Plan, Replicas, Seen, Target, TargetPort, settled,
 };
@@ -37,7 +37,7 @@ impl Target for PlainTarget<'_> {
     }
 
     fn owner(&self) -> String {
-        developer::name()
+        local_user::name()
     }
 
     fn port(&self, wanted: Option<&str>) -> Result<TargetPort> {
@@ -66,7 +66,7 @@ impl Target for PlainTarget<'_> {
             return Ok(());
         };
         let service = service.map_or_else(String::new, |service| format!(":{}", quote(service)));
-        Err(Failure::usage(
+        Err(CliError::usage(
             format!("--port {port}: {who}, expected the port of your own program"),
             format!(
                 "injector intercept{} {} --port 3000{service}",
@@ -82,7 +82,7 @@ impl Target for PlainTarget<'_> {
     }
 
     async fn environment(&self, _port: u16) -> Result<Environment> {
-        Err(Failure::usage(
+        Err(CliError::usage(
             "--env-file: nothing is known of the environment of a program behind a plain Envoy, only of a workload of a cluster",
             "leave it out; for a cluster: unset INJECTOR_ENVOY",
         ))
@@ -165,12 +165,12 @@ impl Target for PlainTarget<'_> {
         })
     }
 
-    fn gone(&self, name: &str) -> Failure {
+    fn gone(&self, name: &str) -> CliError {
         let path = self.0.path();
         if sandbox::has_made(path) {
-            return Failure::failed(format!("{name}: the sandbox has ended"), "injector sandbox");
+            return CliError::failed(format!("{name}: the sandbox has ended"), "injector sandbox");
         }
-        Failure::failed(
+        CliError::failed(
             format!(
                 "{name}: {} is no longer prepared for intercepts",
                 path.display()
@@ -254,7 +254,7 @@ fn choose_port<'d>(dir: &'d Dir, wanted: Option<&str>) -> Result<&'d Port> {
     match (wanted, workload.ports.as_slice()) {
         (Some(wanted), ports) => workload.port(wanted).ok_or_else(|| {
             let port = ports.first().map_or("http", |port| port.name.as_str());
-            Failure::usage(
+            CliError::usage(
                 format!(
                     "port {wanted}: {} has no such port, it has {}",
                     workload.name,
@@ -264,11 +264,11 @@ fn choose_port<'d>(dir: &'d Dir, wanted: Option<&str>) -> Result<&'d Port> {
             )
         }),
         (None, [only]) => Ok(only),
-        (None, []) => Err(Failure::failed(
+        (None, []) => Err(CliError::failed(
             format!("{}: no port speaks HTTP", workload.name),
             "injector install --help",
         )),
-        (None, [first, ..]) => Err(Failure::usage(
+        (None, [first, ..]) => Err(CliError::usage(
             format!("{} has several ports: {}", workload.name, list()),
             example(&first.name),
         )),

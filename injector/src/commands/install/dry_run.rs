@@ -6,11 +6,11 @@ use intercept_manifest::printable::one_line;
 
 use super::planned::Planned;
 use crate::args::{Format, Global};
-use crate::hint::{OrHint, Result};
-use crate::operator::again::Stale;
-use crate::operator::apply::{self, CLUSTER_WIDE, RELAYS, RULES};
-use crate::operator::plan::{self, Filter};
-use crate::operator::{outbound, remove};
+use crate::error::{OrHint, Result};
+use crate::install::apply::{self, CLUSTER_WIDE, RELAYS, RULES};
+use crate::install::plan::{self, Filter};
+use crate::install::upgrade::Stale;
+use crate::install::{outbound, remove};
 use crate::output::print;
 
 /// Everything that the same command would apply, and what it would remove and leave.

@@ -5,8 +5,8 @@ use std::path::Path;
 use intercept_manifest::digest::sha256;
 use intercept_manifest::istio::Module;
 
-use crate::hint::{Failure, OrHint, Result};
-use crate::operator::plan::Filter;
+use crate::error::{CliError, OrHint, Result};
+use crate::install::plan::Filter;
 
 /// Reads the file only.
 pub fn filter(module: Option<&Path>, url: Option<&str>) -> Result<Filter> {
@@ -17,14 +17,14 @@ pub fn filter(module: Option<&Path>, url: Option<&str>) -> Result<Filter> {
     let sha256 = match (url.split_once("://"), module) {
         (Some(("http" | "https", _)), Some(file)) => digest(file)?,
         (Some(("http" | "https", _)), None) => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 format!("--module-url {url}: its digest is pinned, so the file must be at hand"),
                 "add --module filter.wasm, the file that is served there",
             ));
         }
         (Some(("oci", image)), None) => image_digest(url, image)?,
         (Some(("oci", _)), Some(_)) => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 format!(
                     "--module: not with --module-url {url}: an image is pinned by its own digest, not by its module's"
                 ),
@@ -32,7 +32,7 @@ pub fn filter(module: Option<&Path>, url: Option<&str>) -> Result<Filter> {
             ));
         }
         _ => {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 format!("--module-url {url}: expected http://, https:// or oci://"),
                 IMAGE,
             ));
@@ -52,7 +52,7 @@ fn digest(path: &Path) -> Result<String> {
         std::fs::read(path).or_hint(&what, "make build, then --module target/filter.wasm")?;
     match bytes.starts_with(b"\0asm") {
         true => Ok(sha256(&bytes)),
-        false => Err(Failure::failed(
+        false => Err(CliError::failed(
             format!("{what}: not a WebAssembly module"),
             "--module target/filter.wasm",
         )),
@@ -66,7 +66,7 @@ fn image_digest(url: &str, image: &str) -> Result<String> {
         .split_once("@sha256:")
         .filter(|(name, hex)| !name.is_empty() && hex.len() == 64 && hex.bytes().all(is_hex));
     digest.map(|(_, hex)| hex.to_owned()).ok_or_else(|| {
-        Failure::usage(
+        CliError::usage(
             format!("--module-url {url}: expected the image's digest at its end, @sha256:… with 64 hexadecimal digits"),
             IMAGE,
         )

@@ -4,8 +4,8 @@ use http::HeaderName;
 use intercept_core::Limits;
 
 use crate::args::LimitFlags;
+use crate::error::{CliError, Result};
 use crate::flags;
-use crate::hint::{Failure, Result};
 
 /// Checked.
 pub fn limits(flags: &LimitFlags) -> Result<Limits> {
@@ -13,7 +13,7 @@ pub fn limits(flags: &LimitFlags) -> Result<Limits> {
     for name in &flags.header_name {
         let token = name.strip_prefix(':').unwrap_or(name);
         HeaderName::from_bytes(token.as_bytes()).map_err(|_| {
-            Failure::usage(
+            CliError::usage(
                 format!("--header-name {name}: expected a header's name"),
                 "injector install … --header-name x-intercept-id",
             )

@@ -10,11 +10,11 @@ use super::filter::filter;
 use super::limits::limits;
 use super::planned::{self, Planned, said, wanted};
 use crate::args::{Global, Install, MeshFlags, Prepare, connect};
-use crate::hint::{Failure, Result};
-use crate::operator::apply::{self, CLUSTER_WIDE, Changed, RELAYS, RULES};
-use crate::operator::plan::{self, Said};
-use crate::operator::workloads::Chosen;
-use crate::operator::{old, outbound, rollout};
+use crate::error::{CliError, Result};
+use crate::install::apply::{self, CLUSTER_WIDE, Changed, RELAYS, RULES};
+use crate::install::plan::{self, Said};
+use crate::install::workloads::Chosen;
+use crate::install::{old, outbound, rollout};
 use crate::output::print::{self, Shown};
 
 /// What `install` has to say.
@@ -197,7 +197,7 @@ pub async fn render(global: &Global, prepare: &Prepare, flags: &MeshFlags) -> Re
         let mut objects = plan::cluster_part(&install)?;
         if flags.outbound.outbound {
             let namespace = global.namespace.as_deref().ok_or_else(|| {
-                Failure::usage(
+                CliError::usage(
                     "--outbound: of which namespace?",
                     "injector render istio -n shop --outbound --relay-image IMAGE",
                 )

@@ -8,14 +8,14 @@ pub mod plain;
 mod planned;
 
 use crate::args::{Global, Install};
-use crate::hint::{Failure, Result};
+use crate::error::{CliError, Result};
 use crate::output::print;
 
 /// Runs whichever form the flags mean.
 pub async fn run(global: &Global, args: &Install) -> Result<()> {
     let Some(dir) = &global.envoy else {
         if let Some(flag) = args.plain.given() {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 format!("{flag}: only behind a plain Envoy, whose directory --envoy names"),
                 "injector --envoy DIR install …, or leave it out: in a cluster it is found out",
             ));
@@ -23,7 +23,7 @@ pub async fn run(global: &Global, args: &Install) -> Result<()> {
         return mesh::run(global, args).await;
     };
     match args.mesh.given().or(args.how.given()) {
-        Some(flag) => Err(Failure::usage(
+        Some(flag) => Err(CliError::usage(
             format!(
                 "{flag}: only in a cluster, but --envoy (or INJECTOR_ENVOY) chooses a plain Envoy"
             ),

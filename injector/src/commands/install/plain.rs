@@ -10,7 +10,7 @@ use intercept_manifest::facts::{Module, Port, Protocol, Relay, WORKLOAD_VERSION,
 use super::limits::limits;
 use crate::args::{Install, PlainFlags};
 use crate::envoy::{Dir, EnvoyDirError};
-use crate::hint::{Failure, OrHint, Result};
+use crate::error::{CliError, OrHint, Result};
 use crate::shell::quote;
 
 /// Checks everything, then writes. Returns what to tell the operator.
@@ -30,7 +30,7 @@ fn shown(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
-fn refused(dir: &Path, error: EnvoyDirError) -> Failure {
+fn refused(dir: &Path, error: EnvoyDirError) -> CliError {
     let hint = match &error {
         EnvoyDirError::PortInUse { intercept, .. } => {
             format!("injector --envoy {} leave --force {intercept}", shown(dir))
@@ -41,7 +41,7 @@ fn refused(dir: &Path, error: EnvoyDirError) -> Failure {
         }
         _ => "injector install --help".to_owned(),
     };
-    Failure::failed(error, hint)
+    CliError::failed(error, hint)
 }
 
 /// What was said, checked.
@@ -82,15 +82,15 @@ fn workload(args: &Install) -> Result<Workload> {
 
 fn said<T>(flag: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| {
-        Failure::usage(
+        CliError::usage(
             format!("{flag}: expected behind a plain Envoy"),
             "injector install --help",
         )
     })
 }
 
-fn usage(error: impl std::fmt::Display, hint: &str) -> Failure {
-    Failure::usage(error, format!("injector install … {hint}"))
+fn usage(error: impl std::fmt::Display, hint: &str) -> CliError {
+    CliError::usage(error, format!("injector install … {hint}"))
 }
 
 /// The default name of an intercept begins with it, so it must be a DNS label.
@@ -207,7 +207,7 @@ fn module(path: &Path) -> Result<Module> {
     let absolute = std::path::absolute(path).or_hint(what(), HINT)?;
     let bytes = std::fs::read(&absolute).or_hint(what(), HINT)?;
     if !bytes.starts_with(b"\0asm") {
-        return Err(Failure::failed(
+        return Err(CliError::failed(
             format!("{}: not a WebAssembly module", what()),
             HINT,
         ));

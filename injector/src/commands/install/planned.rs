@@ -8,13 +8,13 @@ use intercept_manifest::istio::{Module, Object};
 use super::filter::filter;
 use super::limits::limits;
 use crate::args::{Global, How, Install, MeshFlags, OutboundFlags, Prepare, connect_patiently};
-use crate::hint::{Failure, Result};
-use crate::install_line::Kept;
-use crate::operator::again::{self, Stale};
-use crate::operator::outbound;
-use crate::operator::plan::{self, Filter, Prepared, Said};
-use crate::operator::runtime;
-use crate::operator::workloads::{Chosen, Wanted};
+use crate::error::{CliError, Result};
+use crate::install::outbound;
+use crate::install::plan::{self, Filter, Prepared, Said};
+use crate::install::runtime;
+use crate::install::upgrade::{self, Stale};
+use crate::install::workloads::{Chosen, Wanted};
+use crate::install_args::InstallArgs;
 
 /// What is asked for, in this cluster. Everything that can be refused is refused before anything is written.
 pub struct Planned<'a> {
@@ -58,7 +58,7 @@ impl<'a> Planned<'a> {
             .as_ref()
             .is_some_and(|installed| !installed.has_presence);
         if outbound.is_some() && is_deaf && !has_part {
-            return Err(Failure::failed(
+            return Err(CliError::failed(
                 format!(
                     "--outbound: the relays of {} do not say yet whether a tunnel is up",
                     install.mesh.namespace
@@ -106,7 +106,7 @@ impl<'a> Planned<'a> {
 
     /// Workloads that a new image or another number of relays leaves behind, but for those that are meant anyway.
     pub async fn others(&self, module: Option<&Module>) -> Result<Vec<Stale>> {
-        let mut found = again::find(&self.cluster, &self.install, module).await?;
+        let mut found = upgrade::find(&self.cluster, &self.install, module).await?;
         let is_meant = |stale: &Stale| {
             let mut chosen = self.chosen.iter();
             chosen.any(|chosen| chosen.has(&stale.namespace, &stale.workload))
@@ -142,12 +142,12 @@ impl<'a> Planned<'a> {
 
 /// The command that prepares all workloads again, with what must be said again in it.
 fn all_prepared(install: &ClusterInstall, filter: &Filter) -> String {
-    let said = Kept {
+    let said = InstallArgs {
         module: match filter {
             Filter::Ours { .. } => None,
             Filter::Elsewhere(module) => Some(module.clone()),
         },
-        ..Kept::beside(&install.mesh.namespace)
+        ..InstallArgs::beside(&install.mesh.namespace)
     };
     format!("injector install --all-prepared{}", said.flags())
 }
@@ -197,7 +197,7 @@ pub(super) fn wanted<'a>(prepare: &'a Prepare, flags: &'a MeshFlags) -> Result<O
     };
     let port = (!prepare.port.is_empty()).then_some("--port http");
     match port.or(prepare.limits.given()) {
-        Some(flag) if wanted.is_none() => Err(Failure::usage(
+        Some(flag) if wanted.is_none() => Err(CliError::usage(
             format!(
                 "{}: of which workload?",
                 flag.split(' ').next().unwrap_or(flag)

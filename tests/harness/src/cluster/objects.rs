@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::stage::{Kind, Plan, Port};
 use super::{DEVELOPERS, SYSTEM};
-use crate::passage::PORT as PASSAGE;
+use crate::tcp_proxy::PORT as PASSAGE;
 
 /// Directory in the pods where apps record executed requests.
 const COUNTS: &str = "/counts";
@@ -132,7 +132,7 @@ fn caller(namespace: &str, image: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller", "namespace": namespace, "labels": {"app": "caller"},
             "annotations": {"traffic.sidecar.istio.io/excludeInboundPorts": PASSAGE.to_string()}},
         "spec": {"serviceAccountName": "caller", "terminationGracePeriodSeconds": 1, "containers": [
-            {"name": "app", "image": image, "imagePullPolicy": "Never", "args": ["passage"],
+            {"name": "app", "image": image, "imagePullPolicy": "Never", "args": ["tcp_proxy"],
              "resources": {"requests": {"cpu": "10m", "memory": "10Mi"}},
              "readinessProbe": {"tcpSocket": {"port": PASSAGE}, "periodSeconds": 1}}]}})
 }

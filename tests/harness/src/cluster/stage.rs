@@ -13,10 +13,10 @@ use super::kubectl::Kubectl;
 use super::{Cluster, DEVELOPERS, objects};
 use crate::app::App;
 use crate::client::{Answer, Client, wait_answered};
-use crate::door::Door;
+use crate::endpoint::Endpoint;
 use crate::intercept::{Developer, Intercept};
 use crate::load::Executed;
-use crate::{passage, wait};
+use crate::{tcp_proxy, wait};
 
 /// Timeout for pods to become ready: a small machine starts many sidecars at once.
 pub const PODS: Duration = Duration::from_secs(180);
@@ -314,7 +314,7 @@ impl Stage {
     }
 
     /// The way from the caller's pod to a port of the Service `orders`.
-    pub fn door(&self, port: u16) -> Door {
+    pub fn endpoint(&self, port: u16) -> Endpoint {
         self.door_to(self.service_address(port), "orders")
     }
 
@@ -325,15 +325,15 @@ impl Stage {
     }
 
     /// The way from the caller's pod to any address.
-    pub fn door_to(&self, destination: SocketAddr, authority: &str) -> Door {
+    pub fn door_to(&self, destination: SocketAddr, authority: &str) -> Endpoint {
         let caller = self.get(&["pod", "caller"]);
-        let passage = (ip(&caller["status"]["podIP"]), passage::PORT).into();
-        Door::through(passage, destination, authority)
+        let tcp_proxy = (ip(&caller["status"]["podIP"]), tcp_proxy::PORT).into();
+        Endpoint::through(tcp_proxy, destination, authority)
     }
 
     /// An HTTP/1.1 client for the first port.
     pub fn h1(&self) -> Client {
-        Client::h1(self.door(80))
+        Client::h1(self.endpoint(80))
     }
 
     /// The ready replicas of `orders`: names and addresses.
@@ -394,7 +394,7 @@ impl Stage {
         headers: &[(&str, &str)],
         is_right: impl Fn(&Answer) -> bool,
     ) {
-        wait_answered(&self.door(80), what, path, headers, is_right).await;
+        wait_answered(&self.endpoint(80), what, path, headers, is_right).await;
     }
 }
 
