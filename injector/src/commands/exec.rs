@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::block_on;
 use crate::args::{Exec, Global};
 use crate::backend;
 use crate::error::{CliError, OrHint, Result};
@@ -12,14 +11,14 @@ use crate::session::{NAME_VARIABLE, exec_child, program};
 use crate::shell::quote;
 
 /// Becomes the command. Never returns where that works.
-pub fn run(global: &Global, flags: &Exec) -> Result<u8> {
+pub async fn run(global: &Global, flags: &Exec) -> Result<u8> {
     if let Some(program) = flags.command.first() {
         program::find(program)?;
     }
-    let backend = block_on(backend::detached(global))?;
+    let backend = backend::detached(global).await?;
     let label = outbound::label(&backend, &flags.name);
     let Some(membership) = outbound::find(&label)? else {
-        return block_on(missing(global, &flags.name));
+        return missing(global, &flags.name).await;
     };
     let itself = std::env::current_exe().or_hint("injector", "injector exec --help")?;
     // A new start of this program has one thread, as joining needs.

@@ -28,7 +28,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     one_place(global)?;
     match &cli.command {
         Command::Intercept(flags) => return block_on(intercept::run(global, flags)),
-        Command::Exec(flags) => return exec::run(global, flags),
+        Command::Exec(flags) => return block_on(exec::run(global, flags)),
         Command::Forward(flags) => block_on(forward::run(global, flags)),
         Command::Leave(flags) => block_on(leave::run(global, flags)),
         Command::Logs(flags) => block_on(logs::run(global, flags)),

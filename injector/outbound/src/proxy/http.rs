@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::route::Upstream;
-use super::{GREETING, Shared, USER};
+use super::shared::{GREETING, Shared, USER};
 use crate::dial::{Destination, DialError};
 
 type Body = BoxBody<Bytes, hyper::Error>;

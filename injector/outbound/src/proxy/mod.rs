@@ -2,9 +2,9 @@
 
 mod http;
 mod route;
+mod shared;
 mod socks;
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,17 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::route::Route;
+use self::shared::{GREETING, Password, SOCKS5, Shared, USER};
 use crate::client::Client;
 use crate::config::ClusterConfig;
-
-/// The user that belongs to the password.
-const USER: &str = "injector";
-
-/// How long a client may take to say what it wants.
-const GREETING: Duration = Duration::from_secs(30);
-
-/// The first byte of SOCKS5 (RFC 1928). No method of HTTP begins with it.
-const SOCKS5: u8 = 5;
 
 /// A running proxy. It ends when it is dropped, and with it all connections.
 #[derive(Debug)]
@@ -33,23 +25,6 @@ pub struct Proxy {
     address: SocketAddr,
     password: Password,
     _running: JoinSet<()>,
-}
-
-/// Lets a client in.
-#[derive(Clone)]
-struct Password(Arc<str>);
-
-impl fmt::Debug for Password {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Password(…)")
-    }
-}
-
-/// What every connection needs.
-#[derive(Debug, Clone)]
-struct Shared {
-    password: Password,
-    route: Arc<Route>,
 }
 
 impl Proxy {

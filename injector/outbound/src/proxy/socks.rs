@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{GREETING, SOCKS5, Shared, USER};
+use super::shared::{GREETING, SOCKS5, Shared, USER};
 use crate::dial::{Destination, DialError};
 
 /// The version of the negotiation by user and password.
