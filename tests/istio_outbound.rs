@@ -89,11 +89,12 @@ async fn seen(address: SocketAddr, request: &str) -> String {
     }
 }
 
-/// One replica, with a second port of the Service at which relays take requests of theirs.
+/// One replica, with a second port of the Service at which relays take requests of theirs, and a port for which the mesh takes it for bytes.
 async fn stage(name: &str) -> Stage {
     Plan::new(name)
         .replicas(1)
         .port("http-data", 8080, 8080, "app")
+        .listening(9100, "app")
         .start()
         .await
 }
@@ -171,15 +172,21 @@ async fn policies_see_the_identity_of_the_pod() {
         "{text}"
     );
     bind(&stage, "alice", "injector-outbound");
+    stage.apply(service("raw", "orders", "tcp", 9100));
     let destination = ["orders:80".to_owned()];
-    let forward = Forward::start(&alice, &destination).await;
+    let both = ["orders:80".to_owned(), "raw:80".to_owned()];
+    let forward = Forward::start(&alice, &both).await;
     wait_status(&forward, "orders:80", "200").await;
+    wait_status(&forward, "raw:80", "200").await;
     let mut network = example("NetworkPolicy");
     network["spec"]["podSelector"]["matchLabels"] = json!({"app": "orders"});
     stage.apply(network);
     admit(&stage, &["caller"]);
     let refused = wait_status(&forward, "orders:80", "403").await;
     assert!(refused.contains("RBAC: access denied"), "{refused}");
+    let raw = forward.get("raw:80", "raw").await;
+    println!("refused by policy: over HTTP 403, else {raw}");
+    assert!(["closed", "reset"].contains(&&*raw), "{raw}");
     admit(&stage, &["caller", "injector-outbound"]);
     wait_status(&forward, "orders:80", "200").await;
 
@@ -220,15 +227,15 @@ async fn other_namespaces_are_reached_where_allowed() {
     let warning = format!("warning: {beyond}: refused in the cluster: no --to rule allows ");
     forward.process.wait_output(&warning).await;
 
-    // Nor by a connection that is allowed: a sidecar routes by the Host header.
+    // Nor by a connection that is allowed: a sidecar routes by the Host header, to what it knows.
     let full = format!("orders.{}.svc.cluster.local", other.namespace);
     for authority in [&beyond, &full, &format!("orders.{}", other.namespace)] {
         let answer = forward.get("orders:80", authority).await;
-        assert!(!answer.starts_with("HTTP/1.1 200"), "{authority}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 502"), "{authority}: {answer}");
     }
     let relay = format!("injector-relay-0.{SYSTEM}.svc.cluster.local:8080");
     let answer = forward.get("orders:8080", &relay).await;
-    assert!(!answer.contains("x-intercept"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     forward.end().await;
 
     let to = format!("{}/orders:80", other.namespace);
@@ -237,10 +244,11 @@ async fn other_namespaces_are_reached_where_allowed() {
     wait_status(&forward, &beyond, "200").await;
     forward.end().await;
     // That Service alone.
-    let caller = format!("kubernetes.{}:80", other.namespace);
-    let mut forward = Forward::start(&bob, std::slice::from_ref(&caller)).await;
-    assert_eq!(forward.get(&caller, "a").await, "reset");
-    let warning = format!("warning: {caller}: refused in the cluster: ");
+    other.apply(service("beside", "orders", "http", 8080));
+    let beside = format!("beside.{}:80", other.namespace);
+    let mut forward = Forward::start(&bob, std::slice::from_ref(&beside)).await;
+    assert_eq!(forward.get(&beside, "a").await, "reset");
+    let warning = format!("warning: {beside}: refused in the cluster: no --to rule allows ");
     forward.process.wait_output(&warning).await;
     forward.end().await;
 }
@@ -400,7 +408,7 @@ async fn failed_connections_look_as_pods_see_them() {
     let stage = stage("failing").await;
     stage.apply_all([
         service("tcp-silent", "orders", "tcp", 9),
-        service("http-silent", "orders", "http", 9),
+        service("http-silent", "orders", "http", 10),
         service("tcp-nobody", "nobody", "tcp", 9),
         service("http-nobody", "nobody", "http", 9),
     ]);
@@ -434,7 +442,6 @@ async fn failed_connections_look_as_pods_see_them() {
     assert!(["closed", "reset"].contains(&&*port), "{port}");
     assert_eq!(forward.get("missing:80", "missing").await, "reset");
     let audit = stage.run(&["logs", "injector-outbound-0", "-c", "outbound"]);
-    println!("{audit}");
     assert!(audit.contains(r#""outcome":"unknown""#), "{audit}");
     forward.end().await;
 }

@@ -3,7 +3,7 @@
 use intercept_kube::prepare::{Around, Facts, Unpreparable, facts};
 use intercept_kube::resolve;
 use intercept_kube::{Cluster, ClusterError, kind};
-use intercept_manifest::istio::Kind;
+use intercept_manifest::istio::{Kind, names};
 use serde_json::Value;
 
 use crate::error::{CliError, Result};
@@ -89,6 +89,10 @@ impl Listed {
             }
             Wanted::All => {
                 for (kind, object) in &self.listed.workloads {
+                    // Pods of developers' connections.
+                    if object["metadata"]["labels"][names::MANAGED_BY] == names::MANAGER {
+                        continue;
+                    }
                     match self.facts(*kind, object, ports) {
                         Ok(facts) => chosen.facts.push(facts),
                         Err(reason) => chosen.skipped.push(reason.to_string()),
@@ -219,6 +223,9 @@ mod tests {
     #[test]
     fn of_all_those_that_cannot_be_prepared_are_skipped_with_their_reason() {
         let mut listed = listed();
+        let mut ours = workload("ours");
+        ours["metadata"]["labels"] = json!({names::MANAGED_BY: names::MANAGER});
+        listed.listed.workloads.push((Kind::StatefulSet, ours));
         let chosen = listed.choose(Wanted::All, &[]).unwrap();
         assert_eq!(names(&chosen), ["Deployment/orders", "StatefulSet/orders"]);
         assert_eq!(
