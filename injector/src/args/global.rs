@@ -60,7 +60,7 @@ impl Global {
     }
 
     /// The same for a command that looked at all namespaces, if it did.
-    pub fn place_flags_of(&self, all_namespaces: bool) -> String {
+    pub fn context_flags_of(&self, all_namespaces: bool) -> String {
         let all = if all_namespaces { " -A" } else { "" };
         format!("{}{all}", self.context_flags())
     }

@@ -36,7 +36,7 @@ pub async fn run(global: &Global, flags: &Leave) -> Result<()> {
     };
     let place = |namespace: Option<&str>| {
         let flags_of = namespace.and_then(|namespace| backend.namespace_flags(namespace));
-        flags_of.unwrap_or_else(|| global.place_flags_of(flags.all_namespaces))
+        flags_of.unwrap_or_else(|| global.context_flags_of(flags.all_namespaces))
     };
     let chosen = choose(flags, (&me, &place), &all, &here)?;
     let mut removed = Vec::new();

@@ -19,7 +19,7 @@ pub async fn run(global: &Global, flags: &Status) -> Result<()> {
         None => Err(super::leave::unknown(
             name,
             all.iter().map(|shown| &shown.name),
-            &global.place_flags_of(flags.all_namespaces),
+            &global.context_flags_of(flags.all_namespaces),
         )),
     }
 }

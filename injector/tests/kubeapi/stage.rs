@@ -290,7 +290,7 @@ impl Stage {
             lease: Duration::from_secs(3_600),
             allow_overlap: false,
             replaces: None,
-            place_flags: String::new(),
+            context_flags: String::new(),
         }
     }
 
