@@ -33,7 +33,7 @@ pub async fn open_patiently(global: &Global) -> Result<Box<dyn Backend>> {
 pub fn directory(global: &Global) -> Result<&Path> {
     global.envoy.as_deref().ok_or_else(|| {
         CliError::usage(
-            "where to intercept is not said: expected --envoy DIR or the variable INJECTOR_ENVOY",
+            "no target: pass --envoy DIR or set INJECTOR_ENVOY",
             "injector sandbox, and paste the line that it prints: export INJECTOR_ENVOY=…",
         )
     })

@@ -218,7 +218,7 @@ fn a_name_of_whose_tunnel_no_relay_says_anything_needs_replace_while_its_lease_r
     let refused = place.run(&arguments);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     for part in [
-        "orders-bob: an intercept of yours has this name, and it cannot be told whether its tunnel is up",
+        "orders-bob: your intercept of this name exists, and it is unknown whether its tunnel is up",
         "--replace",
         "injector leave orders-bob",
     ] {

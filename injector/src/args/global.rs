@@ -11,7 +11,7 @@ use crate::shell::{context_flags, quote};
 
 /// Flags that stand before or after any command.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The directory of files that a plain Envoy watches (`injector sandbox` prints it)
     #[arg(
@@ -45,7 +45,7 @@ pub struct Global {
     /// Only errors on stderr: no block, no notes, no line per request
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Also tell of lease renewals and of the tunnel's comings and goings
+    /// Also log lease renewals and tunnel state changes
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }

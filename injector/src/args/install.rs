@@ -121,7 +121,7 @@ pub struct MeshFlags {
     /// The mesh's root namespace, where nothing is ever written [default: as the mesh's configuration says]
     #[arg(long, value_name = "NAME")]
     pub root_namespace: Option<String>,
-    /// The end of every Service's name [default: as installed, else as istiod says, else cluster.local]
+    /// Cluster DNS domain [default: as installed, else as istiod says, else cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,
     /// Where sidecars fetch the filter: http(s)://, with --module (the file that is there), or oci://…@sha256:…
@@ -157,7 +157,7 @@ pub struct How {
     /// Print what would be applied, and apply nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Take over fields that another program keeps
+    /// Take ownership of fields from other field managers
     #[arg(long)]
     pub force_conflicts: bool,
     /// Also prepare workloads again whose gate a new version changes, which drains open connections once

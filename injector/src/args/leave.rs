@@ -21,7 +21,7 @@ pub struct Leave {
     /// In all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// Somebody else's, too
+    /// Also remove intercepts that other users own
     #[arg(long)]
     pub force: bool,
 }

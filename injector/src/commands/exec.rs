@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::leave;
 use crate::args::{Exec, Global};
 use crate::backend;
 use crate::error::{CliError, OrHint, Result};
@@ -43,9 +44,6 @@ async fn missing(global: &Global, name: &str) -> Result<u8> {
                 quote(name)
             ),
         ),
-        None => CliError::failed(
-            format!("{name}: intercept not found"),
-            format!("injector list{place}"),
-        ),
+        None => leave::unknown(name, all.iter().map(|found| &found.name), &place),
     })
 }

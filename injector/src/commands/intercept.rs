@@ -217,7 +217,7 @@ async fn replaces(
             Presence::Unknown if mine.expires > target.now().await? => {
                 return Err(CliError::failed(
                     format!(
-                        "{name}: an intercept of yours has this name, and it cannot be told whether its tunnel is up: not every relay answers"
+                        "{name}: your intercept of this name exists, and it is unknown whether its tunnel is up: not every relay answers"
                     ),
                     format!(
                         "take its place all the same with --replace, or end it: injector leave{} {}",

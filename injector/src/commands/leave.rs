@@ -185,8 +185,8 @@ pub(super) fn unknown<'n>(
 ) -> CliError {
     let known: Vec<&str> = known.map(String::as_str).collect();
     let error = match known.as_slice() {
-        [] => format!("{name}: no such intercept, there is none"),
-        known => format!("{name}: no such intercept, there is {}", known.join(", ")),
+        [] => format!("{name}: intercept not found"),
+        known => format!("{name}: intercept not found; there is {}", known.join(", ")),
     };
     CliError::failed(error, format!("injector list{flags}"))
 }

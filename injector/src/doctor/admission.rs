@@ -22,12 +22,12 @@ pub fn policies(seen: &Installation, namespace: &str) -> Check {
         .filter(|binding| is_in_force(binding, policies))
         .count();
     if in_force >= POLICIES {
-        return Check::good(
+        return Check::pass(
             ID,
             "developers are held to their own Intercepts, and the controller to what it writes, by admission policies",
         );
     }
-    Check::bad(
+    Check::fail(
         ID,
         format!("{in_force} of {POLICIES} admission policies are in force"),
         format!(

@@ -48,7 +48,7 @@ pub struct Check {
 }
 
 impl Check {
-    pub(super) fn good(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+    pub(super) fn pass(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         Self {
             id: id.into(),
             outcome: Outcome::Pass,
@@ -57,7 +57,7 @@ impl Check {
         }
     }
 
-    pub(super) fn bad(
+    pub(super) fn fail(
         id: impl Into<Cow<'static, str>>,
         found: impl Into<String>,
         hint: impl Into<String>,
@@ -65,18 +65,18 @@ impl Check {
         Self {
             outcome: Outcome::Fail,
             hint: Some(hint.into()),
-            ..Self::good(id, found)
+            ..Self::pass(id, found)
         }
     }
 
-    pub(super) fn perhaps(
+    pub(super) fn warn(
         id: impl Into<Cow<'static, str>>,
         found: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
         Self {
             outcome: Outcome::Warn,
-            ..Self::bad(id, found, hint)
+            ..Self::fail(id, found, hint)
         }
     }
 
@@ -84,7 +84,7 @@ impl Check {
     pub(super) fn unknown(id: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Unknown,
-            ..Self::good(id, found)
+            ..Self::pass(id, found)
         }
     }
 
@@ -96,7 +96,7 @@ impl Check {
     ) -> Self {
         match error.is_forbidden() {
             true => Self::unknown(id, format!("{what}: not verified, you may not look")),
-            false => Self::bad(id, format!("{what}: {error}"), error.hint()),
+            false => Self::fail(id, format!("{what}: {error}"), error.hint()),
         }
     }
 }

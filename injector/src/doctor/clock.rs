@@ -25,8 +25,8 @@ pub(super) fn compared(server: u64, here: u64) -> Check {
     let apart = server.abs_diff(here);
     let word = if here > server { "ahead of" } else { "behind" };
     match apart {
-        0..=MOST => Check::good(ID, "this machine's clock goes with the API server's"),
-        _ => Check::perhaps(
+        0..=MOST => Check::pass(ID, "this machine's clock goes with the API server's"),
+        _ => Check::warn(
             ID,
             format!(
                 "this machine's clock is {apart} s {word} the API server's; leases are counted by the API server's"

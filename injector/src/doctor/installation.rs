@@ -12,7 +12,7 @@ use crate::shell::quote;
 
 pub fn checks(seen: &Installation, namespace: &str) -> Vec<Check> {
     let mut checks = vec![match &seen.istio {
-        Ok(_) => Check::good("istio", "Istio's custom resources are there"),
+        Ok(_) => Check::pass("istio", "Istio's custom resources are there"),
         Err(error) => Check::unanswered("istio", "Istio", error),
     }];
     checks.extend(workload("relay", names::RELAY, &seen.relay, namespace));
@@ -42,7 +42,7 @@ fn workload(
     let object = match answer {
         Ok(Some(object)) => object,
         Ok(None) => {
-            return vec![Check::bad(
+            return vec![Check::fail(
                 id,
                 format!("{name}: there is none in {namespace}"),
                 "an administrator installs it: injector install --help; another namespace: --relay-namespace NAME",
@@ -58,9 +58,9 @@ fn workload(
         quote(namespace)
     );
     vec![match ready {
-        0 => Check::bad(id, found, hint),
-        _ if ready < wanted => Check::perhaps(id, found, hint),
-        _ => Check::good(id, found),
+        0 => Check::fail(id, found, hint),
+        _ if ready < wanted => Check::warn(id, found, hint),
+        _ => Check::pass(id, found),
     }]
 }
 
@@ -69,11 +69,11 @@ fn version(relay: &Value) -> Check {
     const ID: &str = "relay-version";
     let found = text(relay, "/metadata/labels/app.kubernetes.io~1version");
     match is_compatible(found, VERSION) {
-        true => Check::good(
+        true => Check::pass(
             ID,
             format!("relays and this command are of version {found} and {VERSION}"),
         ),
-        false => Check::bad(
+        false => Check::fail(
             ID,
             format!("the relays are of version `{found}`, this command is {VERSION}"),
             "take the command of that version, or an operator upgrades: injector install --relay-image …",
@@ -112,11 +112,11 @@ pub async fn digest(cluster: &Cluster, namespace: &str, target: &Target) -> Chec
 pub(super) fn same_digest(served: &str, pinned: &str, target: &Target) -> Check {
     const ID: &str = "module-digest";
     match served == pinned {
-        true => Check::good(
+        true => Check::pass(
             ID,
             "the module server hands out the filter that the workload was prepared with",
         ),
-        false => Check::bad(
+        false => Check::fail(
             ID,
             format!(
                 "the module server hands out another filter (sha256 {served}) than {} was prepared with ({pinned}): its next pods run without it",

@@ -25,7 +25,7 @@ pub fn checks(seen: &Intercepts) -> Vec<Check> {
         .filter_map(|plugin| preparation::read(plugin).ok()?);
     for (name, _) in plugins.flat_map(|plugin| plugin.entries()) {
         if !known.contains(name.as_str()) {
-            checks.push(Check::perhaps(
+            checks.push(Check::warn(
                 ID,
                 format!("{name}: it is gone, and the proxies still have it"),
                 "the controller takes it from them within a second; where it does not, it does not run",
@@ -33,7 +33,7 @@ pub fn checks(seen: &Intercepts) -> Vec<Check> {
         }
     }
     if checks.is_empty() {
-        checks.push(Check::good(
+        checks.push(Check::pass(
             ID,
             format!(
                 "{}: all proxies have its {} intercepts",
@@ -48,7 +48,7 @@ pub fn checks(seen: &Intercepts) -> Vec<Check> {
 fn wrong(one: &Intercept, seen: &Intercepts) -> Option<Check> {
     let name = one.name();
     let Some(accepted) = one.condition(ACCEPTED) else {
-        return Some(Check::perhaps(
+        return Some(Check::warn(
             ID,
             format!("{name}: the controller has not looked at it"),
             format!(
@@ -59,7 +59,7 @@ fn wrong(one: &Intercept, seen: &Intercepts) -> Option<Check> {
         ));
     };
     if accepted.status != "True" {
-        return Some(Check::bad(
+        return Some(Check::fail(
             ID,
             format!("{name}: {} ({})", accepted.message, accepted.reason),
             format!(
@@ -79,7 +79,7 @@ fn wrong(one: &Intercept, seen: &Intercepts) -> Option<Check> {
                 "{found}; the controller asks port 15090 of the pods, which a NetworkPolicy may close"
             ),
         )),
-        _ => Some(Check::perhaps(
+        _ => Some(Check::warn(
             ID,
             found,
             format!("injector status{} {}", seen.place, quote(name)),

@@ -56,7 +56,7 @@ pub fn export(
     };
     let mut relays = services.iter().filter(|service| is_relay(name_of(service)));
     match relays.find(is_hidden) {
-        Some(service) => Check::bad(
+        Some(service) => Check::fail(
             ID,
             format!(
                 "Service {relay_namespace}/{}: it is not exported to {}, so every request is answered by the in-cluster version",
@@ -68,7 +68,7 @@ pub fn export(
                 name_of(service)
             ),
         ),
-        None => Check::good(
+        None => Check::pass(
             ID,
             format!("the relays' Services are exported to {}", target.namespace),
         ),
@@ -100,7 +100,7 @@ fn egress(seen: &Surroundings, target: &Target, relay_namespace: &str) -> Check 
         .find(|sidecar| labels(sidecar.pointer("/spec/workloadSelector/labels")).is_empty());
     let Some(sidecar) = own.or(root) else {
         return match &seen.root_sidecars {
-            Ok(_) => Check::good(ID, "no Sidecar resource hides the relays"),
+            Ok(_) => Check::pass(ID, "no Sidecar resource hides the relays"),
             Err(error) => Check::unanswered(ID, "Sidecar resources of the whole mesh", error),
         };
     };
@@ -110,8 +110,8 @@ fn egress(seen: &Surroundings, target: &Target, relay_namespace: &str) -> Check 
     );
     let host = format!("{}.{relay_namespace}.svc.{domain}", names::relay_replica(0));
     match shows(sidecar, &target.namespace, relay_namespace, &host) {
-        true => Check::good(ID, format!("Sidecar {} shows the relays", name_of(sidecar))),
-        false => Check::bad(
+        true => Check::pass(ID, format!("Sidecar {} shows the relays", name_of(sidecar))),
+        false => Check::fail(
             ID,
             format!(
                 "Sidecar {}: it hides the relays, so every request is answered by the in-cluster version",
@@ -160,7 +160,7 @@ fn filters<'v>(all: impl Iterator<Item = &'v Value>, target: &Target) -> Vec<Che
         .filter(reaches)
         .map(|filter| {
             let what = changes(filter).unwrap_or_default();
-            Check::perhaps(
+            Check::warn(
                 ID,
                 format!("EnvoyFilter {}: it changes inbound {what} of these pods as well", name_of(filter)),
                 match what {
@@ -171,9 +171,9 @@ fn filters<'v>(all: impl Iterator<Item = &'v Value>, target: &Target) -> Vec<Che
         })
         .collect();
     match found.is_empty() {
-        true => vec![Check::good(
+        true => vec![Check::pass(
             ID,
-            "nobody else changes the inbound routes and filters",
+            "no other EnvoyFilter changes the inbound routes and filters",
         )],
         false => found,
     }

@@ -28,7 +28,7 @@ pub use snapshot::Target;
 pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&str>) -> Vec<Check> {
     let mut checks = Vec::new();
     match cluster.whoami().await {
-        Ok(user) => checks.push(Check::good(
+        Ok(user) => checks.push(Check::pass(
             "api-server",
             format!("{}: you are {}", cluster.server(), user.name),
         )),
@@ -51,7 +51,7 @@ pub async fn examine(cluster: &Cluster, relay_namespace: &str, target: Option<&s
     };
     match &target {
         Some(Ok(target)) => checks.extend(of_target(cluster, target, &installation, &pods).await),
-        Some(Err(failure)) => checks.push(Check::bad("target", failure.error(), failure.hint())),
+        Some(Err(failure)) => checks.push(Check::fail("target", failure.error(), failure.hint())),
         None => {}
     }
     let namespace = snapshot::Intercepts::read(cluster).await;

@@ -13,7 +13,7 @@ pub async fn check() -> Check {
 /// There are none.
 #[cfg(not(target_os = "linux"))]
 pub async fn check() -> Check {
-    Check::perhaps(
+    Check::warn(
         ID,
         "network namespaces: only Linux has them, so commands do not reach the cluster by name",
         "reach single services: injector intercept … --forward SERVICE:PORT",
@@ -27,19 +27,19 @@ fn of_probe(
     use intercept_outbound::namespace::Hold;
 
     match probed {
-        Ok(Hold::None) => Check::perhaps(
+        Ok(Hold::None) => Check::warn(
             ID,
             "commands can have a network namespace, but their connections open before the cluster has answered (hold: none)",
             "sudo modprobe -a nfnetlink_queue nft_queue",
         ),
-        Ok(hold) => Check::good(
+        Ok(hold) => Check::pass(
             ID,
             format!(
                 "commands can have a network namespace; their connections wait for the cluster (hold: {})",
                 hold.as_str()
             ),
         ),
-        Err(error) => Check::perhaps(ID, error.describe(), error.hint()),
+        Err(error) => Check::warn(ID, error.describe(), error.hint()),
     }
 }
 

@@ -78,7 +78,7 @@ pub fn checks(set: &Set, namespace: &str, relays: (&str, u16)) -> Vec<Check> {
     let object = match &set.object {
         Ok(Some(object)) => object,
         Ok(None) => {
-            return vec![Check::good(
+            return vec![Check::pass(
                 ID,
                 format!("{name}: developers do not connect into the cluster from {namespace}"),
             )];
@@ -91,7 +91,7 @@ pub fn checks(set: &Set, namespace: &str, relays: (&str, u16)) -> Vec<Check> {
         .and_then(Value::as_u64)
         .unwrap_or(0);
     let mut checks = vec![match ready {
-        0 => Check::perhaps(
+        0 => Check::warn(
             ID,
             format!("{name}: its pod is not ready"),
             format!(
@@ -100,7 +100,7 @@ pub fn checks(set: &Set, namespace: &str, relays: (&str, u16)) -> Vec<Check> {
                 names::outbound_pod(name)
             ),
         ),
-        _ => Check::good(ID, format!("{name}: its pod is ready")),
+        _ => Check::pass(ID, format!("{name}: its pod is ready")),
     }];
     checks.extend(sidecar(set, namespace));
     checks.push(version(set, object, &again));
@@ -114,8 +114,8 @@ fn sidecar(set: &Set, namespace: &str) -> Option<Check> {
     match &set.pod {
         Ok(None) => None,
         Ok(Some(pod)) => Some(match fault(pod) {
-            None => Check::good(ID, format!("{}: its pod has a sidecar", set.name)),
-            Some(fault) => Check::perhaps(ID, fault, fault_hint(namespace)),
+            None => Check::pass(ID, format!("{}: its pod has a sidecar", set.name)),
+            Some(fault) => Check::warn(ID, fault, fault_hint(namespace)),
         }),
         Err(error) => {
             let pod = names::outbound_pod(&set.name);
@@ -129,11 +129,11 @@ fn version(set: &Set, object: &Value, again: &str) -> Check {
     let found = text(object, "/metadata/labels/app.kubernetes.io~1version");
     let name = &set.name;
     match is_compatible(found, VERSION) {
-        true => Check::good(
+        true => Check::pass(
             ID,
             format!("{name} and this command are of version {found} and {VERSION}"),
         ),
-        false => Check::perhaps(
+        false => Check::warn(
             ID,
             format!(
                 "{name} is of version `{found}`, this command is {VERSION}: it does not connect"
@@ -153,8 +153,8 @@ fn settings(set: &Set, (namespace, replicas): (&str, u16), again: &str) -> Optio
         set.name, mesh.relay_replicas, mesh.namespace
     );
     Some(match is_same {
-        true => Check::good(ID, asks),
-        false => Check::perhaps(
+        true => Check::pass(ID, asks),
+        false => Check::warn(
             ID,
             format!(
                 "{asks}, and there are {replicas} in {namespace}: developers whose tunnels end at others cannot connect"
@@ -169,9 +169,9 @@ fn right(set: &Set, namespace: &str) -> Check {
     let name = &set.name;
     match &set.missing {
         Ok(missing) if missing.is_empty() => {
-            Check::good(ID, format!("you may connect into the cluster by {name}"))
+            Check::pass(ID, format!("you may connect into the cluster by {name}"))
         }
-        Ok(missing) => Check::perhaps(
+        Ok(missing) => Check::warn(
             ID,
             format!(
                 "you may not {}: you cannot connect into the cluster by it",

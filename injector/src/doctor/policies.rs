@@ -37,7 +37,7 @@ pub fn checks(seen: &Surroundings, target: &Target, relays: &[Labels]) -> Vec<Ch
         &[&target.authorization, &seen.root_authorization],
         |policy| {
             (is_selected(policy, &own) && action(policy) != "AUDIT").then(|| {
-                Check::perhaps(
+                Check::warn(
                     "authorization",
                     format!(
                         "AuthorizationPolicy {}: it decides before any intercept ({}): what it denies never reaches a developer",
@@ -82,7 +82,7 @@ fn of_kind(
         }
     }
     if checks.is_empty() {
-        checks.push(Check::good(id, format!("{what}: none is in the way")));
+        checks.push(Check::pass(id, format!("{what}: none is in the way")));
     }
     checks
 }
@@ -95,7 +95,7 @@ fn at_relay(policy: &Value) -> Option<Check> {
         .and_then(Value::as_array)
         .is_some_and(|rules| rules.iter().any(|rule| *rule == json!({})));
     match action(policy) {
-        "DENY" if denies_all => Some(Check::bad(
+        "DENY" if denies_all => Some(Check::fail(
             ID,
             format!(
                 "AuthorizationPolicy {}: it denies every request to the relays, so the cluster answers them all",
@@ -103,7 +103,7 @@ fn at_relay(policy: &Value) -> Option<Check> {
             ),
             "give it a selector that leaves the relays out (app.kubernetes.io/name: injector-relay)",
         )),
-        "DENY" | "CUSTOM" => Some(Check::perhaps(
+        "DENY" | "CUSTOM" => Some(Check::warn(
             ID,
             format!(
                 "AuthorizationPolicy {}: it decides about requests to the relays as well ({})",
@@ -129,12 +129,12 @@ fn peers_at_relay(policy: &Value, relay_namespace: &str) -> Check {
         label(policy)
     );
     match mode {
-        "DISABLE" => Check::bad(
+        "DISABLE" => Check::fail(
             ID,
             format!("{found}: without mTLS a relay cannot tell who calls, and refuses"),
             hint,
         ),
-        _ => Check::perhaps(ID, found, hint),
+        _ => Check::warn(ID, found, hint),
     }
 }
 
@@ -155,14 +155,14 @@ fn callers(seen: &Surroundings, target: &Target) -> Check {
     let of_namespace = || here.iter().find(|policy| !has_selector(policy));
     let of_mesh = || root.iter().find(|policy| !has_selector(policy));
     match selected.or_else(of_namespace).or_else(of_mesh) {
-        Some(policy) if mode(policy) == "STRICT" => Check::good(
+        Some(policy) if mode(policy) == "STRICT" => Check::pass(
             ID,
             format!(
                 "PeerAuthentication {}: STRICT, so a caller outside the mesh is refused, intercepted or not",
                 label(policy)
             ),
         ),
-        Some(policy) => Check::good(
+        Some(policy) => Check::pass(
             ID,
             format!(
                 "PeerAuthentication {}: {}, callers outside the mesh are intercepted as well",
@@ -170,7 +170,7 @@ fn callers(seen: &Surroundings, target: &Target) -> Check {
                 mode(policy)
             ),
         ),
-        None => Check::good(
+        None => Check::pass(
             ID,
             "callers outside the mesh are intercepted as well (no PeerAuthentication)",
         ),

@@ -39,7 +39,7 @@ pub fn compare(proxies: &[Proxy], expected: &Expected, namespace: &str) -> Vec<C
         .flat_map(|proxy| proxy.faults(expected, namespace))
         .collect();
     if checks.is_empty() && !proxies.is_empty() {
-        checks.push(Check::good(
+        checks.push(Check::pass(
             "proxies",
             format!(
                 "{} proxies have the gate, the filter with its entries, and the clusters",
@@ -62,7 +62,7 @@ impl Proxy {
         checks.extend(self.of_gate(expected));
         checks.extend(self.of_clusters(expected));
         if let Some(why) = refusal(&self.listeners).or_else(|| refusal(&self.filters)) {
-            checks.push(Check::bad(
+            checks.push(Check::fail(
                 "push-rejected",
                 format!(
                     "pod {}: its Envoy rejected what istiod sent last: {why}",
@@ -75,7 +75,7 @@ impl Proxy {
     }
 
     fn behind(&self, what: &str) -> Check {
-        Check::bad(
+        Check::fail(
             "proxies",
             format!("pod {}: {what}", self.pod),
             "istioctl proxy-status; istiod pushes again when the pod restarts, or when anything of it changes",
@@ -86,7 +86,7 @@ impl Proxy {
         let pod = &self.pod;
         match self.filter(&expected.plugin) {
             None => Some(self.behind("its Envoy does not have the filter")),
-            Some(filter) if is_placeholder(filter) => Some(Check::bad(
+            Some(filter) if is_placeholder(filter) => Some(Check::fail(
                 "module-fetched",
                 format!(
                     "pod {pod}: its agent could not fetch the filter, so nothing is intercepted there (it put one in its place that lets every request pass)"
@@ -129,7 +129,7 @@ impl Proxy {
             .filter(is_missing)
             .partition(|name| name.starts_with("outbound|"));
         let relay = relays.first().map(|relay| {
-            Check::bad(
+            Check::fail(
                 "relay-cluster",
                 format!(
                     "pod {}: its Envoy has no cluster {relay}, so the in-cluster version answers",

@@ -13,8 +13,8 @@ pub fn check(pods: &Answer<Vec<Value>>, namespace: &str) -> Option<Check> {
     match pods {
         Ok(pods) if pods.is_empty() => None,
         Ok(pods) => Some(match relays::fault(pods) {
-            None => Check::good(ID, "the relays have sidecars"),
-            Some(fault) => Check::bad(ID, fault, relays::hint(namespace)),
+            None => Check::pass(ID, "the relays have sidecars"),
+            Some(fault) => Check::fail(ID, fault, relays::hint(namespace)),
         }),
         Err(error) => Some(Check::unanswered(ID, "the relays' sidecars", error)),
     }

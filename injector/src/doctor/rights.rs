@@ -77,7 +77,7 @@ impl Needed<'_> {
     fn check(&self, answer: &Answer<bool>, namespace: &str, relay_namespace: &str) -> Check {
         let right = &self.right;
         match answer {
-            Ok(true) => Check::good(id(right), format!("you may {right}")),
+            Ok(true) => Check::pass(id(right), format!("you may {right}")),
             Ok(false) => Check {
                 id: id(right).into(),
                 outcome: self.outcome,

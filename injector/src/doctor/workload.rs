@@ -14,7 +14,7 @@ pub fn checks(target: &Target) -> Vec<Check> {
     let label = target.label();
     let facts = match target.facts() {
         Ok(facts) => facts,
-        Err(reason) => return vec![Check::bad("workload", reason.to_string(), reason.hint())],
+        Err(reason) => return vec![Check::fail("workload", reason.to_string(), reason.hint())],
     };
     let ports: Vec<u16> = facts
         .workload
@@ -24,14 +24,14 @@ pub fn checks(target: &Target) -> Vec<Check> {
         .collect();
     let mut checks = pods(target, &ports);
     for reason in &facts.left_out {
-        checks.push(Check::perhaps(
+        checks.push(Check::warn(
             "port-protocol",
             format!("{label}: {reason}"),
             "requests to that port cannot be intercepted; name it http-…, or set appProtocol: http",
         ));
     }
     let speaking: Vec<String> = ports.iter().map(u16::to_string).collect();
-    checks.push(Check::good(
+    checks.push(Check::pass(
         "port-protocol",
         format!(
             "{label}: for Istio these ports speak HTTP: {}",
@@ -80,12 +80,12 @@ fn pods(target: &Target, ports: &[u16]) -> Vec<Check> {
     for (id, well) in all_well {
         let mut errors = found.iter().filter(|error| id_of(&error.fault) == id);
         checks.push(match errors.next() {
-            None => Check::good(id, well),
+            None => Check::pass(id, well),
             // Header conditions work all the same.
             Some(error) if matches!(error.fault, Fault::Probed(_)) => {
-                Check::perhaps(id, error.to_string(), error.hint())
+                Check::warn(id, error.to_string(), error.hint())
             }
-            Some(error) => Check::bad(id, error.to_string(), error.hint()),
+            Some(error) => Check::fail(id, error.to_string(), error.hint()),
         });
     }
     checks
@@ -106,7 +106,7 @@ fn plugin(target: &Target) -> Vec<Check> {
     let plugin = match &target.plugin {
         Ok(Some(plugin)) => plugin,
         Ok(None) => {
-            return vec![Check::bad(
+            return vec![Check::fail(
                 "prepared",
                 format!("{}: it is not prepared for intercepts", target.label()),
                 format!("an operator prepares it: {}", target.command()),
@@ -115,16 +115,16 @@ fn plugin(target: &Target) -> Vec<Check> {
         Err(error) => return vec![Check::unanswered("prepared", "WasmPlugin", error)],
     };
     match preparation::read(plugin) {
-        Ok(Some(_)) => vec![Check::good(
+        Ok(Some(_)) => vec![Check::pass(
             "prepared",
             format!("{}: it is prepared", target.label()),
         )],
-        Ok(None) => vec![Check::bad(
+        Ok(None) => vec![Check::fail(
             "schema",
             format!("{}: another version prepared it", target.label()),
             again,
         )],
-        Err(error) => vec![Check::bad("prepared", error.to_string(), again)],
+        Err(error) => vec![Check::fail("prepared", error.to_string(), again)],
     }
 }
 
@@ -140,7 +140,7 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
     };
     let again = format!("an operator prepares it again: {}", target.command());
     let Some(gate) = filters.iter().find(|filter| name_of(filter) == name) else {
-        return vec![Check::bad(
+        return vec![Check::fail(
             "gate",
             format!("EnvoyFilter {name}: it is not there"),
             again,
@@ -165,8 +165,8 @@ fn gate(target: &Target, workload: &Workload) -> Vec<Check> {
         .map(|port| port.number.to_string())
         .collect();
     vec![match missing.as_slice() {
-        [] => Check::good("gate", "the gate has all ports that speak HTTP"),
-        missing => Check::perhaps(
+        [] => Check::pass("gate", "the gate has all ports that speak HTTP"),
+        missing => Check::warn(
             "gate",
             format!("the gate lacks these ports: {}", missing.join(", ")),
             format!(
@@ -200,7 +200,7 @@ fn rules(target: &Target) -> Vec<Check> {
         .find(|host| !of_host(host).into_iter().any(super::snapshot::is_ours));
     let mut checks = Vec::new();
     if let Some(host) = lacking {
-        checks.push(Check::bad(
+        checks.push(Check::fail(
             ID,
             format!("{}: no DestinationRule of ours for {host}: a rule of others, `*.svc.{}` for instance, may take the relay away", target.namespace, mesh.cluster_domain),
             format!("an operator prepares it again: {}", target.command()),
@@ -212,7 +212,7 @@ fn rules(target: &Target) -> Vec<Check> {
         .flat_map(of_host)
         .filter(|rule| !super::snapshot::is_ours(rule));
     checks.extend(others.map(|rule| {
-        Check::bad(
+        Check::fail(
             ID,
             format!(
                 "DestinationRule {}: it is for a relay as well, and may win over ours",
@@ -226,7 +226,7 @@ fn rules(target: &Target) -> Vec<Check> {
         )
     }));
     if checks.is_empty() {
-        checks.push(Check::good(
+        checks.push(Check::pass(
             ID,
             "our rules for connections to the relays are the ones that count",
         ));

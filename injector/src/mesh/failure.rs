@@ -12,7 +12,7 @@ use crate::shell::quote;
 
 /// A WasmPlugin that cannot be used.
 pub fn of_plugin(error: InvalidPreparation) -> CliError {
-    CliError::failed(error, "an operator prepares it anew: injector install")
+    CliError::failed(error, "an operator prepares it again: injector install")
 }
 
 /// A WasmPlugin of this name that no installer of this version made.
@@ -23,7 +23,7 @@ pub fn of_older_plugin(namespace: &str, found: &Resolved) -> CliError {
             found.label()
         ),
         format!(
-            "an operator prepares it anew: {}",
+            "an operator prepares it again: {}",
             install_args::usual(namespace, &found.label())
         ),
     )

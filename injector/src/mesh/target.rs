@@ -611,7 +611,7 @@ pub(super) async fn wait_gone(
     {
         true => Live::Verified,
         false => Live::NotVerified {
-            why: "nobody saw it go".to_owned(),
+            why: "its removal was not seen".to_owned(),
         },
     };
     settled(live, USUAL_MESH).await

@@ -112,7 +112,7 @@ impl Plan {
         }
         CliError::failed(
             format!(
-                "{}: an intercept of yours has this name, and its tunnel is up",
+                "{}: your intercept of this name exists, and its tunnel is up",
                 self.name
             ),
             format!(
@@ -308,7 +308,7 @@ mod tests {
         let refused = checked(&by_bob, &one).expect_err("another tunnel");
         assert_eq!(
             refused.error(),
-            "bob-0: an intercept of yours has this name, and its tunnel is up"
+            "bob-0: your intercept of this name exists, and its tunnel is up"
         );
         assert_eq!(
             refused.hint(),

@@ -107,5 +107,8 @@ pub fn tell(log: &File) -> Result<()> {
         .and_then(|()| stdout.flush())
         // The waiting process reads until this closes the pipe.
         .and_then(|()| Ok(dup2_stdout(log)?));
-    told.or_hint("--detach: nobody waits", "injector intercept --help")
+    told.or_hint(
+        "--detach: the waiting process is gone",
+        "injector intercept --help",
+    )
 }

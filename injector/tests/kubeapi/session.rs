@@ -213,7 +213,7 @@ fn replaced_intercept_ends_its_command() {
     assert!(
         refused
             .stderr
-            .contains("orders-bob: an intercept of yours has this name, and its tunnel is up"),
+            .contains("orders-bob: your intercept of this name exists, and its tunnel is up"),
         "{refused:?}"
     );
     let second = stage.start("bob", &[INTERCEPT, &["--replace"]].concat());

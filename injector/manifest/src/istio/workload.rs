@@ -44,7 +44,7 @@ fn destination_rule(mesh: &Mesh, namespace: &str, replica: u16) -> Object {
     Object::new(
         format!(
             "How the workloads of `{namespace}` talk to relay {replica}. It stands in their namespace, for this one host: there it wins over a wildcard rule of yours, \
-             whose outlier detection would take the relay away from everybody because of one developer's errors."
+             whose outlier detection would take the relay away from all developers because of one developer's errors."
         ),
         json!({
             "apiVersion": "networking.istio.io/v1",
@@ -60,7 +60,7 @@ fn destination_rule(mesh: &Mesh, namespace: &str, replica: u16) -> Object {
             },
         }),
     )
-    .note("/spec/exportTo", "Nobody else's connections to the relay.")
+    .note("/spec/exportTo", "It is for this namespace only.")
     .note("/spec/trafficPolicy/connectionPool/tcp", "A relay whose node is gone costs a request this long before the in-cluster version answers it. Istio's default is 10 s.")
     .note("/spec/trafficPolicy/connectionPool/http", "Less than the relay keeps an unused connection: a POST that races with a close by the other side is lost.")
     .note("/spec/trafficPolicy/outlierDetection", "Off: the 500s of one developer's program say nothing about the relay.")

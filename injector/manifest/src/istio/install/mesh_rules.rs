@@ -20,7 +20,7 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
 
 fn peer_authentication(install: &ClusterInstall) -> Object {
     Object::new(
-        "Only mTLS: the relay trusts what its sidecar says about the caller's identity, so nobody may come without one.",
+        "Only mTLS: the relay trusts what its sidecar says about the caller's identity, so every caller must have one.",
         json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "PeerAuthentication",
@@ -35,7 +35,7 @@ fn peer_authentication(install: &ClusterInstall) -> Object {
 
 fn authorization_policy(install: &ClusterInstall) -> Object {
     Object::new(
-        "Whoever has an identity in the mesh may speak to the data ports, and nobody to any other. Which of them may use a tunnel, the relay decides for each one: \
+        "Every workload of the mesh may connect to the data ports, and to no other port. Which of them may use a tunnel is decided by the relay: \
          it compares the caller with the workload that the tunnel was opened for, which a policy cannot know.\n\
          The presence port is opened for each namespace with connections into the cluster, by a policy of its own.",
         json!({
@@ -85,7 +85,7 @@ fn marks(install: &ClusterInstall) -> Object {
             },
         }),
     )
-    .note("/spec/workloadSelector", "The relays' own sidecars and nobody else's.")
+    .note("/spec/workloadSelector", "Only the relays' own sidecars.")
     .note(
         "/spec/configPatches/0/patch/value/typed_config/max_request_headers_kb",
         "A matched request carries more headers than it came with. One that the workload would still take must not fail on the way to the developer.",

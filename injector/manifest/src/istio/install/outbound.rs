@@ -188,7 +188,9 @@ impl Set<'_> {
         let template =
             json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
         let identity = match self.account {
-            None => "The mesh sees the identity `injector-outbound`, whoever connects.".to_owned(),
+            None => {
+                "The mesh sees the identity `injector-outbound`, not the developer's.".to_owned()
+            }
             Some(account) => format!(
                 "The mesh sees the identity `{account}`, as it does of the workload: every policy that admits the workload admits developers with the Role {}.",
                 self.name

@@ -55,7 +55,7 @@ fn network_policy(install: &ClusterInstall) -> Object {
 
 fn governing_service(install: &ClusterInstall) -> Object {
     Object::new(
-        "What a StatefulSet needs for its pods' names. Nobody sends anything to it: it has no ports, so it makes no listener and no cluster in anybody's sidecar.",
+        "What a StatefulSet needs for its pods' names. It takes no traffic: it has no ports, so it makes no listener and no cluster in any sidecar.",
         json!({
             "apiVersion": "v1",
             "kind": "Service",

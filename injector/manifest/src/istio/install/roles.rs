@@ -31,7 +31,7 @@ pub fn objects(install: &ClusterInstall) -> Vec<Object> {
                  kubectl -n {namespace} create rolebinding injector-developers --role={DEVELOPER_ROLE} --group=GROUP\n\
                  \nThey write Intercepts and nothing else: everything that reaches a proxy is written by the controller.\n\
                  \nSecrets and config maps are not in it: no intercept needs them. Only the environment of a workload does (`--env-file`, and `-- CMD` without `--no-env`), and \
-                 whoever reads a workload's secrets can do what the workload can. Where developers may have that, grant it by name:\n\
+                 a user who reads a workload's secrets can do what the workload can. Where developers may have that, grant it by name:\n\
                  \n  kubectl -n shop create role orders-environment --verb=get --resource=configmaps,secrets --resource-name=orders\n  \
                  kubectl -n shop create rolebinding orders-environment --role=orders-environment --group=GROUP"
             ),

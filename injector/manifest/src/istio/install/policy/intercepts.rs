@@ -43,7 +43,7 @@ fn validations() -> Vec<Validation> {
     let annotations = "object.metadata.annotations";
     vec![
         Validation {
-            comment: "The owner is the user who creates it; the schema lets nobody change it.",
+            comment: "The owner is the user who creates it; the schema makes it immutable.",
             expression: "request.operation != 'CREATE' ||\nobject.spec.owner == request.userInfo.username".to_owned(),
             message: "spec.owner: must be the user who creates it".to_owned(),
         },
