@@ -518,6 +518,67 @@ async fn environment_follows_forward_and_nothing_is_left() {
     assert!(text.contains("not open in namespace"), "{text}");
 }
 
+/// Answers each request with what the Service `raw` answers, asked by name.
+const ASKING: &str = "
+import http.server, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'asked: ' + urllib.request.urlopen('http://raw/who', timeout=20).read()
+        self.send_response(200)
+        self.send_header('content-length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.HTTPServer(('127.0.0.1', 3000), Handler).serve_forever()
+";
+
+/// The program behind `--` answers an intercepted request by a question of its own to the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn command_asks_the_cluster_by_name() {
+    let stage = stage("asking").await;
+    stage.apply(service("raw", "orders", "tcp", 9100));
+    open(&stage, &[]);
+    let bob = stage.developer("bob");
+    let line = [
+        "intercept",
+        "orders",
+        "--port=3000:http",
+        "--http-header=Coder=Bob",
+        "--outbound=namespace",
+        "--publish=off",
+        "--",
+        "python3",
+        "-c",
+        ASKING,
+    ];
+    let intercept = bob.start(bob.command(&line)).await;
+    let web = stage.h1();
+    wait::within(POLICY, "the program answers", async || {
+        let answer = web.get("/who", &[("coder", "Bob")]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        text.starts_with("asked: ").then_some(text)
+    })
+    .await;
+    let other = web.get("/who", &[]).await;
+    assert_eq!(other.by(), "app", "{other:?}");
+    let exec = ["exec", "orders-bob", "--", "curl", "-sS", "http://raw/who"];
+    let ran = bob.run(&exec);
+    assert!(ran.status.success(), "{ran:?}");
+    let denied = [
+        "exec",
+        "orders-bob",
+        "--",
+        "curl",
+        "-sS",
+        "https://kubernetes.default.svc/",
+    ];
+    let ran = bob.run(&denied);
+    assert_eq!(ran.status.code(), Some(7), "{ran:?}");
+    // Python's own, after Ctrl-C.
+    assert_eq!(intercept.leave().await.code(), Some(130));
+    assert!(stage.intercepts().is_empty());
+}
+
 /// Everything of connections in the namespace, and beside the relays for it.
 fn parts(stage: &Stage) -> Vec<String> {
     let kinds = "statefulsets,services,roles,sidecars,networkpolicies,serviceaccounts";

@@ -118,6 +118,14 @@ pub async fn others(
     Ok(others)
 }
 
+/// Is the namespace gone, or being deleted? Nothing can be applied in it then.
+pub async fn ends_with_namespace(cluster: &Cluster, namespace: &str) -> bool {
+    let found = cluster.get(&kind::NAMESPACE, None, namespace).await;
+    found.is_ok_and(|found| {
+        found.is_none_or(|found| found["metadata"]["deletionTimestamp"].is_string())
+    })
+}
+
 /// All namespaces that have some; none where the caller may not look.
 async fn all(cluster: &Cluster) -> Result<Vec<(String, OutboundSettings)>> {
     let sets = match cluster.list(&kind::STATEFUL_SET, None, Some(&ours())).await {

@@ -143,6 +143,25 @@ fn flags_are_kept_and_everything_is_removed() {
 }
 
 #[test]
+fn upgrade_leaves_a_namespace_being_deleted() {
+    let server = installed("shop");
+    done(&server, "install -n shop --no-wait --outbound");
+    server.must(&["delete", "namespace", "shop", "--wait=false"], None);
+    // As the namespace's controller does, and nothing can be created there again.
+    let account = [
+        "-n",
+        "shop",
+        "delete",
+        "serviceaccount",
+        "injector-outbound",
+    ];
+    server.must(&account, None);
+    let text = done(&server, "install --no-wait --replicas 3");
+    let note = "shop is being deleted: its connections are left";
+    assert!(text.contains(note), "{text}");
+}
+
+#[test]
 fn what_cannot_work_is_refused() {
     let server = installed("shop");
     let install = "install -n shop --no-wait --outbound";

@@ -84,7 +84,14 @@ pub async fn run(global: &Global, args: &Install) -> Result<()> {
     if planned.cluster_part.is_some() {
         prepare_others(&planned, &mut report).await?;
         for (namespace, objects) in planned.other_outbounds().await? {
-            apply_outbound(&planned, &namespace, &objects, global.quiet, &mut report).await?;
+            let quiet = global.quiet;
+            match apply_outbound(&planned, &namespace, &objects, quiet, &mut report).await {
+                Err(_) if outbound::ends_with_namespace(&planned.cluster, &namespace).await => {
+                    let note = format!("{namespace} is being deleted: its connections are left");
+                    report.notes.push(note);
+                }
+                applied => applied?,
+            }
         }
     }
     print::print(global.output, &report)
