@@ -1,6 +1,7 @@
 //! Where a connection goes, and why there may be none: the same words at both ends.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -97,6 +98,16 @@ pub enum DialError {
     /// No address belongs to the name.
     #[error("unknown host")]
     Unknown,
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::Refused,
+            io::ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::Unreachable,
+        }
+    }
 }
 
 impl DialError {

@@ -1,7 +1,6 @@
 //! Where a destination of a proxy's client is, and the connection to it.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -157,18 +156,10 @@ async fn dial(destination: &Destination) -> Result<TcpStream, DialError> {
                 TcpStream::connect(&found[..]).await
             }
         }
-        .map_err(|error| word(&error))
+        .map_err(DialError::from)
     };
     let stream = timeout(DIAL, connecting).await;
     let stream = stream.unwrap_or(Err(DialError::Timeout))?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
-}
-
-fn word(error: &io::Error) -> DialError {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => DialError::Refused,
-        io::ErrorKind::TimedOut => DialError::Timeout,
-        _ => DialError::Unreachable,
-    }
 }

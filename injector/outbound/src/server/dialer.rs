@@ -1,6 +1,5 @@
 //! Dials a destination, if the policy allows the address that is dialled.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,15 +139,7 @@ async fn connect(target: SocketAddr, within: Duration) -> Result<TcpStream, Dial
     let connected = timeout(within, TcpStream::connect(target)).await;
     let stream = connected
         .map_err(|_| DialError::Timeout)?
-        .map_err(|error| word(&error))?;
+        .map_err(DialError::from)?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
-}
-
-fn word(error: &io::Error) -> DialError {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => DialError::Refused,
-        io::ErrorKind::TimedOut => DialError::Timeout,
-        _ => DialError::Unreachable,
-    }
 }
