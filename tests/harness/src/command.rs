@@ -113,7 +113,7 @@ impl Drop for Process {
             // The directory may be gone, and a second panic must be avoided.
             let output = std::fs::read(&self.log).unwrap_or_default();
             let output = String::from_utf8_lossy(&output);
-            eprintln!("--- {} wrote:\n{}", self.name, tail(&output, 80));
+            eprintln!("--- {} wrote:\n{}", self.name, tail(&output, 20));
         }
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{SYSTEM, Stage};
 
-/// How many lines of each log to print.
-const LINES: &str = "--tail=20";
+/// How many lines of each log to read, and how many of those to print: requests that were answered as usual say nothing of a failure.
+const LINES: (&str, usize) = ("--tail=2000", 30);
 
 impl Stage {
     /// Queries the Envoy of each replica, by the replica's name.
@@ -42,15 +42,20 @@ impl Stage {
     pub fn tell(&self) {
         let orders = ["-n", &self.namespace, "-l", "app=orders"];
         let relays = ["-n", SYSTEM, "-l", "app.kubernetes.io/name=injector-relay"];
-        let logs = ["logs", "-c", "istio-proxy", "--prefix", LINES];
+        let caller = ["-n", &self.namespace, "caller"];
+        let logs = ["logs", "-c", "istio-proxy", "--prefix", LINES.0];
         for words in [
             vec!["-n", &self.namespace, "get", "pods", "-o", "wide"],
+            [&logs[..], &caller].concat(),
             [&logs[..], &orders].concat(),
             [&logs[..], &relays].concat(),
         ] {
             let told = self.kubectl().run(&words);
             let told = told.unwrap_or_else(|error| error);
-            eprintln!("--- kubectl {}\n{told}", words.join(" "));
+            let unusual = told.lines().filter(|line| !line.contains("\" 200 - "));
+            let unusual: Vec<_> = unusual.collect();
+            let last = &unusual[unusual.len().saturating_sub(LINES.1)..];
+            eprintln!("--- kubectl {}\n{}", words.join(" "), last.join("\n"));
         }
     }
 }

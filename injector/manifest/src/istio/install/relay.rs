@@ -9,10 +9,14 @@ use crate::istio::object::Object;
 /// Where the sidecar's agent shows the metrics of both, the sidecar and the relay.
 const MERGED_METRICS_PORT: u16 = 15020;
 
-/// How long the sidecar of a pod that ends lives on: the relay gives running requests 10 s, and cuts off the others within 3 s.
-const SIDECAR_LIFE: &str = "15s";
-/// For how much of that it takes new connections. Callers whose connections it ends in good order go elsewhere; one that is used when the sidecar ends has an error.
-const SIDECAR_DRAIN: &str = "5s";
+/// How long the relay of a pod that ends goes on as before, in seconds.
+///
+/// Its sidecar drains meanwhile. A native sidecar (an init container that restarts) ends as soon as the relay has, drained or not.
+const LINGER: u8 = 5;
+/// For how much of that the sidecar takes new connections. Callers whose connections it ends in good order go elsewhere; one that is used when the sidecar ends has an error.
+const SIDECAR_DRAIN: &str = "3s";
+/// How long any other sidecar of a pod that ends lives on: the relay lingers, gives running requests 10 s, and cuts off the others within 3 s.
+const SIDECAR_LIFE: &str = "20s";
 
 pub fn objects(install: &ClusterInstall) -> Vec<Object> {
     let mut objects = vec![
@@ -125,7 +129,11 @@ fn stateful_set(install: &ClusterInstall) -> Object {
         .note("/spec/template/metadata/annotations/sidecar.istio.io~1rewriteAppHTTPProbers", "The agent probes for the kubelet. Otherwise the sidecar accepts the connection, whether or not the relay lives.")
         .note(
             "/spec/template/metadata/annotations/proxy.istio.io~1config",
-            "When the pod ends, the sidecar outlives the relay, which answers what it cuts off within 13 s, and takes no new connection long before. By Istio's defaults it would live 5 s and take connections to its end: callers would get a bare 503.",
+            "When the pod ends, the sidecar outlives the relay, which answers what it cuts off within 18 s, and takes no new connection long before. By Istio's defaults it would live 5 s and take connections to its end: callers would get a bare 503.",
+        )
+        .note(
+            "/spec/template/spec/containers/0/lifecycle",
+            "Until callers have left its sidecar, the relay stays: a native sidecar ends with it, and a request in that sidecar would get a bare 503.",
         )
         .note("/spec/template/spec/containers/0/args", "The control port is on the loopback: only a port-forward reaches it. The presence port answers nothing but whether a tunnel is up.")
         .note("/spec/template/spec/containers/0/readinessProbe", "It listens, so it takes requests: a relay has nothing else to get ready.")
@@ -165,6 +173,7 @@ fn container(install: &ClusterInstall) -> Value {
             {"name": "h2-data", "containerPort": H2_PORT},
             {"name": "tcp-presence", "containerPort": PRESENCE_PORT},
         ],
+        "lifecycle": {"preStop": {"sleep": {"seconds": LINGER}}},
         "readinessProbe": {"tcpSocket": {"port": HTTP_PORT}, "periodSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {"tcpSocket": {"port": HTTP_PORT}, "periodSeconds": 10, "failureThreshold": 3},
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
