@@ -154,4 +154,15 @@ pub(super) const SKIP_TIME: Duration = Duration::from_millis(5);
 /// Otherwise a full accept queue would hold up the request, and its fallback, for minutes.
 pub(super) const LOCAL_CONNECT: Duration = Duration::from_secs(2);
 
+/// How long a connection to the developer's server waits for its next request.
+///
+/// Well below every server's own limit (gunicorn 2 s, Node.js 5 s), and short enough for a server that serves one connection at a time.
+pub(super) const LOCAL_IDLE: Duration = Duration::from_millis(200);
+
+/// How long a connection to the developer's server is used for new requests: then others that wait for a server's thread have their turn.
+pub(super) const LOCAL_USE: Duration = Duration::from_secs(1);
+
+/// Connections to the developer's server that may wait at once.
+pub(super) const LOCAL_IDLE_COUNT: usize = 64;
+
 const MIB: u32 = 1024 * 1024;

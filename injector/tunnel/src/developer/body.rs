@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::line::Line;
 use super::local::Connection;
+use super::pool::Pool;
 use crate::memory::{Pinned, poll_next};
 use crate::{BoxError, headers, marks, with_causes};
 
@@ -75,11 +76,19 @@ pub(super) struct Answer {
     passed: u64,
     broke_off: bool,
     long: Pin<Box<Sleep>>,
-    _connection: Connection,
+    /// None once it has gone to the pool.
+    connection: Option<Connection>,
+    pool: Option<Pool>,
 }
 
 impl Answer {
-    pub(super) fn new(body: Incoming, is_h2: bool, line: Line, connection: Connection) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        is_h2: bool,
+        line: Line,
+        connection: Connection,
+        pool: Option<Pool>,
+    ) -> Self {
         Self {
             body,
             is_h2,
@@ -87,7 +96,17 @@ impl Answer {
             passed: 0,
             broke_off: false,
             long: Box::pin(sleep(LONG)),
-            _connection: connection,
+            connection: Some(connection),
+            pool,
+        }
+    }
+
+    /// The response has ended. Its connection may take another request, unless the response had no bytes:
+    /// then a server may still send some that do not belong to it (after a HEAD or a 304, for instance), and they would answer that request.
+    fn ended(&mut self) {
+        let connection = self.connection.take().filter(|_| self.passed > 0);
+        if let (Some(pool), Some(connection)) = (&self.pool, connection) {
+            pool.put(connection);
         }
     }
 
@@ -112,9 +131,15 @@ impl HttpBody for Answer {
             return Poll::Ready(None);
         }
         let frame = match ready!(self.next(cx)) {
-            None => None,
+            None => {
+                self.ended();
+                None
+            }
             Some(Ok(mut frame)) => {
                 self.passed += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.body.is_end_stream() {
+                    self.ended();
+                }
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::remove_ours(trailers);
                 }

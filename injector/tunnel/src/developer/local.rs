@@ -1,19 +1,22 @@
 //! The developer's server: speaking its protocol. Knows nothing of the tunnel.
 //!
-//! Every request has its own connection. The server may close a pooled one just as a POST is written to it, and then it is unknown whether it saw the request.
+//! A request has a fresh connection, or one on which an earlier response has ended.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::{Body, headers, marks, settings, with_causes};
 
@@ -68,17 +71,52 @@ pub(super) fn refusal(port: u16, error: &io::Error) -> String {
     }
 }
 
-/// The task that runs a connection to the developer's server. Ends when this is dropped, whatever it waits for.
-pub(super) struct Connection(JoinHandle<()>);
+/// A connection to the developer's server. Ends when this is dropped, whatever it waits for.
+pub(super) struct Connection {
+    /// Takes further requests, one after the other. None over HTTP/2.
+    sender: Option<http1::SendRequest<Body>>,
+    first: FirstBytes,
+    opened: Instant,
+    _task: Task,
+}
 
 impl Connection {
+    /// Would it take another request now?
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.is_ready())
+    }
+
+    /// The time since it was opened.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Sends another request. None if no byte of a response came: another connection may do better.
+    pub(super) async fn send_again(
+        mut self,
+        mut request: Request<Body>,
+    ) -> Option<Result<(Response<Incoming>, Self), NoAnswer>> {
+        aim(&mut request, false);
+        self.first.lock().clear();
+        match self.sender.as_mut()?.try_send_request(request).await {
+            Ok(response) => Some(Ok((response, self))),
+            Err(_) if self.first.lock().is_empty() => None,
+            Err(failed) => Some(Err(NoAnswer::from_unsent(failed))),
+        }
+    }
+}
+
+/// The task that runs a connection.
+struct Task(JoinHandle<()>);
+
+impl Task {
     fn run(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
         // The request or the response reports the same error.
         Self(tokio::spawn(async { drop(connection.await) }))
     }
 }
 
-impl Drop for Connection {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -189,7 +227,7 @@ impl AsyncWrite for Overheard {
     }
 }
 
-/// Sends one request on a fresh connection.
+/// Sends a request on a fresh connection.
 ///
 /// The caller must hold the connection until the response body has ended.
 pub(super) async fn send(
@@ -204,7 +242,7 @@ pub(super) async fn send(
         first: first.clone(),
         failed: None,
     });
-    exchange(io, http2, request)
+    exchange(io, &first, http2, request)
         .await
         .map_err(|no_answer| match no_answer {
             NoAnswer::Broken(error) => NoAnswer::Broken(first.explain(port, error)),
@@ -214,29 +252,43 @@ pub(super) async fn send(
 
 async fn exchange(
     io: TokioIo<Overheard>,
+    first: &FirstBytes,
     http2: bool,
     mut request: Request<Body>,
 ) -> Result<(Response<Incoming>, Connection), NoAnswer> {
     aim(&mut request, http2);
+    let opened = Instant::now();
+    let connection = |sender, task| Connection {
+        sender,
+        first: first.clone(),
+        opened,
+        _task: task,
+    };
     if http2 {
-        let (mut sender, connection) = http2_client()
+        let (mut sender, task) = http2_client()
             .handshake(io)
             .await
             .map_err(|error| NoAnswer::from(&error))?;
-        let connection = Connection::run(connection);
+        let task = Task::run(task);
         let answer = sender.try_send_request(request).await;
-        return Ok((answer.map_err(NoAnswer::from_unsent)?, connection));
+        return Ok((
+            answer.map_err(NoAnswer::from_unsent)?,
+            connection(None, task),
+        ));
     }
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+    let (mut sender, task) = http1::Builder::new()
         .max_headers(settings::HEADER_FIELDS_READ)
         .max_buf_size(settings::H1_BUFFER)
         .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(io)
         .await
         .map_err(|error| NoAnswer::from(&error))?;
-    let connection = Connection::run(connection.with_upgrades());
+    let task = Task::run(task.with_upgrades());
     let answer = sender.try_send_request(request).await;
-    Ok((answer.map_err(NoAnswer::from_unsent)?, connection))
+    Ok((
+        answer.map_err(NoAnswer::from_unsent)?,
+        connection(Some(sender), task),
+    ))
 }
 
 /// Sets the target: only the path for HTTP/1.1, with the host in `:authority` for HTTP/2.

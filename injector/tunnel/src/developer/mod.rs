@@ -11,6 +11,7 @@ mod keeper;
 mod line;
 mod local;
 mod machine;
+mod pool;
 mod serve;
 mod serving;
 mod session;

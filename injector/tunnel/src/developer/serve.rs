@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -16,12 +17,13 @@ use tokio::net::TcpStream;
 use super::body::{Answer, Upload};
 use super::line::Line;
 use super::local::{self, Connection, NoAnswer};
+use super::pool::Pool;
 use super::serving::Serving;
 use super::switch::{self, Switch};
 use crate::marks::{self, Unavailable};
 use crate::pulse;
 use crate::stream::{Notes, Purpose};
-use crate::{Body, headers};
+use crate::{Body, empty_body, headers};
 
 /// Answers one stream of the tunnel.
 pub(super) async fn handle(
@@ -59,8 +61,8 @@ fn open_pulse(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<Bo
     Response::new(beats.boxed_unsync())
 }
 
-/// Connects to the developer's server. An error has the reason for Envoy and the text for users.
-async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> {
+/// May this request go to the developer's server? An error has the reason for Envoy and the text for users.
+fn admit(serving: &Serving) -> Result<(), (Unavailable, String)> {
     if serving.leaving.load(Ordering::Relaxed) {
         let reason = "this machine is leaving".to_owned();
         return Err((Unavailable::Leaving, reason));
@@ -69,6 +71,12 @@ async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> 
         let reason = "too much is waiting for the developer's server to read it".to_owned();
         return Err((Unavailable::Busy, reason));
     }
+    Ok(())
+}
+
+/// Connects to the developer's server; errors as for [`admit`].
+async fn connect(serving: &Serving) -> Result<TcpStream, (Unavailable, String)> {
+    admit(serving)?;
     let port = serving.local.port;
     let connected = serving.dial.connect(port).await;
     connected.map_err(|error| (Unavailable::NothingListens, local::refusal(port, &error)))
@@ -82,6 +90,22 @@ async fn answer(
     switches: bool,
 ) -> Response<Body> {
     let mut line = Line::start(serving, &request);
+    headers::remove_hop_by_hop(request.headers_mut());
+    headers::remove_ours_from_request(request.headers_mut());
+    request
+        .headers_mut()
+        .append(headers::VIA, serving.name.clone());
+    let grpc = headers::is_grpc(request.headers());
+    let http2 = !switches && serving.local.protocol.is_http2(request.headers());
+    let repeatable = !(switches || http2 || chunked)
+        && headers::is_safe(request.method())
+        && request.body().is_end_stream();
+    if repeatable
+        && admit(serving).is_ok()
+        && let Some(answered) = send_again(serving, &request).await
+    {
+        return pass_on_or_explain(serving, answered, repeatable, line, grpc);
+    }
     let connection = match held.and_then(|id| serving.held.take(id)) {
         Some(connection) => connection,
         None => match connect(serving).await {
@@ -92,12 +116,6 @@ async fn answer(
             }
         },
     };
-    headers::remove_hop_by_hop(request.headers_mut());
-    headers::remove_ours_from_request(request.headers_mut());
-    request
-        .headers_mut()
-        .append(headers::VIA, serving.name.clone());
-    let grpc = headers::is_grpc(request.headers());
     let answered = if switches {
         let request = request.map(|body| serving.share.pin(body));
         match switch::through(connection, request).await {
@@ -109,7 +127,6 @@ async fn answer(
             Err(no_answer) => Err(no_answer),
         }
     } else {
-        let http2 = serving.local.protocol.is_http2(request.headers());
         if chunked && !http2 {
             let coding = HeaderValue::from_static("chunked");
             request
@@ -122,8 +139,34 @@ async fn answer(
         });
         local::send(connection, http2, request).await
     };
+    pass_on_or_explain(serving, answered, repeatable, line, grpc)
+}
+
+/// Sends a request without a body on an idle connection. None if there is none, or the server closed it at that moment.
+async fn send_again(serving: &Serving, request: &Request<Incoming>) -> Option<Answered> {
+    let connection = serving.pool.take()?;
+    let mut again = Request::new(empty_body());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    connection.send_again(again).await
+}
+
+/// What the developer's server said.
+type Answered = Result<(Response<Incoming>, Connection), NoAnswer>;
+
+fn pass_on_or_explain(
+    serving: &Serving,
+    answered: Answered,
+    repeatable: bool,
+    line: Line,
+    grpc: bool,
+) -> Response<Body> {
     match answered {
-        Ok((response, connection)) => pass_on(response, connection, line, grpc),
+        Ok((response, connection)) => {
+            let pool = repeatable.then(|| serving.pool.clone());
+            pass_on(response, connection, pool, line, grpc)
+        }
         Err(NoAnswer::NeverProcessed) => {
             line.fell_back("the developer's server refused the request".to_owned());
             Unavailable::Refused.answer()
@@ -138,10 +181,11 @@ async fn answer(
     }
 }
 
-/// Forwards a response of the developer's server, without the headers that only we may set.
+/// Forwards a response of the developer's server, without the headers that only we may set. Its connection goes to `pool`.
 fn pass_on(
     response: Response<Incoming>,
     connection: Connection,
+    pool: Option<Pool>,
     mut line: Line,
     grpc: bool,
 ) -> Response<Body> {
@@ -158,6 +202,6 @@ fn pass_on(
     Notes::default().write(&mut parts.headers);
     let is_h2 = parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_2;
-    let body = Answer::new(body, is_h2, line, connection).boxed_unsync();
+    let body = Answer::new(body, is_h2, line, connection, pool).boxed_unsync();
     Response::from_parts(parts, body)
 }

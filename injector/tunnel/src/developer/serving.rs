@@ -7,6 +7,7 @@ use http::header::HeaderValue;
 use tokio::sync::mpsc;
 
 use super::hold::Held;
+use super::pool::Pool;
 use super::{Dial, Event, Local, UnderWay};
 use crate::memory::Share;
 use crate::pulse::Signal;
@@ -18,6 +19,7 @@ pub(super) struct Serving {
     /// The intercept's name.
     pub(super) name: HeaderValue,
     pub(super) held: Held,
+    pub(super) pool: Pool,
     /// Memory for uploads that the developer's server does not read.
     pub(super) share: Share,
     /// The program is shutting down: open no new connections.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::hold::Held;
+use super::pool::Pool;
 use super::serve::handle;
 use super::serving::Serving;
 use super::{Dial, Event, Local, UnderWay};
@@ -59,6 +60,7 @@ impl Session {
             dial: station.dial.clone(),
             name: station.name.clone(),
             held: Held::default(),
+            pool: Pool::default(),
             share: Memory::new(settings::DEVELOPER_MEMORY).share(),
             leaving: Arc::clone(&station.leaving),
             under_way: station.under_way.clone(),
