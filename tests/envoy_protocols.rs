@@ -246,7 +246,9 @@ async fn proxying_servers_make_no_loop() {
                         (200, "app"),
                         "{what}"
                     );
-                    assert_eq!((through() - before, app.total()), (sent, sent), "{what}");
+                    assert_eq!(app.total(), sent, "{what}");
+                    // A GET may share a connection, but not with a request that waits for it.
+                    assert!(through() - before <= sent, "{what}");
                 }
             }
         }

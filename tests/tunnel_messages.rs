@@ -466,6 +466,25 @@ async fn lines_say_what_the_client_saw() {
     }
 }
 
+/// More headers than pass, and more than are read.
+#[tokio::test]
+async fn too_many_headers_are_lost_for_every_method() {
+    for count in [1_010, 5_000] {
+        let headers: String = (0..count).map(|n| format!("x-{n}: v\r\n")).collect();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{headers}\r\n");
+        for method in ["GET", "POST"] {
+            let origin = Origin::answering(answer.clone()).await;
+            let (outcome, answer) = reason(origin.port, method, LocalProtocol::Auto).await;
+            assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+            assert!(!answer.contains("x-intercept-lost"), "{answer}");
+            let RequestOutcome::Lost(why) = outcome else {
+                panic!("{method} {count}: {outcome:?}")
+            };
+            assert!(why.contains("larger than the tunnel passes"), "{why}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn long_answers_have_their_line_at_once_and_when_they_break() {
     let origin = Origin::start(|mut stream| async move {

@@ -85,7 +85,9 @@ pub async fn run(
             "injector intercept --help",
         )
     })?;
-    let mut session = Session::new(global, target, plan, secret);
+    // A log has them whatever the flags say.
+    let lines = !global.quiet || beside.detach.is_some();
+    let mut session = Session::new(global, target, plan, secret, lines);
     let end = tokio::select! {
         biased;
         signal = signals.next() => End::Signal(signal),
@@ -138,6 +140,8 @@ struct Session<'a> {
     tunnel: Tunnel,
     /// The way to the developer's server.
     dial: Dial,
+    /// Is there a line for each request?
+    lines: bool,
     /// The connection into the cluster, where there is one.
     link: Option<Link>,
     /// The command's network, where it has one of its own.
@@ -167,16 +171,23 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(global: &'a Global, target: &'a dyn Target, plan: Plan, secret: Secret) -> Self {
+    fn new(
+        global: &'a Global,
+        target: &'a dyn Target,
+        plan: Plan,
+        secret: Secret,
+        lines: bool,
+    ) -> Self {
         let dial = Dial::default();
         Self {
             global,
             target,
             report: Report::new(global),
             address: secret.address().as_str().to_owned(),
-            tunnel: Tunnel::open(&plan, secret.clone(), &dial),
+            tunnel: Tunnel::open(&plan, secret.clone(), &dial, lines),
             secret,
             dial,
+            lines,
             link: None,
             network: None,
             is_away: false,

@@ -125,7 +125,8 @@ impl Session<'_> {
                     self.report.detail(failure.error());
                     self.tunnel.abort().await;
                     self.plan.place = place;
-                    self.tunnel = Tunnel::open(&self.plan, self.secret.clone(), &self.dial);
+                    self.tunnel =
+                        Tunnel::open(&self.plan, self.secret.clone(), &self.dial, self.lines);
                     None
                 }
             };

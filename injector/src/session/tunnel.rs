@@ -45,8 +45,8 @@ pub enum NotUp {
 }
 
 impl Tunnel {
-    /// Begins to open it. `dial`: the way to the developer's server. Needs a runtime.
-    pub fn open(plan: &Plan, secret: Secret, dial: &Dial) -> Self {
+    /// Begins to open it. `dial`: the way to the developer's server; `lines`: whether requests are events. Needs a runtime.
+    pub fn open(plan: &Plan, secret: Secret, dial: &Dial, lines: bool) -> Self {
         let local = Local {
             port: plan.developer_port,
             protocol: plan.protocol,
@@ -55,6 +55,7 @@ impl Tunnel {
         // See [`Self::close`].
         developer.grace = 2 * GRACE;
         developer.dial = dial.clone();
+        developer.reports_requests = lines;
         developer.identity.clone_from(&plan.place.identity);
         let under_way = developer.under_way.clone();
         let (all_tx, all_rx) = mpsc::channel(RESERVED);

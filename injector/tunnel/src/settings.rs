@@ -82,8 +82,10 @@ pub(super) const HEADER_FIELDS: usize = 1_000;
 /// More than passes, so that a large one gets a marked response instead of hyper's bare 431.
 pub(super) const HEADER_LIST_READ: u32 = 512 * 1024;
 
-/// The largest number of header fields that an end reads over HTTP/1.1; see [`HEADER_LIST_READ`].
-pub(super) const HEADER_FIELDS_READ: usize = 4_000;
+/// The largest number of header fields that an end reads over HTTP/1.1.
+///
+/// No more than needed: for each head hyper fills tables of that many (32 bytes each, twice).
+pub(super) const HEADER_FIELDS_READ: usize = HEADER_FIELDS + 24;
 
 /// The read buffer of an HTTP/1.1 connection; a whole header list must fit.
 pub(super) const H1_BUFFER: usize = HEADER_LIST_READ as usize;

@@ -55,6 +55,7 @@ impl Keeper {
             dial,
             identity,
             replace,
+            reports_requests,
             under_way,
             tempo,
             ..
@@ -79,6 +80,7 @@ impl Keeper {
                 dial,
                 name: value,
                 leaving: Arc::new(AtomicBool::new(false)),
+                reports_requests,
                 under_way,
                 tempo,
                 events,

@@ -67,10 +67,15 @@ impl Line {
     /// Reports that the developer's server broke off before it answered.
     ///
     /// The client gets this status, unless the request is safe: then the in-cluster version answers (RFC 9110 §9.2.1; see [`crate::marks`]).
-    pub(super) fn lost(mut self, status: StatusCode, reason: String) {
+    pub(super) fn lost(self, status: StatusCode, reason: String) {
         if headers::is_safe(&self.method) {
             return self.fell_back(reason);
         }
+        self.failed(status, reason);
+    }
+
+    /// Reports that the client gets this status in place of the response, whatever the method.
+    pub(super) fn failed(mut self, status: StatusCode, reason: String) {
         self.answered(status);
         self.tell(RequestOutcome::Lost(reason));
     }
@@ -78,6 +83,9 @@ impl Line {
     /// Never waits: a stalled terminal must not hold up requests.
     fn tell(&mut self, outcome: RequestOutcome) {
         self.told = true;
+        if !self.serving.reports_requests {
+            return;
+        }
         let (status, duration) = match self.answered {
             Some((status, duration)) => (Some(status), duration),
             None => (None, self.started.elapsed()),

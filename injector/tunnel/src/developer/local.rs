@@ -58,6 +58,8 @@ pub(super) enum NoAnswer {
     NeverProcessed,
     /// It may have seen the request.
     Broken(String),
+    /// It answered with more headers than are read.
+    TooLarge,
     /// The client aborted its request.
     Cancelled,
 }
@@ -338,6 +340,8 @@ impl From<&hyper::Error> for NoAnswer {
     fn from(error: &hyper::Error) -> Self {
         if marks::was_never_processed(error) {
             Self::NeverProcessed
+        } else if error.is_parse_too_large() {
+            Self::TooLarge
         } else if error.is_user() {
             Self::Cancelled
         } else {

@@ -22,6 +22,8 @@ pub struct Developer {
     pub replace: bool,
     /// How long running requests may take after the shutdown began.
     pub grace: Duration,
+    /// Report each request as an event?
+    pub reports_requests: bool,
     /// Counts running requests.
     pub under_way: UnderWay,
     /// Interval of the beats, and timeouts for silence.
@@ -41,6 +43,7 @@ impl Developer {
             identity: None,
             replace: false,
             grace: Duration::from_secs(10),
+            reports_requests: true,
             under_way: UnderWay::default(),
             tempo: Tempo::default(),
         }

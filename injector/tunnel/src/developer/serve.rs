@@ -176,6 +176,7 @@ fn pass_on_or_explain(
             line.lost(answer.status(), reason);
             answer
         }
+        Err(NoAnswer::TooLarge) => too_large(line, grpc),
         // The receiver is gone.
         Err(NoAnswer::Cancelled) => marks::lost("the client broke off its request", grpc),
     }
@@ -191,17 +192,24 @@ fn pass_on(
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if !headers::fits(&parts.headers) {
-        let reason = "the header list of the developer's server is larger than the tunnel passes";
-        let answer = marks::failed(reason, grpc);
-        line.lost(answer.status(), reason.to_owned());
-        return answer;
+        return too_large(line, grpc);
     }
     line.answered(parts.status);
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::remove_ours(&mut parts.headers);
     Notes::default().write(&mut parts.headers);
     let is_h2 = parts.version == Version::HTTP_2;
+    // hyper goes on in the version of the last response.
+    let pool = pool.filter(|_| parts.version == Version::HTTP_11);
     parts.version = Version::HTTP_2;
     let body = Answer::new(body, is_h2, line, connection, pool).boxed_unsync();
     Response::from_parts(parts, body)
+}
+
+/// The answer in place of one whose headers the tunnel does not pass.
+fn too_large(line: Line, grpc: bool) -> Response<Body> {
+    let reason = "the header list of the developer's server is larger than the tunnel passes";
+    let answer = marks::failed(reason, grpc);
+    line.failed(answer.status(), reason.to_owned());
+    answer
 }

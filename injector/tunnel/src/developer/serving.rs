@@ -24,6 +24,8 @@ pub(super) struct Serving {
     pub(super) share: Share,
     /// The program is shutting down: open no new connections.
     pub(super) leaving: Arc<AtomicBool>,
+    /// Report each request as an event?
+    pub(super) reports_requests: bool,
     pub(super) under_way: UnderWay,
     /// requests → the log.
     pub(super) events: mpsc::Sender<Event>,
