@@ -1,5 +1,5 @@
 # Recipes for developers; CI calls the same ones.
-.PHONY: help tools build demo sandbox test fuzz images programs test-istio test-peers soak lint fmt clean cluster cluster-down
+.PHONY: help tools build demo sandbox test fuzz images programs test-istio test-peers soak bench lint fmt clean cluster cluster-down
 
 help:
 	@echo 'make demo      the whole story in a minute: cluster, developer machine, fallback'
@@ -10,6 +10,7 @@ help:
 	@echo 'make test-istio  the tests that need an API server with Istio, on a cluster of their own (root)'
 	@echo 'make test-peers  test suites of grpc-go, Autobahn and h2spec, unmatched and matched (Go)'
 	@echo 'make soak      an hour of ordinary use, each response judged (DURATION=2m, MESH=1 on the cluster that is up)'
+	@echo 'make bench     the tunnel beside other forwarders, in ratios (ten minutes)'
 	@echo 'make cluster   a real Kubernetes with Istio on this machine, as root (make cluster-down takes it away)'
 	@echo 'make lint      formatting, clippy, licences and bans'
 
@@ -82,6 +83,11 @@ DURATION = 1h
 PROFILE = release
 soak: $(if $(MESH),images,build)
 	cargo run --locked --profile $(PROFILE) --bin soak -- --duration $(DURATION) $(if $(MESH),--mesh) $(SOAK)
+
+# BENCH: --rounds 9 --slice 1s --bulk 256, and --old PROGRAM for another build of `injector` in the same run.
+bench: build
+	@scripts/install-tools bench
+	cargo run --locked --release --bin bench -- $(BENCH)
 
 cluster: tools
 	@tests/cluster/build

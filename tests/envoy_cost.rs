@@ -3,13 +3,11 @@
 //! Callgrind's counts do not depend on the machine's load.
 //! One test, since each Envoy under valgrind takes a processor for itself.
 
-use std::process::Command;
-
 use harness::app::App;
+use harness::callgrind::Counts;
 use harness::client::{Ask, Client};
 use harness::mesh::{Mesh, Plan};
 use harness::plugin::{NOBODY, document, entry};
-use harness::{binaries, callgrind};
 use intercept_core::Document;
 
 /// The limit for the filter's cost per request, in instructions.
@@ -83,15 +81,14 @@ fn intercepts(mesh: &Mesh, count: usize) -> Document {
 struct Profiled {
     mesh: Mesh,
     client: Client,
-    out: tempfile::TempDir,
+    counts: Counts,
 }
 
 impl Profiled {
     async fn start(app: &App, change: impl FnOnce(Plan) -> Plan) -> Self {
-        let out = tempfile::tempdir().expect("a temporary directory");
+        let counts = Counts::new();
         // V8 generates code at run time, which valgrind must detect.
-        let options = ["--smc-check=all-non-file", "--instr-atstart=no"];
-        let callgrind = callgrind::command_line(&out.path().join("callgrind"), &options);
+        let callgrind = counts.command_line(&["--smc-check=all-non-file"]);
         let plan = Plan::of(app)
             .relay_at(app.addr())
             .one_worker()
@@ -102,19 +99,18 @@ impl Profiled {
         Self {
             client: mesh.h1(),
             mesh,
-            out,
+            counts,
         }
     }
 
     /// User instructions of one request on a persistent connection.
     async fn instructions_per_request(&self) -> f64 {
-        self.tell(&["instrumentation", "on"]);
+        let envoy = self.mesh.envoy.process().id();
+        self.counts.begin(envoy);
         self.send(WARM_UP).await;
-        self.tell(&["zero"]);
+        self.counts.forget(envoy);
         self.send(COUNTED).await;
-        self.tell(&["dump"]);
-        self.tell(&["instrumentation", "off"]);
-        self.dumped() as f64 / COUNTED as f64
+        self.counts.end(envoy) as f64 / COUNTED as f64
     }
 
     /// Sends requests with 13 headers, like a browser.
@@ -126,27 +122,5 @@ impl Profiled {
             let answer = self.client.must(ask.clone()).await;
             assert_eq!(answer.status, 200);
         }
-    }
-
-    /// Sends callgrind a command.
-    fn tell(&self, command: &[&str]) {
-        let vgdb = binaries::tool("vgdb", "valgrind");
-        let id = self.mesh.envoy.process().id();
-        let mut told = Command::new(vgdb);
-        told.arg(format!("--pid={id}")).args(command);
-        let output = told.output().expect("vgdb starts");
-        assert!(output.status.success(), "{told:?}: {output:?}");
-    }
-
-    /// The total of the newest dump.
-    fn dumped(&self) -> u64 {
-        let files = std::fs::read_dir(self.out.path()).expect("callgrind's directory");
-        let newest = files
-            .map(|file| file.expect("a file").path())
-            .filter_map(|path| Some((path.extension()?.to_str()?.parse::<u32>().ok()?, path)))
-            .max()
-            .expect("a dump")
-            .1;
-        callgrind::total(&newest)
     }
 }

@@ -70,6 +70,17 @@ pub fn peer(name: &str) -> PathBuf {
     path
 }
 
+/// A forwarder that `make bench` measures beside the tunnel.
+pub fn bench_tool(name: &str) -> PathBuf {
+    let path = cache().join("injector/bench/bin").join(name);
+    assert!(
+        path.is_file(),
+        "{} is not here; run: scripts/install-tools bench",
+        path.display()
+    );
+    path
+}
+
 /// A system tool.
 pub fn tool(name: &str, package: &str) -> PathBuf {
     in_path(name).unwrap_or_else(|| panic!("{name} is not here; run: apt-get install {package}"))

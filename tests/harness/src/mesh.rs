@@ -101,6 +101,16 @@ impl Mesh {
         self.developer("bob").intercept(server, arguments).await
     }
 
+    /// The address of an intercept's tunnel, once it is in the filter's file.
+    pub fn address_of(&self, name: &str) -> Option<String> {
+        let file = std::fs::read(self.files.path().join("filter.json")).expect("the filter's file");
+        let file: Value = serde_json::from_slice(&file).expect("JSON");
+        let config = &file["resources"][0]["typed_config"]["config"]["configuration"]["value"];
+        let config: Value = serde_json::from_str(config.as_str().expect("text")).expect("JSON");
+        let address = config["intercepts"][name]["address"].as_str();
+        address.map(str::to_owned)
+    }
+
     /// Starts a relay on the ports of the previous one, which must have ended.
     pub async fn restart_relay(&mut self) {
         let Relay { data, control, .. } = self.files.workload().relay;
