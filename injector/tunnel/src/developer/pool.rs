@@ -25,8 +25,8 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let mut waiting = self.lock();
         loop {
-            let (_, connection) = waiting.idle.pop()?;
-            if connection.is_ready() {
+            let (since, connection) = waiting.idle.pop()?;
+            if since.elapsed() < settings::LOCAL_IDLE && connection.is_ready() {
                 return Some(connection);
             }
         }
