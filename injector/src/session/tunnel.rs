@@ -45,7 +45,9 @@ pub enum NotUp {
 }
 
 impl Tunnel {
-    /// Begins to open it. `dial`: the way to the developer's server; `lines`: whether requests are events. Needs a runtime.
+    /// Begins to open it. Needs a runtime.
+    ///
+    /// `dial`: the way to the developer's server; `lines`: whether requests are events.
     pub fn open(plan: &Plan, secret: Secret, dial: &Dial, lines: bool) -> Self {
         let local = Local {
             port: plan.developer_port,

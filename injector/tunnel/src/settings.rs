@@ -161,7 +161,9 @@ pub(super) const LOCAL_CONNECT: Duration = Duration::from_secs(2);
 /// Well below every server's own limit (gunicorn 2 s, Node.js 5 s), and short enough for a server that serves one connection at a time.
 pub(super) const LOCAL_IDLE: Duration = Duration::from_millis(200);
 
-/// How long a connection to the developer's server is used for new requests: then others that wait for a server's thread have their turn.
+/// How long a connection to the developer's server is used for new requests.
+///
+/// Then others that wait for one of the server's threads have their turn.
 pub(super) const LOCAL_USE: Duration = Duration::from_secs(1);
 
 /// Connections to the developer's server that may wait at once.

@@ -101,8 +101,9 @@ impl Answer {
         }
     }
 
-    /// The response has ended. Its connection may take another request, unless the response had no bytes:
-    /// then a server may still send some that do not belong to it (after a HEAD or a 304, for instance), and they would answer that request.
+    /// The response has ended, and its connection may take another request.
+    ///
+    /// Not after a response without bytes: a server may still send some (after a HEAD or a 304, for instance), and they would answer that request.
     fn ended(&mut self) {
         let connection = self.connection.take().filter(|_| self.passed > 0);
         if let (Some(pool), Some(connection)) = (&self.pool, connection) {

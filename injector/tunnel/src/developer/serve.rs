@@ -61,7 +61,9 @@ fn open_pulse(serving: &Arc<Serving>, request: Request<Incoming>) -> Response<Bo
     Response::new(beats.boxed_unsync())
 }
 
-/// May this request go to the developer's server? An error has the reason for Envoy and the text for users.
+/// May this request go to the developer's server?
+///
+/// An error has the reason for Envoy and the text for users.
 fn admit(serving: &Serving) -> Result<(), (Unavailable, String)> {
     if serving.leaving.load(Ordering::Relaxed) {
         let reason = "this machine is leaving".to_owned();
@@ -142,7 +144,9 @@ async fn answer(
     pass_on_or_explain(serving, answered, repeatable, line, grpc)
 }
 
-/// Sends a request without a body on an idle connection. None if there is none, or the server closed it at that moment.
+/// Sends a request without a body on an idle connection.
+///
+/// None if there is none, or the server closed it at that moment.
 async fn send_again(serving: &Serving, request: &Request<Incoming>) -> Option<Answered> {
     let connection = serving.pool.take()?;
     let mut again = Request::new(empty_body());
@@ -182,7 +186,9 @@ fn pass_on_or_explain(
     }
 }
 
-/// Forwards a response of the developer's server, without the headers that only we may set. Its connection goes to `pool`.
+/// Forwards a response of the developer's server, without the headers that only we may set.
+///
+/// Its connection goes to `pool`.
 fn pass_on(
     response: Response<Incoming>,
     connection: Connection,

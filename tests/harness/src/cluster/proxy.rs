@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::{SYSTEM, Stage};
 
-/// How many lines of each log to read, and how many of those to print: requests that were answered as usual say nothing of a failure.
+/// How many lines of each log to read, and how many of those to print.
+///
+/// Requests that were answered as usual say nothing of a failure.
 const LINES: (&str, usize) = ("--tail=2000", 30);
 
 impl Stage {

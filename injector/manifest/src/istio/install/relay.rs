@@ -13,9 +13,13 @@ const MERGED_METRICS_PORT: u16 = 15020;
 ///
 /// Its sidecar drains meanwhile. A native sidecar (an init container that restarts) ends as soon as the relay has, drained or not.
 const LINGER: u8 = 5;
-/// For how much of that the sidecar takes new connections. Callers whose connections it ends in good order go elsewhere; one that is used when the sidecar ends has an error.
+/// For how much of that the sidecar takes new connections.
+///
+/// Callers whose connections it ends in good order go elsewhere; one that is used when the sidecar ends has an error.
 const SIDECAR_DRAIN: &str = "3s";
-/// How long any other sidecar of a pod that ends lives on: the relay lingers, gives running requests 10 s, and cuts off the others within 3 s.
+/// How long any other sidecar of a pod that ends lives on.
+///
+/// The relay lingers, gives running requests 10 s, and cuts off the others within 3 s.
 const SIDECAR_LIFE: &str = "20s";
 
 pub fn objects(install: &ClusterInstall) -> Vec<Object> {
