@@ -199,13 +199,19 @@ async fn ours(name: &'static str, program: &Path, server: &Server) -> Rival {
     let arguments = ["intercept", "orders", "--port", &port, "-q"];
     let mut command = Command::new(program);
     command
-        .args([&arguments[..], &["--http-header=Coder=bench"]].concat())
+        .args(
+            [
+                &arguments[..],
+                &["--name=bench", "--http-header=Coder=bench"],
+            ]
+            .concat(),
+        )
         .env("INJECTOR_ENVOY", mesh.files().path())
         .env("HOME", developer.home());
     let near = Process::start("developer", dir.path(), command);
     let mut address = None;
     wait::until("the intercept is live", async || {
-        address = mesh.address_of("orders-bench");
+        address = mesh.address_of("bench");
         address.is_some() && is_up(relay.data, address.as_deref().unwrap_or_default()).await
     })
     .await;
