@@ -399,7 +399,7 @@ fn namespace_with_intercepts_can_be_deleted() {
     shop.until("bob", "Programmed", "True Programmed");
     shop.must(
         "admin",
-        &["delete", "namespace", "ending", "--timeout=60s"],
+        &["delete", "namespace", "ending", "--timeout=180s"],
         None,
     );
     assert!(shop.server().object("ending", "intercept", "bob").is_none());
